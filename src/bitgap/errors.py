@@ -1,0 +1,78 @@
+"""Every way bitgap can refuse, in one tree.
+
+::
+
+    BitgapError
+    ├── UserError (also ValueError)       what was asked, what was found, what to do
+    │   ├── UsageError                    an argument that cannot be right        exit 2
+    │   │   ├── SchemeError               a scheme name nobody can round by       exit 2
+    │   │   ├── PlanError                 a plan that does not fit the model      exit 2
+    │   │   └── LanguageError             a language unknown or absent            exit 2
+    │   ├── CorpusError                   text that cannot be used; file and line exit 1
+    │   ├── ModelError                    a model that cannot be loaded           exit 1
+    │   │   └── UnsupportedArchitecture   a model that cannot be split            exit 1
+    │   ├── BudgetError                   memory or time too small for the work   exit 1
+    │   ├── StoreError                    a store that cannot be read or written  exit 1
+    │   └── MissingExtra                  an optional library that is not there   exit 1
+    └── EngineError                       the engine's own promise broken         exit 1
+
+A ``UserError`` is the user's to mend and its message says how; an ``EngineError`` is ours.
+"""
+
+from __future__ import annotations
+
+
+class BitgapError(Exception):
+    """Root of everything bitgap raises on purpose."""
+
+    exit_code = 1
+
+
+class UserError(BitgapError, ValueError):
+    """Something that was asked cannot be done; the message says what to do instead."""
+
+
+class UsageError(UserError):
+    """An argument that cannot be right, whatever the model or the text."""
+
+    exit_code = 2
+
+
+class SchemeError(UsageError):
+    """A scheme name that does not parse."""
+
+
+class PlanError(UsageError):
+    """A plan that does not parse or does not fit the model."""
+
+
+class LanguageError(UsageError):
+    """A language that is unknown, absent from the corpus, or asked for twice."""
+
+
+class CorpusError(UserError):
+    """Text that cannot be used; the message names the file and, where there is one, the line."""
+
+
+class ModelError(UserError):
+    """A model that cannot be found, read or trusted."""
+
+
+class UnsupportedArchitecture(ModelError):
+    """A model that cannot be split into embed, blocks and tail; the message says what to add."""
+
+
+class BudgetError(UserError):
+    """Work that does not fit the memory it was given."""
+
+
+class StoreError(UserError):
+    """A store that cannot be opened, read or written."""
+
+
+class MissingExtra(UserError):
+    """An optional library that is needed now and not installed; the message says how to get it."""
+
+
+class EngineError(BitgapError):
+    """A promise of the engine itself that did not hold; please report it."""

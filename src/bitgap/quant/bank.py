@@ -1,0 +1,157 @@
+"""The variants of every block that plans choose among.
+
+A block is rounded once per scheme, never once per plan: a variant is a module that shares every
+tensor with the original block except the rounded ones, so running a plan means choosing modules.
+The bank forgets the variant that was used longest ago when it outgrows its memory; rounding is
+deterministic, so a variant made again is the same to the bit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from bitgap.errors import PlanError
+from bitgap.quant.plan import Plan
+from bitgap.quant.rounding import round_weight
+from bitgap.quant.schemes import parse_scheme
+
+if TYPE_CHECKING:
+    from bitgap.models.decoder import Decoder
+
+FP = "fp"
+
+
+class Bank:
+    """Block, embedding and head variants of one model, by scheme name."""
+
+    def __init__(self, decoder: Decoder, limit_bytes: int | None = None) -> None:
+        """Starts an empty bank.
+
+        Args:
+            decoder: The split model.
+            limit_bytes: Memory for variants; unlimited when None. At least one variant is kept.
+        """
+        self._decoder = decoder
+        self.limit_bytes = limit_bytes
+        self._modules: OrderedDict[tuple[int, str], tuple[nn.Module, int]] = OrderedDict()
+        self._held_bytes = 0
+        self._own: dict[tuple[int, str], dict[str, Tensor]] = {}
+        self._own_digest: dict[str, str] = {}
+        self._ends: dict[tuple[str, str], dict[str, Tensor]] = {}
+
+    def add(self, name: str, weights: Mapping[int, Mapping[str, Tensor]]) -> str:
+        """Adds a variant made elsewhere, such as a real quantized checkpoint, dequantized.
+
+        Args:
+            name: What plans call it; not the name of a scheme.
+            weights: For each block number, its linears by name, (out x in).
+
+        Returns:
+            The name to use in plans: ``name`` with a digest of the weights, so that stored scores
+            can never be taken for those of other weights.
+
+        Raises:
+            SchemeError: If plans could not carry the name.
+        """
+        digest = hashlib.sha256(name.encode())
+        for block in sorted(weights):
+            for key in sorted(weights[block]):
+                digest.update(f"{block}.{key}".encode())
+                digest.update(weights[block][key].detach().cpu().float().numpy().tobytes())
+        full = parse_scheme(f"own:{name}:{digest.hexdigest()[:12]}").name
+        for block, linears in weights.items():
+            self._own[block, full] = dict(linears)
+        return full
+
+    def block(self, index: int, scheme: str) -> nn.Module:
+        """Returns block ``index`` under a scheme; the model's own module for ``fp``."""
+        if scheme == FP:
+            return self._decoder.blocks[index]
+        key = (index, scheme)
+        if key in self._modules:
+            self._modules.move_to_end(key)
+            return self._modules[key][0]
+        module, n_bytes = self._make_block(index, scheme)
+        self._modules[key] = (module, n_bytes)
+        self._held_bytes += n_bytes
+        self._forget()
+        return module
+
+    def rounded_linears(self, index: int, scheme: str) -> dict[str, Tensor]:
+        """Returns the linears of block ``index`` under a scheme, (out x in), by name."""
+        self._check_own(index, scheme)
+        if (index, scheme) in self._own:
+            return self._own[index, scheme]
+        parsed = parse_scheme(scheme)
+        views = self._decoder.block_linears(index)
+        return {
+            name: round_weight(view.get(), parsed, stream=f"{index}.{name}")
+            for name, view in views.items()
+        }
+
+    def embedding(self, scheme: str) -> dict[str, Tensor]:
+        """Returns the embedding parameters that a scheme replaces; empty for ``fp``.
+
+        The origin's scheme takes every embedding matrix, positions included; the others round the
+        token embedding only, whose rows are gathered and never multiplied.
+        """
+        if scheme == FP:
+            return {}
+        if ("embedding", scheme) not in self._ends:
+            parsed = parse_scheme(scheme)
+            found = self._decoder.embedding_weights()
+            if parsed.scope != "all-weights":
+                found = {name: found[name] for name in self._decoder.token_embedding_names}
+            self._ends["embedding", scheme] = {
+                name: round_weight(weight, parsed, stream=name) for name, weight in found.items()
+            }
+        return self._ends["embedding", scheme]
+
+    def head(self, scheme: str) -> Tensor:
+        """Returns the unembedding (V x d) under a scheme."""
+        if scheme == FP:
+            return self._decoder.tail.weight
+        if ("head", scheme) not in self._ends:
+            parsed = parse_scheme(scheme)
+            rounded = round_weight(self._decoder.tail.weight, parsed, stream="head")
+            self._ends["head", scheme] = {"weight": rounded}
+        return self._ends["head", scheme]["weight"]
+
+    def check(self, plan: Plan) -> None:
+        """Raises :class:`PlanError` unless the plan fits the model."""
+        if len(plan.blocks) != self._decoder.n_blocks:
+            raise PlanError(
+                f"the plan {plan.text!r} is for {len(plan.blocks)} blocks; this model has "
+                f"{self._decoder.n_blocks}"
+            )
+        for index, scheme in enumerate(plan.blocks):
+            self._check_own(index, scheme)
+
+    def _check_own(self, index: int, scheme: str) -> None:
+        if scheme.startswith("own:") and (index, scheme) not in self._own:
+            raise PlanError(f"block {index} has no variant {scheme!r}; add it to the bank first")
+
+    def _make_block(self, index: int, scheme: str) -> tuple[nn.Module, int]:
+        with torch.no_grad():
+            if not scheme.startswith("own:") and parse_scheme(scheme).scope == "all-weights":
+                parsed = parse_scheme(scheme)
+                weights = {
+                    name: round_weight(weight, parsed, stream=f"{index}.{name}")
+                    for name, weight in self._decoder.block_weights(index).items()
+                }
+                module = self._decoder.clone_block(index, weights=weights)
+            else:
+                weights = self.rounded_linears(index, scheme)
+                module = self._decoder.clone_block(index, linears=weights)
+        return module, sum(w.numel() * w.element_size() for w in weights.values())
+
+    def _forget(self) -> None:
+        while self.limit_bytes and self._held_bytes > self.limit_bytes and len(self._modules) > 1:
+            _, (_, n_bytes) = self._modules.popitem(last=False)
+            self._held_bytes -= n_bytes

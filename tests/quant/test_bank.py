@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from lab_samples import make_bench, quantized_copy, score_by_hand
+from tiny_models import assert_untouched, build, shared, state
+from torch import Tensor
+
+from bitgap.errors import PlanError, SchemeError
+from bitgap.models.decoder import Decoder
+from bitgap.quant.bank import Bank
+from bitgap.quant.plan import Plan
+from bitgap.quant.rounding import round_weight
+
+RTN = "rtn4-channel"
+
+
+def weights_of(module: torch.nn.Module) -> dict[str, Tensor]:
+    return {**dict(module.named_parameters()), **dict(module.named_buffers())}
+
+
+@pytest.mark.parametrize("case", ["llama", "gpt2", "falcon", "gemma3", "bloom"])
+def test_a_variant_shares_every_tensor_but_the_rounded_ones(case: str) -> None:
+    decoder = shared(case)
+    variant, own = weights_of(Bank(decoder).block(1, RTN)), weights_of(decoder.blocks[1])
+    rounded = {f"{name}.weight" for name in decoder.block_linears(1)}
+    assert variant.keys() == own.keys() and rounded
+    for name in own:
+        assert (variant[name].data_ptr() != own[name].data_ptr()) == (name in rounded)
+
+
+def test_linears_are_rounded_as_out_by_in_however_they_are_stored() -> None:
+    decoder = shared("gpt2")
+    block = Bank(decoder).block(0, RTN)
+    for name, view in decoder.block_linears(0).items():
+        wanted = round_weight(view.get(), RTN, stream=f"0.{name}")
+        assert torch.equal(block.get_parameter(f"{name}.weight").T, wanted)
+        assert not torch.equal(wanted, view.get())
+
+
+def test_full_precision_is_the_models_own_modules() -> None:
+    decoder = shared("llama")
+    bank = Bank(decoder)
+    assert bank.block(2, "fp") is decoder.blocks[2]
+    assert bank.head("fp") is decoder.tail.weight
+    assert bank.embedding("fp") == {}
+
+
+def test_a_variant_is_made_once() -> None:
+    bank = Bank(shared("llama"))
+    assert bank.block(0, RTN) is bank.block(0, RTN)
+    assert bank.head(RTN) is bank.head(RTN)
+    assert bank.embedding(RTN) is bank.embedding(RTN)
+
+
+@pytest.mark.parametrize("scheme", [RTN, "seed4", "noise0.1-s3", "stoch3-channel-s1"])
+def test_a_variant_that_was_forgotten_comes_back_to_the_bit(scheme: str) -> None:
+    bank = Bank(shared("llama"), limit_bytes=1)
+    first = bank.block(0, scheme)
+    before = {name: tensor.clone() for name, tensor in weights_of(first).items()}
+    bank.block(1, scheme)
+    again = bank.block(0, scheme)
+    assert again is not first
+    assert all(torch.equal(tensor, before[name]) for name, tensor in weights_of(again).items())
+
+
+def test_the_bank_keeps_to_its_limit_and_forgets_what_was_used_longest_ago() -> None:
+    decoder = shared("llama")
+    one = sum(v.get().numel() * 4 for v in decoder.block_linears(0).values())
+    bank = Bank(decoder, limit_bytes=2 * one)
+    first, second = bank.block(0, RTN), bank.block(1, RTN)
+    bank.block(0, RTN)
+    bank.block(2, RTN)
+    assert bank._held_bytes <= 2 * one
+    assert bank.block(0, RTN) is first
+    assert bank.block(1, RTN) is not second
+
+
+def test_own_weights_are_used_and_named_by_what_they_hold() -> None:
+    bench = make_bench("llama")
+    rounded = {
+        i: {
+            n: round_weight(v.get(), "rtn3-tensor", stream="")
+            for n, v in bench.decoder.block_linears(i).items()
+        }
+        for i in (0, 2)
+    }
+    name = bench.bank.add("gptq", rounded)
+    assert name.startswith("own:gptq:")
+    mine, theirs = Plan((name, "fp", name)), Plan(("rtn3-tensor", "fp", "rtn3-tensor"))
+    assert Plan.parse(mine.text, 3) == mine
+    leaves = bench.score([mine, theirs])
+    assert (leaves[mine].nll_nats == leaves[theirs].nll_nats).all()
+    assert (leaves[mine].kl_nats == leaves[theirs].kl_nats).all()
+
+
+def test_own_weights_get_one_name_for_the_same_numbers_and_another_for_others() -> None:
+    decoder = shared("gpt2")
+    weights = {0: {n: v.get().clone() for n, v in decoder.block_linears(0).items()}}
+    name = Bank(decoder).add("awq", weights)
+    assert Bank(decoder).add("awq", weights) == name
+    next(iter(weights[0].values()))[0, 0] += 1
+    assert Bank(decoder).add("awq", weights) != name
+
+
+def test_a_name_no_plan_could_carry_is_refused_when_it_is_added() -> None:
+    decoder = shared("llama")
+    with pytest.raises(SchemeError):
+        Bank(decoder).add("my weights", {0: decoder_weights(decoder)})
+
+
+def decoder_weights(decoder: Decoder) -> dict[str, Tensor]:
+    return {name: view.get() for name, view in decoder.block_linears(0).items()}
+
+
+def test_a_plan_with_own_weights_that_were_never_added_is_refused_by_the_check() -> None:
+    bank = Bank(shared("llama"))
+    with pytest.raises(PlanError, match=r"block 1 has no variant 'own:x:0123456789ab'.*add"):
+        bank.check(Plan(("fp", "own:x:0123456789ab", "fp")))
+
+
+def test_the_embedding_and_the_head_of_a_tied_model_are_rounded_apart() -> None:
+    decoder = shared("gpt2")
+    bank = Bank(decoder)
+    replaced = bank.embedding(RTN)
+    assert list(replaced) == ["wte.weight"], "positions are no token table"
+    assert not torch.equal(bank.head(RTN), decoder.tail.weight)
+    assert list(bank.embedding("seed4")) == ["wte.weight", "wpe.weight"]
+
+
+@pytest.mark.parametrize("case", ["llama-tied", "gpt2", "falcon-new"])
+def test_scoring_leaves_the_model_as_it_was_to_the_bit(case: str) -> None:
+    model = build(case)
+    modules, before = list(model.modules()), state(model)
+    bench = make_bench(Decoder.from_model(model))
+    n = bench.decoder.n_blocks
+    bench.score([Plan.uniform(s, n) for s in ("seed4", RTN, "noise0.1-s1")])
+    assert_untouched(model, before, modules)
+
+
+def test_noise_is_drawn_for_each_matrix_and_is_the_same_by_hand() -> None:
+    bench = make_bench("llama")
+    plan = Plan.uniform("noise0.05-s3", 3)
+    leaf = bench.score([plan])[plan]
+    nll, _ = score_by_hand(bench, quantized_copy(bench.decoder, plan))
+    assert abs(leaf.nll_nats - nll).max() < 1e-4 * bench.tokens.max()
