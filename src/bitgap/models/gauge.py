@@ -1,0 +1,329 @@
+"""What of a block's weights is free, log variance with that freedom removed, and weight controls.
+
+Weight variance is a gauge quantity (method.md, A1): a norm's gain can be divided by c and the
+matrices after it multiplied by c, which changes their variance by c² and neither the model's
+function nor its error under rounding to scales that follow the weights. This module makes such
+changes (:func:`rescale_norms`, the intervention of T-002), removes the freedom
+(:func:`gauge_fixed_log_variance`, T-001), uses it to break a block on purpose
+(:func:`plant_fragility`, positive control P1), and makes the negative controls' twins.
+
+No function writes to the model it is given; a changed one is a deep copy.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from bitgap.errors import ModelError, UnsupportedArchitecture, UsageError
+from bitgap.models.decoder import Decoder
+from bitgap.models.load import LoadedModel, fingerprint
+from bitgap.models.roles import (
+    ChannelPair,
+    gain_offset,
+    norm_consumers,
+    rescaled_parameters,
+    up_down_pair,
+    value_output_pair,
+)
+from bitgap.models.silence import silenced
+
+__all__ = [
+    "ChannelPair",
+    "gauge_fixed_log_variance",
+    "loaded_with",
+    "norm_consumers",
+    "plant_fragility",
+    "random_twin",
+    "raw_log_variance",
+    "rescale_norms",
+    "shuffled_twin",
+    "value_output_pair",
+]
+
+# -- variance ------------------------------------------------------------------------------------
+
+
+def raw_log_variance(decoder: Decoder) -> NDArray[np.float64]:
+    """Returns the natural log of the variance of all linear weights of each block together, (L,).
+
+    The origin's predictor; it depends on the gauge.
+
+    Args:
+        decoder: The split model.
+
+    Raises:
+        ModelError: If all weights of a block are equal.
+    """
+    return np.array([_log_variance(decoder, i) for i in range(decoder.n_blocks)])
+
+
+def gauge_fixed_log_variance(decoder: Decoder) -> NDArray[np.float64]:
+    """Returns the log mean square of each block's matrices with the gauge fixed, (L,), in z-units.
+
+    In each block, norm gains are folded into the columns of the matrices that read them, and value
+    and output, and gated up and down, are rescaled to equal Frobenius norms. Then the log mean
+    square of each matrix is z-scored over blocks among matrices of its name, and averaged over
+    names (method.md, T-001). Value rows of a fused matrix, and up rows, count as a matrix of their
+    own. A name that does not vary over blocks counts as 0.
+
+    Not fixed, because the method does not: queries against keys, and matrices before a norm.
+
+    Args:
+        decoder: The split model.
+
+    Raises:
+        ModelError: If all weights of a matrix are 0.
+    """
+    blocks = [_log_mean_squares(decoder, i, c) for i, c in enumerate(norm_consumers(decoder))]
+    names = dict.fromkeys(name for block in blocks for name in block)
+    table = np.array([[block.get(name, math.nan) for name in names] for block in blocks])
+    centred = table - np.nanmean(table, axis=0)
+    spread = np.nanstd(table, axis=0)
+    return np.nanmean(centred / np.where(spread > 1e-9, spread, math.inf), axis=1)
+
+
+def _log_variance(decoder: Decoder, i: int) -> float:
+    weights = [view.get() for view in decoder.block_linears(i).values()]
+    n = sum(w.numel() for w in weights)
+    mean = sum(float(w.sum(dtype=torch.float64)) for w in weights) / n
+    power = sum(_frobenius(w - mean) ** 2 for w in weights) / n
+    if power == 0:
+        raise ModelError(f"all weights of block {i} are equal, so their log variance is infinite")
+    return math.log(power)
+
+
+def _log_mean_squares(
+    decoder: Decoder, i: int, consumers: Mapping[str, Sequence[str]]
+) -> dict[tuple[str, bool], float]:
+    """Returns by (name, whether it is the paired rows) each matrix's log mean square."""
+    block = decoder.blocks[i]
+    gains = {x: _gain(block.get_submodule(norm)) for norm, xs in consumers.items() for x in xs}
+    pairs = [p for p in (value_output_pair(decoder, i), up_down_pair(decoder, i)) if p is not None]
+    rows = {pair.source: pair.rows for pair in pairs}
+    sizes: dict[tuple[str, bool], int] = {}
+    norms: dict[tuple[str, bool], float] = {}
+    for name, view in decoder.block_linears(i).items():
+        paired = np.zeros(len(view.get()), dtype=bool)
+        paired[rows.get(name, [])] = True
+        for mine in (paired, ~paired):
+            if mine.any():
+                part, key = view.get()[torch.from_numpy(mine)], (name, mine is paired)
+                sizes[key] = part.numel()
+                norms[key] = _log_norm(part, gains.get(name), f"{i}.{name}")
+    for pair in pairs:
+        ends = (pair.source, True), (pair.target, False)
+        # Multiplied by c and 1/c until equal, two norms are their geometric mean.
+        norms.update(dict.fromkeys(ends, sum(norms[end] for end in ends) / 2))
+    return {key: 2 * norms[key] - math.log(sizes[key]) for key in norms}
+
+
+def _log_norm(weight: Tensor, gain: Tensor | None, name: str) -> float:
+    columns = torch.linalg.vector_norm(weight, dim=0, dtype=torch.float64)
+    norm = _frobenius(columns if gain is None else columns * gain)
+    if norm == 0:
+        raise ModelError(f"all weights of block {name} are 0, so their log mean square is infinite")
+    return math.log(norm)
+
+
+def _gain(norm: nn.Module) -> Tensor:
+    return norm.get_parameter("weight").detach() + gain_offset(norm)
+
+
+def _frobenius(weight: Tensor) -> float:
+    return float(torch.linalg.vector_norm(weight, dtype=torch.float64))
+
+
+# -- changed copies ------------------------------------------------------------------------------
+
+
+def rescale_norms(
+    model: nn.Module | Decoder, factors: Sequence[float] | NDArray[np.float64]
+) -> Any:
+    """Returns a copy whose norms are divided, and the linears that read them multiplied, by c.
+
+    Gain and bias of every norm in :func:`norm_consumers` are divided by its block's c; weights of
+    the linears are multiplied and their biases stay. The function is the same. For c a power of
+    two it is the same bit for bit, also with linears rounded to scales that follow the weights
+    (``rtn``), as long as no number becomes subnormal; and, where the gain is 1 + weight as in
+    Gemma, as long as every new gain is at least 1/2: below, 1 + weight loses bits.
+
+    Args:
+        model: The model, or its decoder.
+        factors: c > 0 of each block, (L,).
+
+    Raises:
+        UsageError: If there is not one positive number for each block.
+        UnsupportedArchitecture: If no block has a norm that can be rescaled (post-norm models):
+            a comparison with an unchanged copy would prove nothing.
+    """
+    decoder = model if isinstance(model, Decoder) else Decoder.from_model(model)
+    numbers = _checked_factors(factors, decoder.n_blocks)
+    consumers = norm_consumers(decoder)
+    if not any(consumers):
+        raise UnsupportedArchitecture(
+            f"{type(decoder.model).__name__} has no norm whose output only linears read, so there "
+            f"is nothing to rescale; use a model that normalizes before attention and MLP"
+        )
+    copied = copy.deepcopy(decoder.model)
+    for block, readers, c in zip(_blocks_of(copied, decoder), consumers, numbers, strict=True):
+        for norm, linears in readers.items():
+            _divide_norm(block.get_submodule(norm), c)
+            for name in linears:
+                block.get_submodule(name).get_parameter("weight").data.mul_(c)
+    return copied
+
+
+def plant_fragility(
+    model: nn.Module,
+    decoder: Decoder,
+    block: int,
+    *,
+    group: int = 128,
+    factor: float = 64,
+    seed: int = 0,
+) -> Any:
+    """Returns a copy with the same function in which one block is hard to round (control P1).
+
+    In every group of consecutive columns of the block's output projection one is multiplied by
+    the factor, and the value row it reads divided by it, so that the outlier sets the group's
+    scale and all its other columns are rounded coarsely. Where query heads share values, all
+    columns that read the row are multiplied, and a group that has one so is passed over. Exact
+    for powers of two.
+
+    Args:
+        model: The model; that of the decoder.
+        decoder: Its decoder.
+        block: Number of the block, 0 to L-1.
+        group: Width of a group in columns.
+        factor: What columns are multiplied by; positive.
+        seed: Chooses the columns.
+
+    Raises:
+        UsageError: If the block, group or factor cannot be, or the decoder is another model's.
+        UnsupportedArchitecture: If values and output are not found or not linearly related.
+    """
+    _check_planting(model, decoder, block, group, factor)
+    pair = value_output_pair(decoder, block)
+    if pair is None:
+        raise UnsupportedArchitecture(
+            f"fragility was to be planted in block {block} of {type(model).__name__}; found no "
+            f"value rows that its output projection reads linearly. Use another model for this "
+            f"control, or add the layout to bitgap/models/roles.py"
+        )
+    factors = torch.ones(len(pair.rows), dtype=torch.float64)
+    factors[_one_channel_per_group(pair, group, seed)] = factor
+    copied = copy.deepcopy(model)
+    target = _blocks_of(copied, decoder)[block]
+    for name, value in rescaled_parameters(decoder, block, pair, factors).items():
+        target.get_parameter(name).data.copy_(value)
+    return copied
+
+
+def shuffled_twin(model: nn.Module | Decoder, seed: int = 0) -> Any:
+    """Returns a copy with the entries of every block linear permuted within the matrix.
+
+    Variance, kurtosis and all else that ignores position stay; embeddings, head, norms and biases
+    stay too.
+
+    Args:
+        model: The model, or its decoder.
+        seed: Chooses the permutations.
+    """
+    decoder = model if isinstance(model, Decoder) else Decoder.from_model(model)
+    copied = copy.deepcopy(decoder.model)
+    generator = torch.Generator().manual_seed(seed)
+    for i, block in enumerate(_blocks_of(copied, decoder)):
+        for name in decoder.block_linears(i):
+            weight = block.get_submodule(name).get_parameter("weight")
+            order = torch.randperm(weight.numel(), generator=generator).to(weight.device)
+            weight.data.copy_(weight.data.reshape(-1)[order].view(weight.shape))
+    return copied
+
+
+def random_twin(model: Any, seed: int = 0) -> Any:
+    """Returns a model of the same class and config with fresh weights, as its class draws them.
+
+    Global random states are left as they were.
+
+    Args:
+        model: A transformers model.
+        seed: Of the draw.
+    """
+    # torch.manual_seed would reseed accelerators too, whose states are not kept here.
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"), silenced():
+        torch.default_generator.manual_seed(seed)
+        twin = type(model)._from_config(copy.deepcopy(model.config), dtype=model.dtype)
+    return twin.to(model.device).eval().requires_grad_(False)
+
+
+def loaded_with(loaded: LoadedModel, model: Any, suffix: str) -> LoadedModel:
+    """Returns a changed model as if it had been loaded, called ``<name>+<suffix>``.
+
+    Args:
+        loaded: What it was made from; its tokenizer is shared.
+        model: A model of the same class and shapes, such as this module's functions return.
+        suffix: What was done to it.
+    """
+    name = f"{loaded.info.name}+{suffix}"
+    info = replace(loaded.info, name=name, fingerprint=fingerprint(model))
+    return replace(loaded, model=model, info=info)
+
+
+def _blocks_of(copied: nn.Module, decoder: Decoder) -> list[nn.Module]:
+    return list(copied.get_submodule(decoder.family.blocks).children())
+
+
+def _divide_norm(norm: nn.Module, c: float) -> None:
+    weight, offset = norm.get_parameter("weight"), gain_offset(norm)
+    weight.data.copy_((weight.data + offset) / c - offset)
+    bias = getattr(norm, "bias", None)
+    if isinstance(bias, Tensor):
+        bias.data.div_(c)
+
+
+def _one_channel_per_group(pair: ChannelPair, group: int, seed: int) -> list[int]:
+    generator = np.random.default_rng(seed)
+    n_columns, chosen = pair.columns.size, list[int]()
+    channel_of = np.empty(n_columns, dtype=np.int64)
+    channel_of[pair.columns] = np.arange(len(pair.rows))[:, None]
+    for start in range(0, n_columns, group):
+        mine = channel_of[start : start + group]
+        pick = int(mine[generator.integers(len(mine))])
+        if not np.isin(mine, chosen).any():
+            chosen.append(pick)
+    return chosen
+
+
+def _checked_factors(factors: Sequence[float] | NDArray[np.float64], n_blocks: int) -> list[float]:
+    try:
+        numbers = np.asarray(factors, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"factors must be one number for each block: {error}") from error
+    if numbers.shape != (n_blocks,) or not (np.isfinite(numbers) & (numbers > 0)).all():
+        raise UsageError(
+            f"factors must be {n_blocks} positive numbers, one for each block; got shape "
+            f"{numbers.shape} with least value {numbers.min() if numbers.size else 'none'}"
+        )
+    return numbers.tolist()
+
+
+def _check_planting(
+    model: nn.Module, decoder: Decoder, block: int, group: int, factor: float
+) -> None:
+    if model is not decoder.model:
+        raise UsageError("the decoder is another model's; give the one made from this model")
+    if not 0 <= block < decoder.n_blocks:
+        raise UsageError(f"there is no block {block}; give one of 0 to {decoder.n_blocks - 1}")
+    if group < 1:
+        raise UsageError(f"group is {group} columns; give 1 or more")
+    if not (math.isfinite(factor) and factor > 0):
+        raise UsageError(f"factor is {factor}; give a positive number, such as 64")

@@ -1,0 +1,331 @@
+"""Loading a causal LM in full precision, from a folder, the hub, or the bundled reference model.
+
+Measuring starts from weights that are known to be whole: every tensor of the model must come from
+the checkpoint, with its own shape and finite. Whatever is wrong is told as a :class:`ModelError`
+that says what was asked, what was found and what to do.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from bitgap.errors import ModelError
+from bitgap.models.families import context_length
+from bitgap.models.silence import silenced
+from bitgap.records import ModelInfo
+
+REFERENCE = "reference"
+"""Name of the bundled model; a folder of that name is reached as ``./reference``."""
+
+_REFERENCE_FOLDER = Path(__file__).parent / "reference"
+_PICKLES = "pytorch_model*.bin"
+_ASKED_OF_HUB = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
+# Keys of a config that name or date a model, or say how it was stored, trained or generates: what
+# is left changes what it computes. A key too many left in only makes two equal models differ.
+_NOT_FUNCTION = re.compile(
+    r"_?name_or_path|architectures|(torch_)?dtype|transformers_version|use_cache|[be]os_token_id"
+    r"|initializer_range|init_std|\w*(dropout|_pdrop|layerdrop)|summary_\w+"
+)
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model that is ready to be split and measured.
+
+    Attributes:
+        model: The transformers model: float32, eval mode, no gradients.
+        tokenizer: Its tokenizer.
+        info: What it is.
+    """
+
+    model: Any
+    tokenizer: Any
+    info: ModelInfo
+
+
+def load_model(
+    path_or_id: str | os.PathLike[str] | None = None,
+    *,
+    allow_pickle: bool = False,
+    trust_remote_code: bool = False,
+) -> LoadedModel:
+    """Loads a causal LM in float32 on the CPU.
+
+    Args:
+        path_or_id: A folder, a hub id, or ``reference`` (or None) for the bundled model. What
+            begins with ``.``, ``/`` or ``~`` or has several separators is a folder.
+        allow_pickle: Whether pickled weights (``.bin``) may be read; unpickling is limited to
+            tensors, but safetensors are safe by design.
+        trust_remote_code: Whether Python code that comes with the model may be run.
+
+    Raises:
+        ModelError: If there is no such model, or it is not a whole, full-precision, causal LM with
+            a tokenizer.
+    """
+    name = REFERENCE if path_or_id is None else os.fspath(path_or_id)
+    folder = _find_folder(name, allow_pickle, trust_remote_code)
+    with silenced():
+        config = _read_config(name, folder, trust_remote_code)
+        _check_config(name, config)
+        _check_files(name, folder, allow_pickle)
+        model = _read_model(name, folder, config, allow_pickle, trust_remote_code)
+        tokenizer = _read_tokenizer(name, folder, model, trust_remote_code)
+    return LoadedModel(model, tokenizer, _describe(name, model))
+
+
+# -- finding -------------------------------------------------------------------------------------
+
+
+def _find_folder(name: str, allow_pickle: bool, trust_remote_code: bool) -> Path:
+    if name == REFERENCE:
+        return _REFERENCE_FOLDER
+    path = os.path.expanduser(name)
+    if os.path.isdir(path):
+        return Path(path)
+    if os.path.exists(path):
+        raise ModelError(f"{name} is a file; give the folder it is in")
+    if not name or name.startswith((".", "~")) or os.path.isabs(path) or name.count(os.sep) > 1:
+        raise ModelError(f"no such folder: {name!r}; give a folder that holds a model, or a hub id")
+    return _download(name, allow_pickle, trust_remote_code)
+
+
+def _download(name: str, allow_pickle: bool, trust_remote_code: bool) -> Path:
+    patterns = [*_ASKED_OF_HUB]
+    patterns += [_PICKLES] if allow_pickle else []
+    patterns += ["*.py"] if trust_remote_code else []
+    try:
+        # Subfolders and consolidated files hold the same weights once more, in other formats.
+        folder = snapshot_download(
+            name, allow_patterns=patterns, ignore_patterns=["*/*", "consolidated*"]
+        )
+    except HFValidationError as error:
+        raise ModelError(f"no folder {name!r} is here and it is no hub id: {error}") from error
+    except RepositoryNotFoundError as error:
+        raise ModelError(
+            f"no folder {name!r} is here and the hub has no such model, or it is gated: check the "
+            f"spelling, or log in with an account that was granted access"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"no folder {name!r} is here, it was not downloaded before, and the hub cannot be "
+            f"reached; check the connection, or give a folder ({_first_line(error)})"
+        ) from error
+    return Path(folder)
+
+
+# -- checking ------------------------------------------------------------------------------------
+
+
+def _read_config(name: str, folder: Path, trust_remote_code: bool) -> Any:
+    try:
+        files = sorted(os.listdir(folder))
+    except OSError as error:
+        raise ModelError(f"{name} cannot be listed ({error.strerror}); check its rights") from error
+    if "config.json" not in files:
+        raise ModelError(
+            f"{name} has no config.json, so it is no model folder (found "
+            f"{', '.join(files[:8]) or 'nothing'}); give the folder that save_pretrained wrote"
+        )
+    advice = "check config.json; a model with its own code needs --trust-remote-code"
+    with _foreign(name, "its configuration cannot be read", advice):
+        return AutoConfig.from_pretrained(
+            folder, trust_remote_code=trust_remote_code, local_files_only=True
+        )
+
+
+def _check_config(name: str, config: Any) -> None:
+    if config.is_encoder_decoder:
+        raise ModelError(
+            f"{name} ({config.model_type}) is an encoder-decoder; bitgap measures decoder-only "
+            f"causal language models"
+        )
+    parts = (config, config.get_text_config())
+    if any(getattr(part, "quantization_config", None) is not None for part in parts):
+        raise ModelError(
+            f"{name} is already quantized (its config.json has a quantization_config), and damage "
+            f"is measured from full-precision weights; give the model it was made from"
+        )
+
+
+def _check_files(name: str, folder: Path, allow_pickle: bool) -> None:
+    if list(folder.glob("*.safetensors")):
+        return
+    pickles = sorted(p.name for p in folder.glob(_PICKLES))
+    if not pickles and (folder / "model.safetensors.index.json").is_file():
+        raise ModelError(f"{name} has an index of weights but none of its files; download it again")
+    if not pickles or not allow_pickle:
+        found = f"only {', '.join(pickles[:3])}" if pickles else "no weights"
+        raise ModelError(
+            f"{name} has no .safetensors file (found {found}); convert it with save_pretrained, or "
+            f"read pickled weights you trust with --allow-pickle"
+        )
+
+
+@contextmanager
+def _foreign(name: str, what: str, advice: str) -> Iterator[None]:
+    # transformers, tokenizers and safetensors raise what they like; tokenizers even Exception.
+    try:
+        yield
+    except (ModelError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        raise ModelError(f"{name}: {what} ({_first_line(error)}); {advice}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+# -- reading -------------------------------------------------------------------------------------
+
+
+def _read_model(
+    name: str, folder: Path, config: Any, allow_pickle: bool, trust_remote_code: bool
+) -> Any:
+    has_safe = bool(list(folder.glob("*.safetensors")))
+    settings = {
+        "config": config,
+        "dtype": torch.float32,
+        "use_safetensors": has_safe or not allow_pickle,
+        "trust_remote_code": trust_remote_code,
+        "local_files_only": True,
+        # Told by name below, with the missing ones, instead of by an error half way.
+        "ignore_mismatched_sizes": True,
+        "output_loading_info": True,
+    }
+    advice = "the files may be incomplete or damaged: copy or download them again"
+    with _foreign(name, "its weights cannot be read", advice):
+        model, report = _with_best_attention(folder, settings)
+    _check_report(name, report)
+    _check_finite(name, model)
+    return model.eval().requires_grad_(False)
+
+
+def _with_best_attention(folder: Path, settings: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    # Scores that are soft-capped inside attention are beyond sdpa, whatever the class claims.
+    text_config = settings["config"].get_text_config()
+    if getattr(text_config, "attn_logit_softcapping", None) is None:
+        try:
+            return AutoModelForCausalLM.from_pretrained(
+                folder, attn_implementation="sdpa", **settings
+            )
+        except ValueError as error:
+            if "scaled_dot_product_attention" not in str(error):
+                raise
+    return AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager", **settings)
+
+
+def _check_report(name: str, report: Mapping[str, Any]) -> None:
+    wrong = {f"{key} is absent" for key in report["missing_keys"]}
+    for key, found, wanted in report["mismatched_keys"]:
+        wrong.add(f"{key} has shape {_times(found)} where the config makes {_times(wanted)}")
+    wrong.update(report["error_msgs"])
+    if wrong:
+        listed = "; ".join(sorted(wrong)[:5]) + (" ..." if len(wrong) > 5 else "")
+        raise ModelError(
+            f"{name}: {len(wrong)} tensors of the model are not in its weights ({listed}); use the "
+            f"config.json and weights that were saved together"
+        )
+    if report["unexpected_keys"]:
+        unused = sorted(report["unexpected_keys"])
+        _log.warning("%s: %d tensors are not used: %s", name, len(unused), ", ".join(unused[:5]))
+
+
+def _check_finite(name: str, model: nn.Module) -> None:
+    for key, parameter in model.named_parameters():
+        # One pass without a temporary: a sum is finite only if every term is, short of overflow.
+        if not parameter.sum().isfinite() and not parameter.isfinite().all():
+            raise ModelError(f"{name}: {key} holds NaN or infinity; use an undamaged checkpoint")
+
+
+def _read_tokenizer(name: str, folder: Path, model: Any, trust_remote_code: bool) -> Any:
+    advice = "save its tokenizer (tokenizer.json and tokenizer_config.json) beside the weights"
+    with _foreign(name, "it has no tokenizer that can be read", advice):
+        tokenizer = AutoTokenizer.from_pretrained(
+            folder, trust_remote_code=trust_remote_code, local_files_only=True
+        )
+        # Without files some classes come up empty instead of failing.
+        n_ids = len(tokenizer("One two, three.", add_special_tokens=False).input_ids)
+        n_tokens, rows = tokenizer.vocab_size, model.get_input_embeddings().weight.shape[0]
+    if n_ids == 0:
+        raise ModelError(f"{name}: its tokenizer turns text into nothing; {advice}")
+    if n_tokens > rows:
+        raise ModelError(
+            f"{name}: its tokenizer has {n_tokens} tokens and the model embeds {rows}; give the "
+            f"tokenizer the model was trained with"
+        )
+    return tokenizer
+
+
+# -- describing ----------------------------------------------------------------------------------
+
+
+def _describe(name: str, model: Any) -> ModelInfo:
+    head = model.get_output_embeddings()
+    if head is None:
+        raise ModelError(f"{name}: {type(model).__name__} has no LM head to measure at")
+    config = model.config.get_text_config()
+    return ModelInfo(
+        name=name,
+        family=model.config.model_type,
+        class_name=type(model).__name__,
+        n_blocks=config.num_hidden_layers,
+        width=config.hidden_size,
+        vocabulary=head.weight.shape[0],
+        context=context_length(config),
+        n_parameters=sum(p.numel() for p in model.parameters()),
+        tied=head.weight is model.get_input_embeddings().weight,
+        fingerprint=fingerprint(model),
+    )
+
+
+def fingerprint(model: Any) -> str:
+    """Returns the SHA-256 (hex) of what a model computes.
+
+    Hashed are the class, the config without names, versions, dtype and what matters in training
+    only, and every distinct parameter by name, shape and float32 value; so a bf16 checkpoint and
+    its float32 copy agree.
+    """
+    digest = hashlib.sha256(type(model).__name__.encode())
+    settings = _function_of(model.config.to_diff_dict())
+    digest.update(json.dumps(settings, sort_keys=True, default=str).encode())
+    for key, parameter in sorted(model.named_parameters()):
+        digest.update(f"{key}{tuple(parameter.shape)}".encode())
+        digest.update(_float32_bytes(parameter))
+    return digest.hexdigest()
+
+
+def _function_of(config: Any) -> Any:
+    if not isinstance(config, dict):
+        return config
+    # None is left out too, so that a setting new in transformers and unset changes no fingerprint.
+    kept = {
+        k: v for k, v in config.items() if v is not None and not _NOT_FUNCTION.fullmatch(str(k))
+    }
+    return {str(key): _function_of(value) for key, value in kept.items()}
+
+
+def _float32_bytes(parameter: Tensor) -> memoryview:
+    array = parameter.detach().to("cpu", torch.float32).contiguous().numpy()
+    return memoryview(array.reshape(-1)).cast("B")
+
+
+def _times(shape: Any) -> str:
+    return " x ".join(map(str, shape))

@@ -1,0 +1,124 @@
+"""The weights of one block: which are matrix products, and copies of a block with some replaced."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from transformers import PretrainedConfig
+from transformers.pytorch_utils import Conv1D
+
+from bitgap.errors import EngineError
+
+
+@dataclass(frozen=True, slots=True)
+class LinearView:
+    """One matrix product of a block, always seen as (out x in).
+
+    Attributes:
+        name: Path of the module in its block, such as ``attn.c_attn``.
+        module: The module itself, for hooks on its input.
+        transposed: Whether it stores (in x out), as transformers' ``Conv1D`` of GPT-2 does.
+    """
+
+    name: str
+    module: nn.Module
+    transposed: bool
+
+    def get(self) -> Tensor:
+        """Returns the weight (out x in): the model's own memory, not to be written to."""
+        weight = self.module.get_parameter("weight").detach()
+        return weight.T if self.transposed else weight
+
+    def set_on(self, block: nn.Module, weight: Tensor) -> None:
+        """Replaces this linear's weight in a copy of its block.
+
+        Args:
+            block: A copy from ``Decoder.clone_block``, never the model's own.
+            weight: The new weight, (out x in).
+
+        Raises:
+            EngineError: If the shape differs from the weight's own.
+        """
+        stored = weight.T.contiguous() if self.transposed else weight
+        set_weight(block, f"{self.name}.weight", stored)
+
+
+def linear_views(block: nn.Module) -> dict[str, LinearView]:
+    """Returns every linear of a block by its name, in the block's own order."""
+    return {
+        name: LinearView(name, module, isinstance(module, Conv1D))
+        for name, module in block.named_modules()
+        if isinstance(module, (nn.Linear, Conv1D))
+    }
+
+
+def matrices_without_view(block: nn.Module) -> list[str]:
+    """Names the parameters of two or more dimensions that no linear owns.
+
+    A norm's gain may have two (Cohere's is heads x width); it multiplies elementwise.
+    """
+    return [
+        name
+        for name, parameter in block.named_parameters()
+        if parameter.ndim > 1
+        and not isinstance(owner := block.get_submodule(name.rpartition(".")[0]), nn.Linear)
+        and not isinstance(owner, Conv1D)
+        and not type(owner).__name__.endswith("Norm")
+    ]
+
+
+def named_weights(module: nn.Module) -> dict[str, Tensor]:
+    """Returns every parameter whose name ends in ``weight``, as stored, by that name."""
+    return {n: p.detach() for n, p in module.named_parameters() if n.endswith("weight")}
+
+
+def clone_sharing(block: nn.Module) -> nn.Module:
+    """Returns a copy of a block that shares every tensor and config with the original."""
+    return copy.deepcopy(block, {id(shared): shared for shared in _shareable(block)})
+
+
+def _shareable(block: nn.Module) -> Iterator[Tensor | PretrainedConfig]:
+    yield from block.parameters()
+    yield from block.buffers()
+    for module in block.modules():
+        for value in vars(module).values():
+            if isinstance(value, (Tensor, PretrainedConfig)):
+                yield value
+
+
+def set_weight(block: nn.Module, name: str, value: Tensor) -> None:
+    """Replaces one parameter of a copied block; the dtype and device stay those of the old one.
+
+    Args:
+        block: The copy.
+        name: Path of the parameter, such as ``mlp.up_proj.weight``.
+        value: The new values, as the parameter is stored.
+
+    Raises:
+        EngineError: If there is no such parameter or its shape differs.
+    """
+    path, _, leaf = name.rpartition(".")
+    check_replacements(dict(block.named_parameters()), {name: value})
+    old = block.get_parameter(name)
+    moved = value.detach().to(device=old.device, dtype=old.dtype)
+    setattr(block.get_submodule(path), leaf, nn.Parameter(moved, requires_grad=False))
+
+
+def check_replacements(own: Mapping[str, Tensor], replacements: Mapping[str, Tensor]) -> None:
+    """Raises :class:`EngineError` unless every replacement is for a tensor of its own shape."""
+    for name, value in replacements.items():
+        if name not in own:
+            raise EngineError(f"no weight is called {name!r}; there are {', '.join(own)}")
+        if value.shape != own[name].shape:
+            raise EngineError(
+                f"{name} was to be replaced by shape {_times(value.shape)}; it has "
+                f"{_times(own[name].shape)}"
+            )
+
+
+def _times(shape: torch.Size) -> str:
+    return " x ".join(map(str, shape))
