@@ -1,0 +1,6 @@
+"""Text that the laboratory reads: parallel sentences, minimal pairs and treebanks.
+
+``parallel`` is the corpus every measurement needs and the only module most callers import;
+``intake`` says which languages and which text are acceptable; ``readers`` and ``hub`` turn files
+and datasets into sentences; ``bundled/`` holds our own.
+"""

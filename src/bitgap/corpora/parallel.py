@@ -1,0 +1,249 @@
+"""Multi-parallel sentences: the same sentences in several languages, line by line.
+
+This is the text every measurement is made on. :func:`load_corpus` reads the bundled corpus, a
+folder, NTREX-128, a table, or a dataset of the Hugging Face hub; whatever the source, sentences
+are in NFC, without surrounding whitespace, equally many in every language, and the reference
+language comes first.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from bitgap.corpora import hub, readers
+from bitgap.corpora.intake import Request, clean_sentence, order_codes, parse_languages
+from bitgap.errors import CorpusError, LanguageError, UsageError
+from bitgap.languages import language
+from bitgap.records import CorpusInfo, Integers
+
+BUNDLED = Path(__file__).parent / "bundled"
+
+CALIBRATION_EVERY = 4
+"""Every fourth sentence, from the first, is for calibration; the other three quarters are test."""
+
+_FILES = {
+    ".tsv": readers.read_tsv,
+    ".tab": readers.read_tsv,
+    ".csv": readers.read_tsv,
+    ".jsonl": readers.read_jsonl,
+    ".ndjson": readers.read_jsonl,
+    ".parquet": readers.read_parquet,
+}
+
+
+@dataclass(frozen=True)
+class ParallelCorpus:
+    """The same sentences in two or more languages.
+
+    Raises:
+        CorpusError: If there are fewer than two languages, no sentences, texts of different
+            length, or a sentence that is empty or holds a control character.
+        LanguageError: If the reference is not among the languages.
+    """
+
+    name: str
+    """What reports call it."""
+    sentences: Mapping[str, tuple[str, ...]]
+    """Code to sentences; put in NFC, and in the order of :attr:`languages`, when made."""
+    source: str
+    """Who wrote it."""
+    licence: str
+    """SPDX id or the source's own words."""
+    reference: str = "en"
+    """Code of the language that damage is compared with and normalised by."""
+
+    def __post_init__(self) -> None:
+        codes = order_codes(tuple(self.sentences), None, self.reference, f"corpus {self.name}")
+        cleaned = {
+            code: tuple(
+                clean_sentence(text, f"corpus {self.name}, {code}, sentence {number}")
+                for number, text in enumerate(self.sentences[code], start=1)
+            )
+            for code in codes
+        }
+        counts = {code: len(texts) for code, texts in cleaned.items()}
+        if len(set(counts.values())) > 1 or not counts[self.reference]:
+            listing = ", ".join(f"{code} {count}" for code, count in counts.items())
+            raise CorpusError(
+                f"corpus {self.name}: every language needs the same sentences, at least one; "
+                f"found {listing}"
+            )
+        object.__setattr__(self, "sentences", cleaned)
+
+    def __hash__(self) -> int:
+        return hash(self.info.fingerprint)
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """Codes in the order of the rows of every array, the reference first."""
+        return tuple(self.sentences)
+
+    @property
+    def n_sentences(self) -> int:
+        """Number of aligned sentences, the same in every language."""
+        return len(self.sentences[self.reference])
+
+    @functools.cached_property
+    def info(self) -> CorpusInfo:
+        """What results depend on.
+
+        The fingerprint is the SHA-256 of the codes and sentences, in order, as compact JSON in
+        UTF-8; name, source and licence do not enter, so a renamed folder is the same corpus.
+        """
+        content = json.dumps(
+            list(self.sentences.items()), ensure_ascii=False, separators=(",", ":")
+        )
+        return CorpusInfo(
+            name=self.name,
+            languages=self.languages,
+            n_sentences=self.n_sentences,
+            source=self.source,
+            licence=self.licence,
+            fingerprint=hashlib.sha256(content.encode("utf-8")).hexdigest(),
+        )
+
+    def select(
+        self,
+        languages: str | Sequence[str] | None = None,
+        sentences: Sequence[int] | Integers | None = None,
+    ) -> ParallelCorpus:
+        """Returns the same corpus with some languages and sentences only.
+
+        Args:
+            languages: In any spelling, the reference being added and put first; all when None.
+            sentences: Sentence numbers from 0, in the order wanted; all when None.
+
+        Raises:
+            LanguageError: If a language is absent or named twice.
+            UsageError: If a sentence number is not a whole number from 0 to ``n_sentences - 1``,
+                or there is none.
+        """
+        wanted = parse_languages(languages)
+        codes = order_codes(self.languages, wanted, self.reference, f"corpus {self.name}")
+        rows = range(self.n_sentences) if sentences is None else self._rows(sentences)
+        chosen = {code: tuple(self.sentences[code][i] for i in rows) for code in codes}
+        return replace(self, sentences=chosen)
+
+    def _rows(self, sentences: Sequence[int] | Integers) -> list[int]:
+        rows = np.asarray(sentences)
+        whole = rows.ndim == 1 and rows.size > 0 and np.issubdtype(rows.dtype, np.integer)
+        if not whole or rows.min() < 0 or rows.max() >= self.n_sentences:
+            raise UsageError(
+                f"corpus {self.name}: sentences must be a list of whole numbers from 0 to "
+                f"{self.n_sentences - 1}, found {sentences!r}"
+            )
+        return rows.tolist()
+
+    def split(self) -> tuple[Integers, Integers]:
+        """Returns the sentence numbers for calibration and for test.
+
+        Every fourth sentence (number % 4 == 0) is for calibration: gauges, lenses, probes and
+        thresholds are fitted there and nothing is tested there. The rule needs no seed, keeps
+        three quarters for the test, and spreads both over the documents of the corpus.
+
+        Raises:
+            CorpusError: If there are fewer than two sentences, so that no test remains.
+        """
+        if self.n_sentences < 2:
+            raise CorpusError(f"corpus {self.name}: one sentence cannot be split; give more")
+        numbers = np.arange(self.n_sentences, dtype=np.int64)
+        calibration = numbers % CALIBRATION_EVERY == 0
+        return numbers[calibration], numbers[~calibration]
+
+    def text(self, code: str) -> tuple[str, ...]:
+        """Returns the sentences of one language, in any spelling.
+
+        Raises:
+            LanguageError: If the corpus does not have it.
+        """
+        found = code if code in self.sentences else language(code).code
+        if found not in self.sentences:
+            raise LanguageError(
+                f"corpus {self.name} has no {code} ({found}); it has {', '.join(self.languages)}"
+            )
+        return self.sentences[found]
+
+
+def load_corpus(
+    spec: str | os.PathLike[str] | None = None,
+    *,
+    languages: str | Sequence[str] | None = None,
+    reference: str = "en",
+) -> ParallelCorpus:
+    """Reads a parallel corpus.
+
+    Args:
+        spec: None or ``bundled`` for our own sentences; a folder of ``<language>.txt`` or of
+            NTREX-128; a file ``.tsv`` (or ``.csv`` with tabs), ``.jsonl`` or ``.parquet``; or a
+            Hugging Face dataset such as ``openlanguagedata/flores_plus`` (short: ``flores+``),
+            with its split after a colon if need be. A path that exists comes before a dataset.
+        languages: Which to read, as ``"en,he"`` or a list, in any spelling; all when None.
+        reference: The language that damage is compared with; always read.
+
+    Raises:
+        CorpusError: If there is no such corpus or its text cannot be used; names file and line.
+        LanguageError: If a language is unknown, absent or named twice.
+        MissingExtra: If the format needs a library that is not installed.
+    """
+    request = Request(parse_languages(languages), language(reference).code)
+    if spec is None or spec == "bundled":
+        texts = readers.read_folder(BUNDLED, request)
+        return ParallelCorpus(
+            "bundled", texts, "written for bitgap", "Apache-2.0", request.reference
+        )
+    path = _existing(os.fspath(spec))
+    if path is None:
+        return _from_hub(os.fspath(spec), request)
+    return _from_folder(path, request) if path.is_dir() else _from_file(path, request)
+
+
+def _from_folder(folder: Path, request: Request) -> ParallelCorpus:
+    ntrex = readers.ntrex_folder(folder)
+    if ntrex:
+        source = "NTREX-128, Federmann, Kocmi & Xin 2022"
+        texts = readers.read_ntrex(ntrex, request)
+        return ParallelCorpus("NTREX-128", texts, source, "CC-BY-SA-4.0", request.reference)
+    name = folder.resolve().name
+    texts = readers.read_folder(folder, request)
+    return ParallelCorpus(name, texts, f"text files in {name}", "not stated", request.reference)
+
+
+def _from_file(path: Path, request: Request) -> ParallelCorpus:
+    reader = _FILES.get(path.suffix.lower())
+    if reader is None:
+        raise CorpusError(
+            f"{path}: one file must be {', '.join(_FILES)}, with all languages in it; for "
+            "<language>.txt files name their folder"
+        )
+    texts = reader(path, request)
+    return ParallelCorpus(path.stem, texts, f"file {path.name}", "not stated", request.reference)
+
+
+def _from_hub(spec: str, request: Request) -> ParallelCorpus:
+    name = hub.parse_hub_name(spec)
+    if name is None:
+        raise CorpusError(
+            f"{spec}: no such file or folder, and no Hugging Face dataset is named like that "
+            "(owner/name); leave the corpus out for the bundled one"
+        )
+    texts = hub.read_hub(name, request)
+    flores = name.dataset == hub.FLORES
+    source = "FLORES+, Open Language Data Initiative; NLLB Team 2022" if flores else name.dataset
+    licence = "CC-BY-SA-4.0" if flores else "see the dataset's card"
+    return ParallelCorpus(spec, texts, source, licence, request.reference)
+
+
+def _existing(spec: str) -> Path | None:
+    try:
+        path = Path(spec).expanduser()
+        return path if spec and path.exists() else None
+    except (OSError, ValueError, RuntimeError):  # Too long, a NUL, or the home of nobody.
+        return None
