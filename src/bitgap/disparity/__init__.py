@@ -1,0 +1,38 @@
+"""From scores to judgement: what one plan did to every language, and whether another is better.
+
+The formulas live in :mod:`bitgap.damage`; this package puts an interval on each number
+(``report``), compares plans (``comparison``), closes the gates of method.md (``gates``), and says
+in words what a number must not be used for. All intervals come from one paired bootstrap over
+sentences. No torch.
+
+Gates. A language *collapsed* under a plan (no better than add-one unigrams) or *below resolution*
+(K per token under ten times the numerical floor) is left out of D, with the reason; if it is the
+reference there is no D. D_seed is invalid unless the interval of Δ_ref lies above 0. K/M is
+undefined unless the interval of M does. If every language's interval of log2(K_λ/K_ref) covers 0
+there is *nothing to explain*.
+
+Claims. D's change is a finding only if G changes with the same sign; a plan is better only if, on
+top of that, neither the reference's damage nor H rises: a gap may not be closed by levelling down
+(Mittelstadt et al. 2023).
+"""
+
+from bitgap.damage import damage_bits, delta_bits, gap, harm_max, harm_mean, log_ratio, usable
+from bitgap.disparity.comparison import compare
+from bitgap.disparity.records import Claim, Comparison, DisparityReport, LanguageDamage
+from bitgap.disparity.report import audit
+
+__all__ = [
+    "Claim",
+    "Comparison",
+    "DisparityReport",
+    "LanguageDamage",
+    "audit",
+    "compare",
+    "damage_bits",
+    "delta_bits",
+    "gap",
+    "harm_max",
+    "harm_mean",
+    "log_ratio",
+    "usable",
+]

@@ -1,0 +1,124 @@
+"""What may enter a number, and the words for what may not; shared by audit and compare."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from bitgap.damage import RESOLUTION, Bools, Sums
+from bitgap.errors import UsageError
+from bitgap.records import Estimate, Floats, Scores
+from bitgap.stats.bootstrap import estimates
+
+Quantities = Mapping[str, tuple[Callable[[Sums], Floats], str]]
+"""Formula and unit of each quantity, by field name."""
+
+PER_TEXT = "bits per reference character"
+LOG = "log2 ratio"
+
+
+def select_plans(scores: Scores, plans: Sequence[str], seed: int, draws: int) -> Scores:
+    """Returns the scores of some plans, with NaN for every infinity.
+
+    Raises:
+        UsageError: If a plan was not scored, there is no sentence, or seed or draws cannot be.
+    """
+    for plan in plans:
+        if plan not in scores.plans:
+            some = ", ".join(repr(text) for text in scores.plans[:4])
+            raise UsageError(
+                f"plan {plan!r} was not scored; there are {len(scores.plans)} plans, such as "
+                f"{some}: ask for one of them by its canonical text, or score it first"
+            )
+    if scores.n_sentences == 0:
+        raise UsageError("there is no sentence in these scores; select at least one")
+    if seed < 0 or draws < 2:
+        raise UsageError(f"seed is {seed} and draws are {draws}; give a seed >= 0 and draws >= 2")
+    mine = scores.select(plans=plans)
+    # A model ruined by rounding can give infinities; NaN says the same without their arithmetic.
+    return replace(mine, nll_nats=_finite(mine.nll_nats), kl_nats=_finite(mine.kl_nats))
+
+
+def _finite(values: Floats) -> Floats:
+    return np.where(np.isfinite(values), values, np.nan)
+
+
+def reasons_left_out(scores: Scores, gone: Bools, faint: Bools) -> dict[str, str]:
+    """Returns why languages are not in D, by code, given who collapsed and who is unresolved."""
+    reasons = {}
+    for code, is_gone, is_faint in zip(scores.languages, gone, faint, strict=True):
+        if is_gone:
+            reasons[code] = f"{code} collapsed: no better than add-one unigrams"
+        elif is_faint:
+            reasons[code] = (
+                f"{code} is below resolution: KL per token is under {RESOLUTION:.0f} times the "
+                "numerical floor"
+            )
+    return reasons
+
+
+def why_no_disparity(scores: Scores, reasons: Mapping[str, str]) -> str:
+    """Returns why no D can be formed, in words."""
+    if scores.reference in reasons:
+        return f"there is no reference: {reasons[scores.reference]}"
+    if len(scores.languages) == 1:
+        return "only the reference was scored"
+    return "no other language is left: " + "; ".join(reasons.values())
+
+
+def estimate_all(
+    quantities: Quantities, scores: Scores, seed: int, draws: int
+) -> dict[str, list[Estimate]]:
+    """Returns each quantity with its interval, all from the same draws.
+
+    Args:
+        quantities: Formulas give (W x k); k estimates come back of each.
+        scores: What the formulas are of.
+        seed: Seed of the draws.
+        draws: How many.
+    """
+    formulas = [formula for formula, _ in quantities.values()]
+    once = Sums(scores, np.ones((1, scores.n_sentences)))
+    parts = [formula(once)[0] for formula in formulas]
+    defined = np.isfinite(np.concatenate(parts))
+
+    def statistic(weights: Floats) -> Floats:
+        sums = Sums(scores, weights)
+        return np.concatenate([formula(sums) for formula in formulas], -1)[:, defined]
+
+    n = scores.n_sentences
+    found = iter(estimates(statistic, n, unit="", seed=seed, draws=draws) if defined.any() else ())
+    missing = Estimate(value=None, unit="", n=n, reason="undefined on this text")
+    return {
+        name: [replace(next(found) if np.isfinite(v) else missing, unit=unit) for v in values]
+        for (name, (_, unit)), values in zip(quantities.items(), parts, strict=True)
+    }
+
+
+def void(estimate: Estimate, reason: str) -> Estimate:
+    """Returns the estimate without its numbers, for a reason."""
+    return replace(estimate, value=None, low=None, high=None, reason=reason)
+
+
+def note(estimate: Estimate, remark: str) -> Estimate:
+    """Returns the estimate with a remark added to its reason."""
+    return replace(estimate, reason="; ".join(filter(None, (estimate.reason, remark))))
+
+
+def interval(estimate: Estimate) -> tuple[float, float] | None:
+    """Returns low and high, or None where there is no interval."""
+    if estimate.low is None or estimate.high is None:
+        return None
+    return estimate.low, estimate.high
+
+
+def covers_zero(ends: tuple[float, float]) -> bool:
+    """Returns whether an interval includes 0."""
+    return ends[0] <= 0 <= ends[1]
+
+
+def span(ends: tuple[float, float]) -> str:
+    """Returns an interval in words, such as ``[-0.1, 0.2]``."""
+    return f"[{ends[0]:.3g}, {ends[1]:.3g}]"

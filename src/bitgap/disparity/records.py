@@ -1,0 +1,242 @@
+"""What ``disparity`` returns: one language's damage, one plan's report, two plans compared.
+
+Every measured number that carries sampling error is an :class:`~bitgap.records.Estimate`. The
+``as_dict`` forms hold only what JSON knows: an estimate ``x`` becomes ``x`` (a number or null),
+``x_ci`` ([low, high] or null) and ``x_reason`` (why something is missing, or a caveat; else null).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+from bitgap.records import Arithmetic, Estimate
+
+Claim = Literal["falls", "rises", "inconclusive"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LanguageDamage:
+    """What one plan did to one language, on all the text that was scored."""
+
+    language: str
+    """Code."""
+    tokens: int
+    """Scored tokens, summed over the sentences."""
+    bytes: int
+    """UTF-8 bytes, summed over the sentences."""
+    characters: int
+    """Code points, summed over the sentences."""
+    nll_fp_bits: float | None
+    """N^fp: bits of the text in full precision; None where not finite, as below."""
+    nll_q_bits: float | None
+    """N^q: bits of the text under the plan."""
+    unigram_bits: float | None
+    """Bits of the text under add-one unigrams counted on other text; N^q must be less."""
+    kl_bits: float | None
+    """Σ KL from full precision to the plan, in bits, over all tokens."""
+    collapsed: bool
+    """Whether the plan does no better than add-one unigrams here."""
+    below_resolution: bool
+    """Whether K per token is under ten times the numerical floor."""
+    left_out: str | None
+    """Why the language is not in D; None where it is, and for a sound reference."""
+    damage: Estimate
+    """K, bits per reference character."""
+    damage_per_token: Estimate
+    """KL per token of the language, bits."""
+    damage_per_byte: Estimate
+    """KL per byte of the language, bits."""
+    damage_per_character: Estimate
+    """KL per character of the language, bits."""
+    damage_fraction: Estimate
+    """K/N^fp: damage per bit of text in full precision."""
+    delta: Estimate
+    """Δ, harm on the real text, bits per reference character, signed."""
+    log_ratio: Estimate
+    """log2(K_λ/K_ref)."""
+    log_ratio_per_token: Estimate
+    """First part of log_ratio: log2 of the ratio of KL per token."""
+    log_token_premium: Estimate
+    """Second part of log_ratio: log2 of the ratio of tokens for the same sentences."""
+    token_premium: Estimate
+    """Tokens over the reference's for the same sentences."""
+    tokens_per_character: Estimate
+    """Fertility."""
+    tokens_per_sentence: Estimate
+    """Mean length of a sentence in tokens."""
+    learned: Estimate
+    """M, what the model knows beyond word frequencies, bits per reference character."""
+    learned_share: Estimate
+    """K/M, damage as a share of what was learned."""
+    log_share_ratio: Estimate
+    """log2 of K/M over the reference's."""
+    perplexity_increase: Estimate
+    """Relative increase of perplexity per token, the origin's measure; 0 is no change."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns JSON-ready values; the interval of ``damage`` is called ``ci``."""
+        flat = _flat_fields(self)
+        return {"ci" if name == "damage_ci" else name: value for name, value in flat.items()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DisparityReport:
+    """All that method.md asks to be said of one plan."""
+
+    plan: str
+    """Canonical text."""
+    reference: str
+    """Code of the language the others are compared with."""
+    arithmetic: Arithmetic
+    n_sentences: int
+    """Aligned sentences, the resampled unit."""
+    reference_characters: int
+    """U, what damage is divided by."""
+    floor_bits: float
+    """Numerical floor in bits per token."""
+    languages: tuple[LanguageDamage, ...]
+    """In the order of the scores."""
+    disparity: Estimate
+    """D, mean over other languages of log2(K_λ/K_ref)."""
+    disparity_per_token: Estimate
+    """First part of D: the same of KL per token."""
+    token_premium: Estimate
+    """Second part of D: mean log2 token premium of the same languages. The parts add up to D."""
+    disparity_per_byte: Estimate
+    """D of KL per byte of each language's own."""
+    disparity_per_character: Estimate
+    """D of KL per character of each language's own."""
+    gap: Estimate
+    """G, mean over all other languages of Δ_λ − Δ_ref."""
+    harm_mean: Estimate
+    """H, mean of Δ over all languages."""
+    harm_max: Estimate
+    """H, largest Δ of all languages."""
+    share_disparity: Estimate
+    """D_share, mean over other languages of log2 of K/M over the reference's."""
+    seed_disparity: Estimate
+    """D_seed, the origin's measure, over the languages that did not collapse."""
+    share_agrees: bool | None
+    """Whether D and D_share have one sign; None where one is missing or 0."""
+    nothing_to_explain: bool | None
+    """Existence gate: whether every language's interval of log2(K_λ/K_ref) covers 0; None where no
+    language has one."""
+    left_out: Mapping[str, str]
+    """Languages that are not in D, with the reason."""
+    caveats: tuple[str, ...]
+    """Sentences to print beside the numbers."""
+
+    def language(self, code: str) -> LanguageDamage:
+        """Returns one language's damage.
+
+        Raises:
+            KeyError: If the language was not scored.
+        """
+        return {entry.language: entry for entry in self.languages}[code]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns JSON-ready values under the method's names: D, G, H, D_seed, D_share."""
+        named = {
+            **_flat("D", self.disparity),
+            **_flat("G", self.gap),
+            "H": {**_flat("mean", self.harm_mean), **_flat("max", self.harm_max)},
+            **_flat("D_seed", self.seed_disparity),
+            **_flat("D_share", self.share_disparity),
+            "decomposition": {
+                **_flat("kl_per_token", self.disparity_per_token),
+                **_flat("token_premium", self.token_premium),
+            },
+            **_flat("D_per_byte", self.disparity_per_byte),
+            **_flat("D_per_character", self.disparity_per_character),
+        }
+        plain = {
+            name: getattr(self, name)
+            for name in (
+                *("plan", "reference", "arithmetic", "n_sentences", "reference_characters"),
+                *("floor_bits", "share_agrees", "nothing_to_explain"),
+            )
+        }
+        return {
+            **plain,
+            **named,
+            "level": self.harm_mean.level,
+            "method": self.harm_mean.method,
+            "units": self._units(),
+            "left_out": dict(self.left_out),
+            "caveats": list(self.caveats),
+            "languages": {entry.language: entry.as_dict() for entry in self.languages},
+        }
+
+    def _units(self) -> dict[str, str]:
+        per_language = {name: value.unit for name, value in _estimates(self.languages[0]).items()}
+        summary = {"D": self.disparity, "G": self.gap, "H": self.harm_mean}
+        seed = {"D_seed": self.seed_disparity, "D_share": self.share_disparity}
+        return {
+            **per_language,
+            **{name: estimate.unit for name, estimate in (summary | seed).items()},
+            "floor_bits": "bits per token",
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """What changes from one plan to another, on the same sentences (paired); b minus a."""
+
+    plan_a: str
+    """Plan one comes from."""
+    plan_b: str
+    """Plan one goes to."""
+    reference: str
+    languages: tuple[str, ...]
+    """The languages, reference included, that D and G are formed over: usable under both plans."""
+    left_out: Mapping[str, str]
+    """The others, with the reason."""
+    disparity_change: Estimate
+    """Change of D, log2 ratio."""
+    gap_change: Estimate
+    """Change of G over the same languages, bits per reference character."""
+    reference_damage_change: Estimate
+    """Change of K of the reference, bits per reference character."""
+    harm_mean_change: Estimate
+    """Change of the mean of Δ over languages that collapse under neither plan."""
+    harm_max_change: Estimate
+    """Change of the largest Δ over the same languages."""
+    log_damage_change: Mapping[str, Estimate]
+    """Change of log2 K within each language used; free of any comparison between languages."""
+    claim: Claim
+    """What may be said of D: it and G must change with one sign, and D's interval exclude 0."""
+    claim_reason: str
+    """The clause that decided."""
+    better: bool
+    """Whether b is better: D falls, G agrees, neither K of the reference nor H rises."""
+    failed: tuple[str, ...]
+    """Every clause of ``better`` that does not hold, in words."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns JSON-ready values."""
+        out = _flat_fields(self)
+        changes = self.log_damage_change.items()
+        out["log_damage_change"] = {code: _flat("value", change) for code, change in changes}
+        out["left_out"] = dict(self.left_out)
+        return out | {name: list(getattr(self, name)) for name in ("languages", "failed")}
+
+
+def _flat(name: str, estimate: Estimate) -> dict[str, Any]:
+    known = estimate.low is not None and estimate.high is not None
+    interval = [estimate.low, estimate.high] if known else None
+    return {name: estimate.value, f"{name}_ci": interval, f"{name}_reason": estimate.reason}
+
+
+def _flat_fields(record: LanguageDamage | Comparison) -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for field in fields(record):
+        value = getattr(record, field.name)
+        out |= _flat(field.name, value) if isinstance(value, Estimate) else {field.name: value}
+    return out
+
+
+def _estimates(record: LanguageDamage) -> dict[str, Estimate]:
+    values = {field.name: getattr(record, field.name) for field in fields(record)}
+    return {name: value for name, value in values.items() if isinstance(value, Estimate)}
