@@ -1,0 +1,1 @@
+"""Statistics of per-sentence numbers and of layer profiles, and the rules of judgement."""
