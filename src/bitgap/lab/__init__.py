@@ -1,0 +1,1 @@
+"""Measuring: one model, one text, and the instruments that score plans on them."""

@@ -1,0 +1,459 @@
+"""A lab: one model and one text, ready to be measured.
+
+``Lab.score`` is the one way to score plans, and ``Lab.observe`` the one way an experiment measures;
+both look in the store first and commit what they make, so nothing is computed twice.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+import transformers
+
+from bitgap import __version__
+from bitgap.corpora.parallel import ParallelCorpus, load_corpus
+from bitgap.errors import UsageError
+from bitgap.lab.arithmetic import fast_products_round
+from bitgap.lab.budget import (
+    DEFAULT_MEMORY_BYTES,
+    Dimensions,
+    Preflight,
+    Rates,
+    make_layout,
+    measure_rates,
+    predict,
+)
+from bitgap.lab.floor import measure_floor
+from bitgap.lab.scoring import ENGINE_VERSION, Engine, Leaf
+from bitgap.lab.store import Store, content_key
+from bitgap.lab.text import Chunk, TokenizedText, make_chunks, tokenize
+from bitgap.lab.tree import PlanTree
+from bitgap.models.decoder import Decoder
+from bitgap.models.load import LoadedModel, load_model
+from bitgap.quant.bank import FP, Bank
+from bitgap.quant.plan import Plan
+from bitgap.records import (
+    Arithmetic,
+    Integers,
+    Observations,
+    Provenance,
+    Scores,
+    TextCounts,
+)
+
+_log = logging.getLogger(__name__)
+
+# A commit costs milliseconds; this bounds what a kill can lose.
+_COMMIT_EVERY_S = 1.0
+
+
+class Progress(Protocol):
+    """What a caller may pass to be told how far a long job is."""
+
+    def start(self, label: str, total_s: float) -> None:
+        """A job of about ``total_s`` predicted seconds begins."""
+
+    def advance(self, seconds: float) -> None:
+        """Work worth so many predicted seconds is done."""
+
+    def stop(self) -> None:
+        """The job ended, well or not."""
+
+
+class Silence:
+    """Progress that nobody watches."""
+
+    def start(self, label: str, total_s: float) -> None:
+        """Says nothing."""
+
+    def advance(self, seconds: float) -> None:
+        """Says nothing."""
+
+    def stop(self) -> None:
+        """Says nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How a lab works; nothing here changes what is measured beyond the numerical floor.
+
+    Attributes:
+        arithmetic: ``exact`` or ``fast`` matrix products.
+        memory_bytes: What may be used beside the model itself.
+        seed: Where every random choice starts.
+        device: ``cpu`` or a CUDA device.
+    """
+
+    arithmetic: Arithmetic = "exact"
+    memory_bytes: int = DEFAULT_MEMORY_BYTES
+    seed: int = 0
+    device: str = "cpu"
+
+
+class Lab:
+    """One model, one text and the instruments that work on them."""
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        corpus: ParallelCorpus,
+        *,
+        store: Store | None = None,
+        settings: Settings | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        """Splits the model and tokenizes the text; measures nothing yet.
+
+        Args:
+            loaded: Model, tokenizer and what they are.
+            corpus: Aligned sentences.
+            store: Where results are kept; in memory when None.
+            settings: How to work.
+            progress: Who is told.
+
+        Raises:
+            UnsupportedArchitecture: If the model cannot be split.
+            CorpusError: If too few sentences fit the model's context.
+            BudgetError: If the memory is too small for one sentence.
+        """
+        self.settings = settings or Settings()
+        self.store = store or Store(":memory:")
+        self.progress: Progress = progress or Silence()
+        self.loaded, self.info = loaded, loaded.info
+        self.decoder = Decoder.from_model(loaded.model.to(self.settings.device), loaded.info)
+        self._size = Dimensions.of(self.decoder)
+        self.bank = Bank(self.decoder)
+        self._rates: Rates | None = None
+        self._read(corpus)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: str | os.PathLike[str] | None = None,
+        corpus: str | os.PathLike[str] | None = None,
+        *,
+        languages: str | Sequence[str] | None = None,
+        store: str | os.PathLike[str] | None = None,
+        settings: Settings | None = None,
+        progress: Progress | None = None,
+        allow_pickle: bool = False,
+        trust_remote_code: bool = False,
+    ) -> Lab:
+        """Loads a model and a corpus by name and binds them.
+
+        Args:
+            model: Folder or hub id; the bundled reference model when None.
+            corpus: Folder, file or dataset id; the bundled sentences when None.
+            languages: Which languages to use, reference added; all when None.
+            store: SQLite file; in memory when None.
+            settings: How to work.
+            progress: Who is told.
+            allow_pickle: Whether pickled weights may be read.
+            trust_remote_code: Whether code that comes with the model may be run.
+
+        Raises:
+            UserError: If any of it cannot be used; the message says why and what to do.
+        """
+        text = load_corpus(corpus, languages=languages)
+        # The store before the model: a store that cannot be written should cost no waiting.
+        opened = Store(store) if store is not None else None
+        loaded = load_model(model, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
+        return cls(loaded, text, store=opened, settings=settings, progress=progress)
+
+    @property
+    def n_blocks(self) -> int:
+        """Number of blocks L."""
+        return self.decoder.n_blocks
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """Codes in row order, reference first."""
+        return self.text.languages
+
+    def on(
+        self,
+        *,
+        languages: Sequence[str] | None = None,
+        sentences: Sequence[int] | Integers | None = None,
+    ) -> Lab:
+        """Returns a lab for part of the text, sharing model, bank and store.
+
+        Args:
+            languages: Codes, the reference added; all when None.
+            sentences: Sentence numbers of the corpus, in the order wanted; all when None.
+        """
+        part = object.__new__(Lab)
+        part.__dict__.update(self.__dict__)
+        part._read(self.corpus.select(languages, sentences))
+        return part
+
+    def twin(self, loaded: LoadedModel) -> Lab:
+        """Returns a lab for another model on the same corpus, store and settings.
+
+        For controls: a random-init twin, a shuffled or a planted one.
+        """
+        return Lab(
+            loaded,
+            self.corpus,
+            store=self.store,
+            settings=self.settings,
+            progress=self.progress,
+        )
+
+    def _read(self, corpus: ParallelCorpus) -> None:
+        self.corpus = corpus
+        self.text: TokenizedText = tokenize(
+            corpus,
+            self.loaded.tokenizer,
+            context=self.info.context,
+            vocabulary=self.info.vocabulary,
+        )
+        if self.text.n_dropped:
+            _log.warning(
+                "%d of %d sentences do not fit the model's context in some language; dropped",
+                self.text.n_dropped,
+                corpus.n_sentences,
+            )
+        self._make_engine(self.settings.memory_bytes)
+        self.text_key = content_key(
+            "text",
+            ENGINE_VERSION,
+            self.info.fingerprint,
+            corpus.info.fingerprint,
+            [int(i) for i in self.text.kept],
+            # The fingerprint is of the weights; another tokenizer is another text.
+            self.text.ids,
+            "rounded" if self._rounds else "float32",
+        )
+
+    @property
+    def _rounds(self) -> bool:
+        device = self.settings.device
+        return self.settings.arithmetic == "fast" and fast_products_round(device)
+
+    def _make_engine(self, memory_bytes: int) -> None:
+        lengths = [len(ids) for language in self.text.ids for ids in language]
+        layout = make_layout(
+            self._size,
+            text_rows=sum(lengths),
+            longest=max(lengths),
+            memory_bytes=memory_bytes,
+            arithmetic=self.settings.arithmetic,
+            device=self.settings.device,
+        )
+        self.bank.limit_bytes = layout.bank_bytes
+        chunks = make_chunks(self.text, layout.chunk_rows, self.settings.device)
+        self.engine = Engine(
+            self.decoder,
+            self.bank,
+            chunks,
+            len(lengths),
+            self.settings.arithmetic,
+            layout,
+            self.settings.device,
+        )
+
+    @property
+    def chunks(self) -> list[Chunk]:
+        """The text in the batches it is run in."""
+        return [chunk for segment in self.engine.segments for chunk in segment]
+
+    # -- scores -------------------------------------------------------------------------------
+
+    def preflight(self, plans: Sequence[Plan]) -> Preflight:
+        """Returns what scoring these plans would cost; measures this machine for a moment."""
+        known = self.store.known_scores(self.text_key)
+        todo = [p for p in set(plans) if not p.is_full_precision and self._key(p) not in known]
+        variants = {(i, s) for plan in todo for i, s in enumerate(plan.blocks) if s != FP}
+        block = sum(v.get().numel() * 4 for v in self.decoder.block_linears(0).values())
+        rates = self.measured_rates()
+        n_sequences = self.text.counts.tokens.size
+        return predict(
+            self.engine,
+            self._size,
+            PlanTree(todo).work(),
+            rates,
+            n_plans=len(set(plans)),
+            n_known=len(set(plans)) - len(todo),
+            bank_bytes=block * len(variants),
+            result_bytes=3 * 16 * n_sequences * len(set(plans)),
+        )
+
+    def measured_rates(self) -> Rates:
+        """Returns this machine's speed on this model, measured once."""
+        if self._rates is None:
+            self._rates = measure_rates(self.engine)
+        return self._rates
+
+    def score(self, plans: Sequence[Plan], label: str = "scoring") -> Scores:
+        """Scores plans on the whole text.
+
+        Args:
+            plans: What to score; rows of the result are in this order, repeats kept once.
+            label: What the progress bar says.
+
+        Raises:
+            PlanError: If a plan does not fit the model.
+            StoreError: If the store cannot be written; what was committed is kept.
+        """
+        for plan in plans:
+            self.bank.check(plan)
+        wanted = list(dict.fromkeys(plans))
+        facts, arrays = self._text_reference()
+        todo = [plan for plan in wanted if not plan.is_full_precision]
+        self._run(todo, label)
+        return self._assemble(wanted, facts, arrays)
+
+    def _key(self, plan: Plan) -> str:
+        return content_key(self.text_key, plan.text)
+
+    def _run(self, plans: Sequence[Plan], label: str) -> None:
+        keys = {plan: self._key(plan) for plan in plans}
+        known = self.store.known_scores(self.text_key)
+        if all(key in known for key in keys.values()):
+            return
+        shape = self.text.counts.tokens.shape
+        pending: list[Leaf] = []
+        last = time.monotonic()
+
+        def commit() -> None:
+            nonlocal last
+            rows = [
+                (keys[x.plan], x.plan.text, np.stack([x.nll_nats, x.kl_nats]).reshape(2, *shape))
+                for x in pending
+            ]
+            pending.clear()
+            self.store.put_scores(self.text_key, rows)
+            last = time.monotonic()
+
+        def emit(leaves: list[Leaf]) -> None:
+            pending.extend(leaves)
+            if time.monotonic() - last > _COMMIT_EVERY_S:
+                commit()
+
+        rates = self.measured_rates()
+
+        def tick(block_rows: int, head_rows: int) -> None:
+            self.progress.advance(block_rows * rates.block_s + head_rows * rates.head_s)
+
+        self.progress.start(label, self.preflight(plans).time_s)
+        try:
+            self.engine.score(plans, emit, known=lambda p: keys[p] in known, tick=tick)
+        except KeyboardInterrupt:
+            commit()
+            raise
+        else:
+            commit()
+        finally:
+            self.progress.stop()
+
+    def _text_reference(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Returns (facts, arrays) of what full precision says of this text, measured once."""
+        found = self.store.get_text(self.text_key)
+        if found is not None:
+            return found
+        shape = self.text.counts.tokens.shape
+        facts = {
+            "model": self.info.name,
+            "corpus": self.corpus.info.name,
+            "languages": list(self.languages),
+            "reference": self.corpus.reference,
+            "arithmetic": self.settings.arithmetic,
+            "products_round": self._rounds,
+            "floor_nats": measure_floor(self.engine, *shape),
+        }
+        counts = self.text.counts
+        arrays = {
+            "nll_fp_nats": self.engine.reference().reshape(shape),
+            "unigram_nats": self.text.unigram_nats,
+            "tokens": counts.tokens,
+            "bytes": counts.bytes,
+            "characters": counts.characters,
+        }
+        self.store.put_text(self.text_key, facts, arrays)
+        return facts, arrays
+
+    def _assemble(
+        self, plans: Sequence[Plan], facts: Mapping[str, Any], arrays: Mapping[str, Any]
+    ) -> Scores:
+        shape = arrays["nll_fp_nats"].shape
+        both = np.empty((len(plans), 2, *shape))
+        for row, plan in zip(both, plans, strict=True):
+            if plan.is_full_precision:
+                # Nothing is replaced, so this is the reference itself: KL is 0 by identity.
+                row[0], row[1] = arrays["nll_fp_nats"], 0.0
+            else:
+                row[:] = self.store.get_scores(self._key(plan), shape)
+        return Scores(
+            plans=tuple(plan.text for plan in plans),
+            languages=tuple(facts["languages"]),
+            nll_nats=both[:, 0],
+            kl_nats=both[:, 1],
+            nll_fp_nats=arrays["nll_fp_nats"],
+            unigram_nats=arrays["unigram_nats"],
+            counts=TextCounts(
+                tokens=arrays["tokens"], bytes=arrays["bytes"], characters=arrays["characters"]
+            ),
+            floor_nats=facts["floor_nats"],
+            arithmetic=self.settings.arithmetic,
+            reference=facts["reference"],
+        )
+
+    # -- observations -------------------------------------------------------------------------
+
+    def observe(
+        self, experiment: str, version: int, params: Mapping[str, Any], measure: Callable[[], Any]
+    ) -> tuple[Observations, str]:
+        """Returns what an experiment measured, and its key; measures only what is not stored.
+
+        Args:
+            experiment: Id, such as ``T-004``.
+            version: Version of its measurement.
+            params: Its parameters, JSON-serialisable.
+            measure: Returns the :class:`Observations`; called only if they are not stored.
+        """
+        key = content_key(experiment, version, self.text_key, dict(params), self.settings.seed)
+        found = self.store.get_observations(key)
+        if found is None:
+            found = measure()
+            self.store.put_observations(key, found)
+        return found, key
+
+    def provenance(self, started: float, thresholds_hash: str) -> Provenance:
+        """Returns where numbers measured from ``started`` (``time.time()``) until now come from."""
+        return Provenance(
+            bitgap=__version__,
+            python=platform.python_version(),
+            torch=torch.__version__,
+            transformers=transformers.__version__,
+            numpy=np.__version__,
+            device=self.settings.device,
+            threads=torch.get_num_threads(),
+            arithmetic=self.settings.arithmetic,
+            seed=self.settings.seed,
+            started=datetime.fromtimestamp(started, UTC).isoformat(timespec="seconds"),
+            wall_s=round(time.time() - started, 3),
+            thresholds_hash=thresholds_hash,
+        )
+
+
+def set_threads(n: int | None) -> None:
+    """Sets how many threads torch uses; leaves it alone when None.
+
+    Raises:
+        UsageError: If ``n`` is below 1.
+    """
+    if n is None:
+        return
+    if n < 1:
+        raise UsageError(f"--threads {n} is no number of threads; give 1 or more")
+    torch.set_num_threads(n)

@@ -1,0 +1,316 @@
+"""The scoring engine: many plans, one walk.
+
+Plans that agree on the embedding and on blocks 0…l share every hidden state up to there, so the
+plans form a tree (:mod:`bitgap.lab.tree`) whose edges are (block, variant), and each edge is run
+once. The walk goes depth first over groups of at most ``nodes`` tree nodes; nodes of a group that
+take the same variant go through the block as one batch. The text moves down the tree chunk by
+chunk, all of it together (or a segment, where all does not fit the memory), so that one stack of
+states, a level each, is all that is held. All 2^L masks of L blocks cost 2^(L+1) − 2 block
+evaluations instead of L·2^L.
+
+What is run for a group depends on the request, the text and the layout, never on what was already
+known: a group whose plans are all known is skipped whole, any other is run whole. So a run that was
+killed and repeated gives the same bits as one that was not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bitgap.lab.arithmetic import fast_products_round, products
+from bitgap.lab.head import Head, Target, make_target, score_tokens
+from bitgap.lab.text import Chunk
+from bitgap.lab.tree import Node, PlanTree
+from bitgap.models.decoder import Decoder
+from bitgap.quant.bank import FP, Bank
+from bitgap.quant.plan import Plan
+from bitgap.records import Arithmetic, Floats
+
+ENGINE_VERSION = 1
+"""Raised whenever scores change meaning; part of every key in the store."""
+
+# Plans scored together when the text is too long to walk the tree in one piece.
+_PLANS_PER_BATCH = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How the work is cut to fit the memory; made by :func:`bitgap.lab.budget.make_layout`.
+
+    Attributes:
+        chunk_rows: Padded token rows in one product, for one tree node.
+        nodes: Tree nodes that go through a block together.
+        head_rows: Tokens whose logits are held at once.
+        segment_rows: Padded token rows that walk the tree together.
+        bank_bytes: Memory for rounded blocks.
+    """
+
+    chunk_rows: int
+    nodes: int
+    head_rows: int
+    segment_rows: int
+    bank_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """One plan's finished scores: per-sentence sums in nats, (A·N) each."""
+
+    plan: Plan
+    nll_nats: Floats
+    kl_nats: Floats
+
+
+Emit = Callable[[list[Leaf]], None]
+Tick = Callable[[int, int], None]
+
+
+@dataclass(slots=True)
+class _Walk:
+    """What one walk carries along: the tree, what is known of it, and where results go."""
+
+    tree: PlanTree
+    known: list[bool]
+    segment: Sequence[Chunk]
+    targets: Sequence[Target]
+    sink: Callable[[int, Floats, Floats], None]
+    tick: Tick
+
+    def is_known(self, nodes: Sequence[Node]) -> bool:
+        return all(all(self.known[node.lo : node.hi]) for node in nodes)
+
+
+class Engine:
+    """Scores plans of one model on one text."""
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        bank: Bank,
+        chunks: Sequence[Chunk],
+        n_sequences: int,
+        arithmetic: Arithmetic,
+        layout: Layout,
+        device: str = "cpu",
+    ) -> None:
+        """Binds the parts; nothing is computed yet.
+
+        Args:
+            decoder: The split model.
+            bank: Its block variants.
+            chunks: The text.
+            n_sequences: Languages times sentences, A·N.
+            arithmetic: How products are computed.
+            layout: How the work is cut.
+            device: Where the model is.
+        """
+        self.decoder, self.bank, self.layout = decoder, bank, layout
+        self.arithmetic: Arithmetic = arithmetic
+        self.segments = [list(s) for s in _segments(chunks, layout.segment_rows)]
+        self._n_sequences, self._device = n_sequences, device
+        self.rounds = arithmetic == "fast" and fast_products_round(device)
+        self._heads: dict[str, Head] = {}
+        self._buffer = torch.empty(layout.head_rows, decoder.tail.weight.shape[0], device=device)
+
+    @torch.inference_mode()
+    def score(
+        self,
+        plans: Sequence[Plan],
+        emit: Emit,
+        *,
+        known: Callable[[Plan], bool] = lambda plan: False,
+        tick: Tick = lambda blocks, heads: None,
+    ) -> None:
+        """Scores the plans that are not yet known.
+
+        Args:
+            plans: What to score; repeats are scored once.
+            emit: Called with finished leaves, a few at a time; what was emitted is final.
+            known: Whether a plan's scores exist already; asked once per plan.
+            tick: Called with the block and head evaluations done since the last call, in token
+                rows.
+
+        Raises:
+            PlanError: If a plan does not fit the model.
+        """
+        ordered = PlanTree(plans).plans
+        for plan in ordered:
+            self.bank.check(plan)
+        whole = len(self.segments) == 1
+        size = len(ordered) if whole else _PLANS_PER_BATCH
+        for start in range(0, len(ordered), max(size, 1)):
+            tree = PlanTree(ordered[start : start + size])
+            flags = [known(plan) for plan in tree.plans]
+            if all(flags):
+                continue
+            with products(self.arithmetic, self._device):
+                if whole:
+                    self._score_whole(tree, flags, emit, tick)
+                else:
+                    self._score_in_segments(tree, flags, emit, tick)
+
+    @torch.inference_mode()
+    def reference(self) -> Floats:
+        """Returns the full-precision NLL in nats of every sequence, (A·N)."""
+        nll = torch.zeros(self._n_sequences, dtype=torch.float64)
+        with products(self.arithmetic, self._device):
+            for segment in self.segments:
+                for chunk, target in zip(segment, self._targets(segment, [FP]), strict=True):
+                    nll.index_add_(0, chunk.owners.cpu(), target.nll.cpu().double())
+        return nll.numpy()
+
+    def _score_whole(self, tree: PlanTree, known: list[bool], emit: Emit, tick: Tick) -> None:
+        def sink(first: int, nll: Floats, kl: Floats) -> None:
+            last = first + len(nll)
+            emit(_leaves(tree.plans[first:last], nll, kl, known[first:last]))
+
+        segment = self.segments[0]
+        targets = self._targets(segment, [plan.head for plan in tree.plans])
+        self._walk(_Walk(tree, known, segment, targets, sink, tick))
+
+    def _score_in_segments(self, tree: PlanTree, known: list[bool], emit: Emit, tick: Tick) -> None:
+        nll = np.zeros((len(tree.plans), self._n_sequences))
+        kl = np.zeros_like(nll)
+
+        def sink(first: int, part_nll: Floats, part_kl: Floats) -> None:
+            nll[first : first + len(part_nll)] += part_nll
+            kl[first : first + len(part_kl)] += part_kl
+
+        for segment in self.segments:
+            targets = self._targets(segment, [plan.head for plan in tree.plans])
+            self._walk(_Walk(tree, known, segment, targets, sink, tick))
+        emit(_leaves(tree.plans, nll, kl, known))
+
+    # -- down the tree ------------------------------------------------------------------------
+
+    def _walk(self, walk: _Walk) -> None:
+        for root in walk.tree.roots():
+            if not walk.is_known([root]):
+                replaced = self.bank.embedding(root.variant)
+                states = [
+                    self.decoder.embed_with(chunk.input_ids, replaced)[None]
+                    for chunk in walk.segment
+                ]
+                self._descend(walk, 0, [root], states)
+
+    def _descend(
+        self, walk: _Walk, block: int, nodes: Sequence[Node], states: list[Tensor]
+    ) -> None:
+        """Runs everything below ``nodes``; ``states`` holds (n x B x S x d) for every chunk."""
+        if block == walk.tree.n_blocks:
+            self._finish(walk, nodes, states)
+            return
+        for group in walk.tree.groups(block, nodes, self.layout.nodes):
+            if not walk.is_known(group):
+                below = [self._advance(block, group, state) for state in states]
+                walk.tick(len(group) * sum(chunk.n_rows for chunk in walk.segment), 0)
+                self._descend(walk, block + 1, group, below)
+
+    def _advance(self, block: int, group: Sequence[Node], state: Tensor) -> Tensor:
+        """Returns the states of a group's nodes, (n x B x S x d), from those of their parents."""
+        _, rows, length, width = state.shape
+        order = sorted(range(len(group)), key=lambda i: group[i].variant)
+        runs = [list(run) for _, run in groupby(order, key=lambda i: group[i].variant)]
+        out = state.new_empty(len(group), rows, length, width) if len(runs) > 1 else None
+        for run in runs:
+            parents = [group[i].parent for i in run]
+            entering = _rows_of(state, parents).view(len(run) * rows, length, width)
+            left = self.decoder.run_block(
+                block,
+                entering,
+                self.decoder.context_for(len(run) * rows, length),
+                self.bank.block(block, group[run[0]].variant),
+            ).view(len(run), rows, length, width)
+            if out is None:
+                return left
+            out[run] = left
+        assert out is not None
+        return out
+
+    def _finish(self, walk: _Walk, nodes: Sequence[Node], states: list[Tensor]) -> None:
+        """Scores the leaves under ``nodes``: one plan for each head variant of a node."""
+        leaves = [(place, i) for place, node in enumerate(nodes) for i in range(node.lo, node.hi)]
+        heads = [walk.tree.plans[i].head for _, i in leaves]
+        sums = torch.zeros(2, len(leaves), self._n_sequences, dtype=torch.float64)
+        for chunk, target, state in zip(walk.segment, walk.targets, states, strict=True):
+            hidden = self._before_head(chunk, state)
+            owners = chunk.owners.cpu()
+            for name in dict.fromkeys(heads):
+                mine = [k for k, head in enumerate(heads) if head == name]
+                scored = score_tokens(
+                    self._heads,
+                    name,
+                    _rows_of(hidden, [leaves[k][0] for k in mine]),
+                    target,
+                    self._buffer,
+                )
+                for total, values in zip(sums, scored, strict=True):
+                    part = torch.zeros(len(mine), self._n_sequences, dtype=torch.float64)
+                    total[mine] += part.index_add_(1, owners, values.cpu().double())
+            walk.tick(0, len(leaves) * chunk.n_rows)
+        walk.sink(leaves[0][1], sums[0].numpy(), sums[1].numpy())
+
+    def _before_head(self, chunk: Chunk, state: Tensor) -> Tensor:
+        """Returns the finished states that predict something, (n x T x d), of (n x B x S x d)."""
+        flat = state.flatten(1, 2)
+        return self.decoder.tail.finish(flat[:, chunk.positions])
+
+    # -- full precision -----------------------------------------------------------------------
+
+    def _targets(self, segment: Sequence[Chunk], heads: Sequence[str]) -> list[Target]:
+        for name in {FP, *heads} - self._heads.keys():
+            tail = self.decoder.tail
+            weight = self.bank.head(name)
+            self._heads[name] = Head.prepared(weight, tail.bias, tail.softcap, self.rounds)
+        wanted = {name: self._heads[name] for name in (FP, *heads)}
+        return [
+            make_target(wanted, self.full_precision(chunk), chunk.targets, self._buffer)
+            for chunk in segment
+        ]
+
+    def full_precision(self, chunk: Chunk, split: int = 1) -> Tensor:
+        """Returns full-precision states before the head, (T x d).
+
+        Args:
+            chunk: The text.
+            split: Into how many batches the chunk's sequences are cut, for the numerical floor.
+        """
+        parts = []
+        for ids in chunk.input_ids.tensor_split(min(split, len(chunk.input_ids))):
+            state = self.decoder.embed(ids)
+            context = self.decoder.context_for(*ids.shape)
+            for block in range(self.decoder.n_blocks):
+                state = self.decoder.run_block(block, state, context)
+            parts.append(state)
+        return self._before_head(chunk, torch.cat(parts)[None])[0]
+
+
+def _rows_of(state: Tensor, parents: list[int]) -> Tensor:
+    # A node with one child of this variant, the common case, is passed on without a copy.
+    if parents == list(range(parents[0], parents[0] + len(parents))):
+        return state[parents[0] : parents[0] + len(parents)]
+    return state[parents]
+
+
+def _leaves(plans: Sequence[Plan], nll: Floats, kl: Floats, known: Sequence[bool]) -> list[Leaf]:
+    rows = zip(plans, nll, kl, known, strict=True)
+    return [Leaf(plan, n, k) for plan, n, k, have in rows if not have]
+
+
+def _segments(chunks: Sequence[Chunk], max_rows: int) -> Iterator[list[Chunk]]:
+    segment: list[Chunk] = []
+    held = 0
+    for chunk in chunks:
+        if segment and held + chunk.n_rows > max_rows:
+            yield segment
+            segment, held = [], 0
+        segment.append(chunk)
+        held += chunk.n_rows
+    if segment:
+        yield segment

@@ -1,0 +1,373 @@
+"""One SQLite file that remembers everything measured, so that nothing is computed twice.
+
+Scores and observations are blobs with a checksum, read back only if it holds; findings and runs are
+JSON rows. The file is in WAL mode and every batch is one transaction: a process that is killed
+loses the batch in flight and nothing else. Torch is not needed to read it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, fields, is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_type_hints
+
+import numpy as np
+
+from bitgap.errors import StoreError
+from bitgap.records import Control, Estimate, Finding, Floats, Observations, Provenance, Verdict
+
+SCHEMA = 1
+"""Raised whenever the meaning of a table changes."""
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS texts (key TEXT PRIMARY KEY, facts TEXT NOT NULL,
+    blob BLOB NOT NULL, sha256 TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS scores (key TEXT PRIMARY KEY, text_key TEXT NOT NULL, plan TEXT NOT NULL,
+    blob BLOB NOT NULL, sha256 TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS scores_by_text ON scores (text_key);
+CREATE TABLE IF NOT EXISTS observations (key TEXT PRIMARY KEY, experiment TEXT NOT NULL,
+    facts TEXT NOT NULL, blob BLOB NOT NULL, sha256 TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS runs (id INTEGER PRIMARY KEY, command TEXT NOT NULL,
+    provenance TEXT NOT NULL, summary TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS findings (run INTEGER NOT NULL REFERENCES runs (id),
+    experiment TEXT NOT NULL, observations TEXT, finding TEXT NOT NULL,
+    PRIMARY KEY (run, experiment));
+"""
+
+Record = TypeVar("Record")
+
+
+def content_key(*parts: Any) -> str:
+    """Returns the SHA-256 (hex) of JSON-serialisable parts, the same in every process."""
+    text = json.dumps(parts, sort_keys=True, ensure_ascii=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+class Store:
+    """The project's memory; a context manager that closes the file."""
+
+    def __init__(self, path: Path | str, *, read_only: bool = False) -> None:
+        """Opens the store, and makes it where it is not there and may be written.
+
+        Args:
+            path: The SQLite file, or ``:memory:``.
+            read_only: Refuse to write or to make the file.
+
+        Raises:
+            StoreError: If the file cannot be opened, is not a store, or has another schema.
+        """
+        self.path, self._read_only = str(path), read_only
+        if read_only and not Path(self.path).is_file():
+            raise StoreError(f"there is no store {self.path!r}; run `bitgap audit` or name another")
+        with self._explained("open"):
+            target = f"file:{_quoted(self.path)}?mode=ro" if read_only else self.path
+            self._db = sqlite3.connect(target, timeout=30, uri=read_only, isolation_level=None)
+            try:
+                self._prepare(read_only)
+            except BaseException:
+                self._db.close()
+                raise
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the file; what was committed stays."""
+        self._db.close()
+
+    def _prepare(self, read_only: bool) -> None:
+        tables = {name for (name,) in self._db.execute("SELECT name FROM sqlite_master")}
+        if tables and "meta" not in tables:
+            raise StoreError(f"{self.path!r} is no bitgap store; name another with --store")
+        if not read_only:
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = NORMAL")
+            self._db.executescript(_TABLES)
+            self._db.execute("INSERT OR IGNORE INTO meta VALUES ('schema', ?)", (str(SCHEMA),))
+        row = self._db.execute("SELECT value FROM meta WHERE name = 'schema'").fetchone()
+        if row is None or row[0] != str(SCHEMA):
+            raise StoreError(
+                f"{self.path!r} has schema {row and row[0]}, this bitgap reads {SCHEMA}; "
+                f"name another file with --store"
+            )
+
+    @contextmanager
+    def _explained(self, doing: str) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise StoreError(_explain(self.path, doing, error)) from error
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with self._explained("write"):
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+
+    # -- scores -------------------------------------------------------------------------------
+
+    def put_text(self, key: str, facts: Mapping[str, Any], arrays: Mapping[str, Floats]) -> None:
+        """Remembers what full precision said of one text: its counts, NLL and floor."""
+        blob = pack(arrays)
+        with self._transaction():
+            self._db.execute(
+                "INSERT OR REPLACE INTO texts VALUES (?, ?, ?, ?)",
+                (key, _dumps(facts), blob, _digest(blob)),
+            )
+
+    def get_text(self, key: str) -> tuple[dict[str, Any], dict[str, Any]] | None:
+        """Returns (facts, arrays) of a text, or None."""
+        with self._explained("read"):
+            row = self._db.execute(
+                "SELECT facts, blob, sha256 FROM texts WHERE key = ?", (key,)
+            ).fetchone()
+        if row is None:
+            return None
+        arrays = self._checked(row[1], row[2], "texts", key)
+        return None if arrays is None else (json.loads(row[0]), arrays)
+
+    def put_scores(self, text_key: str, rows: Iterable[tuple[str, str, Floats]]) -> None:
+        """Commits finished plans in one transaction.
+
+        Args:
+            text_key: The text they were scored on.
+            rows: (key, plan text, array (2 x A x N) of NLL and KL in nats) for each plan.
+        """
+        values = []
+        for key, plan, array in rows:
+            blob = np.ascontiguousarray(array, dtype="<f8").tobytes()
+            values.append((key, text_key, plan, blob, _digest(blob)))
+        with self._transaction():
+            self._db.executemany("INSERT OR IGNORE INTO scores VALUES (?, ?, ?, ?, ?)", values)
+
+    def known_scores(self, text_key: str) -> set[str]:
+        """Returns the keys of all plans scored on a text."""
+        with self._explained("read"):
+            rows = self._db.execute("SELECT key FROM scores WHERE text_key = ?", (text_key,))
+            return {key for (key,) in rows}
+
+    def get_scores(self, key: str, shape: tuple[int, int]) -> Floats:
+        """Returns NLL and KL in nats of one plan, (2 x A x N).
+
+        Raises:
+            StoreError: If the plan is not there or its blob is damaged; a damaged row is dropped,
+                so that the next run computes it anew.
+        """
+        with self._explained("read"):
+            row = self._db.execute(
+                "SELECT blob, sha256 FROM scores WHERE key = ?", (key,)
+            ).fetchone()
+        if row is None:
+            raise StoreError(f"{self.path!r} holds no scores for key {key}; run the command again")
+        if _digest(row[0]) != row[1]:
+            self._drop("scores", key)
+        return np.frombuffer(row[0], dtype="<f8").reshape(2, *shape)
+
+    # -- observations, findings, runs -----------------------------------------------------------
+
+    def put_observations(self, key: str, observations: Observations) -> None:
+        """Remembers what an experiment measured."""
+        blob = pack(observations.arrays)
+        facts = _dumps({"version": observations.version, "facts": dict(observations.facts)})
+        with self._transaction():
+            self._db.execute(
+                "INSERT OR REPLACE INTO observations VALUES (?, ?, ?, ?, ?)",
+                (key, observations.experiment, facts, blob, _digest(blob)),
+            )
+
+    def get_observations(self, key: str) -> Observations | None:
+        """Returns what an experiment measured under this key, or None."""
+        with self._explained("read"):
+            row = self._db.execute(
+                "SELECT experiment, facts, blob, sha256 FROM observations WHERE key = ?", (key,)
+            ).fetchone()
+        if row is None:
+            return None
+        arrays = self._checked(row[2], row[3], "observations", key)
+        if arrays is None:
+            return None
+        facts = json.loads(row[1])
+        return Observations(
+            experiment=row[0], version=facts["version"], arrays=arrays, facts=facts["facts"]
+        )
+
+    def put_run(
+        self,
+        command: str,
+        provenance: Provenance,
+        summary: Mapping[str, Any],
+        findings: Iterable[tuple[Finding, str]] = (),
+    ) -> int:
+        """Remembers a run and its findings.
+
+        Args:
+            command: The verb, such as ``investigate``.
+            provenance: Where the numbers came from.
+            summary: JSON-serialisable result of the verb, as ``--json`` prints it.
+            findings: (finding, key of its observations) for each experiment.
+
+        Returns:
+            The run's number.
+        """
+        with self._transaction():
+            cursor = self._db.execute(
+                "INSERT INTO runs (command, provenance, summary) VALUES (?, ?, ?)",
+                (command, encode(provenance), _dumps(summary)),
+            )
+            run = int(cursor.lastrowid or 0)
+            self._db.executemany(
+                "INSERT INTO findings VALUES (?, ?, ?, ?)",
+                [(run, f.experiment, key, encode(f)) for f, key in findings],
+            )
+        return run
+
+    def runs(self) -> list[tuple[int, str, Provenance, dict[str, Any]]]:
+        """Returns (number, command, provenance, summary) of every run, oldest first."""
+        with self._explained("read"):
+            rows = self._db.execute(
+                "SELECT id, command, provenance, summary FROM runs ORDER BY id"
+            ).fetchall()
+        return [(i, c, decode(Provenance, p), json.loads(s)) for i, c, p, s in rows]
+
+    def findings(self, run: int) -> list[tuple[Finding, str]]:
+        """Returns (finding, key of its observations) of one run, by experiment id."""
+        with self._explained("read"):
+            rows = self._db.execute(
+                "SELECT finding, observations FROM findings WHERE run = ? ORDER BY experiment",
+                (run,),
+            ).fetchall()
+        return [(decode(Finding, text), key) for text, key in rows]
+
+    def scored_texts(self) -> list[tuple[str, dict[str, Any], dict[str, Any]]]:
+        """Returns (key, facts, arrays) of every text that was scored."""
+        with self._explained("read"):
+            keys = [key for (key,) in self._db.execute("SELECT key FROM texts ORDER BY rowid")]
+        found = ((key, self.get_text(key)) for key in keys)
+        return [(key, *text) for key, text in found if text is not None]
+
+    def scored_plans(self, text_key: str) -> list[tuple[str, str]]:
+        """Returns (plan text, key) of every plan scored on a text, in order of plan text."""
+        with self._explained("read"):
+            return self._db.execute(
+                "SELECT plan, key FROM scores WHERE text_key = ? ORDER BY plan", (text_key,)
+            ).fetchall()
+
+    def _checked(self, blob: bytes, digest: str, table: str, key: str) -> dict[str, Any] | None:
+        if _digest(blob) != digest:
+            self._drop(table, key)
+        return unpack(blob)
+
+    def _drop(self, table: str, key: str) -> None:
+        if self._read_only:
+            raise StoreError(
+                f"{self.path!r}: a row of {table} failed its checksum; run the command that "
+                f"measured it again"
+            )
+        with self._transaction():
+            self._db.execute(f"DELETE FROM {table} WHERE key = ?", (key,))
+        raise StoreError(
+            f"{self.path!r}: a row of {table} failed its checksum and was dropped; "
+            f"run the command again to measure it anew"
+        )
+
+
+def _explain(path: str, doing: str, error: sqlite3.Error) -> str:
+    text = str(error)
+    if "full" in text or "disk I/O" in text:
+        advice = "the disk is full or failing; make room and run the same command again"
+    elif "readonly" in text or "unable to open" in text:
+        advice = "name a file in a folder that can be written with --store"
+    elif "locked" in text:
+        advice = "another process is writing to it; wait for it or name another with --store"
+    elif "not a database" in text or "malformed" in text:
+        advice = "this file is no bitgap store; name another with --store"
+    else:
+        advice = "name another file with --store"
+    return f"cannot {doing} the store {path!r}: {text}; {advice}. What was committed is kept."
+
+
+def _quoted(path: str) -> str:
+    return path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+
+
+def _digest(blob: bytes) -> str:
+    return hashlib.sha256(blob).hexdigest()
+
+
+def _dumps(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, sort_keys=True, allow_nan=False)
+
+
+def pack(arrays: Mapping[str, Any]) -> bytes:
+    """Returns named arrays as the bytes of a compressed ``.npz``."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **{k: np.asarray(v) for k, v in arrays.items()})
+    return buffer.getvalue()
+
+
+def unpack(blob: bytes) -> dict[str, Any]:
+    """Returns the arrays that :func:`pack` wrote."""
+    with np.load(io.BytesIO(blob), allow_pickle=False) as archive:
+        return {name: archive[name] for name in archive.files}
+
+
+# -- the codec: frozen dataclasses to JSON and back, strictly ---------------------------------
+
+_NESTED: dict[str, type] = {c.__name__: c for c in (Estimate, Control, Verdict)}
+
+
+def encode(record: Any) -> str:
+    """Returns a record as JSON; NaN and infinity are errors."""
+    assert is_dataclass(record) and not isinstance(record, type)
+    return _dumps(asdict(record))
+
+
+def decode(kind: type[Record], text: str) -> Record:
+    """Returns the record that :func:`encode` wrote.
+
+    Raises:
+        StoreError: If a key is unknown or missing.
+    """
+    return _build(kind, json.loads(text))
+
+
+def _build(kind: Any, value: Mapping[str, Any]) -> Any:
+    known = {f.name for f in fields(kind)}
+    if unknown := set(value) - known:
+        raise StoreError(f"a stored {kind.__name__} has unknown fields {sorted(unknown)}")
+    hints = get_type_hints(kind)
+    try:
+        return kind(**{name: _restore(hints[name], item) for name, item in value.items()})
+    except TypeError as error:
+        raise StoreError(f"a stored {kind.__name__} does not fit: {error}") from error
+
+
+def _restore(hint: Any, value: Any) -> Any:
+    if value is None:
+        return None
+    if hint in _NESTED.values():
+        return _build(hint, value)
+    inner = [a for a in get_args(hint) if a in _NESTED.values()]
+    if inner and isinstance(value, list):
+        return tuple(_build(inner[0], item) for item in value)
+    if inner and isinstance(value, dict) and type(None) in get_args(hint):
+        return _build(inner[0], value)
+    if inner and isinstance(value, dict):
+        return {name: _build(inner[0], item) for name, item in value.items()}
+    return value
