@@ -1,0 +1,1 @@
+"""One experiment a file: question, measurement, rule of judgement. ``catalog`` lists them."""

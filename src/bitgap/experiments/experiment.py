@@ -1,0 +1,72 @@
+"""What an experiment is, and what its judge may look at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from bitgap.records import Finding, Observations
+from bitgap.stats.verdicts import Thresholds
+
+if TYPE_CHECKING:
+    from bitgap.lab.lab import Lab
+
+Value = Literal["high", "medium", "low"]
+
+PHASES = {
+    1: "weights and one forward pass",
+    2: "interventions on single blocks",
+    3: "factorials and sweeps",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What an experiment costs on a model of L blocks, in passes over the whole text.
+
+    Attributes:
+        block_evaluations: Blocks run, by number of blocks L.
+        head_evaluations: Heads run, by number of blocks L.
+    """
+
+    block_evaluations: Callable[[int], int]
+    head_evaluations: Callable[[int], int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Experiment:
+    """One row of the catalog.
+
+    Attributes:
+        id: Such as ``T-004``.
+        hypothesis: Such as ``H2.1``.
+        title: A noun phrase for what is measured.
+        question: What the reader learns, one sentence.
+        phase: Key of :data:`PHASES`.
+        value: How much of the theory hangs on it.
+        cost: What it costs; None where it is not built yet.
+        version: Raised whenever the measurement changes meaning.
+        params: Its parameters, a frozen dataclass with defaults.
+        measure: ``measure(lab, scheme, params)``; the only function that sees a model.
+        judge: ``judge(observations, thresholds)``; pure.
+        figure: ``figure(finding)``; a Vega-Lite specification.
+    """
+
+    id: str
+    hypothesis: str
+    title: str
+    question: str
+    phase: int
+    value: Value
+    cost: Cost | None = None
+    version: int = 1
+    params: Any = None
+    measure: Callable[[Lab, str, Any], Observations] | None = None
+    judge: Callable[[Observations, Thresholds], Finding] | None = None
+    figure: Callable[[Finding], Mapping[str, Any]] | None = None
+
+    @property
+    def built(self) -> bool:
+        """Whether this version can run it."""
+        return self.measure is not None and self.judge is not None

@@ -1,0 +1,250 @@
+"""The main job: audit, layer map and experiments on one model, each measured once, with verdicts.
+
+The operating point comes first and from calibration sentences only: the smallest number of bits at
+which no language collapses when everything is rounded. Every hypothesis is then tested there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bitgap.damage import collapsed
+from bitgap.disparity import DisparityReport, audit
+from bitgap.errors import ModelError
+from bitgap.experiments.catalog import CATALOG
+from bitgap.experiments.experiment import Experiment
+from bitgap.lab.budget import Preflight
+from bitgap.lab.tree import Work
+from bitgap.layer_map import LARGEST_FACTORIAL, LayerMap, make_design, make_map, score_map
+from bitgap.quant.plan import Plan
+from bitgap.records import Finding, Verdict
+from bitgap.stats.verdicts import Thresholds, load_thresholds, with_holm
+
+if TYPE_CHECKING:
+    from bitgap.lab.lab import Lab
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tier:
+    """How much text a run looks at; every tier uses the same engine and the same rules.
+
+    Attributes:
+        name: What the command line calls it.
+        sentences: Sentences for audit and experiments; all when None. At the calibration rule's
+            spread a quarter of them are for calibration.
+        map_sentences: Sentences for the layer map.
+        complete_map: Whether to score all 2^L masks where L allows it.
+        overrides: Parameters of experiments that differ from their defaults, by id.
+    """
+
+    name: str
+    sentences: int | None
+    map_sentences: int
+    complete_map: bool
+    overrides: Mapping[str, Mapping[str, Any]]
+
+
+TIERS = {
+    tier.name: tier
+    for tier in (
+        Tier(
+            name="smoke",
+            sentences=12,
+            map_sentences=4,
+            complete_map=False,
+            overrides={
+                "T-002": {"noise_seeds": 1, "control_sentences": 4},
+                "T-004": {"control_sentences": 4},
+            },
+        ),
+        Tier(
+            name="standard",
+            sentences=32,
+            map_sentences=4,
+            complete_map=True,
+            overrides={
+                "T-002": {"noise_seeds": 2, "control_sentences": 8},
+                "T-004": {"control_sentences": 8},
+            },
+        ),
+        Tier(name="full", sentences=None, map_sentences=16, complete_map=True, overrides={}),
+    )
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Investigation:
+    """What one run found.
+
+    Attributes:
+        scheme: The operating point.
+        tier: How much text was looked at.
+        report: Damage by language with nothing protected, at the operating point.
+        layer_map: What every set of protected layers does.
+        findings: (finding, key of its observations) for every experiment that was run.
+        rejected: Bits at which some language collapsed, and which.
+    """
+
+    scheme: str
+    tier: str
+    report: DisparityReport
+    layer_map: LayerMap
+    findings: tuple[tuple[Finding, str], ...]
+    rejected: Mapping[str, list[str]]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns the investigation as JSON."""
+        return {
+            "operating_point": self.scheme,
+            "tier": self.tier,
+            "collapsed_below": {k: list(v) for k, v in self.rejected.items()},
+            "audit": self.report.as_dict(),
+            "map": self.layer_map.as_dict(),
+            "findings": [asdict(finding) for finding, _ in self.findings],
+        }
+
+
+def investigate(
+    lab: Lab, tier: Tier, *, announce: Callable[[str], None] = lambda text: None
+) -> Investigation:
+    """Runs the main job; what the store holds already is not measured again.
+
+    Args:
+        lab: Model and text.
+        tier: How much text to look at.
+        announce: Told what begins, one line each.
+
+    Raises:
+        ModelError: If some language collapses at every number of bits.
+    """
+    thresholds = load_thresholds()
+    part = _part(lab, tier.sentences)
+    announce("operating point")
+    scheme, rejected = operating_point(part, thresholds)
+    plan = Plan.uniform(scheme, lab.n_blocks)
+    announce(f"audit at {scheme}")
+    report = audit(part.score([plan], "audit"), plan.text, seed=lab.settings.seed)
+    findings = []
+    for experiment in CATALOG:
+        if experiment.built:
+            announce(f"{experiment.id} {experiment.title.lower()}")
+            findings.append(_run(experiment, part, scheme, tier, thresholds))
+    findings = _gated(findings, report)
+    announce("layer map")
+    layer_map = _map(lab, tier, scheme)
+    adjusted = with_holm([finding for finding, _ in findings], thresholds.alpha)
+    keyed = tuple(zip(adjusted, [key for _, key in findings], strict=True))
+    return Investigation(scheme, tier.name, report, layer_map, keyed, rejected)
+
+
+def operating_point(lab: Lab, thresholds: Thresholds) -> tuple[str, dict[str, list[str]]]:
+    """Returns the scheme of fewest bits at which no language collapses, on calibration sentences.
+
+    Returns:
+        The scheme, and for every rejected one the languages that collapsed.
+
+    Raises:
+        ModelError: If there is none.
+    """
+    calibration, _ = lab.corpus.split()
+    rows = np.flatnonzero(np.isin(lab.text.kept, calibration))
+    rejected: dict[str, list[str]] = {}
+    for bits in thresholds.operating_bits:
+        scheme = f"rtn{bits}-g128"
+        scores = lab.score([Plan.uniform(scheme, lab.n_blocks)], f"{bits} bits")
+        gone = collapsed(scores.select(sentences=rows))[0]
+        if not gone.any():
+            return scheme, rejected
+        rejected[scheme] = [c for c, bad in zip(lab.languages, gone, strict=True) if bad]
+    last = ", ".join(rejected[scheme])
+    raise ModelError(
+        f"{lab.info.name}: some language does no better than add-one unigrams at every number of "
+        f"bits up to {thresholds.operating_bits[-1]} (there: {last}); the model has learned too "
+        f"little of it. Leave it out with --languages"
+    )
+
+
+def _part(lab: Lab, n: int | None) -> Lab:
+    """Returns the lab on the first n sentences; every fourth of them is for calibration."""
+    if n is None or n >= lab.corpus.n_sentences:
+        return lab
+    return lab.on(sentences=range(n))
+
+
+def _parameters(experiment: Experiment, tier: Tier) -> Any:
+    return replace(experiment.params, **tier.overrides.get(experiment.id, {}))
+
+
+def _run(
+    experiment: Experiment, lab: Lab, scheme: str, tier: Tier, thresholds: Thresholds
+) -> tuple[Finding, str]:
+    measure, judge = experiment.measure, experiment.judge
+    assert measure is not None and judge is not None
+    params = _parameters(experiment, tier)
+    observations, key = lab.observe(
+        experiment.id,
+        experiment.version,
+        asdict(params) | {"scheme": scheme},
+        lambda: measure(lab, scheme, params),
+    )
+    return judge(observations, thresholds), key
+
+
+_NEED_DISPARITY = ("H1.3", "H4.1", "synergy", "formal")
+
+
+def _gated(
+    findings: list[tuple[Finding, str]], report: DisparityReport
+) -> list[tuple[Finding, str]]:
+    """Returns findings with disparity hypotheses closed where there is no disparity to explain."""
+    if not report.nothing_to_explain:
+        return findings
+    why = "nothing to explain: every language's damage ratio to the reference covers 1"
+    closed = Verdict(label="not testable", scope="this model", reason=why)
+    return [
+        (replace(f, verdict=closed) if f.hypothesis in _NEED_DISPARITY else f, key)
+        for f, key in findings
+    ]
+
+
+def _map(lab: Lab, tier: Tier, scheme: str) -> LayerMap:
+    part = _part(lab, tier.map_sentences)
+    design = _design(lab, tier)
+    scores = score_map(part, scheme, design)
+    return make_map(scores, scheme, design, seed=lab.settings.seed)
+
+
+def _design(lab: Lab, tier: Tier) -> Any:
+    complete = tier.complete_map and lab.n_blocks <= LARGEST_FACTORIAL
+    return make_design(lab.n_blocks, seed=lab.settings.seed, complete=complete)
+
+
+def foresee(lab: Lab, tier: Tier) -> Preflight:
+    """Returns what an investigation would cost if the store held nothing."""
+    thresholds = load_thresholds()
+    scheme = f"rtn{thresholds.operating_bits[0]}-g128"
+    design = _design(lab, tier)
+    of_map = _part(lab, tier.map_sentences).preflight(design.plans(scheme))
+    part = _part(lab, tier.sentences)
+    one = part.preflight([Plan.uniform(scheme, lab.n_blocks)])
+    costs = [e.cost for e in CATALOG if e.built and e.cost is not None]
+    blocks = sum(cost.block_evaluations(lab.n_blocks) for cost in costs)
+    heads = sum(cost.head_evaluations(lab.n_blocks) for cost in costs)
+    rates = part.measured_rates()
+    time_s = one.n_rows * (blocks * rates.block_s + heads * rates.head_s)
+    return Preflight(
+        n_plans=of_map.n_plans + heads,
+        n_known=of_map.n_known,
+        work=Work(
+            of_map.work.block_evaluations + blocks,
+            of_map.work.naive_block_evaluations + heads * lab.n_blocks,
+            of_map.work.head_evaluations + heads,
+        ),
+        n_rows=one.n_rows,
+        time_s=of_map.time_s + one.time_s + time_s,
+        memory_bytes=max(of_map.memory_bytes, one.memory_bytes),
+    )

@@ -1,0 +1,305 @@
+"""The layer map: what every set of protected layers does to every language.
+
+Up to L = 14 all 2^L masks are scored and every number is exact on the text at hand. Above that, all
+masks of at most two layers and their complements are scored, plus the masks that random orders of
+the layers pass through, so that Shapley values can be sampled.
+
+A game gives a set S of protected layers −K (mean over languages), −G or −|D|, so that a positive
+Shapley value always means that protecting the layer helps. D has no value where all is protected;
+the game gives it 0 there, since no damage is no disparity.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bitgap.damage import Sums, damage_bits, disparity, gap, harm_mean, resample, usable
+from bitgap.quant.plan import Plan, mask_plans
+from bitgap.records import Floats, Scores
+from bitgap.stats.bootstrap import bootstrap_weights
+from bitgap.stats.interactions import (
+    chain_masks,
+    pair_design,
+    permutation_chains,
+    popcount,
+    sampled_shapley,
+    shapley_values,
+)
+
+if TYPE_CHECKING:
+    from bitgap.lab.lab import Lab
+
+LARGEST_FACTORIAL = 14
+"""Blocks up to which all masks are scored: 2^15 − 2 block evaluations."""
+ORDER_PAIRS = 8
+"""Pairs of antithetic layer orders sampled above that."""
+DRAWS = 400
+"""Bootstrap draws for the map's intervals; they are read off a table, not tested."""
+
+_UNITS = {
+    "damage": "bits per English character",
+    "gap": "bits per English character",
+    "disparity": "log2 ratio",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Design:
+    """Which masks are scored, and how Shapley values come from them.
+
+    Attributes:
+        n_blocks: L.
+        masks: Bit sets of protected layers, ascending.
+        orders: Sampled orders; empty when the masks are all 2^L.
+    """
+
+    n_blocks: int
+    masks: tuple[int, ...]
+    orders: tuple[tuple[int, ...], ...] = ()
+
+    @property
+    def complete(self) -> bool:
+        """Whether these are all masks."""
+        return not self.orders
+
+    def plans(self, scheme: str) -> tuple[Plan, ...]:
+        """Returns the plan of every mask, in order."""
+        return mask_plans(scheme, self.n_blocks, self.masks)
+
+    def shapley(self, values: Floats) -> Floats:
+        """Returns Shapley values (L x ...) of the values (masks x ...)."""
+        if self.complete:
+            return shapley_values(values)
+        return sampled_shapley(dict(zip(self.masks, values, strict=True)), self.orders)
+
+
+def make_design(n_blocks: int, *, seed: int = 0, complete: bool | None = None) -> Design:
+    """Returns the masks to score on a model of L blocks.
+
+    Args:
+        n_blocks: L.
+        seed: Of the sampled orders.
+        complete: Whether to score all masks; by default when L is at most 14.
+    """
+    if complete if complete is not None else n_blocks <= LARGEST_FACTORIAL:
+        return Design(n_blocks, tuple(range(2**n_blocks)))
+    orders = permutation_chains(n_blocks, ORDER_PAIRS, seed)
+    masks = sorted({*pair_design(n_blocks), *chain_masks(orders)})
+    return Design(n_blocks, tuple(masks), tuple(orders))
+
+
+@dataclass(frozen=True, slots=True)
+class LayerMap:
+    """What the masks say of every layer.
+
+    Attributes:
+        scheme: How unprotected blocks were rounded.
+        design: Which masks were scored.
+        layers: One row a layer, JSON-ready.
+        best: The best sets of every size, JSON-ready.
+        unprotected: Damage, gap and disparity with nothing protected.
+        origin: Where the origin's set {0, round(.75 L), L−1} ranks among sets of its size.
+        n_sentences: Aligned sentences behind every number.
+        caveats: What to keep in mind, in plain sentences.
+    """
+
+    scheme: str
+    design: Design
+    layers: tuple[Mapping[str, Any], ...]
+    best: tuple[Mapping[str, Any], ...]
+    unprotected: Mapping[str, float | None]
+    origin: Mapping[str, Any]
+    n_sentences: int
+    caveats: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns the map as JSON."""
+        return {
+            "scheme": self.scheme,
+            "n_blocks": self.design.n_blocks,
+            "masks": len(self.design.masks),
+            "all_masks": self.design.complete,
+            "sentences": self.n_sentences,
+            "units": _UNITS,
+            "unprotected": dict(self.unprotected),
+            "layers": [dict(row) for row in self.layers],
+            "best_sets": [dict(row) for row in self.best],
+            "origin_set": dict(self.origin),
+            "caveats": list(self.caveats),
+        }
+
+
+def score_map(lab: Lab, scheme: str, design: Design) -> Scores:
+    """Scores the design's masks on the lab's text."""
+    return lab.score(design.plans(scheme), "map")
+
+
+def make_map(scores: Scores, scheme: str, design: Design, *, seed: int = 0) -> LayerMap:
+    """Reads the map off the scores of a design's masks.
+
+    Args:
+        scores: Rows as ``design.plans(scheme)``.
+        scheme: How unprotected blocks were rounded.
+        design: Which masks were scored.
+        seed: Of the bootstrap.
+    """
+    games = _games(scores, design)
+    weights = bootstrap_weights(scores.n_sentences, DRAWS, seed)
+    layers = [_layer(scores, design, layer) for layer in range(design.n_blocks)]
+    for name, game in games.items():
+        exact = design.shapley(game(Sums(scores)))
+        draws = design.shapley(resample(game, scores, weights).T)
+        low, high = np.nanquantile(draws, [0.025, 0.975], axis=1)
+        for row, *numbers in zip(layers, exact, low, high, strict=True):
+            row[f"shapley_{name}"], row[f"shapley_{name}_ci"] = _number(numbers[0]), [
+                _number(numbers[1]),
+                _number(numbers[2]),
+            ]  # fmt: skip
+    return LayerMap(
+        scheme=scheme,
+        design=design,
+        layers=tuple(layers),
+        best=tuple(_best_sets(scores, design)),
+        unprotected=_unprotected(scores, design),
+        origin=_origin_rank(scores, design),
+        n_sentences=scores.n_sentences,
+        caveats=_caveats(scores, design),
+    )
+
+
+def _games(scores: Scores, design: Design) -> dict[str, Callable[[Sums], Floats]]:
+    """Returns −mean K, −G and −|D| as functions of sums; a language counts in all masks or none."""
+    masks = np.array(design.masks)
+    full = (1 << design.n_blocks) - 1
+    counted = usable(scores)[masks != full].all(0)
+
+    def negative_disparity(sums: Sums) -> Floats:
+        return -np.abs(np.nan_to_num(disparity(sums, languages=counted)))
+
+    def negative_damage(sums: Sums) -> Floats:
+        return -damage_bits(sums).mean(-1)
+
+    return {
+        "damage": negative_damage,
+        "gap": lambda sums: -gap(sums),
+        "disparity": negative_disparity,
+    }
+
+
+def _layer(scores: Scores, design: Design, layer: int) -> dict[str, Any]:
+    full = (1 << design.n_blocks) - 1
+    where = {mask: row for row, mask in enumerate(design.masks)}
+    alone, only = where[1 << layer], where[full ^ (1 << layer)]
+    damage = damage_bits(scores)
+    d = disparity(scores)
+    return {
+        "layer": layer,
+        "depth": round(layer / max(design.n_blocks - 1, 1), 4),
+        "single_damage": _number(damage[only].mean()),
+        "single_damage_reference": _number(Sums(scores).against(damage)[only, 0]),
+        "single_disparity": _number(d[only]),
+        "protected_damage": _number(damage[alone].mean()),
+        "protected_disparity": _number(d[alone]),
+        "protected_gap": _number(gap(scores)[alone]),
+    }
+
+
+def _best_sets(scores: Scores, design: Design) -> list[dict[str, Any]]:
+    """Returns for every size the least damage, and the least |D| that levels nobody down."""
+    sizes = popcount(np.array(design.masks))
+    damage, d, harm = damage_bits(scores), disparity(scores), harm_mean(scores)
+    reference = Sums(scores).against(damage)[:, 0]
+    empty = design.masks.index(0)
+    fair = (reference <= reference[empty]) & (harm <= harm[empty]) & np.isfinite(d)
+    rows = []
+    for size in range(1, design.n_blocks):
+        of_size = np.flatnonzero(sizes == size)
+        if not len(of_size):
+            continue
+        least = of_size[damage[of_size].mean(-1).argmin()]
+        candidates = of_size[fair[of_size]]
+        even = candidates[np.abs(d[candidates]).argmin()] if len(candidates) else None
+        rows.append(
+            {
+                "size": size,
+                "sets": len(of_size),
+                "least_damage": _set_row(design, least, damage, d),
+                "least_disparity": None if even is None else _set_row(design, even, damage, d),
+            }
+        )
+    return rows
+
+
+def _set_row(design: Design, row: int, damage: Floats, d: Floats) -> dict[str, Any]:
+    return {
+        "layers": layers_of(design.masks[row]),
+        "damage": _number(damage[row].mean()),
+        "disparity": _number(d[row]),
+    }
+
+
+def _unprotected(scores: Scores, design: Design) -> dict[str, float | None]:
+    empty = design.masks.index(0)
+    return {
+        "damage": _number(damage_bits(scores)[empty].mean()),
+        "gap": _number(gap(scores)[empty]),
+        "disparity": _number(disparity(scores)[empty]),
+    }
+
+
+def _origin_rank(scores: Scores, design: Design) -> dict[str, Any]:
+    n = design.n_blocks
+    layers = sorted({0, round(0.75 * n), n - 1})
+    mask = sum(1 << layer for layer in layers)
+    rows = np.flatnonzero(popcount(np.array(design.masks)) == len(layers))
+    if mask not in design.masks or not design.complete:
+        return {"layers": layers, "rank_damage": None, "reason": "not all sets of its size scored"}
+    row = design.masks.index(mask)
+    damage = damage_bits(scores).mean(-1)
+    d = np.abs(disparity(scores))
+    defined = bool(np.isfinite(d[row]))
+    return {
+        "layers": layers,
+        "sets": len(rows),
+        "rank_damage": int((damage[rows] < damage[row]).sum()) + 1,
+        "rank_disparity": int((d[rows] < d[row]).sum()) + 1 if defined else None,
+        "damage": _number(damage[row]),
+        "disparity": _number(disparity(scores)[row]),
+    }
+
+
+def _caveats(scores: Scores, design: Design) -> tuple[str, ...]:
+    said = []
+    masks = np.array(design.masks)
+    counted = usable(scores)[masks != (1 << design.n_blocks) - 1].all(0)
+    left_out = [c for c, ok in zip(scores.languages, counted, strict=True) if not ok]
+    if left_out:
+        said.append(
+            f"{', '.join(left_out)}: collapsed or below resolution under some mask, so left out of "
+            f"Shapley values of D"
+        )
+    if not design.complete:
+        said.append(f"Shapley values are sampled from {len(design.orders)} orders of the layers")
+    if scores.n_sentences < 32:
+        said.append(
+            f"{scores.n_sentences} sentences a language: intervals are wide and approximate"
+        )
+    return tuple(said)
+
+
+def layers_of(mask: int) -> list[int]:
+    """Returns the layers in a bit set, ascending."""
+    return [layer for layer in range(mask.bit_length()) if mask >> layer & 1]
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def shapley_rows(layer_map: LayerMap, name: str) -> Sequence[float | None]:
+    """Returns one game's Shapley values by layer, for figures and links."""
+    return [row[f"shapley_{name}"] for row in layer_map.layers]
