@@ -6,7 +6,8 @@ the layers pass through, so that Shapley values can be sampled.
 
 A game gives a set S of protected layers −K (mean over languages), −G or −|D|, so that a positive
 Shapley value always means that protecting the layer helps. D has no value where all is protected;
-the game gives it 0 there, since no damage is no disparity.
+the game gives it 0 there, since no damage is no disparity. Where D has no value under another mask,
+there are no Shapley values of it.
 """
 
 from __future__ import annotations
@@ -17,10 +18,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bitgap.damage import Sums, damage_bits, disparity, gap, harm_mean, resample, usable
+from bitgap.damage import (
+    Bools,
+    Sums,
+    collapsed,
+    damage_bits,
+    disparity,
+    gap,
+    harm_max,
+    harm_mean,
+    resample,
+    usable,
+)
 from bitgap.quant.plan import Plan, mask_plans
 from bitgap.records import Floats, Scores
-from bitgap.stats.bootstrap import bootstrap_weights
+from bitgap.stats.bootstrap import MAX_UNDEFINED, bootstrap_weights
 from bitgap.stats.interactions import (
     chain_masks,
     pair_design,
@@ -147,13 +159,15 @@ def make_map(scores: Scores, scheme: str, design: Design, *, seed: int = 0) -> L
         design: Which masks were scored.
         seed: Of the bootstrap.
     """
-    games = _games(scores, design)
     weights = bootstrap_weights(scores.n_sentences, DRAWS, seed)
     layers = [_layer(scores, design, layer) for layer in range(design.n_blocks)]
-    for name, game in games.items():
-        exact = design.shapley(game(Sums(scores)))
-        draws = design.shapley(resample(game, scores, weights).T)
-        low, high = np.nanquantile(draws, [0.025, 0.975], axis=1)
+    for name, game in _games(scores, design).items():
+        point, draws = game(Sums(scores)), resample(game, scores, weights)
+        if name == "disparity":
+            # What is left of K where all is protected is rounding, and its ratio is anything.
+            point[..., _all_protected(design)] = draws[..., _all_protected(design)] = 0.0
+        exact = design.shapley(point)
+        low, high = _central_range(design.shapley(draws.T))
         for row, *numbers in zip(layers, exact, low, high, strict=True):
             row[f"shapley_{name}"], row[f"shapley_{name}_ci"] = _number(numbers[0]), [
                 _number(numbers[1]),
@@ -173,12 +187,10 @@ def make_map(scores: Scores, scheme: str, design: Design, *, seed: int = 0) -> L
 
 def _games(scores: Scores, design: Design) -> dict[str, Callable[[Sums], Floats]]:
     """Returns −mean K, −G and −|D| as functions of sums; a language counts in all masks or none."""
-    masks = np.array(design.masks)
-    full = (1 << design.n_blocks) - 1
-    counted = usable(scores)[masks != full].all(0)
+    counted = _counted(scores, design)
 
     def negative_disparity(sums: Sums) -> Floats:
-        return -np.abs(np.nan_to_num(disparity(sums, languages=counted)))
+        return -np.abs(disparity(sums, languages=counted))
 
     def negative_damage(sums: Sums) -> Floats:
         return -damage_bits(sums).mean(-1)
@@ -188,6 +200,24 @@ def _games(scores: Scores, design: Design) -> dict[str, Callable[[Sums], Floats]
         "gap": lambda sums: -gap(sums),
         "disparity": negative_disparity,
     }
+
+
+def _counted(scores: Scores, design: Design) -> Bools:
+    """Returns which languages are usable under every mask that leaves something to round, (A)."""
+    rounded = np.arange(len(design.masks)) != _all_protected(design)
+    return np.logical_and.reduce(usable(scores)[rounded], axis=0)
+
+
+def _all_protected(design: Design) -> int:
+    return design.masks.index((1 << design.n_blocks) - 1)
+
+
+def _central_range(draws: Floats) -> Floats:
+    """Returns the central 95 % of each layer's draws (L x W), (2 x L); NaN where too few exist."""
+    defined = draws[:, np.isfinite(draws).all(0)]
+    if defined.shape[1] < (1 - MAX_UNDEFINED) * draws.shape[1]:
+        return np.full((2, len(draws)), np.nan)
+    return np.quantile(defined, [0.025, 0.975], axis=1)
 
 
 def _layer(scores: Scores, design: Design, layer: int) -> dict[str, Any]:
@@ -209,12 +239,18 @@ def _layer(scores: Scores, design: Design, layer: int) -> dict[str, Any]:
 
 
 def _best_sets(scores: Scores, design: Design) -> list[dict[str, Any]]:
-    """Returns for every size the least damage, and the least |D| that levels nobody down."""
+    """Returns for every size the least damage, and the least |D| that levels nobody down.
+
+    Against protecting nothing, neither the reference's damage nor mean or largest harm may rise,
+    and no language may be collapsed.
+    """
     sizes = popcount(np.array(design.masks))
     damage, d, harm = damage_bits(scores), disparity(scores), harm_mean(scores)
     reference = Sums(scores).against(damage)[:, 0]
     empty = design.masks.index(0)
-    fair = (reference <= reference[empty]) & (harm <= harm[empty]) & np.isfinite(d)
+    worst = harm_max(scores)
+    fair = (reference <= reference[empty]) & (harm <= harm[empty]) & (worst <= worst[empty])
+    fair &= np.isfinite(d) & ~collapsed(scores).any(-1)
     rows = []
     for size in range(1, design.n_blocks):
         of_size = np.flatnonzero(sizes == size)
@@ -227,7 +263,7 @@ def _best_sets(scores: Scores, design: Design) -> list[dict[str, Any]]:
             {
                 "size": size,
                 "sets": len(of_size),
-                "least_damage": _set_row(design, least, damage, d),
+                "least_damage": _set_row(design, int(least), damage, d),
                 "least_disparity": None if even is None else _set_row(design, even, damage, d),
             }
         )
@@ -253,7 +289,7 @@ def _unprotected(scores: Scores, design: Design) -> dict[str, float | None]:
 
 def _origin_rank(scores: Scores, design: Design) -> dict[str, Any]:
     n = design.n_blocks
-    layers = sorted({0, round(0.75 * n), n - 1})
+    layers = sorted({0, min(round(0.75 * n), n - 1), n - 1})
     mask = sum(1 << layer for layer in layers)
     rows = np.flatnonzero(popcount(np.array(design.masks)) == len(layers))
     if mask not in design.masks or not design.complete:
@@ -274,14 +310,15 @@ def _origin_rank(scores: Scores, design: Design) -> dict[str, Any]:
 
 def _caveats(scores: Scores, design: Design) -> tuple[str, ...]:
     said = []
-    masks = np.array(design.masks)
-    counted = usable(scores)[masks != (1 << design.n_blocks) - 1].all(0)
-    left_out = [c for c, ok in zip(scores.languages, counted, strict=True) if not ok]
+    counted = dict(zip(scores.languages, _counted(scores, design), strict=True))
+    left_out = [code for code, ok in counted.items() if not ok]
     if left_out:
         said.append(
             f"{', '.join(left_out)}: collapsed or below resolution under some mask, so left out of "
             f"Shapley values of D"
         )
+    if not counted.pop(scores.reference) or not any(counted.values()):
+        said.append("no Shapley values of D: the reference or every other language is left out")
     if not design.complete:
         said.append(f"Shapley values are sampled from {len(design.orders)} orders of the layers")
     if scores.n_sentences < 32:

@@ -23,6 +23,8 @@ DRAWS = 2000
 LEVEL = 0.95
 MAX_UNDEFINED = 0.01
 """Share of draws that may be undefined before the interval is withheld."""
+_ROUNDING = 1e-12
+"""Relative spread of draws up to which they differ by rounding only."""
 
 Statistic = Callable[[Floats], Floats]
 
@@ -39,7 +41,9 @@ def jackknife_weights(n: int) -> Floats:
 
 
 def bca(point: Floats, draws: Floats, jackknife: Floats, level: float = LEVEL) -> Floats:
-    """Returns the BCa interval of each statistic, (2 x ...); NaN where the draws do not vary.
+    """Returns the BCa interval of each statistic, (2 x ...).
+
+    NaN where the draws do not vary, or the estimate or a leave-one-out estimate is undefined.
 
     Source: Efron 1987, eqs. 2.3 and 6.6.
 
@@ -62,7 +66,7 @@ def bca(point: Floats, draws: Floats, jackknife: Floats, level: float = LEVEL) -
 
 def _bca_one(point: float, draws: Floats, jackknife: Floats, level: float) -> tuple[float, float]:
     draws = np.sort(draws[np.isfinite(draws)])
-    if len(draws) < 2 or draws[0] == draws[-1] or not np.isfinite(jackknife).all():
+    if not (_vary(draws) and np.isfinite(point) and np.isfinite(jackknife).all()):
         return np.nan, np.nan
     below = (np.searchsorted(draws, point, "left") + np.searchsorted(draws, point, "right")) / 2
     # An estimate outside all its draws would have infinite bias; half a draw is the resolution.
@@ -73,6 +77,12 @@ def _bca_one(point: float, draws: Floats, jackknife: Floats, level: float) -> tu
     z = z0 + ndtri(np.array([(1 - level) / 2, (1 + level) / 2]))
     low, high = np.quantile(draws, ndtr(z0 + z / (1 - a * z)))
     return float(low), float(high)
+
+
+def _vary(finite: Floats) -> bool:
+    if len(finite) < 2:
+        return False
+    return bool(np.ptp(finite) > _ROUNDING * np.abs(finite).max())
 
 
 def estimates(
@@ -100,15 +110,17 @@ def estimates(
     resampled = statistic(bootstrap_weights(n, draws, seed)).reshape(draws, -1)
     left_out = statistic(jackknife_weights(n)).reshape(n, -1)
     undefined = 1 - np.isfinite(resampled).mean(0)
+    holds = [bool(np.isfinite(column).all()) for column in left_out.T]
     lows, highs = bca(point, resampled, left_out, level)
     method = f"BCa bootstrap over sentences, {draws} draws"
     out = []
-    for value, low, high, missing in zip(point, lows, highs, undefined, strict=True):
+    for value, low, high, missing, ok in zip(point, lows, highs, undefined, holds, strict=True):
         if missing > MAX_UNDEFINED:
             why = f"undefined in {missing:.1%} of the draws"
             out.append(_without_interval(value, unit, level, n, why))
         elif not (np.isfinite(low) and np.isfinite(high)):
-            out.append(_without_interval(value, unit, level, n, "the draws do not vary"))
+            why = "the draws do not vary" if ok else "undefined without one of the sentences"
+            out.append(_without_interval(value, unit, level, n, why))
         else:
             out.append(
                 Estimate(

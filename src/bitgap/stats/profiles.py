@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from math import comb
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import stats
 
 from bitgap.records import Estimate, Floats
@@ -46,9 +47,11 @@ def effective_dof(x: Floats, y: Floats) -> float:
         y: Detrended profile, (L).
     """
     n = len(x)
-    lags = np.arange(1, max(2, n // 2))
-    products = np.array([_autocorrelation(x, k) * _autocorrelation(y, k) for k in lags])
-    inflation = 1 + 2 * ((1 - lags / n) * products).sum()
+    products = [
+        (1 - lag / n) * _autocorrelation(x, lag) * _autocorrelation(y, lag)
+        for lag in range(1, max(2, n // 2))
+    ]
+    inflation = 1 + 2 * sum(products)
     return min(n, n / max(inflation, 1e-9)) - TREND_TERMS - 1
 
 
@@ -130,7 +133,7 @@ def window_share(n_layers: int, window: tuple[float, float]) -> float:
     return float(in_window(depths(n_layers), window).mean())
 
 
-def in_window(r: Floats, window: tuple[float, float]) -> Floats:
+def in_window(r: Floats, window: tuple[float, float]) -> NDArray[np.bool_]:
     """Returns whether depths lie in the window, ends included."""
     slack = 1e-9
     return (r >= window[0] - slack) & (r <= window[1] + slack)
@@ -154,18 +157,20 @@ class Peak:
 def locate_peak(draws: Floats, point: Floats, level: float = 0.95) -> Peak:
     """Returns where a profile peaks, by its bootstrap draws.
 
+    Layers that tie within a draw share it, so that a flat profile peaks nowhere in particular and
+    its interval is the whole depth. A layer whose value is undefined is no peak.
+
     Args:
         draws: Resampled profiles, (B x L).
         point: The profile, (L).
         level: Coverage; the interval is the central range of the draws' peaks.
     """
-    n_layers = len(point)
-    tops = draws.argmax(axis=1)
-    counts = np.bincount(tops, minlength=n_layers)
+    shares = _peak_shares(draws)
     # Among equally frequent layers the one the estimate itself peaks at.
-    modal = int(np.lexsort((point, counts))[-1])
-    r = depths(n_layers)
-    low, high = np.quantile(r[tops], [(1 - level) / 2, (1 + level) / 2], method="inverted_cdf")
+    modal = int(np.lexsort((point, shares.round(9)))[-1])
+    r = depths(len(point))
+    tails = np.array([(1 - level) / 2, (1 + level) / 2])
+    low, high = r[np.searchsorted(shares.cumsum().round(9), tails)]
     place = Estimate(
         value=float(r[modal]),
         low=float(low),
@@ -175,13 +180,22 @@ def locate_peak(draws: Floats, point: Floats, level: float = 0.95) -> Peak:
         n=len(draws),
         method=f"modal peak of {len(draws)} bootstrap profiles; central range of peaks",
     )
-    return Peak(place, modal, float(counts[modal] / len(draws)))
+    return Peak(place, modal, float(shares[modal]))
+
+
+def _peak_shares(draws: Floats) -> Floats:
+    """Returns the share of draws that peak at each layer, (L)."""
+    values = np.where(np.isnan(draws), -np.inf, draws)
+    # Equal layers may differ in the last digit, as the sums behind them are rounded.
+    rounding = 1e-9 * np.abs(draws[np.isfinite(draws)]).max(initial=0.0)
+    tied = np.isclose(values, values.max(axis=1, keepdims=True), rtol=0, atol=rounding)
+    return (tied / tied.sum(axis=1, keepdims=True)).mean(axis=0)
 
 
 def lmg_shares(response: Floats, predictors: Sequence[Floats]) -> Floats:
     """Returns each predictor's share of explained variance, averaged over orders of entry.
 
-    Lindeman, Merenda & Gold 1980. Shares sum to R².
+    Lindeman, Merenda & Gold 1980. Shares sum to R²; NaN where the response does not vary.
 
     Args:
         response: (n).
@@ -195,4 +209,5 @@ def lmg_shares(response: Floats, predictors: Sequence[Floats]) -> Floats:
 def _r_squared(y: Floats, xs: Sequence[Floats]) -> float:
     design = np.stack([np.ones_like(y), *xs], axis=1)
     fitted, *_ = np.linalg.lstsq(design, y, rcond=None)
-    return float(1 - ((y - design @ fitted) ** 2).sum() / ((y - y.mean()) ** 2).sum())
+    total = ((y - y.mean()) ** 2).sum()
+    return float(1 - ((y - design @ fitted) ** 2).sum() / total) if total > 0 else np.nan

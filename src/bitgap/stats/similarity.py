@@ -22,11 +22,16 @@ def debiased_cka(a: Floats, b: Floats) -> float | None:
     Returns:
         CKA, at most 1 up to noise; None with fewer than 4 items or no variance.
     """
-    if len(a) < 4:
+    if len(a) < 4 or not (_varies(a) and _varies(b)):
         return None
     ka, kb = _hollow_gram(a), _hollow_gram(b)
     scale = _hsic(ka, ka) * _hsic(kb, kb)
     return float(_hsic(ka, kb) / np.sqrt(scale)) if scale > 0 else None
+
+
+def _varies(x: Floats) -> bool:
+    # Equal rows less their mean leave rounding errors, which correlate with anything.
+    return bool((np.ptp(x, axis=0) > 1e-9 * np.abs(x).max()).any())
 
 
 def _hollow_gram(x: Floats) -> Floats:

@@ -1,7 +1,7 @@
 """The verdict engine: declared thresholds, estimates and controls in; one of four verdicts out.
 
-* **supported**: Holm p < α, estimate ≥ SESOI, interval above 0, negative controls null, positive
-  control detected.
+* **supported**: Holm p < α, estimate ≥ SESOI, interval above 0, negative controls null (each was
+  run), invariances kept where they could be tried, positive control detected.
 * **refuted**: interval wholly below the SESOI (equivalence logic, Lakens 2018) and positive control
   detected, so that absence is informative.
 * **inconclusive**: otherwise, naming the clause that failed.
@@ -15,11 +15,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cache
 from importlib import resources
-from typing import Any
+from typing import Any, TypeGuard
 
 import yaml
 
@@ -62,17 +63,81 @@ def read_thresholds(text: str) -> Thresholds:
     """Returns the thresholds that a YAML text declares.
 
     Raises:
-        UserError: If a key is unknown or missing.
+        UserError: If it is no YAML, a key is unknown or missing, or a value cannot be.
     """
-    content = yaml.safe_load(text)
-    wanted = {f.name for f in fields(Thresholds)} - {"hash"}
-    if set(content) != wanted:
-        odd = sorted(set(content) ^ wanted)
-        raise UserError(f"thresholds: unknown or missing keys {odd}; they are {sorted(wanted)}")
-    canonical = json.dumps(content, sort_keys=True)
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"thresholds: this is no YAML: {error}") from None
+    if not isinstance(content, dict):
+        found = type(content).__name__
+        raise UserError(f"thresholds: found {found}; write a mapping such as 'alpha: 0.05'")
+    _check(content)
+    canonical = json.dumps(content, sort_keys=True, default=str)
     content["window"] = tuple(content["window"])
     content["operating_bits"] = tuple(content["operating_bits"])
     return Thresholds(**content, hash=hashlib.sha256(canonical.encode()).hexdigest()[:12])
+
+
+def _check(content: Mapping[Any, Any]) -> None:
+    wanted = {f.name for f in fields(Thresholds)} - {"hash"}
+    if set(content) != wanted:
+        odd = sorted(map(str, set(content) ^ wanted))
+        raise UserError(f"thresholds: unknown or missing keys {odd}; they are {sorted(wanted)}")
+    for name, (holds, asked) in _RULES.items():
+        if not holds(content[name]):
+            raise UserError(f"thresholds: {name} is {content[name]!r}; it must be {asked}")
+    for name, entry in content["hypotheses"].items():
+        sesoi = entry.get("sesoi") if isinstance(entry, dict) else None
+        if not (isinstance(name, str) and _number(sesoi) and sesoi > 0):
+            raise UserError(f"thresholds: {name} declares {entry!r}; it must have a sesoi above 0")
+
+
+def _number(value: Any) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _share(value: Any) -> bool:
+    return _number(value) and 0 < value < 1
+
+
+def _share_or_all(value: Any) -> bool:
+    return _share(value) or value == 1
+
+
+def _count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _interval(value: Any) -> bool:
+    if not (isinstance(value, list) and len(value) == 2 and all(map(_number, value))):
+        return False
+    return 0 <= value[0] < value[1] <= 1
+
+
+def _counts(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(map(_count, value))
+
+
+def _mapping(value: Any) -> bool:
+    return isinstance(value, dict) and bool(value)
+
+
+_BETWEEN = (_share, "a number between 0 and 1")
+_UP_TO_ALL = (_share_or_all, "a number above 0, at most 1")
+_WHOLE = (_count, "a whole number above 0")
+_RULES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "version": _WHOLE,
+    "alpha": _BETWEEN,
+    "level": _BETWEEN,
+    "draws": _WHOLE,
+    "window": (_interval, "two depths from 0 to 1, the smaller first"),
+    "detection_share": _UP_TO_ALL,
+    "families_min": _WHOLE,
+    "agreement_share": _UP_TO_ALL,
+    "operating_bits": (_counts, "a list of whole numbers above 0"),
+    "hypotheses": (_mapping, "a mapping of hypotheses such as 'H2.1: {sesoi: 1.0}'"),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +148,7 @@ class Part:
         name: What it is, for the reason.
         estimate: Its value and interval; larger supports the hypothesis.
         sesoi: Smallest effect of interest, in the estimate's unit.
-        p: One-sided p, or None where no valid p exists.
+        p: One-sided p; None or NaN where no valid p exists.
         p_minimum: Smallest p this design can reach.
     """
 
@@ -117,8 +182,8 @@ def judge(
             not.
         scope: ``this model`` or ``M families``.
     """
-    ps = [part.p for part in parts]
-    p = None if any(value is None for value in ps) else max(v for v in ps if v is not None)
+    ps = [part.p for part in parts if part.p is not None and math.isfinite(part.p)]
+    p = max(ps) if len(ps) == len(parts) else None
     made = Verdict(
         label="inconclusive",
         scope=scope,
@@ -150,15 +215,16 @@ def _decide(
             return "inconclusive", f"{shown}, but no positive control was detected ({missing})"
         return "refuted", f"{shown}, and the positive control was detected"
     for part in parts:
-        if part.estimate.value is None or part.estimate.low is None:
-            return "inconclusive", f"{part.name} has no interval: {part.estimate.reason}"
-        if part.estimate.value < part.sesoi or part.estimate.low <= 0:
+        estimate = part.estimate
+        if estimate.value is None or estimate.low is None or estimate.high is None:
+            return "inconclusive", f"{part.name} has no interval: {estimate.reason}"
+        if estimate.value < part.sesoi or estimate.low <= 0:
             return (
                 "inconclusive",
-                f"{part.name} is {_show(part.estimate)}: neither clearly above 0 and at least "
+                f"{part.name} is {_show(estimate)}: neither clearly above 0 and at least "
                 f"{part.sesoi:g}, nor clearly under it",
             )
-        if part.p_minimum > alpha:
+        if part.p_minimum >= alpha:
             return (
                 "inconclusive",
                 f"design cannot reach α: the smallest p of {part.name} is {part.p_minimum:.3g}",
@@ -167,6 +233,8 @@ def _decide(
         return "inconclusive", f"p = {'none' if p is None else f'{p:.3g}'}, not under {alpha:g}"
     if failed := [c.name for c in controls if c.kind != "positive" and c.passed is False]:
         return "inconclusive", f"a control failed: {', '.join(failed)}"
+    if unknown := [c.name for c in controls if c.kind == "negative" and c.passed is None]:
+        return "inconclusive", f"a negative control was not run: {', '.join(unknown)}"
     if undetected or not positive:
         return "inconclusive", "no positive control was detected"
     if not extra[0]:
@@ -175,7 +243,10 @@ def _decide(
 
 
 def _below(part: Part) -> bool:
-    return part.estimate.high is not None and part.estimate.high < part.sesoi
+    estimate = part.estimate
+    if estimate.value is None or estimate.low is None or estimate.high is None:
+        return False
+    return estimate.high < part.sesoi
 
 
 def _show(estimate: Estimate) -> str:
@@ -195,18 +266,20 @@ def with_holm(findings: Sequence[Finding], alpha: float) -> list[Finding]:
     """Returns findings with Holm-adjusted p over those that have one.
 
     A finding that was supported at its unadjusted p and is not at the adjusted one becomes
-    inconclusive.
+    inconclusive, and it says so where even the smallest p of its design would not have done.
     """
-    adjusted = holm({f.experiment: f.verdict.p for f in findings if f.verdict.p is not None})
+    # By position: one experiment may have several findings, and each is a test.
+    ps = {str(i): f.verdict.p for i, f in enumerate(findings) if f.verdict.p is not None}
+    adjusted = holm(ps)
     out = []
-    for finding in findings:
-        verdict = replace(finding.verdict, p_holm=adjusted.get(finding.experiment))
+    for i, finding in enumerate(findings):
+        verdict = replace(finding.verdict, p_holm=adjusted.get(str(i)))
         if verdict.label == "supported" and (verdict.p_holm is None or verdict.p_holm >= alpha):
             shown = "none" if verdict.p_holm is None else f"{verdict.p_holm:.3g}"
-            verdict = replace(
-                verdict,
-                label="inconclusive",
-                reason=f"p after Holm is {shown}, not under {alpha:g}",
-            )
+            why = f"p after Holm is {shown}, not under {alpha:g}"
+            least = verdict.p_minimum
+            if least is not None and holm({**ps, str(i): least})[str(i)] >= alpha:
+                why += f"; the design cannot reach α here: its smallest p is {least:.3g}"
+            verdict = replace(verdict, label="inconclusive", reason=why)
         out.append(replace(finding, verdict=verdict))
     return out

@@ -1,0 +1,52 @@
+"""Parts, controls and findings to judge, each sound unless told otherwise."""
+
+from __future__ import annotations
+
+from bitgap.records import Control, ControlKind, Estimate, Finding, Verdict
+from bitgap.stats.verdicts import Part
+
+SESOI = 0.5
+ALPHA = 0.05
+
+
+def part(
+    value: float | None = 0.8,
+    low: float | None = 0.6,
+    high: float | None = 0.9,
+    *,
+    p: float | None = 0.001,
+    p_minimum: float = 1e-4,
+    name: str = "effect",
+    sesoi: float = SESOI,
+) -> Part:
+    estimate = Estimate(value=value, low=low, high=high, unit="r", reason="it was not measured")
+    return Part(name=name, estimate=estimate, sesoi=sesoi, p=p, p_minimum=p_minimum)
+
+
+def control(kind: ControlKind, passed: bool | None = True, name: str | None = None) -> Control:
+    return Control(name=name or f"the {kind} one", kind=kind, passed=passed, detail="")
+
+
+def sound(
+    *, positive: bool | None = True, negative: bool | None = True, invariance: bool | None = True
+) -> list[Control]:
+    """Returns one control of each kind."""
+    return [
+        control("positive", positive),
+        control("negative", negative),
+        control("invariance", invariance),
+    ]
+
+
+def finding(verdict: Verdict, experiment: str = "T-000") -> Finding:
+    return Finding(
+        experiment=experiment,
+        hypothesis="H0",
+        title="",
+        primary="effect",
+        estimates={},
+        seed_measure={},
+        controls=(),
+        verdict=verdict,
+        sentence="",
+    )

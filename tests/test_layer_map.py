@@ -1,0 +1,422 @@
+"""The layer map from hand-made scores: planted damage comes back, sets by brute force, designs."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bitgap.layer_map import (
+    DRAWS,
+    Design,
+    LayerMap,
+    layers_of,
+    make_design,
+    make_map,
+    shapley_rows,
+)
+from bitgap.records import Floats, Scores
+from bitgap.stats.bootstrap import bootstrap_weights
+from bitgap.stats.interactions import pair_design
+from planted_games import shapley_by_permutations
+from score_samples import make_scores
+
+SCHEME = "rtn4-g128"
+EXACT: dict[str, Any] = {"rel": 1e-9, "abs": 1e-12}
+
+
+@dataclass(frozen=True)
+class Planted:
+    """Scores in which every layer does its own damage and damage adds up.
+
+    Attributes:
+        scores: Of all the design's masks.
+        design: The masks.
+        damage: K that each layer does to each language, (L x A).
+        harm: Δ that each layer does to each language, (L x A).
+    """
+
+    scores: Scores
+    design: Design
+    damage: Floats
+    harm: Floats
+
+    def left(self, per_layer: Floats) -> Floats:
+        """Returns what unprotected layers sum to under each mask, (masks x A)."""
+        return np.array([per_layer[rounded(m, self.design)].sum(0) for m in self.design.masks])
+
+    def disparity(self) -> Floats:
+        """Returns D under each mask, NaN where all is protected."""
+        k = self.left(self.damage)
+        with np.errstate(invalid="ignore"):
+            logs = np.log2(np.where(k > 0, k, np.nan))
+        return (logs[:, 1:] - logs[:, :1]).mean(1)
+
+
+def rounded(mask: int, design: Design) -> list[int]:
+    return [layer for layer in range(design.n_blocks) if not mask >> layer & 1]
+
+
+def plant(
+    n: int = 5,
+    *,
+    seed: int = 0,
+    n_languages: int = 4,
+    n_sentences: int = 9,
+    design: Design | None = None,
+    damage: Floats | None = None,
+    harm: Floats | None = None,
+    residue: Floats | float = 0.0,
+    **others: Any,
+) -> Planted:
+    """Returns additive scores; damage and harm are nats a token, (L x A), drawn where None."""
+    rng = np.random.default_rng(seed)
+    design = design or make_design(n)
+    damage = rng.gamma(2, 0.05, (n, n_languages)) if damage is None else damage
+    harm = damage * rng.normal(1, 0.4, damage.shape) if harm is None else harm
+    per_sentence = (damage.shape[1], n_sentences)
+    wobble, tokens = rng.gamma(9, 1 / 9, per_sentence), rng.integers(8, 40, per_sentence)
+    characters = rng.integers(40, 120, per_sentence)
+
+    def of_masks(per_layer: Floats) -> Floats:
+        sums = [per_layer[rounded(mask, design)].sum(0) for mask in design.masks]
+        return np.array(sums)[:, :, None] * wobble
+
+    kl = of_masks(damage)
+    kl[design.masks.index(2**n - 1)] += residue
+    scores = make_scores(kl, of_masks(harm), tokens=tokens, characters=characters, **others)
+    bits = (wobble * tokens).sum(1) / (characters[0].sum() * math.log(2))
+    return Planted(scores, design, damage * bits, harm * bits)
+
+
+def mapped(planted: Planted, **others: Any) -> LayerMap:
+    return make_map(planted.scores, SCHEME, planted.design, **others)
+
+
+def column(found: LayerMap, name: str) -> list[float]:
+    return [row[name] for row in found.layers]
+
+
+# --------------------------------------------------------------------------- what was planted
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 8])
+def test_additive_damage_comes_back_layer_by_layer(n):
+    planted = plant(n)
+    found = mapped(planted)
+    mean = planted.damage.mean(1)
+    assert shapley_rows(found, "damage") == pytest.approx(mean, **EXACT)
+    assert column(found, "single_damage") == pytest.approx(mean, **EXACT)
+    reference = planted.damage[:, 0]
+    assert column(found, "single_damage_reference") == pytest.approx(reference, **EXACT)
+    assert column(found, "protected_damage") == pytest.approx(mean.sum() - mean, **EXACT)
+    assert found.unprotected["damage"] == pytest.approx(mean.sum(), **EXACT)
+    assert column(found, "layer") == list(range(n))
+
+
+def test_additive_harm_comes_back_as_gap():
+    planted = plant()
+    found = mapped(planted)
+    gaps = planted.harm[:, 1:].mean(1) - planted.harm[:, 0]
+    assert shapley_rows(found, "gap") == pytest.approx(gaps, **EXACT)
+    assert column(found, "protected_gap") == pytest.approx(gaps.sum() - gaps, **EXACT)
+    assert found.unprotected["gap"] == pytest.approx(gaps.sum(), **EXACT)
+    assert (gaps > 0).any() and (gaps < 0).any()
+
+
+def test_criticality_is_the_disparity_of_each_layer_and_without_it():
+    planted = plant()
+    found = mapped(planted)
+    k, whole = planted.damage, planted.damage.sum(0)
+    alone = np.log2(k[:, 1:] / k[:, :1]).mean(1)
+    without = np.log2((whole - k)[:, 1:] / (whole - k)[:, :1]).mean(1)
+    assert column(found, "single_disparity") == pytest.approx(alone, **EXACT)
+    assert column(found, "protected_disparity") == pytest.approx(without, **EXACT)
+    assert found.unprotected["disparity"] == pytest.approx(planted.disparity()[0], **EXACT)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_shapley_values_of_disparity_are_mean_gains_over_all_orders(seed):
+    planted = plant(seed=seed)
+    game = -np.abs(planted.disparity())
+    assert np.isnan(game[-1])
+    game[-1] = 0.0
+    found = shapley_rows(mapped(planted), "disparity")
+    assert found == pytest.approx(shapley_by_permutations(game), **EXACT)
+    assert sum(found) == pytest.approx(abs(planted.disparity()[0]))
+
+
+def test_equal_damage_of_all_languages_leaves_no_disparity_to_share():
+    even = np.tile(np.random.default_rng(0).gamma(2, 0.05, (5, 1)), 3)
+    planted = plant(damage=even)
+    relative = planted.damage / planted.damage[:, :1]
+    assert np.ptp(relative, axis=0) == pytest.approx(0, abs=1e-12)
+    found = mapped(planted)
+    # Languages differ by one factor in all layers, so D is the same whatever is protected.
+    d = found.unprotected["disparity"]
+    assert column(found, "protected_disparity") == pytest.approx([d] * 5)
+    assert shapley_rows(found, "disparity") == pytest.approx([abs(d) / 5] * 5)
+
+
+def test_rounding_noise_where_all_is_protected_is_no_disparity():
+    clean = mapped(plant())
+    noise = 1e-12 * np.array([[1.0], [900.0], [1.0], [50.0]])
+    noisy = mapped(plant(residue=noise))
+    wanted = shapley_rows(clean, "disparity")
+    assert shapley_rows(noisy, "disparity") == pytest.approx(wanted, **EXACT)
+    for a, b in zip(clean.layers, noisy.layers, strict=True):
+        assert a["shapley_disparity_ci"] == pytest.approx(b["shapley_disparity_ci"], **EXACT)
+
+
+def test_intervals_are_the_central_range_over_sentences_drawn_for_all_languages_alike():
+    planted = plant(n=4, n_sentences=40)
+    found = mapped(planted, seed=3)
+    scores, weights = planted.scores, bootstrap_weights(40, DRAWS, 3)
+    length = weights @ scores.counts.characters[0] * math.log(2)
+    for layer in range(4):
+        only = planted.design.masks.index(15 ^ (1 << layer))
+        draws = (weights @ scores.kl_nats[only].T / length[:, None]).mean(1)
+        wanted = np.quantile(draws, [0.025, 0.975])
+        assert found.layers[layer]["shapley_damage_ci"] == pytest.approx(wanted, **EXACT)
+    widths = [row["shapley_disparity_ci"] for row in found.layers]
+    values = shapley_rows(found, "disparity")
+    assert all(low <= v <= high for (low, high), v in zip(widths, values, strict=True))
+
+
+# ------------------------------------------------------------------------------ what is left out
+
+
+def _collapsing(language: int, masks: tuple[int, ...]) -> Planted:
+    """Returns scores in which one language is worse than unigrams under some masks."""
+    planted = plant()
+    nll = planted.scores.nll_nats.copy()
+    rows = [planted.design.masks.index(m) for m in masks]
+    nll[rows, language] = planted.scores.unigram_nats[language] + 1
+    return replace(planted, scores=replace(planted.scores, nll_nats=nll))
+
+
+def test_a_language_that_collapses_under_one_mask_is_left_out_of_disparity_under_all():
+    found = mapped(_collapsing(2, (0b00110,)))
+    planted = plant()
+    others = planted.scores.select(languages=["en", "x1", "x3"])
+    wanted = make_map(others, SCHEME, planted.design)
+    assert shapley_rows(found, "disparity") == pytest.approx(shapley_rows(wanted, "disparity"))
+    assert any(c.startswith("x2: collapsed") for c in found.caveats)
+    assert not any("collapsed" in c for c in wanted.caveats)
+
+
+def test_without_the_reference_there_are_no_shapley_values_of_disparity():
+    found = mapped(_collapsing(0, (0,)))
+    assert shapley_rows(found, "disparity") == [None] * 5
+    assert column(found, "shapley_disparity_ci") == [[None, None]] * 5
+    assert any("no Shapley values of D" in c for c in found.caveats)
+    assert None not in shapley_rows(found, "damage")
+    json.dumps(found.as_dict(), allow_nan=False)
+
+
+def test_a_layer_without_damage_is_below_resolution_alone_and_shares_nothing():
+    damage = np.random.default_rng(4).gamma(2, 0.05, (5, 3))
+    damage[2] = 0
+    found = mapped(plant(damage=damage))
+    assert shapley_rows(found, "damage")[2] == pytest.approx(0, abs=1e-12)
+    assert found.layers[2]["single_damage"] == 0
+    assert found.layers[2]["single_disparity"] is None
+    # D has no value with only that layer rounded, so no language counts under every mask.
+    assert shapley_rows(found, "disparity") == [None] * 5
+
+
+def test_only_the_reference_leaves_damage_alone():
+    found = mapped(plant(n_languages=1))
+    assert None not in shapley_rows(found, "damage")
+    assert shapley_rows(found, "disparity") == shapley_rows(found, "gap") == [None] * 5
+
+
+# ---------------------------------------------------------------------------------------- best sets
+
+
+def _brute_best(planted: Planted, size: int) -> tuple[list[int], list[int] | None]:
+    """Returns the set of least damage, and that of least |D| that levels nobody down."""
+    n, k, h = planted.design.n_blocks, planted.damage, planted.harm
+    best: dict[str, tuple[float, list[int] | None]] = {"k": (math.inf, None), "d": (math.inf, None)}
+    for kept in combinations(range(n), size):
+        rest = [layer for layer in range(n) if layer not in kept]
+        damage, harm = k[rest].sum(0), h[rest].sum(0)
+        if damage.mean() < best["k"][0]:
+            best["k"] = damage.mean(), list(kept)
+        d = abs(np.log2(damage[1:] / damage[0]).mean())
+        everyone = h.sum(0)
+        worse = (
+            damage[0] > k.sum(0)[0] or harm.mean() > everyone.mean() or harm.max() > everyone.max()
+        )
+        if not worse and d < best["d"][0]:
+            best["d"] = d, list(kept)
+    assert best["k"][1] is not None
+    return best["k"][1], best["d"][1]
+
+
+def test_best_sets_of_every_size_are_those_of_an_exhaustive_search():
+    guarded = 0
+    for seed in range(5):
+        planted = plant(6, seed=seed, harm=np.random.default_rng(seed).normal(0.05, 0.1, (6, 4)))
+        found = mapped(planted)
+        assert [row["size"] for row in found.best] == [1, 2, 3, 4, 5]
+        for row in found.best:
+            least, even = _brute_best(planted, row["size"])
+            assert row["sets"] == math.comb(6, row["size"])
+            assert row["least_damage"]["layers"] == least
+            chosen = row["least_disparity"]
+            assert (chosen and chosen["layers"]) == even
+            lowest = _least_disparity(planted, row["size"])
+            guarded += chosen is None or abs(chosen["disparity"]) > lowest + 1e-12
+    assert 0 < guarded < 25  # the guard against levelling down had something to do
+
+
+def _least_disparity(planted: Planted, size: int) -> float:
+    d = planted.disparity()
+    return min(abs(d[i]) for i, m in enumerate(planted.design.masks) if m.bit_count() == size)
+
+
+# Damage and harm of en, x1 and x2 with nothing, layer 0, layer 1 and both protected, nats a token.
+# Protecting layer 0 always evens out D, and protecting layer 1 always harms nobody.
+EVEN = [[0.1, 0.4, 0.4], [0.1, 0.1, 0.1], [0.1, 0.3, 0.4], [0, 0, 0]]
+LEVELLED = {
+    "nobody": (EVEN, EVEN, [0]),
+    "the reference": ([EVEN[0], [0.2, 0.2, 0.2], *EVEN[2:]], EVEN, [1]),
+    "the mean": (EVEN, [[0.7, -0.2, -0.2], [0.2, 0.2, 0.2], [0.5, -0.2, -0.2], [0, 0, 0]], [1]),
+    "the worst": (EVEN, [[0.4, 0.4, 0.4], [0.1, 0.1, 0.6], [0.4, 0.4, 0.4], [0, 0, 0]], [1]),
+    # At 3 nats a token x2 is no better than unigrams, so D speaks of x1 alone.
+    "to collapse": (EVEN, [[0.1, 0.4, 4.0], [0.1, 0.1, 3.5], [0.1, 0.3, 0.4], [0, 0, 0]], [1]),
+}
+
+
+@pytest.mark.parametrize("case", LEVELLED)
+def test_a_set_that_levels_somebody_down_is_not_the_best(case):
+    damage, harm, best = LEVELLED[case]
+    kl, delta = (np.repeat(np.array(x)[:, :, None], 3, axis=2) for x in (damage, harm))
+    design = make_design(2)
+    assert [layers_of(mask) for mask in design.masks] == [[], [0], [1], [0, 1]]
+    found = make_map(make_scores(kl, delta), SCHEME, design).best[0]
+    assert found["least_disparity"]["layers"] == best
+    assert found["least_damage"]["layers"] == [0]
+
+
+# ------------------------------------------------------------------------------------- origin's set
+
+
+def test_the_origins_set_is_ranked_among_all_of_its_size():
+    planted = plant(8, seed=2)
+    found = mapped(planted).origin
+    assert found["layers"] == [0, 6, 7]
+    assert found["sets"] == math.comb(8, 3)
+    k, d = planted.left(planted.damage).mean(1), np.abs(planted.disparity())
+    triples = [i for i, mask in enumerate(planted.design.masks) if mask.bit_count() == 3]
+    mine = planted.design.masks.index(0b11000001)
+    assert found["rank_damage"] == sorted(k[triples]).index(k[mine]) + 1
+    assert found["rank_disparity"] == sorted(d[triples]).index(d[mine]) + 1
+    assert found["damage"] == pytest.approx(k[mine])
+
+
+def test_the_origins_set_is_first_where_it_is_all_the_damage():
+    damage = np.full((8, 3), 0.01)
+    damage[[0, 6, 7]] = 0.5
+    assert mapped(plant(8, damage=damage)).origin["rank_damage"] == 1
+    damage[[0, 6, 7]] = 0.001
+    assert mapped(plant(8, damage=damage)).origin["rank_damage"] == math.comb(8, 3)
+
+
+@pytest.mark.parametrize(("n", "layers"), [(1, [0]), (2, [0, 1]), (3, [0, 2]), (4, [0, 3])])
+def test_the_origins_set_has_no_layer_that_is_not_there(n, layers):
+    found = mapped(plant(n)).origin
+    assert found["layers"] == layers
+    assert 1 <= found["rank_damage"] <= found["sets"]
+
+
+# ------------------------------------------------------------------------------------------ designs
+
+
+def test_all_masks_and_the_pair_design_agree_where_both_speak():
+    n = 7
+    whole, pairs = plant(n), plant(n, design=make_design(n, complete=False))
+    a, b = mapped(whole), mapped(pairs)
+    assert len(pairs.design.masks) < 2**n
+    sampled = ("shapley_disparity", "shapley_disparity_ci")
+    for one, other in zip(a.layers, b.layers, strict=True):
+        for name in one:
+            if name not in sampled:
+                assert one[name] == pytest.approx(other[name], **EXACT), name
+    assert a.unprotected == pytest.approx(b.unprotected, **EXACT)
+    best = {row["size"]: row for row in b.best}
+    for row in a.best:
+        if row["size"] in (1, 2, n - 2, n - 1):
+            assert row["sets"] == best[row["size"]]["sets"]
+            assert row["least_damage"]["layers"] == best[row["size"]]["least_damage"]["layers"]
+            one, other = (r["least_disparity"] for r in (row, best[row["size"]]))
+            assert one["layers"] == other["layers"]
+            assert one["disparity"] == pytest.approx(other["disparity"], **EXACT)
+
+
+def test_sampled_shapley_values_of_disparity_come_near_the_exact_ones():
+    n = 7
+    a = np.array(shapley_rows(mapped(plant(n)), "disparity"))
+    found = [
+        shapley_rows(mapped(plant(n, design=make_design(n, seed=s, complete=False))), "disparity")
+        for s in range(12)
+    ]
+    error = np.std(found, axis=0, ddof=1) / np.sqrt(len(found))
+    assert (np.abs(np.mean(found, 0) - a) < 4.5 * error).all()  # t with 11 degrees of freedom
+    assert np.sum(found, axis=1) == pytest.approx(a.sum())
+
+
+def test_a_sampled_map_says_so_and_ranks_no_origin():
+    found = mapped(plant(7, design=make_design(7, complete=False)))
+    assert "Shapley values are sampled from 16 orders of the layers" in found.caveats
+    assert found.origin["rank_damage"] is None and found.origin["reason"]
+    assert found.as_dict()["all_masks"] is False
+    assert not any("sampled" in c for c in mapped(plant(7)).caveats)
+
+
+def test_more_than_fourteen_layers_get_pairs_and_chains():
+    assert make_design(14).complete
+    assert make_design(14).masks == tuple(range(2**14))
+    large = make_design(16, seed=1)
+    assert not large.complete
+    assert set(pair_design(16)) <= set(large.masks)
+    chains = {sum(1 << i for i in order[:k]) for order in large.orders for k in range(17)}
+    assert set(large.masks) == set(pair_design(16)) | chains
+    assert len(large.orders) == 16
+    assert large.orders != make_design(16, seed=2).orders
+
+
+@pytest.mark.parametrize("complete", [True, False])
+def test_plans_protect_the_layers_of_their_masks_in_order(complete):
+    design = make_design(6, complete=complete)
+    for mask, plan in zip(design.masks, design.plans(SCHEME), strict=True):
+        assert list(plan.protected) == layers_of(mask)
+        assert rounded(mask, design) == [i for i in range(6) if i not in layers_of(mask)]
+
+
+# ------------------------------------------------------------------------------------------- record
+
+
+def test_the_map_is_json_without_nan_and_says_what_it_rests_on():
+    found = mapped(plant(5, n_sentences=40))
+    read = json.loads(json.dumps(found.as_dict(), allow_nan=False))
+    assert (read["n_blocks"], read["masks"], read["sentences"]) == (5, 32, 40)
+    assert read["all_masks"] is True and read["scheme"] == SCHEME
+    assert [row["depth"] for row in read["layers"]] == [0, 0.25, 0.5, 0.75, 1]
+    assert read["caveats"] == []
+    few = mapped(plant(5, n_sentences=9)).as_dict()["caveats"]
+    assert any(c.startswith("9 sentences a language") for c in few)
+
+
+def test_a_seed_names_its_intervals_and_moves_no_value():
+    planted = plant(4)
+    one, again, other = (mapped(planted, seed=s).as_dict() for s in (1, 1, 2))
+    assert one == again != other
+    for name in ("shapley_damage", "shapley_gap", "shapley_disparity"):
+        assert [r[name] for r in one["layers"]] == [r[name] for r in other["layers"]]
