@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 
 from bitgap.corpora.parallel import load_corpus
-from bitgap.lab.arithmetic import products
+from bitgap.lab.arithmetic import float32_results, products
 from bitgap.lab.budget import keep_freed_memory
 from bitgap.lab.lab import Lab, Settings
 from bitgap.lab.tree import PlanTree
@@ -48,6 +48,11 @@ def sampled_plans(n_blocks: int) -> list[Plan]:
     """Returns masks spread evenly over all, as many layers protected as not on average."""
     step = 2**n_blocks // SAMPLED
     return list(mask_plans(SCHEME, n_blocks, range(step // 2 - 1, 2**n_blocks, step)))
+
+
+def part_of_masks(n_blocks: int, n: int) -> list[Plan]:
+    """Returns n masks, a power of two, that share prefixes as all masks do."""
+    return list(mask_plans(SCHEME, n_blocks, range(0, 2**n_blocks, 2**n_blocks // n)))
 
 
 def origin_mask(lab: Lab, plan: Plan, saved: dict) -> float:
@@ -83,7 +88,8 @@ class PlainLoop:
         context = self.decoder.context_for(*chunk.shape)
         for i, name in enumerate(blocks):
             state = self.decoder.run_block(i, state, context, self.lab.bank.block(i, name))
-        return self.decoder.tail.logits(state.flatten(0, 1)[chunk.positions])
+        with float32_results():
+            return self.decoder.tail.logits(state.flatten(0, 1)[chunk.positions])
 
     def score(self, plan: Plan) -> torch.Tensor:
         """Returns (NLL, KL) sums by sequence."""
@@ -106,29 +112,31 @@ def timed(call: Callable[[], object]) -> float:
 
 def product_rates(lab: Lab) -> dict[str, float]:
     """Returns the best FLOP/s of the block's products (mean over its linears) and of the head."""
-    rows = max(c.n_rows for c in lab.chunks)
     shapes = [view.get().shape for view in lab.decoder.block_linears(0).values()]
     head = lab.decoder.tail.weight.shape
+    layout = lab.engine.layout
 
-    def best(n_rows: int, n_out: int, n_in: int) -> float:
-        x, w = torch.randn(n_rows, n_in), torch.randn(n_out, n_in)
-        out = torch.empty(n_rows, n_out)
+    def best(n_rows: int, n_out: int, n_in: int, dtype: torch.dtype) -> float:
+        x, w = torch.randn(n_rows, n_in).to(dtype), torch.randn(n_out, n_in).to(dtype)
+        out = torch.empty(n_rows, n_out, dtype=dtype)
         return min(timed(lambda: torch.mm(x, w.T, out=out)) for _ in range(8))
 
-    block_s = sum(best(rows, *shape) for shape in shapes)
-    flop = sum(2 * rows * a * b for a, b in shapes)
-    n = lab.engine.layout.head_rows
-    return {"block": flop / block_s, "head": 2 * n * head[0] * head[1] / best(n, *head)}
+    n = layout.chunk_rows * layout.workers
+    inside = torch.bfloat16 if lab.engine.rounds else torch.float32
+    block_s = sum(best(n, *shape, inside) for shape in shapes)
+    flop = sum(2 * n * a * b for a, b in shapes)
+    n = layout.head_rows * layout.workers
+    head_s = best(n, *head, torch.float32)
+    return {"block": flop / block_s, "head": 2 * n * head[0] * head[1] / head_s}
 
 
-def limit_seconds(lab: Lab, rates: dict[str, float], n_plans: int) -> float:
+def limit_seconds(lab: Lab, rates: dict[str, float], plans: list[Plan]) -> float:
     """Returns how long the engine's own products take at those rates, with nothing else."""
     weights = sum(v.get().numel() for v in lab.decoder.block_linears(0).values())
     real = sum(int(c.lengths.sum()) for c in lab.chunks)
     scored = sum(len(c.targets) for c in lab.chunks)
-    evaluations = PlanTree(mask_plans(SCHEME, lab.n_blocks, range(n_plans))).work()
-    blocks = evaluations.block_evaluations * real * 2 * weights
-    heads = n_plans * scored * 2 * lab.decoder.tail.weight.numel()
+    blocks = PlanTree(plans).work().block_evaluations * real * 2 * weights
+    heads = len(plans) * scored * 2 * lab.decoder.tail.weight.numel()
     return blocks / rates["block"] + heads / rates["head"]
 
 
@@ -145,7 +153,7 @@ def main() -> int:
     keep_freed_memory()
     lab = make_lab(options.arithmetic)
     n_masks = options.masks or 2**lab.n_blocks
-    plans = mask_plans(SCHEME, lab.n_blocks, range(n_masks))
+    plans = part_of_masks(lab.n_blocks, n_masks)
     sampled = sampled_plans(lab.n_blocks)
     saved = {key: value.clone() for key, value in lab.loaded.model.state_dict().items()}
     origin, plain = [], []
@@ -165,7 +173,7 @@ def main() -> int:
         origin += [timed(lambda p=p: origin_mask(lab, p, saved)) for p in sampled[1::2]]
     rates = {key: max(rates[key], again[key]) for key in rates}
     origin_s, plain_s = (sum(times) / len(times) * n_masks for times in (origin, plain))
-    limit_s = limit_seconds(lab, rates, n_masks)
+    limit_s = limit_seconds(lab, rates, plans)
     result = {
         "masks": n_masks,
         "languages": len(lab.languages),

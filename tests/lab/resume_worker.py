@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from lab_samples import load_tiny, write_corpus
 
+from bitgap.lab import budget
 from bitgap.lab import lab as lab_module
 from bitgap.lab.lab import Lab
 from bitgap.lab.store import Store
@@ -36,7 +37,7 @@ PLANS: list[Plan] = [
 
 
 def run(loaded: LoadedModel, path: Path, told: int) -> str:
-    """Scores all plans; writes a byte to ``told`` after the first commit, the emitted at the end."""
+    """Scores all plans; tells ``told`` of the first commit, and all emitted at the end."""
     emitted: list[str] = []
     with Store(path) as store:
         lab = Lab(loaded, write_corpus(6), store=store)
@@ -102,6 +103,8 @@ def rows(path: Path) -> dict[str, tuple[Any, ...]]:
 def main(folder: Path, n_kills: int) -> None:
     """Prints the uninterrupted run's digest, then one line for each kill."""
     lab_module._COMMIT_EVERY_S = 0.002
+    # Few plans a batch, so that there are many moments between commits to be killed at.
+    budget._MAX_NODES = 2
     loaded = load_tiny("llama", 6)
     whole = folder / "whole.db"
     started = time.monotonic()

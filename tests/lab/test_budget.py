@@ -67,8 +67,8 @@ def held_bytes(size: Dimensions, layout: Layout, text_rows: int) -> float:
     """What the engine holds at once under a layout, by the count of method's budget."""
     held = min(layout.segment_rows, text_rows)
     stack = 4 * held * size.width * ((size.n_blocks + 3) * layout.nodes + 5)
-    scratch = 4 * layout.chunk_rows * (2 * size.inner + 8 * size.width)
-    logits = 12 * layout.head_rows * size.vocabulary
+    scratch = 4 * layout.workers * layout.chunk_rows * (2 * size.inner + 8 * size.width)
+    logits = 12 * layout.workers * layout.head_rows * size.vocabulary
     return stack + scratch + logits + layout.bank_bytes
 
 
@@ -80,12 +80,19 @@ def held_bytes(size: Dimensions, layout: Layout, text_rows: int) -> float:
     longest=st.integers(2, 9_000),
     sentences=st.integers(1, 3_000),
     memory=st.integers(1, 64 * GIB),
+    threads=st.integers(1, 16),
 )
 def test_a_layout_respects_its_memory_or_names_one_that_suffices(
-    width: int, n_blocks: int, vocabulary: int, longest: int, sentences: int, memory: int
+    width: int,
+    n_blocks: int,
+    vocabulary: int,
+    longest: int,
+    sentences: int,
+    memory: int,
+    threads: int,
 ) -> None:
     size = Dimensions(width, 11 * width, vocabulary, n_blocks)
-    text = {"text_rows": longest * sentences, "longest": longest, "arithmetic": "exact"}
+    text = {"text_rows": longest * sentences, "longest": longest, "threads": threads}
     try:
         layout = make_layout(size, memory_bytes=memory, **text)
     except BudgetError as error:

@@ -12,6 +12,7 @@ from lab_samples import Letters, load_tiny, make_lab, score_by_hand, write_corpu
 from tiny_models import CASES, assert_untouched, state
 
 from bitgap.errors import BitgapError, PlanError, StoreError, UsageError
+from bitgap.lab import budget
 from bitgap.lab.activations import pooled_states, real_tokens, stream, without_sinks
 from bitgap.lab.lab import Lab, Settings, set_threads
 from bitgap.lab.propagation import state_errors
@@ -121,6 +122,7 @@ def test_a_plan_that_does_not_fit_is_refused_before_anything_is_stored() -> None
 
 
 def test_an_interrupted_run_keeps_what_it_finished(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(budget, "_MAX_NODES", 1)
     lab = make_lab()
     score = lab.engine.score
 

@@ -108,7 +108,7 @@ def test_runs_and_findings_come_back_equal(store: Store) -> None:
 
 def test_a_run_whose_finding_cannot_be_stored_leaves_nothing(store: Store) -> None:
     bad = replace(FINDING, tables={"x": math.nan})
-    with pytest.raises(ValueError, match="not JSON compliant|Out of range"):
+    with pytest.raises(ValueError, match=r"not JSON compliant|Out of range"):
         store.put_run("audit", PROVENANCE, {}, [(FINDING, "k"), (bad, "k")])
     assert store.runs() == []
     store.put_run("audit", PROVENANCE, {})
@@ -222,7 +222,7 @@ def test_somebody_elses_database_is_refused_and_left_alone(path: Path, read_only
 
 
 def test_a_store_that_is_not_there_cannot_be_read_and_is_not_made(path: Path) -> None:
-    with pytest.raises(StoreError, match="there is no store.*bitgap audit"):
+    with pytest.raises(StoreError, match=r"there is no store.*bitgap audit"):
         Store(path, read_only=True)
     assert not path.exists()
 
@@ -230,7 +230,7 @@ def test_a_store_that_is_not_there_cannot_be_read_and_is_not_made(path: Path) ->
 def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     for place in (tmp_path / "file" / "bitgap.db", tmp_path / "absent" / "bitgap.db", tmp_path):
-        with pytest.raises(StoreError, match="cannot open the store.*folder that can be written"):
+        with pytest.raises(StoreError, match=r"cannot open the store.*folder that can be written"):
             Store(place)
 
 
@@ -238,7 +238,7 @@ def test_writing_to_a_store_opened_for_reading_is_a_store_error(path: Path) -> N
     Store(path).close()
     with (
         Store(path, read_only=True) as store,
-        pytest.raises(StoreError, match="cannot write.*readonly.*--store"),
+        pytest.raises(StoreError, match=r"cannot write.*readonly.*--store"),
     ):
         store.put_scores("t", [("k", "fp", SCORES)])
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from bitgap.lab.arithmetic import products
@@ -58,9 +59,9 @@ def stream(lab: Lab, plans: Sequence[Plan]) -> Iterator[Slice]:
         lab.bank.check(plan)
     for chunk in lab.chunks:
         real = real_tokens(chunk, device)
-        paths = [(plan.embedding, *plan.blocks) for plan in plans]
+        paths: list[tuple[str, ...]] = [(plan.embedding, *plan.blocks) for plan in plans]
         with torch.inference_mode(), products(lab.settings.arithmetic, device):
-            made = {
+            made: dict[tuple[str, ...], Tensor] = {
                 path[:1]: decoder.embed_with(chunk.input_ids, lab.bank.embedding(path[0]))
                 for path in {path[:1] for path in paths}
             }
@@ -74,10 +75,9 @@ def stream(lab: Lab, plans: Sequence[Plan]) -> Iterator[Slice]:
                     )
                     for path in sorted({path[: block + 2] for path in paths})
                 }
-            states = tuple(made[path[: block + 2]] for path in paths)
-            yield Slice(block, chunk, states, real)
+            yield Slice(block, chunk, tuple(made[path[: block + 2]] for path in paths), real)
         with torch.inference_mode():
-            finished = tuple(decoder.tail.finish(state) for state in states)
+            finished = tuple(decoder.tail.finish(made[path]) for path in paths)
         yield Slice(decoder.n_blocks, chunk, finished, real)
 
 
@@ -106,7 +106,7 @@ def sum_by_sequence(values: Tensor, mask: Tensor) -> Floats:
     return kept.sum(1).cpu().numpy()
 
 
-def pooled_states(lab: Lab, plan: Plan) -> Floats:
+def pooled_states(lab: Lab, plan: Plan) -> NDArray[np.float32]:
     """Returns the mean state of every sentence, (L+1 x A x N x d), float32.
 
     Row 0 is what enters block 0 (a bag of embeddings), row l+1 the output of block l. Position 0,

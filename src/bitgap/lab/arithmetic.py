@@ -32,12 +32,26 @@ def fast_products_round(device: str = "cpu") -> bool:
 def products(arithmetic: Arithmetic, device: str = "cpu") -> Iterator[None]:
     """Runs the body with the chosen arithmetic and restores the caller's settings after it.
 
+    Where products round on the CPU, linears and attention run under autocast: in and out in
+    bfloat16, sums inside in float32, norms and the residual stream in float32.
+
     Args:
         arithmetic: ``exact`` or ``fast``.
         device: Where the products run, such as ``cpu`` or ``cuda:0``.
     """
-    rounding = arithmetic == "fast" and fast_products_round(device)
-    with _precision("bf16" if rounding else "ieee", torch.device(device).type):
+    rounds = arithmetic == "fast" and fast_products_round(device)
+    kind = torch.device(device).type
+    cast = torch.autocast(
+        kind, torch.bfloat16, enabled=rounds and kind == "cpu", cache_enabled=False
+    )
+    with _precision("bf16" if rounds else "ieee", kind), cast:
+        yield
+
+
+@contextmanager
+def float32_results(device: str = "cpu") -> Iterator[None]:
+    """Runs the body without autocast: products may round what goes in, never what comes out."""
+    with torch.autocast(torch.device(device).type, enabled=False):
         yield
 
 

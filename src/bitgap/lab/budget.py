@@ -15,11 +15,10 @@ from typing import TYPE_CHECKING
 import torch
 
 from bitgap.errors import BudgetError, UsageError
-from bitgap.lab.arithmetic import fast_products_round, products
-from bitgap.lab.head import Head, log_sum_exp
+from bitgap.lab.arithmetic import products
 from bitgap.lab.scoring import Engine, Layout
-from bitgap.lab.tree import Work
-from bitgap.records import Arithmetic
+from bitgap.lab.tree import Node, Work
+from bitgap.quant.bank import FP
 
 if TYPE_CHECKING:
     from bitgap.models.decoder import Decoder
@@ -28,11 +27,16 @@ MIB = 2**20
 GIB = 2**30
 DEFAULT_MEMORY_BYTES = 4 * GIB
 
-# Rows in one product: enough to keep the cores at matrix products (launching a block costs about
-# 0.4 ms), few enough to keep its activations near the caches. Faster products need more rows.
-_CHUNK_ROWS = {"exact": 2048, "fast": 4096, "cuda": 32768}
-# Bytes of logits held at once: small enough to stay in cache between product, exp and sum.
+# Rows in one product: enough to keep a core at matrix products (launching a block costs about
+# 0.5 ms), few enough to keep its activations near the caches.
+_CHUNK_ROWS = {"cpu": 3072, "cuda": 32768}
+# More threads than this share no more chunks; they share each product instead.
+_MAX_WORKERS = 4
+# Into about so many chunks a short text is cut by length, and so much wider may a level be.
+_CHUNKS, _MAX_NODES = 8, 64
+# Bytes of logits each worker holds at once, so that they stay near it from product to sum.
 _LOGITS_BYTES = 16 * MIB
+_MIN_HEAD_ROWS = 64
 # What the parts may take of the memory given; the rest is left to the libraries' own scratch.
 _STACK_SHARE, _BANK_SHARE, _SCRATCH_SHARE = 0.30, 0.25, 0.20
 
@@ -85,9 +89,9 @@ def make_layout(
     text_rows: int,
     longest: int,
     memory_bytes: int,
-    arithmetic: Arithmetic,
     device: str = "cpu",
     n_heads: int = 1,
+    threads: int = 1,
 ) -> Layout:
     """Cuts the work so that it fits the memory.
 
@@ -96,29 +100,37 @@ def make_layout(
         text_rows: Tokens of the whole text.
         longest: Tokens of the longest sequence.
         memory_bytes: What may be used beside the model itself.
-        arithmetic: Faster products want more rows at once.
         device: ``cpu`` or a CUDA device.
         n_heads: Head variants among the plans, full precision included.
+        threads: Processor threads that may be used.
 
     Raises:
         BudgetError: If not even one sequence fits.
     """
-    rounds = arithmetic == "fast" and fast_products_round(device)
-    kind = "cuda" if device.startswith("cuda") else "fast" if rounds else "exact"
+    kind = torch.device(device).type
     scratch_row = 4 * (2 * size.inner + 8 * size.width)
     # A sequence is never cut, so one that is longer than a good chunk makes its own.
-    chunk_rows = max(_CHUNK_ROWS[kind], longest)
-    chunk_rows = min(chunk_rows, int(memory_bytes * _SCRATCH_SHARE / scratch_row))
-    logits_bytes = min(_LOGITS_BYTES, int(memory_bytes * _SCRATCH_SHARE / 3))
-    head_rows = min(max(logits_bytes // (4 * size.vocabulary), 64), 1024)
+    wanted = max(_CHUNK_ROWS.get(kind, _CHUNK_ROWS["cuda"]), longest)
+    workers = 1
+    if kind == "cpu":
+        # Threads share a text of several chunks; where memory holds one chunk only, each product.
+        needs = max(scratch_row * wanted, _logits_bytes(_MIN_HEAD_ROWS, size.vocabulary))
+        fitting = int(memory_bytes * _SCRATCH_SHARE / needs)
+        workers = max(1, min(threads, _MAX_WORKERS, fitting, text_rows // max(longest, 1) // 4))
+    scratch = memory_bytes * _SCRATCH_SHARE / workers
+    chunk_rows = min(wanted, int(scratch / scratch_row))
+    logits_bytes = min(_LOGITS_BYTES, int(scratch / 3))
+    head_rows = min(max(logits_bytes // (4 * size.vocabulary), _MIN_HEAD_ROWS), 1024)
     # Nodes share a step only where the whole text fits the stack; with one, any segment will do.
+    # Half the nodes of a mask tree take the same variant, so twice as many fill a product.
     per_node, beside = size.n_blocks + 3, 3 + 2 * n_heads
     text_row = memory_bytes * _STACK_SHARE / (4 * size.width * max(text_rows, 1))
-    nodes = max(1, min(chunk_rows // max(text_rows, 1), int((text_row - beside) / per_node)))
+    filling = 2 * chunk_rows * _CHUNKS // max(text_rows, 1)
+    nodes = max(1, min(filling, _MAX_NODES, int((text_row - beside) / per_node)))
     stack_row = 4 * size.width * (per_node * nodes + beside)
     segment_rows = int(memory_bytes * _STACK_SHARE / stack_row)
     chunk_rows = min(chunk_rows, segment_rows)
-    logits = 3 * 4 * head_rows * size.vocabulary
+    logits = _logits_bytes(head_rows, size.vocabulary) * workers
     if chunk_rows < longest or logits > memory_bytes * _SCRATCH_SHARE:
         need = max(
             longest * scratch_row / _SCRATCH_SHARE,
@@ -129,7 +141,13 @@ def make_layout(
             f"{memory_bytes / MIB:.0f} MiB beside the model is too little for sequences of "
             f"{longest} tokens; give at least --memory {need / MIB + 1:.0f}MiB"
         )
-    return Layout(chunk_rows, nodes, head_rows, segment_rows, int(memory_bytes * _BANK_SHARE))
+    bank_bytes = int(memory_bytes * _BANK_SHARE)
+    return Layout(chunk_rows, nodes, head_rows, segment_rows, bank_bytes, workers)
+
+
+def _logits_bytes(rows: int, vocabulary: int) -> int:
+    # Logits, and two more of their size where a log-sum-exp or a soft cap copies them.
+    return 3 * 4 * rows * vocabulary
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,19 +185,20 @@ class Preflight:
 
 @torch.inference_mode()
 def measure_rates(engine: Engine) -> Rates:
-    """Times one block and one head on real text, the faster of two runs each."""
-    decoder, chunk = engine.decoder, max(engine.segments[0], key=lambda chunk: chunk.n_rows)
-    with products(engine.arithmetic, str(chunk.input_ids.device)):
-        state = decoder.embed(chunk.input_ids)
-        context = decoder.context_for(*chunk.shape)
-        block_s = _best_of(lambda: decoder.run_block(0, state, context)) / chunk.n_rows
-        rows = engine.layout.head_rows
-        buffer = torch.empty(rows, decoder.tail.weight.shape[0], device=state.device)
-        head = Head(decoder.tail.weight, decoder.tail.bias, decoder.tail.softcap, False)
-        hidden = decoder.tail.finish(state.flatten(0, 1)[:rows])
-        head_s = _best_of(lambda: log_sum_exp(head, hidden, buffer)) / len(hidden)
-    scored = len(chunk.targets) / chunk.n_rows
-    return Rates(block_s, head_s * scored)
+    """Times one block and one head on real text as the engine runs them, the best of a few."""
+    segment = engine.segments[0]
+    # As many nodes as share a variant in a mask tree, all children of their own parents.
+    n = max(1, engine.layout.nodes // 2)
+    group = [Node(i, i + 1, i, FP) for i in range(n)]
+    with products(engine.arithmetic, engine.device):
+        states = [
+            engine.decoder.embed(c.input_ids).expand(n, -1, -1, -1).contiguous() for c in segment
+        ]
+    targets = engine.targets(segment, [FP])
+    block_s = _best_of(lambda: engine.advance(0, group, states))
+    head_s = _best_of(lambda: engine.finish(segment, targets, states, range(n), [FP] * n))
+    rows = n * sum(chunk.n_rows for chunk in segment)
+    return Rates(block_s / rows, head_s / rows)
 
 
 def _best_of(call, repeats: int = 3) -> float:
@@ -203,6 +222,7 @@ def predict(
     n_known: int,
     bank_bytes: int,
     result_bytes: int,
+    reference: bool = False,
 ) -> Preflight:
     """Returns what a request will cost.
 
@@ -215,16 +235,24 @@ def predict(
         n_known: Of these, plans already in the store.
         bank_bytes: Rounded blocks the plans need, before the bank's limit.
         result_bytes: Scores that are read back at the end.
+        reference: Whether full precision and the numerical floor are still to be measured.
     """
     layout = engine.layout
     n_rows = sum(chunk.n_rows for segment in engine.segments for chunk in segment)
     time_s = n_rows * (
         work.block_evaluations * rates.block_s + work.head_evaluations * rates.head_s
     )
+    if reference:
+        # Full precision once, and for the floor twice more; each visits the vocabulary three times.
+        time_s += n_rows * 3 * (size.n_blocks * rates.block_s + 3 * rates.head_s)
     held_rows = max(sum(chunk.n_rows for chunk in segment) for segment in engine.segments)
     stack = 4 * held_rows * size.width * ((size.n_blocks + 3) * layout.nodes + 5)
-    scratch = 4 * min(layout.chunk_rows, held_rows) * (2 * size.inner + 8 * size.width)
-    logits = 3 * 4 * layout.head_rows * size.vocabulary
+    scratch = (
+        4
+        * min(layout.chunk_rows * layout.workers, held_rows * layout.nodes)
+        * (2 * size.inner + 8 * size.width)
+    )
+    logits = _logits_bytes(layout.head_rows, size.vocabulary) * layout.workers
     memory = stack + scratch + logits + min(bank_bytes, layout.bank_bytes) + result_bytes
     return Preflight(n_plans, n_known, work, n_rows, time_s, memory)
 

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bitgap.lab.arithmetic import products
+from bitgap.lab.arithmetic import float32_results, products
 
 # Below this the sum of exponentials may have lost terms to underflow; above, to overflow.
 _SAFE_SUM = (1e-25, 1e35)
@@ -60,10 +60,11 @@ class Head:
     def logits(self, entered: Tensor, out: Tensor) -> Tensor:
         """Writes logits of entered states (R x d) into the first R rows of ``out`` (.. x V)."""
         z = out[: entered.shape[0]]
-        if self.bias is None:
-            torch.mm(entered, self.weight.T, out=z)
-        else:
-            torch.addmm(self.bias, entered, self.weight.T, out=z)
+        with float32_results(str(z.device)):
+            if self.bias is None:
+                torch.mm(entered, self.weight.T, out=z)
+            else:
+                torch.addmm(self.bias, entered, self.weight.T, out=z)
         if self.softcap is not None:
             z.div_(self.softcap).tanh_().mul_(self.softcap)
         return z

@@ -131,7 +131,10 @@ class Lab:
         self.loaded, self.info = loaded, loaded.info
         self.decoder = Decoder.from_model(loaded.model.to(self.settings.device), loaded.info)
         self._size = Dimensions.of(self.decoder)
-        self.bank = Bank(self.decoder)
+        self.bank = Bank(
+            self.decoder,
+            product_dtype=torch.bfloat16 if self._rounds and self._on_cpu else None,
+        )
         self._rates: Rates | None = None
         self._read(corpus)
 
@@ -236,6 +239,10 @@ class Lab:
         )
 
     @property
+    def _on_cpu(self) -> bool:
+        return torch.device(self.settings.device).type == "cpu"
+
+    @property
     def _rounds(self) -> bool:
         device = self.settings.device
         return self.settings.arithmetic == "fast" and fast_products_round(device)
@@ -247,8 +254,8 @@ class Lab:
             text_rows=sum(lengths),
             longest=max(lengths),
             memory_bytes=memory_bytes,
-            arithmetic=self.settings.arithmetic,
             device=self.settings.device,
+            threads=torch.get_num_threads(),
         )
         self.bank.limit_bytes = layout.bank_bytes
         chunks = make_chunks(self.text, layout.chunk_rows, self.settings.device)
@@ -286,6 +293,7 @@ class Lab:
             n_known=len(set(plans)) - len(todo),
             bank_bytes=block * len(variants),
             result_bytes=3 * 16 * n_sequences * len(set(plans)),
+            reference=self.store.get_text(self.text_key) is None,
         )
 
     def measured_rates(self) -> Rates:

@@ -8,6 +8,9 @@ chunk, all of it together (or a segment, where all does not fit the memory), so 
 states, a level each, is all that is held. All 2^L masks of L blocks cost 2^(L+1) − 2 block
 evaluations instead of L·2^L.
 
+Chunks are independent of each other, so each worker thread takes whole chunks; the many small steps
+of a block then wait for no other core.
+
 What is run for a group depends on the request, the text and the layout, never on what was already
 known: a group whose plans are all known is skipped whole, any other is run whole. So a run that was
 killed and repeated gives the same bits as one that was not.
@@ -18,15 +21,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bitgap.lab.arithmetic import fast_products_round, products
 from bitgap.lab.head import Head, Target, make_target, score_tokens
 from bitgap.lab.text import Chunk
 from bitgap.lab.tree import Node, PlanTree
+from bitgap.lab.workers import Workers
 from bitgap.models.decoder import Decoder
 from bitgap.quant.bank import FP, Bank
 from bitgap.quant.plan import Plan
@@ -38,17 +43,21 @@ ENGINE_VERSION = 1
 # Plans scored together when the text is too long to walk the tree in one piece.
 _PLANS_PER_BATCH = 64
 
+T = TypeVar("T")
+R = TypeVar("R")
+
 
 @dataclass(frozen=True, slots=True)
 class Layout:
     """How the work is cut to fit the memory; made by :func:`bitgap.lab.budget.make_layout`.
 
     Attributes:
-        chunk_rows: Padded token rows in one product, for one tree node.
-        nodes: Tree nodes that go through a block together.
-        head_rows: Tokens whose logits are held at once.
+        chunk_rows: Padded token rows in one product of one worker.
+        nodes: Tree nodes that are walked together.
+        head_rows: Tokens whose logits each worker holds at once.
         segment_rows: Padded token rows that walk the tree together.
         bank_bytes: Memory for rounded blocks.
+        workers: Threads that take chunks.
     """
 
     chunk_rows: int
@@ -56,6 +65,7 @@ class Layout:
     head_rows: int
     segment_rows: int
     bank_bytes: int
+    workers: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,10 +123,11 @@ class Engine:
         self.decoder, self.bank, self.layout = decoder, bank, layout
         self.arithmetic: Arithmetic = arithmetic
         self.segments = [list(s) for s in _segments(chunks, layout.segment_rows)]
-        self._n_sequences, self._device = n_sequences, device
+        self.device, self._n_sequences = device, n_sequences
         self.rounds = arithmetic == "fast" and fast_products_round(device)
         self._heads: dict[str, Head] = {}
-        self._buffer = torch.empty(layout.head_rows, decoder.tail.weight.shape[0], device=device)
+        self._kept_targets: tuple[tuple[str, ...], list[Target]] | None = None
+        self._workers = Workers(layout.workers)
 
     @torch.inference_mode()
     def score(
@@ -149,20 +160,18 @@ class Engine:
             flags = [known(plan) for plan in tree.plans]
             if all(flags):
                 continue
-            with products(self.arithmetic, self._device):
-                if whole:
-                    self._score_whole(tree, flags, emit, tick)
-                else:
-                    self._score_in_segments(tree, flags, emit, tick)
+            if whole:
+                self._score_whole(tree, flags, emit, tick)
+            else:
+                self._score_in_segments(tree, flags, emit, tick)
 
     @torch.inference_mode()
     def reference(self) -> Floats:
         """Returns the full-precision NLL in nats of every sequence, (A·N)."""
         nll = torch.zeros(self._n_sequences, dtype=torch.float64)
-        with products(self.arithmetic, self._device):
-            for segment in self.segments:
-                for chunk, target in zip(segment, self._targets(segment, [FP]), strict=True):
-                    nll.index_add_(0, chunk.owners.cpu(), target.nll.cpu().double())
+        for segment in self.segments:
+            for chunk, target in zip(segment, self.targets(segment, [FP]), strict=True):
+                nll.index_add_(0, chunk.owners.cpu(), target.nll.cpu().double())
         return nll.numpy()
 
     def _score_whole(self, tree: PlanTree, known: list[bool], emit: Emit, tick: Tick) -> None:
@@ -171,7 +180,7 @@ class Engine:
             emit(_leaves(tree.plans[first:last], nll, kl, known[first:last]))
 
         segment = self.segments[0]
-        targets = self._targets(segment, [plan.head for plan in tree.plans])
+        targets = self.targets(segment, [plan.head for plan in tree.plans])
         self._walk(_Walk(tree, known, segment, targets, sink, tick))
 
     def _score_in_segments(self, tree: PlanTree, known: list[bool], emit: Emit, tick: Tick) -> None:
@@ -183,7 +192,7 @@ class Engine:
             kl[first : first + len(part_kl)] += part_kl
 
         for segment in self.segments:
-            targets = self._targets(segment, [plan.head for plan in tree.plans])
+            targets = self.targets(segment, [plan.head for plan in tree.plans])
             self._walk(_Walk(tree, known, segment, targets, sink, tick))
         emit(_leaves(tree.plans, nll, kl, known))
 
@@ -193,10 +202,11 @@ class Engine:
         for root in walk.tree.roots():
             if not walk.is_known([root]):
                 replaced = self.bank.embedding(root.variant)
-                states = [
-                    self.decoder.embed_with(chunk.input_ids, replaced)[None]
-                    for chunk in walk.segment
-                ]
+                with products(self.arithmetic, self.device):
+                    states = [
+                        self.decoder.embed_with(chunk.input_ids, replaced)[None]
+                        for chunk in walk.segment
+                    ]
                 self._descend(walk, 0, [root], states)
 
     def _descend(
@@ -208,24 +218,42 @@ class Engine:
             return
         for group in walk.tree.groups(block, nodes, self.layout.nodes):
             if not walk.is_known(group):
-                below = [self._advance(block, group, state) for state in states]
+                below = self.advance(block, group, states)
                 walk.tick(len(group) * sum(chunk.n_rows for chunk in walk.segment), 0)
                 self._descend(walk, block + 1, group, below)
 
-    def _advance(self, block: int, group: Sequence[Node], state: Tensor) -> Tensor:
-        """Returns the states of a group's nodes, (n x B x S x d), from those of their parents."""
+    def advance(self, block: int, group: Sequence[Node], states: list[Tensor]) -> list[Tensor]:
+        """Runs one block for every node of a group, on every chunk.
+
+        Args:
+            block: Number of the block.
+            group: The nodes after it.
+            states: The states of the nodes' parents for every chunk, (p x B x S x d).
+
+        Returns:
+            The states of the nodes for every chunk, (n x B x S x d).
+        """
+        modules = {name: self.bank.block(block, name) for name in {n.variant for n in group}}
+        return self._each(lambda state, _: self._run(block, group, modules, state), states)
+
+    def _run(
+        self, block: int, group: Sequence[Node], modules: dict[str, nn.Module], state: Tensor
+    ) -> Tensor:
         _, rows, length, width = state.shape
         order = sorted(range(len(group)), key=lambda i: group[i].variant)
-        runs = [list(run) for _, run in groupby(order, key=lambda i: group[i].variant)]
+        runs = [
+            run
+            for _, same in groupby(order, key=lambda i: group[i].variant)
+            for run in self._batches(list(same), rows * length)
+        ]
         out = state.new_empty(len(group), rows, length, width) if len(runs) > 1 else None
         for run in runs:
-            parents = [group[i].parent for i in run]
-            entering = _rows_of(state, parents).view(len(run) * rows, length, width)
+            entering = _rows_of(state, [group[i].parent for i in run])
             left = self.decoder.run_block(
                 block,
-                entering,
+                entering.view(len(run) * rows, length, width),
                 self.decoder.context_for(len(run) * rows, length),
-                self.bank.block(block, group[run[0]].variant),
+                modules[group[run[0]].variant],
             ).view(len(run), rows, length, width)
             if out is None:
                 return left
@@ -233,28 +261,77 @@ class Engine:
         assert out is not None
         return out
 
+    def _batches(self, nodes: list[int], rows_each: int) -> Iterator[list[int]]:
+        """Yields as many nodes at a time as one product may hold."""
+        size = max(1, self.layout.chunk_rows // rows_each)
+        for start in range(0, len(nodes), size):
+            yield nodes[start : start + size]
+
     def _finish(self, walk: _Walk, nodes: Sequence[Node], states: list[Tensor]) -> None:
         """Scores the leaves under ``nodes``: one plan for each head variant of a node."""
         leaves = [(place, i) for place, node in enumerate(nodes) for i in range(node.lo, node.hi)]
         heads = [walk.tree.plans[i].head for _, i in leaves]
-        sums = torch.zeros(2, len(leaves), self._n_sequences, dtype=torch.float64)
-        for chunk, target, state in zip(walk.segment, walk.targets, states, strict=True):
-            hidden = self._before_head(chunk, state)
-            owners = chunk.owners.cpu()
+        sums = self.finish(
+            walk.segment, walk.targets, states, [place for place, _ in leaves], heads
+        )
+        walk.tick(0, len(leaves) * sum(chunk.n_rows for chunk in walk.segment))
+        walk.sink(leaves[0][1], sums[0], sums[1])
+
+    def finish(
+        self,
+        segment: Sequence[Chunk],
+        targets: Sequence[Target],
+        states: list[Tensor],
+        places: Sequence[int],
+        heads: Sequence[str],
+    ) -> Floats:
+        """Scores leaves.
+
+        Args:
+            segment: The chunks.
+            targets: What full precision said of each.
+            states: States after the last block for every chunk, (n x B x S x d).
+            places: For each leaf, its place among the n.
+            heads: For each leaf, its head variant.
+
+        Returns:
+            Sums of NLL and KL in nats by leaf and sequence, (2 x leaves x A·N).
+        """
+
+        def one(job: tuple[Chunk, Target, Tensor], buffer: Tensor) -> Tensor:
+            chunk, target, state = job
+            mine = torch.zeros(2, len(places), chunk.shape[0], dtype=torch.float64)
             for name in dict.fromkeys(heads):
-                mine = [k for k, head in enumerate(heads) if head == name]
-                scored = score_tokens(
-                    self._heads,
-                    name,
-                    _rows_of(hidden, [leaves[k][0] for k in mine]),
-                    target,
-                    self._buffer,
-                )
-                for total, values in zip(sums, scored, strict=True):
-                    part = torch.zeros(len(mine), self._n_sequences, dtype=torch.float64)
-                    total[mine] += part.index_add_(1, owners, values.cpu().double())
-            walk.tick(0, len(leaves) * chunk.n_rows)
-        walk.sink(leaves[0][1], sums[0].numpy(), sums[1].numpy())
+                same = [k for k, head in enumerate(heads) if head == name]
+                for batch in self._batches(same, chunk.n_rows):
+                    hidden = self._before_head(chunk, _rows_of(state, [places[k] for k in batch]))
+                    scored = score_tokens(self._heads, name, hidden, target, buffer)
+                    for total, values in zip(mine, scored, strict=True):
+                        part = torch.zeros(len(batch), chunk.shape[0], dtype=torch.float64)
+                        total[batch] += part.index_add_(1, chunk.rows, values.cpu().double())
+            return mine
+
+        jobs = list(zip(segment, targets, states, strict=True))
+        sums = np.zeros((2, len(places), self._n_sequences))
+        for chunk, part in zip(segment, self._each(one, jobs), strict=True):
+            # A sequence is in one chunk only, so nothing is added twice.
+            sums[:, :, chunk.where] = part.numpy()
+        return sums
+
+    def _each(self, call: Callable[[T, Tensor], R], jobs: Sequence[T]) -> list[R]:
+        """Calls ``call`` on every job and a logits buffer, in as many threads as there are."""
+
+        def one(job: T) -> R:
+            with torch.inference_mode(), products(self.arithmetic, self.device):
+                return call(job, self._workers.buffer(self._make_buffer))
+
+        with products(self.arithmetic, self.device):
+            return self._workers.map(one, jobs)
+
+    def _make_buffer(self) -> Tensor:
+        return torch.empty(
+            self.layout.head_rows, self.decoder.tail.weight.shape[0], device=self.device
+        )
 
     def _before_head(self, chunk: Chunk, state: Tensor) -> Tensor:
         """Returns the finished states that predict something, (n x T x d), of (n x B x S x d)."""
@@ -263,16 +340,27 @@ class Engine:
 
     # -- full precision -----------------------------------------------------------------------
 
-    def _targets(self, segment: Sequence[Chunk], heads: Sequence[str]) -> list[Target]:
-        for name in {FP, *heads} - self._heads.keys():
+    def targets(self, segment: Sequence[Chunk], heads: Sequence[str]) -> list[Target]:
+        """Returns what full precision says of each chunk, as these heads need it."""
+        names = tuple(sorted({FP, *heads}))
+        whole = len(self.segments) == 1
+        if whole and self._kept_targets and self._kept_targets[0] == names:
+            return self._kept_targets[1]
+        for name in set(names) - self._heads.keys():
             tail = self.decoder.tail
             weight = self.bank.head(name)
             self._heads[name] = Head.prepared(weight, tail.bias, tail.softcap, self.rounds)
-        wanted = {name: self._heads[name] for name in (FP, *heads)}
-        return [
-            make_target(wanted, self.full_precision(chunk), chunk.targets, self._buffer)
-            for chunk in segment
-        ]
+        wanted = {name: self._heads[name] for name in names}
+        buffer = self._make_buffer()
+        # Not shared among workers: one product in here is exact, a setting of the whole process.
+        with products(self.arithmetic, self.device):
+            made = [
+                make_target(wanted, self.full_precision(chunk), chunk.targets, buffer)
+                for chunk in segment
+            ]
+        if whole:
+            self._kept_targets = names, made
+        return made
 
     def full_precision(self, chunk: Chunk, split: int = 1) -> Tensor:
         """Returns full-precision states before the head, (T x d).

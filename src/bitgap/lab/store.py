@@ -14,6 +14,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, fields, is_dataclass
+from os import PathLike
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
 
@@ -53,7 +54,7 @@ def content_key(*parts: Any) -> str:
 class Store:
     """The project's memory; a context manager that closes the file."""
 
-    def __init__(self, path: Path | str, *, read_only: bool = False) -> None:
+    def __init__(self, path: str | PathLike[str], *, read_only: bool = False) -> None:
         """Opens the store, and makes it where it is not there and may be written.
 
         Args:

@@ -129,6 +129,7 @@ class Chunk:
         positions: Flat positions in (B x S) whose next token is scored, (T).
         targets: Those next tokens, (T).
         owners: For each of T, its row's place as in ``where``.
+        rows: For each of T, its row among the B; on the CPU.
         lengths: Real tokens of each row, (B).
     """
 
@@ -137,6 +138,7 @@ class Chunk:
     positions: Tensor
     targets: Tensor
     owners: Tensor
+    rows: Tensor
     lengths: Integers
 
     @property
@@ -197,5 +199,6 @@ def _chunk(rows: list[tuple[int, ...]], where: Integers, device: str) -> Chunk:
         positions=torch.from_numpy(row_of * width + column).to(device),
         targets=torch.from_numpy(ids[row_of, column + 1]).to(device),
         owners=torch.from_numpy(where[row_of]).to(device),
+        rows=torch.from_numpy(row_of),
         lengths=lengths,
     )

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from bitgap.quant.rounding import crest_factor_sq, round_weight
-from bitgap.quant.schemes import parse_scheme
+from bitgap.quant.schemes import Group, parse_scheme
 from bitgap.records import Floats
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def crest_factors(decoder: Decoder, scheme: str) -> Floats:
 
     With it the block's error is C²/(12q²) at high resolution (method, T-002).
     """
-    group = getattr(parse_scheme(scheme), "group", "tensor")
+    group: Group = getattr(parse_scheme(scheme), "group", "tensor")
     out = np.empty(decoder.n_blocks)
     for block in range(decoder.n_blocks):
         weights = [view.get() for view in decoder.block_linears(block).values()]

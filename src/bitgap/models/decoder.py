@@ -8,11 +8,13 @@ final norm, projection, head, logit scale, soft cap. The split is proved, not tr
 Shapes: B sequences, S tokens, d width, V vocabulary. Sequences are padded on the right and no
 padding mask is used: in a causal model a pad cannot reach a real token before it.
 
-Not thread-safe: the model's block list is exchanged for the length of a call, and put back.
+Threads may share a decoder: what exchanges the model's block list for the length of a call (and
+puts it back) happens one call at a time. The model itself must rest meanwhile.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -83,6 +85,7 @@ class Decoder:
             self.n_blocks, self.vocabulary = len(self.blocks), self.tail.weight.shape[0]
             self.context = context_length(model.config)
             self._contexts = ContextCache()
+            self._lock = threading.RLock()
             with torch.no_grad():
                 self.width = int(self.embed(self._constant_ids(1, 1)).shape[-1])
 
@@ -146,7 +149,8 @@ class Decoder:
             with torch.inference_mode(False), torch.no_grad():
                 return tuple(self._run_base(self._constant_ids(n_rows, length), {}).context)
 
-        return self._contexts.get((n_rows, length), make)
+        with self._lock:
+            return self._contexts.get((n_rows, length), make)
 
     def run_block(
         self, i: int, hidden: Tensor, context: Context, module: nn.Module | None = None
@@ -243,7 +247,7 @@ class Decoder:
     def _run_base(self, input_ids: Tensor, replacements: Mapping[str, Tensor]) -> Caught:
         given = {"input_ids": input_ids, "use_cache": False}
         # Without the hush GPT-2 advises an attention mask as soon as it sees a pad.
-        with hushed_log(), self._catcher.catching() as caught:
+        with self._lock, hushed_log(), self._catcher.catching() as caught:
             if replacements:
                 functional_call(self._base, dict(replacements), (), given)
             else:

@@ -223,13 +223,16 @@ def _with_best_attention(folder: Path, settings: dict[str, Any]) -> tuple[Any, d
     text_config = settings["config"].get_text_config()
     if getattr(text_config, "attn_logit_softcapping", None) is None:
         try:
-            return AutoModelForCausalLM.from_pretrained(
-                folder, attn_implementation="sdpa", **settings
-            )
+            return _from_folder(folder, settings, "sdpa")
         except ValueError as error:
             if "scaled_dot_product_attention" not in str(error):
                 raise
-    return AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager", **settings)
+    return _from_folder(folder, settings, "eager")
+
+
+def _from_folder(folder: Path, settings: dict[str, Any], attention: str) -> tuple[Any, Any]:
+    read: Any = AutoModelForCausalLM.from_pretrained  # its stub knows no output_loading_info
+    return read(folder, attn_implementation=attention, **settings)
 
 
 def _check_report(name: str, report: Mapping[str, Any]) -> None:
@@ -324,7 +327,7 @@ def _function_of(config: Any) -> Any:
 
 def _float32_bytes(parameter: Tensor) -> memoryview:
     array = parameter.detach().to("cpu", torch.float32).contiguous().numpy()
-    return memoryview(array.reshape(-1)).cast("B")
+    return array.reshape(-1).view("uint8").data
 
 
 def _times(shape: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging as levels
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from transformers.utils import logging
 def hushed_log() -> Iterator[None]:
     """Lets only errors of transformers through to the log; cheap enough for every call."""
     before = logging.get_verbosity()
-    logging.set_verbosity(max(before, logging.ERROR))
+    logging.set_verbosity(max(before, levels.ERROR))
     try:
         yield
     finally:

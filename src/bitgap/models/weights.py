@@ -108,6 +108,16 @@ def set_weight(block: nn.Module, name: str, value: Tensor) -> None:
     setattr(block.get_submodule(path), leaf, nn.Parameter(moved, requires_grad=False))
 
 
+def cast_linears(block: nn.Module, dtype: torch.dtype) -> None:
+    """Gives every linear of a copied block weights and biases of another dtype.
+
+    Not by ``Module.to``, which would write to the tensors that the copy shares with the model.
+    """
+    for view in linear_views(block).values():
+        for name, old in list(view.module.named_parameters(recurse=False)):
+            setattr(view.module, name, nn.Parameter(old.detach().to(dtype), requires_grad=False))
+
+
 def check_replacements(own: Mapping[str, Tensor], replacements: Mapping[str, Tensor]) -> None:
     """Raises :class:`EngineError` unless every replacement is for a tensor of its own shape."""
     for name, value in replacements.items():

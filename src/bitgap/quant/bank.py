@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from bitgap.errors import PlanError
+from bitgap.models.weights import cast_linears
 from bitgap.quant.plan import Plan
 from bitgap.quant.rounding import round_weight
 from bitgap.quant.schemes import parse_scheme
@@ -30,14 +31,23 @@ FP = "fp"
 class Bank:
     """Block, embedding and head variants of one model, by scheme name."""
 
-    def __init__(self, decoder: Decoder, limit_bytes: int | None = None) -> None:
+    def __init__(
+        self,
+        decoder: Decoder,
+        limit_bytes: int | None = None,
+        *,
+        product_dtype: torch.dtype | None = None,
+    ) -> None:
         """Starts an empty bank.
 
         Args:
             decoder: The split model.
             limit_bytes: Memory for variants; unlimited when None. At least one variant is kept.
+            product_dtype: What products will round matrices to, if they do; then it is done here,
+                once, for full-precision blocks too.
         """
         self._decoder = decoder
+        self._product_dtype = product_dtype
         self.limit_bytes = limit_bytes
         self._modules: OrderedDict[tuple[int, str], tuple[nn.Module, int]] = OrderedDict()
         self._held_bytes = 0
@@ -70,8 +80,11 @@ class Bank:
         return full
 
     def block(self, index: int, scheme: str) -> nn.Module:
-        """Returns block ``index`` under a scheme; the model's own module for ``fp``."""
-        if scheme == FP:
+        """Returns block ``index`` under a scheme; the model's own module for ``fp``.
+
+        Where products round, its matrices are rounded for them already (also under ``fp``).
+        """
+        if scheme == FP and self._product_dtype is None:
             return self._decoder.blocks[index]
         key = (index, scheme)
         if key in self._modules:
@@ -139,7 +152,10 @@ class Bank:
 
     def _make_block(self, index: int, scheme: str) -> tuple[nn.Module, int]:
         with torch.no_grad():
-            if not scheme.startswith("own:") and parse_scheme(scheme).scope == "all-weights":
+            if scheme == FP:
+                weights = {n: v.get() for n, v in self._decoder.block_linears(index).items()}
+                module = self._decoder.clone_block(index)
+            elif not scheme.startswith("own:") and parse_scheme(scheme).scope == "all-weights":
                 parsed = parse_scheme(scheme)
                 weights = {
                     name: round_weight(weight, parsed, stream=f"{index}.{name}")
@@ -149,7 +165,10 @@ class Bank:
             else:
                 weights = self.rounded_linears(index, scheme)
                 module = self._decoder.clone_block(index, linears=weights)
-        return module, sum(w.numel() * w.element_size() for w in weights.values())
+            if self._product_dtype is not None:
+                cast_linears(module, self._product_dtype)
+        size = max(1, sum(w.numel() for w in weights.values()))
+        return module, size * (self._product_dtype or torch.float32).itemsize
 
     def _forget(self) -> None:
         while self.limit_bytes and self._held_bytes > self.limit_bytes and len(self._modules) > 1:

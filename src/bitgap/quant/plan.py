@@ -201,7 +201,7 @@ class _Reader:
 
     def _options(self, words: list[str]) -> dict[str, tuple[int, str]]:
         """Returns each option's argument with its word number; ("" at 0) where it is not given."""
-        options = dict.fromkeys(_ARGUMENTS, (0, ""))
+        options: dict[str, tuple[int, str]] = dict.fromkeys(_ARGUMENTS, (0, ""))
         for at in range(1, len(words), 2):
             option = words[at]
             if option not in options:
