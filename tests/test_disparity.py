@@ -18,12 +18,18 @@ SENTENCES = 60
 
 
 def noisy(levels, seed=0, sentences=SENTENCES, **others):
-    """Returns scores of one plan a row: levels (P x A) times noise that plans share."""
+    """Returns scores of one plan a row: levels (P x A) times noise that plans nearly share."""
     levels = np.asarray(levels, dtype=float)
     noise = np.random.default_rng(seed).gamma(20, 1 / 20, (levels.shape[1], sentences))
+    noise = noise * own_noise((*levels.shape, sentences), seed)
     wobble = np.random.default_rng(seed + 1).normal(1, 0.1, (levels.shape[1], sentences))
     unigram = 7.0 * wobble if "unigram" not in others else others.pop("unigram") * wobble
     return make_scores(levels[..., None] * noise, unigram=unigram, **others)
+
+
+def own_noise(shape, seed=0):
+    """Returns the little that each plan has for itself; without it changes would not vary."""
+    return np.random.default_rng(seed + 2).normal(1, 0.005, shape)
 
 
 def report(levels, draws=300, **others):
@@ -80,7 +86,7 @@ def test_two_halves_of_english_differ_at_the_nominal_rate_only():
             rng.gamma(2, 0.1, (1, 2, 60)), tokens=rng.integers(5, 40, (2, 60)), floor_nats=1e-9
         )
         misses += not covers(audit(scores, "plan0", seed=seed, draws=300).disparity, 0)
-    # Binomial(200, .05) stays within 2 and 19 in 99.7 % of cases; BCa at 60 sentences adds a little.
+    # Binomial(200, .05) stays within 2 and 19 in 99.7 % of cases; BCa at 60 sentences adds some.
     assert 2 <= misses <= 22
 
 
@@ -154,9 +160,9 @@ def test_a_collapsed_language_is_left_out_of_d_with_the_reason():
     whole = noisy([[0.1, 3.5, 0.2]])
     found = audit(whole, "plan0", seed=0, draws=200)
     without = audit(whole.select(languages=("en", "x2")), "plan0", seed=0, draws=200)
-    assert found.disparity.value == without.disparity.value
-    assert found.disparity.low == without.disparity.low
-    assert found.seed_disparity.value == without.seed_disparity.value
+    for name in ("disparity", "seed_disparity"):
+        one, other = getattr(found, name), getattr(without, name)
+        assert (one.value, one.low) == pytest.approx((other.value, other.low), rel=1e-9)
     assert "collapsed" in found.left_out["x1"]
     assert "x1" in found.disparity.reason
     assert "collapsed" in found.language("x1").log_ratio.reason
@@ -203,7 +209,7 @@ def test_share_is_undefined_with_a_reason_where_nothing_was_learned():
     assert "not above 0" in found.language("he").learned_share.reason
     blind = report([0.1, 0.2], unigram=[[4.0], [7.0]])
     assert blind.share_disparity.value is None
-    assert "interval of M" in blind.share_disparity.reason
+    assert "there is no reference" in blind.share_disparity.reason
     assert blind.share_agrees is None
 
 
@@ -229,8 +235,9 @@ def test_a_plan_that_spares_everyone_and_the_worst_most_is_better():
     assert found.better
     assert found.failed == ()
     assert found.claim == "falls"
-    assert covers(found.disparity_change, np.log2(0.5))
-    assert found.log_damage_change["en"].value == pytest.approx(np.log2(0.75))
+    truth = np.log2([0.3 / 0.15, 0.2 / 0.15]).mean() - np.log2([0.8 / 0.2, 0.6 / 0.2]).mean()
+    assert covers(found.disparity_change, truth)
+    assert found.log_damage_change["en"].value == pytest.approx(np.log2(0.75), abs=0.02)
 
 
 def test_levelling_down_is_not_better_though_disparity_falls():
@@ -247,7 +254,7 @@ def test_levelling_down_is_not_better_though_disparity_falls():
 CLAUSES = {
     "D is not shown to fall": dict(kl=[0.19, 0.9, 0.9], delta=[0.19, 0.75, 0.75]),
     "damage to en rises": dict(kl=[0.21, 0.3, 0.3], delta=[0.19, 0.3, 0.3]),
-    "mean harm rises": dict(kl=[0.19, 0.3, 0.3], delta=[0.9, 0.75, 0.75]),
+    "mean harm rises": dict(kl=[0.19, 0.3, 0.3], delta=[0.5, 0.7, 0.7]),
     "largest harm rises": dict(kl=[0.19, 0.3, 0.3], delta=[0.1, 0.1, 0.85]),
 }
 
@@ -259,6 +266,7 @@ def test_each_clause_of_better_fails_by_its_own_cause_only(clause):
         np.array([[0.2, 0.8, 0.8], CLAUSES[clause][name]])[..., None] * noise
         for name in ("kl", "delta")
     )
+    kl = kl * own_noise(kl.shape)
     found = compare(make_scores(kl, delta), "plan0", "plan1", seed=0, draws=300)
     assert not found.better
     assert len(found.failed) == 1
@@ -267,7 +275,7 @@ def test_each_clause_of_better_fails_by_its_own_cause_only(clause):
 
 def test_a_claim_is_inconclusive_where_d_and_g_change_with_different_signs():
     noise = np.random.default_rng(0).gamma(20, 1 / 20, (2, SENTENCES))
-    kl = np.array([[0.2, 0.8], [0.19, 0.4]])[..., None] * noise
+    kl = np.array([[0.2, 0.8], [0.19, 0.4]])[..., None] * noise * own_noise((2, 2, SENTENCES))
     delta = np.array([[0.2, 0.3], [0.1, 0.25]])[..., None] * noise
     found = compare(make_scores(kl, delta), "plan0", "plan1", seed=0, draws=300)
     assert found.disparity_change.high < 0
@@ -321,7 +329,7 @@ def test_comparison_is_paired_so_its_interval_is_narrower_than_that_of_either_pl
     scores = noisy([[0.2, 0.8], [0.15, 0.3]])
     change = compare(scores, "plan0", "plan1", seed=0, draws=300).disparity_change
     single = audit(scores, "plan0", seed=0, draws=300).disparity
-    assert change.high - change.low < 1e-6 < single.high - single.low
+    assert 10 * (change.high - change.low) < single.high - single.low
 
 
 # --------------------------------------------------------------------- missing values and refusals
@@ -383,7 +391,7 @@ def test_every_estimate_has_a_unit(case):
 
 
 def test_a_plan_that_was_not_scored_is_refused_naming_those_that_were():
-    with pytest.raises(UsageError, match="'rtn4-g128' was not scored; .*'plan0'"):
+    with pytest.raises(UsageError, match=r"'rtn4-g128' was not scored; .*'plan0'"):
         audit(random_scores(), "rtn4-g128", seed=0)
     with pytest.raises(UsageError, match="was not scored"):
         compare(random_scores(), "plan0", "fp", seed=0)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from bitgap.lab.budget import Preflight
     from bitgap.lab.lab import Lab
+    from bitgap.records import Arithmetic
 
 DEFAULT_STORE = "bitgap.db"
 DEFAULT_SCHEME = "rtn4-g128"
@@ -150,7 +151,7 @@ def _results(options: argparse.Namespace) -> None:
 
 
 @contextmanager
-def _lab(options: argparse.Namespace, default: str) -> Iterator[Lab]:
+def _lab(options: argparse.Namespace, default: Arithmetic) -> Iterator[Lab]:
     """Yields the lab that the options describe."""
     from bitgap import terminal
     from bitgap.lab.budget import current_rss_bytes, keep_freed_memory, parse_bytes
@@ -161,7 +162,7 @@ def _lab(options: argparse.Namespace, default: str) -> Iterator[Lab]:
     set_threads(options.threads)
     keep_freed_memory()
     settings = Settings(
-        arithmetic=options.arithmetic or default,
+        arithmetic=options.arithmetic if options.arithmetic else default,
         memory_bytes=parse_bytes(options.memory),
         seed=options.seed,
         device=options.device,

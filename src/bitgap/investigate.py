@@ -160,11 +160,11 @@ def operating_point(lab: Lab, thresholds: Thresholds) -> tuple[str, dict[str, li
         if not gone.any():
             return scheme, rejected
         rejected[scheme] = [c for c, bad in zip(lab.languages, gone, strict=True) if bad]
-    last = ", ".join(rejected[scheme])
+    last, gone = next(reversed(rejected.items()))
     raise ModelError(
         f"{lab.info.name}: some language does no better than add-one unigrams at every number of "
-        f"bits up to {thresholds.operating_bits[-1]} (there: {last}); the model has learned too "
-        f"little of it. Leave it out with --languages"
+        f"bits tried, up to {last} (there: {', '.join(gone)}); the model has learned too little of "
+        f"it. Leave it out with --languages"
     )
 
 

@@ -178,9 +178,9 @@ class Scores:
         """
         plan_rows = _positions(self.plans, plans, "plan")
         rows = _positions(self.languages, languages, "language")
-        columns = np.arange(self.n_sentences) if sentences is None else np.asarray(sentences)
-        grid = np.ix_(rows, columns)
-        cube = np.ix_(plan_rows, rows, columns)
+        columns = range(self.n_sentences) if sentences is None else [int(i) for i in sentences]
+        grid = np.ix_(rows, list(columns))
+        cube = np.ix_(plan_rows, rows, list(columns))
         counts = TextCounts(
             tokens=self.counts.tokens[grid],
             bytes=self.counts.bytes[grid],

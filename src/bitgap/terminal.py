@@ -228,8 +228,9 @@ def _verdicts(findings: Sequence[Mapping[str, Any]]) -> list[Any]:
 
 def list_view(result: Mapping[str, Any]) -> Any:
     """Shows the catalog."""
+    model = result["model"] or "the bundled model"
     table = Table(
-        title=f"Experiments on {result['model'] or 'the bundled model'}, {result['n_blocks']} blocks",
+        title=f"Experiments on {model}, {result['n_blocks']} blocks",
         title_justify="left", box=None, pad_edge=False,
     )  # fmt: skip
     for name in ("id", "hypothesis", "what", "phase", "value", "blocks", "heads"):
