@@ -174,7 +174,7 @@ print(json.dumps({"rose": peak_rss_bytes() - before, "kl": float(scores.kl_nats.
 """
 
 
-@pytest.mark.parametrize("memory", ["1GiB", "160MiB"])
+@pytest.mark.parametrize("memory", ["4GiB", "1GiB", "160MiB"])
 def test_scoring_the_bundled_model_stays_within_the_memory_given(memory: str) -> None:
     out = subprocess.run(
         [sys.executable, "-c", _PEAK, memory], capture_output=True, text=True, check=False,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from bitgap.quant.rounding import crest_factor_sq, round_weight
 from bitgap.quant.schemes import Group, parse_scheme
@@ -16,42 +18,52 @@ if TYPE_CHECKING:
 
 
 @torch.inference_mode()
-def relative_errors(decoder: Decoder, scheme: str) -> Floats:
-    """Returns t_l² = Σ‖ΔW‖²/Σ‖W‖² over the linears of every block, (L)."""
+def relative_errors(decoder: Decoder, scheme: str, *, pooled: bool = False) -> Floats:
+    """Returns the relative squared error t_l² of every block's linears, (L).
+
+    It is the mean over the block's matrices of ‖ΔW‖²/‖W‖², which no rescaling of a matrix changes;
+    Gaussian noise of relative size t in every matrix has t². ``pooled`` gives Σ‖ΔW‖²/Σ‖W‖² over the
+    block instead, as the origin had it: that weighs matrices by their power, which is a free choice
+    of gauge, so the same function can have another value.
+    """
     parsed = parse_scheme(scheme)
     out = np.empty(decoder.n_blocks)
     for block in range(decoder.n_blocks):
-        error = power = 0.0
+        errors, powers = [], []
         for name, view in decoder.block_linears(block).items():
             weight = view.get()
             rounded = round_weight(weight, parsed, stream=f"{block}.{name}")
-            error += float((rounded - weight).double().square().sum())
-            power += float(weight.double().square().sum())
-        out[block] = error / power
+            errors.append(float((rounded - weight).double().square().sum()))
+            powers.append(float(weight.double().square().sum()))
+        ratios = np.divide(errors, powers)
+        out[block] = sum(errors) / sum(powers) if pooled else ratios.mean()
     return out
 
 
 @torch.inference_mode()
 def crest_factors(decoder: Decoder, scheme: str) -> Floats:
-    """Returns the power-weighted mean crest factor² C² of every block's linears, (L).
+    """Returns the mean crest factor² C² of every block's linears, (L).
 
     With it the block's error is C²/(12q²) at high resolution (method, T-002).
     """
     group: Group = getattr(parse_scheme(scheme), "group", "tensor")
-    out = np.empty(decoder.n_blocks)
-    for block in range(decoder.n_blocks):
-        weights = [view.get() for view in decoder.block_linears(block).values()]
-        powers = [float(w.double().square().sum()) for w in weights]
-        out[block] = np.average([crest_factor_sq(w, group) for w in weights], weights=powers)
-    return out
+    return _mean_by_block(decoder, lambda weight: crest_factor_sq(weight, group))
 
 
 @torch.inference_mode()
 def kurtoses(decoder: Decoder) -> Floats:
-    """Returns the excess kurtosis of all linear weights of every block together, (L)."""
+    """Returns the mean excess kurtosis of every block's linears, (L); 0 for Gaussian weights."""
+    return _mean_by_block(decoder, _kurtosis)
+
+
+def _mean_by_block(decoder: Decoder, of: Callable[[Tensor], float]) -> Floats:
     out = np.empty(decoder.n_blocks)
     for block in range(decoder.n_blocks):
-        flat = torch.cat([v.get().flatten() for v in decoder.block_linears(block).values()])
-        centred = flat.double() - flat.double().mean()
-        out[block] = float((centred**4).mean() / (centred**2).mean() ** 2 - 3)
+        views = decoder.block_linears(block).values()
+        out[block] = sum(of(view.get()) for view in views) / len(views)
     return out
+
+
+def _kurtosis(weight: Tensor) -> float:
+    centred = weight.double() - weight.double().mean()
+    return float((centred**4).mean() / (centred**2).mean() ** 2 - 3)
