@@ -19,14 +19,17 @@ from bitgap.stats.verdicts import load_thresholds, with_holm
 
 
 def judged_again(store: Store, run: int) -> list[Finding]:
-    """Returns a run's findings, judged anew where their observations are still there."""
+    """Returns a run's findings, judged anew where observations of today's version are there."""
     thresholds = load_thresholds()
     findings = []
     for finding, key in store.findings(run):
         observations = store.get_observations(key)
-        judge = find(finding.experiment).judge
-        again = judge(observations, thresholds) if observations and judge else finding
-        findings.append(again)
+        experiment = find(finding.experiment)
+        # Observations of another version of the measurement mean something else to today's judge.
+        same = observations is not None and observations.version == experiment.version
+        if observations is not None and same and experiment.judge is not None:
+            finding = experiment.judge(observations, thresholds)
+        findings.append(finding)
     return with_holm(findings, thresholds.alpha)
 
 

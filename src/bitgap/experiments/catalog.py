@@ -52,7 +52,7 @@ def find(id_: str) -> Experiment:
     Raises:
         UsageError: If there is none.
     """
-    digits = "".join(c for c in id_ if c.isdigit())
+    digits = "".join(c for c in id_ if c.isdecimal())
     wanted = f"T-{int(digits):03d}" if digits else id_.upper()
     for experiment in CATALOG:
         if experiment.id == wanted:

@@ -9,11 +9,15 @@ embeddings finds (shared names, digits, cognates); where retrieval saturates abo
 profile is d′ = (mean parallel − mean non-parallel cosine)/SD instead. θ is whether the profile's
 peak lies at r in [.65, .85]. CKA, ratio margin and raw cosines stand beside it: isotropic data and
 a rotated copy with noise have CKA 1/(1+σ²) while retrieval is at chance, so the measures are not
-interchangeable.
+interchangeable. The positive control pulls parallel sentences together at each block in turn: the
+method's P5, removing language means, cannot show in a profile that has them removed already.
 
-Unit and direction: a layer position r between 0 and 1; a hit supports H3.3. Cost: one forward pass.
-Refuted in this model if the bootstrap interval of the peak's place lies wholly outside the window.
-Prior: peaks in middle layers (Wendler 2024; Liu & Niehues 2025).
+Unit and direction: a layer position r between 0 and 1; a hit supports H3.3. Cost: one forward pass,
+no head; the random twin's, on a few sentences, comes on top. Refuted in this model if the bootstrap
+interval of the peak's place lies wholly outside the window. Not testable where no block finds more
+than the bag of embeddings, or no block lies in the window. One model's p is the window's share of
+blocks, so one model cannot support. Prior: peaks in middle layers (Wendler 2024; Liu & Niehues
+2025).
 """
 
 from __future__ import annotations
@@ -24,10 +28,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bitgap.errors import UsageError
+from bitgap.experiments.alignment_controls import controls, percentile_ends, profile_of
 from bitgap.experiments.charts import lines
 from bitgap.experiments.experiment import Cost, Experiment
+from bitgap.languages import language
 from bitgap.records import Control, Estimate, Finding, Floats, Integers, Observations, Verdict
-from bitgap.stats.bootstrap import bootstrap_weights
 from bitgap.stats.profiles import Peak, depths, in_window, locate_peak, window_share
 from bitgap.stats.verdicts import THIS_MODEL, Thresholds
 
@@ -46,46 +52,59 @@ class Params:
     planted_share: float = 0.5
     """How far the positive control pulls parallel sentences together at one layer."""
     control_sentences: int = 48
-    """Sentences the random twin is run on; its profile is flat, so few will do."""
+    """Sentences the random twin and the model are compared on; the twin's profile is flat."""
     wanted_sentences: int = 200
     """Test sentences the method asks for; fewer are used, and said."""
+
+
+# -- measurement ----------------------------------------------------------------------------------
 
 
 def measure(lab: Lab, scheme: str, params: Params) -> Observations:
     """Measures alignment by depth in full precision; the scheme plays no part.
 
     Arrays: see :func:`bitgap.lab.alignment.alignment_profile`, with L+1 depths of which the first
-    is the embedding; the same under ``planted_`` (pulled together at the planted block) and
-    ``random_`` (random-init twin).
+    is the embedding; ``hits`` and ``separation`` again under ``planted_`` (pulled together at
+    every depth, of which the judge takes one at a time), and on a few sentences under ``few_``
+    (the model) and ``random_`` (its random-init twin).
     """
     from bitgap.lab.alignment import alignment_profile, pulled_together, sentence_states
     from bitgap.models.gauge import loaded_with, random_twin
 
+    n = params.n_components
     calibration, test = _kept_split(lab)
+    if len(test) < 2:
+        raise UsageError(
+            f"{ID} asks which sentence is nearest, and {len(test)} of {lab.corpus.n_sentences} "
+            f"sentences are left to choose among; give at least 4"
+        )
     states = sentence_states(lab)
-    arrays = alignment_profile(states, calibration, test, params.n_components)
-    planted_block = round(0.75 * (lab.n_blocks - 1))
-    pulled = pulled_together(states, planted_block + 1, params.planted_share)
-    planted = alignment_profile(pulled, calibration, test, params.n_components)
     few = lab.on(sentences=range(min(params.control_sentences, lab.corpus.n_sentences)))
-    twin = few.twin(
-        loaded_with(lab.loaded, random_twin(lab.loaded.model, lab.settings.seed), "random")
-    )
-    control = alignment_profile(sentence_states(twin), *_kept_split(twin), params.n_components)
-    arrays |= {f"planted_{name}": planted[name] for name in ("hits", "separation")}
-    arrays |= {f"random_{name}": control[name] for name in ("hits", "separation")}
+    inside = np.isin(lab.text.kept, few.text.kept)
+    untrained = random_twin(lab.decoder.model, lab.settings.seed)
+    twin = few.twin(loaded_with(lab.loaded, untrained, "random"))
+    arrays = alignment_profile(states, calibration, test, n)
+    for name, of_few in (("few", states[:, :, inside]), ("random", sentence_states(twin))):
+        arrays |= _named(name, alignment_profile(of_few, *_kept_split(few), n))
+    for depth in range(len(states)):
+        states = pulled_together(states, depth, params.planted_share)
+    arrays |= _named("planted", alignment_profile(states, calibration, test, n))
     return Observations(
         experiment=ID,
         version=EXPERIMENT.version,
         arrays=arrays,
         facts={
             "languages": list(lab.languages),
+            "scripts": [language(code).script for code in lab.languages],
             "n_blocks": lab.n_blocks,
-            "planted_block": planted_block,
             "n_calibration": len(calibration),
             "params": asdict(params),
         },
     )
+
+
+def _named(name: str, profile: Mapping[str, Floats]) -> dict[str, Floats]:
+    return {f"{name}_{key}": profile[key] for key in ("hits", "separation")}
 
 
 def _kept_split(lab: Lab) -> tuple[Integers, Integers]:
@@ -101,178 +120,175 @@ def _kept_split(lab: Lab) -> tuple[Integers, Integers]:
 def judge(observations: Observations, thresholds: Thresholds) -> Finding:
     """Judges H3.3 in this model: a hit whose interval lies inside the window, or wholly outside."""
     arrays, facts = observations.arrays, observations.facts
-    window = thresholds.window
-    saturated = float(arrays["hits"].mean((1, 2)).max()) > thresholds.of("H3.3")["saturation"]
-    measure_name = "separation" if saturated else "hits"
-    profile, draws = _profile(arrays[measure_name], thresholds)
+    window, used = thresholds.window, _used(arrays, thresholds)
+    profile, draws = profile_of(arrays[used], thresholds)
     peak = locate_peak(draws, profile, thresholds.level)
-    controls = _controls(arrays, facts, measure_name, thresholds)
+    height = _height(peak, profile, draws, arrays[used].shape[-1], thresholds)
+    checks = controls(arrays, facts, used, peak, thresholds)
+    gate = _gate(height, facts["n_blocks"], window)
     return Finding(
         experiment=ID,
         hypothesis="H3.3",
         title=EXPERIMENT.title,
         primary="peak_depth",
-        estimates=_estimates(arrays, peak, profile, draws, thresholds),
+        estimates={"peak_depth": peak.place, "peak_height": height},
         seed_measure=_seed_measure(arrays, facts),
-        controls=tuple(controls),
-        verdict=_verdict(peak, window, facts["n_blocks"], controls, thresholds),
-        sentence=_sentence(peak, window, facts, arrays["hits"].shape[-1]),
-        tables={"profile": _table(arrays, facts, measure_name, draws), "measure": measure_name,
-                "window": list(window)},
+        controls=tuple(checks),
+        verdict=_verdict(peak, facts["n_blocks"], checks, gate, thresholds),
+        sentence=_sentence(peak, window, facts, arrays["hits"].shape[-1], gate),
+        tables={
+            "profile": _table(arrays, facts, used, draws, thresholds),
+            "measure": used,
+            "window": list(window),
+        },
         thresholds_hash=thresholds.hash,
-    )  # fmt: skip
+    )
 
 
-def _profile(values: Floats, thresholds: Thresholds) -> tuple[Floats, Floats]:
-    """Returns the profile over blocks and its draws, embedding subtracted, (L) and (B x L)."""
-    by_sentence = values.mean(1)  # (depths x n), over languages
-    above = by_sentence[1:] - by_sentence[:1]
-    weights = bootstrap_weights(above.shape[1], thresholds.draws, 0)
-    return above.mean(1), weights @ above.T / above.shape[1]
+def _used(arrays: Mapping[str, Floats], thresholds: Thresholds) -> str:
+    """Returns which measure the profile is of: retrieval, or d′ where retrieval saturates."""
+    highest = float(arrays["hits"].mean((1, 2)).max())
+    return "separation" if highest > thresholds.of("H3.3")["saturation"] else "hits"
+
+
+def _height(peak: Peak, profile: Floats, draws: Floats, n: int, thresholds: Thresholds) -> Estimate:
+    low, high = percentile_ends(draws[:, peak.layer], thresholds)
+    return Estimate(
+        value=float(profile[peak.layer]),
+        low=float(low),
+        high=float(high),
+        unit="retrieval above the embedding's, or d′",
+        level=thresholds.level,
+        n=n,
+        method=f"percentile bootstrap over sentences, {thresholds.draws} draws",
+    )
+
+
+def _gate(height: Estimate, n_blocks: int, window: tuple[float, float]) -> str | None:
+    """Returns why there is nothing to locate, or nowhere to hit, or None."""
+    if window_share(n_blocks, window) == 0:
+        return f"none of {n_blocks} blocks lies at r in [{window[0]}, {window[1]}]"
+    assert height.value is not None and height.low is not None
+    if height.low <= 0:
+        return (
+            f"nothing to locate: the best block finds {height.value:+.3f} "
+            f"[{height.low:+.3f}, {height.high:+.3f}] more than a bag of embeddings does"
+        )
+    return None
 
 
 def _verdict(
-    peak: Peak,
-    window: tuple[float, float],
-    n_blocks: int,
-    controls: list[Control],
-    thresholds: Thresholds,
+    peak: Peak, n_blocks: int, checks: list[Control], gate: str | None, thresholds: Thresholds
 ) -> Verdict:
-    place, share = peak.place, window_share(n_blocks, window)
+    window, place, share = thresholds.window, peak.place, window_share(n_blocks, thresholds.window)
     assert place.value is not None and place.low is not None and place.high is not None
     hit = bool(in_window(np.array(place.value), window))
     made: dict[str, Any] = {
         "scope": THIS_MODEL,
         "sesoi": thresholds.of("H3.3")["sesoi"],
-        "p": share if hit else 1.0,
+        "p": None if gate else share if hit else 1.0,
         "p_minimum": share,
     }
+    if gate:
+        return Verdict(label="not testable", reason=gate, **made)
     told = f"the peak is at r = {place.value:.2f} [{place.low:.2f}, {place.high:.2f}]"
-    outside = place.high < window[0] - 1e-9 or place.low > window[1] + 1e-9
-    detected = all(c.passed for c in controls if c.kind == "positive")
-    if outside and detected:
-        reason = f"{told}, wholly outside [{window[0]}, {window[1]}], and a planted one was found"
-        return Verdict(label="refuted", reason=reason, **made)
-    if outside:
-        return Verdict(
-            label="inconclusive", reason=f"{told}, but the planted one was missed", **made
-        )
-    if not hit:
-        reason = f"{told}: not in the window, which its interval still touches"
-    else:
-        reason = (
-            f"{told}, inside the window, but one model cannot reach α: "
-            f"{share:.0%} of its layers lie there, so p = {share:.3g} at best"
-        )
-    return Verdict(label="inconclusive", reason=reason, **made)
+    missed = [c.name for c in checks if c.kind == "positive" and c.passed is not True]
+    if place.high < window[0] - 1e-9 or place.low > window[1] + 1e-9:
+        outside = f"{told}, wholly outside [{window[0]}, {window[1]}]"
+        if missed:
+            return Verdict(
+                label="inconclusive", reason=f"{outside}, but planted peaks were missed", **made
+            )
+        return Verdict(label="refuted", reason=f"{outside}, and planted peaks were found", **made)
+    if clause := _failing(peak, share, checks, missed, thresholds):
+        return Verdict(label="inconclusive", reason=f"{told}{clause}", **made)
+    return Verdict(label="supported", reason=f"{told}, inside the window, p = {share:.3g}", **made)
 
 
-def _estimates(
-    arrays: Mapping[str, Floats],
-    peak: Peak,
-    profile: Floats,
-    draws: Floats,
-    thresholds: Thresholds,
-) -> dict[str, Estimate]:
-    low, high = np.quantile(draws[:, peak.layer], [0.025, 0.975])
-    n = arrays["hits"].shape[-1]
-    return {
-        "peak_depth": peak.place,
-        "peak_height": Estimate(
-            value=float(profile[peak.layer]),
-            low=float(low),
-            high=float(high),
-            unit="retrieval above the embedding's, or d′",
-            n=n,
-            method=f"percentile bootstrap over sentences, {thresholds.draws} draws",
-        ),
-    }
+def _failing(
+    peak: Peak, share: float, checks: list[Control], missed: list[str], thresholds: Thresholds
+) -> str | None:
+    """Returns the first clause of support that fails, as the end of a sentence, or None."""
+    if not in_window(np.array(peak.place.value), thresholds.window):
+        return ": not in the window, which its interval still touches"
+    if not in_window(np.array([peak.place.low, peak.place.high]), thresholds.window).all():
+        return ": in the window, but its interval reaches outside"
+    if share >= thresholds.alpha:
+        return (
+            f", inside the window, but one model cannot reach α: {share:.0%} of its blocks lie "
+            f"there, so p = {share:.3g} at best"
+        )
+    if failed := [c.name for c in checks if c.kind != "positive" and c.passed is False]:
+        return f", inside the window, but a control failed: {', '.join(failed)}"
+    if unknown := [c.name for c in checks if c.kind == "negative" and c.passed is None]:
+        return f", inside the window, but a control was not run: {', '.join(unknown)}"
+    return f", inside the window, but planted peaks were missed: {missed[0]}" if missed else None
+
+
+# -- what is told ---------------------------------------------------------------------------------
 
 
 def _seed_measure(arrays: Mapping[str, Floats], facts: Mapping[str, Any]) -> dict[str, Estimate]:
-    why = "the origin gave no uncertainty"
-    cosine = arrays["cosine_raw"][1:].mean(1)
-    named = {
-        "peak_of_mean_cosine": (
-            float(depths(facts["n_blocks"])[cosine.argmax()]),
-            "relative depth",
-        ),
-        "mean_cosine_at_peak": (float(cosine.max()), "mean raw cosine"),
-    }
-    return {
-        name: Estimate(value=value, unit=unit, reason=why) for name, (value, unit) in named.items()
-    }
+    """Returns where raw cosines peak and how high, on average and for the origin's two pairs."""
+    why, r = "the origin gave no uncertainty", depths(facts["n_blocks"])
+    cosine = arrays["cosine_raw"][1:]  # (L x A−1)
+    pairs = {"all": cosine.mean(1)}
+    others = facts["languages"][1:]
+    pairs |= {code: cosine[:, others.index(code)] for code in ("de", "he") if code in others}
+    found = {}
+    for name, values in pairs.items():
+        found[f"peak_of_cosine_{name}"] = Estimate(
+            value=float(r[values.argmax()]), unit="relative depth", reason=why
+        )
+        found[f"cosine_at_peak_{name}"] = Estimate(
+            value=float(values.max()), unit="mean raw cosine", reason=why
+        )
+    return found
 
 
-def _controls(
-    arrays: Mapping[str, Floats],
-    facts: Mapping[str, Any],
-    measure_name: str,
-    thresholds: Thresholds,
-) -> list[Control]:
-    n = arrays["hits"].shape[-1]
-    shuffled = float(arrays["hits_shuffled"].mean())
-    chance = Control(
-        name="shuffled pairing",
-        kind="negative",
-        passed=shuffled <= 2 / n,
-        detail=f"a wrong partner should be found about 1 time in {n}; found {shuffled:.4f}",
-    )
-    trained, twin = (arrays[f"{kind}{measure_name}"][1:].mean((1, 2)) for kind in ("", "random_"))
-    lift, twin_lift = (float(np.ptp(profile)) for profile in (trained, twin))
-    random = Control(
-        name="random-init twin",
-        kind="negative",
-        passed=twin_lift < lift,
-        detail=f"an untrained profile should vary less: {twin_lift:.3f} against {lift:.3f}",
-    )
-    profile, draws = _profile(arrays[f"planted_{measure_name}"], thresholds)
-    found = locate_peak(draws, profile, thresholds.level)
-    planted = Control(
-        name="P5: sentences pulled together at one block",
-        kind="positive",
-        passed=found.layer == facts["planted_block"],
-        detail=f"planted at block {facts['planted_block']}, found at {found.layer}",
-        estimate=found.place,
-    )
-    return [chance, random, planted]
-
-
-def _sentence(peak: Peak, window: tuple[float, float], facts: Mapping[str, Any], n: int) -> str:
+def _sentence(
+    peak: Peak, window: tuple[float, float], facts: Mapping[str, Any], n: int, gate: str | None
+) -> str:
     where = "inside" if in_window(np.array(peak.place.value), window) else "outside"
     wanted = facts["params"]["wanted_sentences"]
     few = f" ({n} test sentences, fewer than the {wanted} asked for)" if n < wanted else ""
+    weak = "; but the verdict is not testable" if gate else ""
     return (
         f"Languages meet most at block {peak.layer} of {facts['n_blocks'] - 1}, {where} the window "
-        f"around three quarters of the depth{few}."
+        f"around three quarters of the depth{few}{weak}."
     )
 
 
 def _table(
-    arrays: Mapping[str, Floats], facts: Mapping[str, Any], measure_name: str, draws: Floats
+    arrays: Mapping[str, Floats],
+    facts: Mapping[str, Any],
+    used: str,
+    draws: Floats,
+    thresholds: Thresholds,
 ) -> list[dict[str, Any]]:
-    low, high = np.quantile(draws, [0.025, 0.975], axis=0)
+    low, high = percentile_ends(draws, thresholds)
+    means = {
+        "retrieval": arrays["hits"],
+        "retrieval_raw": arrays["hits_raw"],
+        "retrieval_margin": arrays["hits_margin"],
+        "separation": arrays["separation"],
+        "cosine_raw": arrays["cosine_raw"],
+    }
     rows = []
-    for depth in range(facts["n_blocks"]):
-        cka = arrays["cka"][depth + 1]
+    for block in range(facts["n_blocks"]):
+        depth, cka = block + 1, arrays["cka"][block + 1]
         rows.append(
             {
-                "block": depth,
-                "alignment": float(
-                    arrays[measure_name][depth + 1].mean() - arrays[measure_name][0].mean()
-                ),
-                "low": float(low[depth]),
-                "high": float(high[depth]),
-                "retrieval": float(arrays["hits"][depth + 1].mean()),
-                "retrieval_raw": float(arrays["hits_raw"][depth + 1].mean()),
-                "retrieval_margin": float(arrays["hits_margin"][depth + 1].mean()),
-                "separation": float(arrays["separation"][depth + 1].mean()),
-                "cosine_raw": float(arrays["cosine_raw"][depth + 1].mean()),
+                "block": block,
+                "alignment": float(arrays[used][depth].mean() - arrays[used][0].mean()),
+                "low": float(low[block]),
+                "high": float(high[block]),
+                **{name: float(values[depth].mean()) for name, values in means.items()},
                 "cka": float(cka.mean()) if np.isfinite(cka).all() else None,
                 "by_language": {
                     code: float(value)
                     for code, value in zip(
-                        facts["languages"][1:], arrays["hits"][depth + 1].mean(1), strict=True
+                        facts["languages"][1:], arrays["hits"][depth].mean(1), strict=True
                     )
                 },
             }
@@ -280,25 +296,47 @@ def _table(
     return rows
 
 
+# -- figure ---------------------------------------------------------------------------------------
+
+
 def figure(finding: Finding) -> Mapping[str, Any]:
-    """Returns retrieval against depth: corrected with interval, raw, and by ratio margin."""
+    """Returns the profile by depth with its interval, and beside retrieval its variants.
+
+    Retrieval is shown corrected, raw and by margin, with thin lines for each language; where it
+    saturates, d′ is shown instead.
+    """
     table, window = finding.tables["profile"], finding.tables["window"]
     n = len(table) - 1
-    names = {"retrieval": "corrected", "retrieval_raw": "raw", "retrieval_margin": "ratio margin"}
-    rows = [
-        {"block": row["block"], "value": row[field], "measure": name}
-        for row in table
-        for field, name in names.items()
-    ]
+    used = {"hits": "retrieval", "separation": "separation"}[finding.tables["measure"]]
+    rows: list[dict[str, Any]] = []
+    for row in table:
+        embedding = row[used] - row["alignment"]
+        ends = {end: row[end] + embedding for end in ("low", "high")}
+        rows.append({"block": row["block"], "value": row[used], "measure": "corrected", **ends})
+    thin: list[dict[str, Any]] = []
+    if used == "retrieval":
+        rows += [
+            {"block": row["block"], "value": row[field], "measure": name}
+            for row in table
+            for field, name in (("retrieval_raw", "raw"), ("retrieval_margin", "ratio margin"))
+        ]
+        thin = [
+            {"block": row["block"], "value": value, "measure": code}
+            for row in table
+            for code, value in row["by_language"].items()
+        ]
+    shares = "share of sentences that find their partner"
     return lines(
         rows,
-        title="Where languages meet",
+        title="Where languages meet" + (" (thin: each language, corrected)" if thin else ""),
         x="block",
         y="value",
         series="measure",
         x_title="output of block",
-        y_title="share of sentences that find their partner",
+        y_title=shares if used == "retrieval" else "d′ of parallel against other pairs",
         band=(window[0] * n, window[1] * n),
+        interval=("low", "high"),
+        faint=thin,
     )
 
 
@@ -309,7 +347,8 @@ EXPERIMENT = Experiment(
     question="Do parallel sentences lie closest together at about three quarters of the depth?",
     phase=1,
     value="medium",
-    cost=Cost(block_evaluations=lambda n: 2 * n, head_evaluations=lambda n: 0),
+    cost=Cost(block_evaluations=lambda n: n, head_evaluations=lambda n: 0),
+    version=2,
     params=Params(),
     measure=measure,
     judge=judge,

@@ -1,0 +1,420 @@
+"""T-002: closed forms of error and sensitivity, planted links, a judge that can say all four."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from lab_samples import make_lab, write_corpus
+from tiny_models import shared
+
+from bitgap.damage import damage_bits
+from bitgap.errors import UsageError
+from bitgap.experiments import t002_quantization_robustness as t002
+from bitgap.experiments import weight_controls
+from bitgap.experiments.error_budget import block_damage, error_share, sensitivity
+from bitgap.experiments.kept_scores import scores_of
+from bitgap.experiments.weight_controls import only, redrawn
+from bitgap.lab.weights import crest_factors, relative_errors
+from bitgap.models.decoder import Decoder
+from bitgap.models.gauge import gauge_fixed_log_variance, raw_log_variance, rescale_norms
+from bitgap.quant.schemes import largest_level
+from bitgap.records import Floats, Observations
+from harness import (
+    QUICK,
+    assert_null,
+    assert_planted,
+    assert_presentable,
+    assert_pure,
+    control,
+    kept_scores,
+    over_sentences,
+)
+
+BLOCKS, LANGUAGES, SENTENCES, PLANTINGS = 24, 3, 16, 20
+SIZES, DRAWS = (0.02, 0.05, 0.1), 2
+UNIFORM = replace(t002.Params(), noise_seeds=1, planted_seeds=5, control_sentences=3)
+
+
+# -- observations whose truth is known ------------------------------------------------------------
+
+
+def mixed(rng: np.random.Generator, base: Floats, link: float) -> Floats:
+    """Noise of unit spread that correlates with ``base`` by about ``link``."""
+    noise = rng.normal(size=len(base))
+    return link * base + np.sqrt(1 - link**2) * noise
+
+
+def observe(
+    seed: int = 0,
+    *,
+    variance_link: float = 0.95,
+    error_spread: float = 1.0,
+    alpha_spread: float = 0.2,
+    alpha_of_error: float = 0.0,
+    found: int = PLANTINGS,
+    regauged: float = 1.0,
+    **text: Any,
+) -> Observations:
+    """Observations in which variance and error, and error and damage, are linked as told.
+
+    log k = log α + log t², and log α = alpha_of_error · log t² + noise of spread alpha_spread.
+    """
+    rng = np.random.default_rng(seed)
+    z = rng.normal(size=BLOCKS)
+    log_variance = mixed(rng, z, variance_link)
+    log_t2 = -3 - error_spread * z
+    log_alpha = alpha_of_error * (log_t2 + 3) + alpha_spread * rng.normal(size=BLOCKS) + 2
+    k, t = np.exp(log_alpha + log_t2), np.array(SIZES)
+    noise = np.repeat(np.exp(log_alpha)[:, None] * t**2, DRAWS, axis=1).ravel()
+    arrays, facts = kept_scores(
+        {
+            "single": over_sentences(rng, k, LANGUAGES, SENTENCES),
+            "protect": over_sentences(rng, np.append(k.sum(), k.sum() - k), LANGUAGES, SENTENCES),
+            "noise": over_sentences(rng, noise, LANGUAGES, SENTENCES),
+        },
+        **text,
+    )
+    q2 = largest_level(4) ** 2
+    weights = {
+        "t2": np.exp(log_t2),
+        "re_tensor": np.exp(log_t2) * 2,
+        "re_channel": np.exp(log_t2) * 1.1,
+        "re_clipped": np.exp(log_t2) * 0.7,
+        "crest": np.exp(log_t2) * 12 * q2,
+        "kurtosis": np.zeros(BLOCKS),
+        "log_variance_raw": log_variance,
+        "log_variance_fixed": log_variance,
+    }
+    return Observations(
+        experiment=t002.ID,
+        version=2,
+        arrays={**arrays, **weights, **twins(rng, k, weights, found, regauged)},
+        facts={
+            **facts,
+            "scheme": "rtn4-g128",
+            "bits": 4,
+            "n_blocks": BLOCKS,
+            "params": {"noise": list(SIZES), "noise_seeds": DRAWS},
+        },
+    )
+
+
+def twins(
+    rng: np.random.Generator, k: Floats, weights: dict[str, Floats], found: int, regauged: float
+) -> dict[str, Any]:
+    """Controls as they come out where all is well, but for P1 and the gauge as told."""
+    plain = over_sentences(rng, np.append(k, k.sum()), LANGUAGES, SENTENCES)
+    blocks = rng.integers(BLOCKS, size=PLANTINGS)
+    height = np.where(np.arange(PLANTINGS) < found, 2.0, 0.1) * plain[:-1].sum((1, 2)).max()
+    flat = {"t2": np.exp(0.01 * rng.normal(size=BLOCKS) - 3)}
+    return {
+        "plain_kl": plain,
+        "regauged_kl": plain[-1:] * regauged,
+        "regauged_t2": weights["t2"],
+        "regauged_log_variance_raw": weights["log_variance_raw"] + 1,
+        "shuffled_kl": plain[-1:] * 3,
+        "shuffled_tensor": weights["re_tensor"],
+        "gaussian_t2": flat["t2"],
+        "gaussian_log_variance_fixed": weights["log_variance_fixed"],
+        "random_t2": flat["t2"],
+        "random_log_variance_fixed": rng.normal(size=BLOCKS),
+        "random_kl": over_sentences(rng, np.full(BLOCKS + 1, 0.1), LANGUAGES, SENTENCES),
+        "fragile_kl": np.full((PLANTINGS, LANGUAGES, SENTENCES), 1.0)
+        * (height / (LANGUAGES * SENTENCES))[:, None, None],
+        "fragile_plain": plain[:-1],
+        "fragile_block": blocks,
+    }
+
+
+# -- the judge ------------------------------------------------------------------------------------
+
+
+def test_judge_finds_planted_links():
+    assert_planted(t002.judge, observe, seeds=range(20))
+
+
+def test_judge_refutes_where_high_variance_means_large_error():
+    assert_planted(
+        t002.judge, lambda s: observe(s, variance_link=-0.8), seeds=range(20), label="refuted"
+    )
+
+
+def test_judge_supports_no_link_of_variance_oftener_than_alpha():
+    # The other part of the intersection is true, which is the null's hardest case.
+    assert_null(t002.judge, lambda s: observe(s, variance_link=0.0), seeds=range(100))
+
+
+def test_judge_supports_no_link_of_damage_oftener_than_alpha():
+    def make(seed: int) -> Observations:
+        return observe(seed, error_spread=1e-3, alpha_spread=1.0)
+
+    assert_null(t002.judge, make, seeds=range(100))
+
+
+def test_a_middling_link_is_inconclusive():
+    finding = t002.judge(observe(2, variance_link=0.5), QUICK)
+    assert finding.verdict.label == "inconclusive"
+    assert "neither clearly above 0" in finding.verdict.reason
+
+
+def test_nothing_is_testable_where_every_language_collapsed_or_is_below_resolution():
+    gone = t002.judge(observe(collapsed=range(LANGUAGES)), QUICK)
+    assert gone.verdict.label == "not testable"
+    assert "collapsed" in gone.verdict.reason
+    assert gone.verdict.p is None
+    faint = t002.judge(observe(floor_nats=1.0), QUICK)
+    assert faint.verdict.label == "not testable"
+    assert "below resolution" in faint.verdict.reason
+    assert_presentable(t002.EXPERIMENT, gone)
+
+
+def test_a_collapsed_language_moves_nothing_and_is_named():
+    clean, ruined = observe(), observe(collapsed=[2])
+    for part in ("single", "noise", "protect"):
+        ruined.arrays[f"{part}_kl"][:, 2] *= 50
+    without = t002.judge(ruined, QUICK)
+    assert "x2 (collapsed)" in without.sentence
+    assert without.tables["left_out"] == {"x2": "collapsed"}
+    assert without.verdict.label == "supported"
+    alone = observe()
+    text = {"nll_fp", "unigram", "tokens", "bytes", "characters"}
+    kept = {f"{part}_{kind}" for part in ("single", "noise", "protect") for kind in ("kl", "nll")}
+    for name in text | kept:
+        alone.arrays[name] = alone.arrays[name][..., :2, :]
+    alone.facts["languages"] = ["en", "x1"]
+    two = t002.judge(alone, QUICK)
+    assert two.estimates["error_and_damage"] == without.estimates["error_and_damage"]
+    assert two.estimates != t002.judge(clean, QUICK).estimates
+
+
+@pytest.mark.parametrize(
+    ("change", "clause"),
+    [
+        ({"found": 15}, "no positive control was detected"),
+        ({"regauged": 1.01}, "gauge intervention"),
+        (
+            {"alpha_of_error": 3.0, "alpha_spread": 0.3, "error_spread": 0.3},
+            "the share of t² in log k",
+        ),
+    ],
+)
+def test_each_clause_alone_keeps_support_back(change, clause):
+    assert t002.judge(observe(), QUICK).verdict.label == "supported"
+    finding = t002.judge(observe(**change), QUICK)
+    assert finding.verdict.label == "inconclusive"
+    assert clause in finding.verdict.reason
+
+
+def test_no_refutation_without_the_positive_control():
+    lost = observe(variance_link=-0.8, found=0)
+    assert t002.judge(lost, QUICK).verdict.label == "inconclusive"
+    absent = observe(variance_link=-0.8)
+    del absent.arrays["fragile_kl"]
+    absent.facts["no_fragile"] = "no value rows were found"
+    finding = t002.judge(absent, QUICK)
+    assert finding.verdict.label == "inconclusive"
+    assert control(finding, "P1").passed is None
+    assert control(finding, "P1").detail == "no value rows were found"
+
+
+def test_a_negative_control_that_shows_the_link_keeps_support_back():
+    shown = observe()
+    for twin in ("gaussian", "random"):
+        shown.arrays[f"{twin}_t2"] = shown.arrays["t2"]
+        shown.arrays[f"{twin}_log_variance_fixed"] = shown.arrays["log_variance_fixed"]
+    shown.arrays["random_kl"] = np.append(
+        shown.arrays["single_kl"], shown.arrays["single_kl"][:1], 0
+    )
+    finding = t002.judge(shown, QUICK)
+    assert control(finding, "Gaussian").passed is False
+    assert control(finding, "random-init").passed is False
+    assert finding.verdict.label == "inconclusive"
+
+
+def test_halves_of_english_differ_where_they_are_made_to():
+    assert control(t002.judge(observe(), QUICK), "A/A").passed is True
+    lopsided = observe()
+    lopsided.arrays["protect_kl"][0, 0, ::2] *= 4
+    assert control(t002.judge(lopsided, QUICK), "A/A").passed is False
+
+
+def test_language_labels_move_nothing():
+    given, permuted = observe(), observe()
+    rng = np.random.default_rng(0)
+    for part in ("single", "noise"):
+        for s in range(SENTENCES):
+            order = rng.permutation(LANGUAGES)
+            for kind in ("kl", "nll"):
+                array = permuted.arrays[f"{part}_{kind}"]
+                array[..., s] = array[:, order, s]
+    a, b = (t002.judge(o, QUICK).estimates["error_and_damage"].value for o in (given, permuted))
+    assert a == pytest.approx(b, abs=1e-12)
+
+
+def test_judge_is_pure():
+    assert_pure(t002.judge, observe())
+
+
+def test_only_a_passed_gauge_control_lets_the_sentence_speak_of_cause():
+    assert "can predict but never cause" in t002.judge(observe(), QUICK).sentence
+    assert "never cause" not in t002.judge(observe(regauged=2.0), QUICK).sentence
+
+
+# -- the split of damage --------------------------------------------------------------------------
+
+
+def test_sensitivity_is_the_planted_slope_and_damage_agrees_with_its_one_formula():
+    alpha, t = np.array([1.0, 5.0, 25.0]), np.array(SIZES)
+    noise = np.repeat((alpha[:, None] * t**2).ravel(), DRAWS)
+    kl = np.broadcast_to(noise[:, None, None], (len(noise), 2, 4))
+    single = np.broadcast_to(alpha[:, None, None], (3, 2, 4))
+    arrays, facts = kept_scores({"noise": kl, "single": single})
+    made = Observations(experiment="T-000", version=1, arrays=arrays, facts=facts)
+    ones, both = np.ones((1, 4)), np.array([True, True])
+    scores = scores_of(made, "single")
+    k = block_damage(scores, both)(ones)[0]
+    np.testing.assert_allclose(k, damage_bits(scores).mean(1), rtol=1e-12)
+    a = sensitivity(scores_of(made, "noise"), both, SIZES, DRAWS)(ones)[0]
+    # α is per unit of t²: damage at t = 1 by extrapolation, here the very damage planted.
+    np.testing.assert_allclose(a, k, rtol=1e-12)
+
+
+@pytest.mark.parametrize(("spread", "share"), [((1.0, 0.0), 1.0), ((0.0, 1.0), 0.0)])
+def test_share_of_error_is_all_or_nothing_where_only_one_varies(spread, share):
+    rng = np.random.default_rng(0)
+    log_t2, log_alpha = (s * rng.normal(size=12) + 1e-9 * rng.normal(size=12) for s in spread)
+    k, a = np.exp(log_t2 + log_alpha), np.exp(log_alpha)
+    found = error_share(lambda w: w[:, :1] * k, lambda w: w[:, :1] * a, log_t2, 5, QUICK)
+    assert found.value == pytest.approx(share, abs=0.2)
+
+
+def test_independent_parts_of_equal_spread_share_alike():
+    rng = np.random.default_rng(1)
+    log_t2, log_alpha = rng.normal(size=(2, 4000))
+    k, a = np.exp(log_t2 + log_alpha), np.exp(log_alpha)
+    found = error_share(
+        lambda w: np.ones((len(w), 1)) * k, lambda w: np.ones((len(w), 1)) * a, log_t2, 1, QUICK
+    )
+    assert found.value == pytest.approx(0.5, abs=4 / np.sqrt(4000))
+
+
+# -- weights --------------------------------------------------------------------------------------
+
+
+def redrawn_as(decoder: Decoder, draw: Any) -> Decoder:
+    mine = Decoder(copy.deepcopy(decoder.model))
+    for i in range(mine.n_blocks):
+        for view in mine.block_linears(i).values():
+            view.module.weight.data.copy_(draw(view.module.weight.shape))
+    return mine
+
+
+@pytest.mark.parametrize("bits", [4, 6])
+def test_uniform_weights_have_the_error_of_their_closed_form(bits):
+    generator = torch.Generator().manual_seed(0)
+    decoder = redrawn_as(shared("gpt2"), lambda s: torch.rand(s, generator=generator) * 2 - 1)
+    q = largest_level(bits)
+    # Of some 12,000 weights a block: the mean of e², uniform in ±step/2, errs by 0.9/√n.
+    np.testing.assert_allclose(
+        relative_errors(decoder, f"rtn{bits}-tensor"), 1 / (4 * q**2), rtol=4 * 1.3 / np.sqrt(12e3)
+    )
+    np.testing.assert_allclose(crest_factors(decoder, f"rtn{bits}-tensor"), 3, rtol=0.05)
+
+
+@pytest.mark.parametrize("case", ["gpt2", "llama", "gemma"])
+def test_rescaling_by_powers_of_two_moves_variance_and_not_one_bit_of_error(case):
+    decoder = shared(case)
+    scaled = Decoder(rescale_norms(decoder, [0.5, 0.125, 0.25]))
+    for scheme in ("rtn4-g32", "rtn4-tensor"):
+        before, after = (relative_errors(d, scheme) for d in (decoder, scaled))
+        np.testing.assert_array_equal(after, before)
+        np.testing.assert_array_equal(crest_factors(scaled, scheme), crest_factors(decoder, scheme))
+    # Pooled over matrices, as the origin did, the error of the same function is another number.
+    pooled = [relative_errors(d, "rtn4-tensor", pooled=True) for d in (decoder, scaled)]
+    assert np.abs(pooled[0] / pooled[1] - 1).min() > 1e-3
+    assert np.abs(raw_log_variance(scaled) - raw_log_variance(decoder)).min() > 0.1
+    np.testing.assert_allclose(
+        gauge_fixed_log_variance(scaled), gauge_fixed_log_variance(decoder), atol=1e-5
+    )
+
+
+def test_gaussian_redraw_keeps_power_and_follows_the_crest_law():
+    decoder = shared("gpt2")
+    drawn = redrawn(decoder, seed=0)
+    for i in range(decoder.n_blocks):
+        for name, view in decoder.block_linears(i).items():
+            old, new = view.get(), drawn.block_linears(i)[name].get()
+            ratio = float(new.square().mean() / old.square().mean())
+            assert ratio == pytest.approx(1, abs=4 * np.sqrt(2 / old.numel()))
+            assert not torch.equal(old, new)
+    law = crest_factors(drawn, "rtn6-g32") / (12 * largest_level(6) ** 2)
+    np.testing.assert_allclose(relative_errors(drawn, "rtn6-g32"), law, rtol=0.05)
+
+
+def test_only_one_block_is_rounded_even_by_a_scheme_for_all_weights():
+    plan = only("seed4", 3, 1)
+    assert plan.blocks == ("fp", "seed4", "fp")
+    assert (plan.embedding, plan.head) == ("fp", "fp")
+
+
+# -- on models ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def measured() -> Observations:
+    lab = make_lab("gpt2", blocks=5, corpus=write_corpus(6, ("en", "de", "he")))
+    return t002.measure(lab, "rtn6-g32", UNIFORM)
+
+
+def test_planted_fragility_is_found_and_the_gauge_moves_nothing(measured):
+    checks = weight_controls.controls(measured, 0.5, QUICK)
+    told = {check.name.split(":")[0]: check for check in checks}
+    assert told["P1"].passed is True
+    assert "5 of 5" in told["P1"].detail
+    np.testing.assert_array_equal(
+        measured.arrays["regauged_kl"][0], measured.arrays["plain_kl"][-1]
+    )
+    assert told["gauge intervention"].detail.count("not at all") == 2
+    assert told["weights shuffled within matrices"].passed is True
+
+
+def test_measured_observations_are_judged_stored_and_shown(measured):
+    lab = make_lab("gpt2", blocks=5)
+    lab.store.put_observations("key", measured)
+    back = lab.store.get_observations("key")
+    assert back is not None
+    finding = t002.judge(back, QUICK)
+    assert finding == t002.judge(measured, QUICK)
+    # A random model is worse than unigrams in every language, and the judge says so.
+    assert finding.verdict.label == "not testable"
+    assert_presentable(t002.EXPERIMENT, finding)
+    table = finding.tables["blocks"]
+    assert len(table) == 5
+    for row in table:
+        whole = row["log_alpha"] + row["log_t2"] + row["nonlinearity"]
+        assert row["log_k"] == pytest.approx(whole, abs=1e-12)
+
+
+def test_two_blocks_whose_plans_coincide_are_told_apart():
+    lab = make_lab("gpt-neo", corpus=write_corpus(3, ("en", "he")))
+    found = t002.measure(lab, "rtn4-g32", UNIFORM)
+    single, protect = found.arrays["single_kl"], found.arrays["protect_kl"]
+    assert len(single) == 2
+    assert len(protect) == 3
+    # Protecting block 0 of two is rounding block 1 alone.
+    np.testing.assert_array_equal(single[1], protect[1])
+    np.testing.assert_array_equal(single[0], protect[2])
+    finding = t002.judge(found, QUICK)
+    assert finding.estimates["variance_and_error"].value is None
+    assert_presentable(t002.EXPERIMENT, finding)
+
+
+@pytest.mark.parametrize("scheme", ["noise0.05-s0", "fp"])
+def test_a_scheme_without_bits_is_refused_before_anything_is_measured(scheme):
+    with pytest.raises(UsageError, match="rtn4-g128"):
+        t002.measure(make_lab("gpt2"), scheme, UNIFORM)
