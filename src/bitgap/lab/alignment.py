@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bitgap.lab.activations import pooled_states
 from bitgap.quant.plan import Plan
@@ -21,14 +22,17 @@ from bitgap.stats.similarity import (
 if TYPE_CHECKING:
     from bitgap.lab.lab import Lab
 
+States = NDArray[np.floating[Any]]
+"""Sentence means in any precision; sums over them are made in float64 where it matters."""
 
-def sentence_states(lab: Lab) -> Floats:
+
+def sentence_states(lab: Lab) -> States:
     """Returns full-precision sentence means, (L+1 x A x N x d); row 0 is the embedding's."""
     return pooled_states(lab, Plan.uniform("fp", lab.n_blocks))
 
 
 def alignment_profile(
-    states: Floats, calibration: Integers, test: Integers, n_components: int
+    states: States, calibration: Integers, test: Integers, n_components: int
 ) -> dict[str, Floats]:
     """Returns how well every language's sentences find the reference's, by depth.
 
@@ -70,7 +74,7 @@ def alignment_profile(
     return out
 
 
-def pulled_together(states: Floats, depth: int, share: float) -> Floats:
+def pulled_together(states: States, depth: int, share: float) -> States:
     """Returns states in which parallel sentences meet at one depth: a planted convergence.
 
     Args:

@@ -29,7 +29,7 @@ DEFAULT_MEMORY_BYTES = 4 * GIB
 
 # Rows in one product: enough to keep a core at matrix products (launching a block costs about
 # 0.5 ms), few enough to keep its activations near the caches.
-_CHUNK_ROWS = {"cpu": 3072, "cuda": 32768}
+_CHUNK_ROWS = {"cpu": 4096, "cuda": 32768}
 # More threads than this share no more chunks; they share each product instead.
 _MAX_WORKERS = 4
 # Into about so many chunks a short text is cut by length, and so much wider may a level be.

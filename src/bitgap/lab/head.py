@@ -24,6 +24,7 @@ from torch import Tensor
 
 from bitgap.lab.arithmetic import float32_results, products
 
+_CACHED_BYTES = 2**20
 # Below this the sum of exponentials may have lost terms to underflow; above, to overflow.
 _SAFE_SUM = (1e-25, 1e35)
 
@@ -162,8 +163,14 @@ def score_tokens(
 def log_sum_exp(head: Head, entered: Tensor, buffer: Tensor) -> Tensor:
     """Returns the log-sum-exp of the logits of entered states (R x d), (R)."""
     sums = torch.empty(len(entered), device=entered.device)
+    few = max(1, _CACHED_BYTES // (4 * buffer.shape[1]))
     for rows in _row_slices(len(entered), buffer):
-        torch.sum(head.logits(entered[rows], buffer).exp_(), -1, out=sums[rows])
+        # A few rows at a time, so that the sum finds in cache what the exponential just wrote.
+        parts = zip(
+            head.logits(entered[rows], buffer).split(few), sums[rows].split(few), strict=True
+        )
+        for z, total in parts:
+            torch.sum(z.exp_(), -1, out=total)
     low, high = _SAFE_SUM
     if bool(((sums > low) & (sums < high)).all()):
         return sums.log_()

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from bitgap.errors import PlanError
+from bitgap.models.fused import can_fuse, fuse
 from bitgap.models.weights import cast_linears
 from bitgap.quant.plan import Plan
 from bitgap.quant.rounding import round_weight
@@ -167,8 +168,22 @@ class Bank:
                 module = self._decoder.clone_block(index, linears=weights)
             if self._product_dtype is not None:
                 cast_linears(module, self._product_dtype)
+                module = self._fused(index, module)
         size = max(1, sum(w.numel() for w in weights.values()))
         return module, size * (self._product_dtype or torch.float32).itemsize
+
+    def _fused(self, index: int, module: nn.Module) -> nn.Module:
+        table = self._decoder.tail.weight
+        if self._product_dtype != torch.bfloat16 or table.device.type != "cpu" or not can_fuse():
+            return module
+        ids = torch.arange(16).view(2, 8) % len(table)
+        state, context = self._decoder.embed(ids), self._decoder.context_for(2, 8)
+
+        def change(block: nn.Module) -> Tensor:
+            with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
+                return self._decoder.run_block(index, state, context, block) - state
+
+        return fuse(module, change)
 
     def _forget(self) -> None:
         while self.limit_bytes and self._held_bytes > self.limit_bytes and len(self._modules) > 1:
