@@ -1,30 +1,32 @@
-"""One training step, and what makes it fast.
+"""One training step, and what makes it fast on a processor.
 
-- *Allocator.* By default glibc returns every large block to the system and faults it in anew, page
-  by page, many times a step. It is told to keep what it has.
-- *Loss.* The head and the cross-entropy are one function over chunks of tokens: the logits of a
-  chunk stay in the cache, their gradient is formed in place, and neither is ever held for a batch.
+- *Arithmetic.* Autocast to bfloat16 where the processor has instructions for it; elsewhere such a
+  product is emulated, about a hundred times slower, and float32 is used.
+- *Attention.* The fused kernel is slow backwards. For short sequences the plain formula, whose
+  products go to the same fast instructions as any other, takes half the time.
+- *Loss.* The head and the cross-entropy are one function over chunks of tokens: logits are never
+  held in float32 or for a whole batch, and their gradient is formed while they are in the cache.
+- *Compiling.* torch.compile fuses all between the products. It pays for itself in minutes.
 - *Optimiser.* AdamW in one fused pass over each parameter.
-- *Arithmetic.* bfloat16 only where a measurement says that it pays: on a processor without the
-  instructions such a product is emulated and about a hundred times slower than float32.
 
-``--benchmark`` compares all of it with a plain loop on the machine at hand.
+Freed memory is kept for the next step by :func:`bitgap.lab.budget.keep_freed_memory`, which the
+program calls. ``benchmarks/training.py`` compares all of it with a plain loop.
 """
 
 from __future__ import annotations
 
-import ctypes
-import platform
-import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+import warnings
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import gelu
+from transformers import AttentionInterface
+from transformers.activations import ACT2FN
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from bitgap.errors import UsageError
-from bitgap.lab.arithmetic import fast_products_round, products
+from bitgap.lab.arithmetic import fast_products_round
 from bitgap.models.families import FAMILIES as SPLITS
 
 BETAS = (0.9, 0.95)
@@ -32,90 +34,75 @@ WEIGHT_DECAY = 0.1
 LARGEST_GRADIENT = 1.0
 """Norm over all parameters that gradients are clipped to."""
 
-_CHUNK_BYTES = {"cpu": 16 * 2**20, "cuda": 512 * 2**20}  # of float32 logits at once
-_PAYS = 1.2  # bfloat16 must win by so much on the small product to be tried on whole steps
-_PROBE_SHAPE = (256, 256, 256)
+_LONGEST_PLAIN = 512  # tokens; beyond it the scores of all pairs take too much memory
+_CHUNK_BYTES = {"cpu": 4 * 2**20, "cuda": 512 * 2**20}  # of logits at once
 
 
-# -- allocator -----------------------------------------------------------------------------------
-
-
-def keep_memory() -> bool:
-    """Makes the C library keep freed memory for the next step; returns whether it could.
-
-    The effect is that of ``MALLOC_MMAP_MAX_=0`` and ``MALLOC_TRIM_THRESHOLD_`` at its largest, for
-    this process from now on.
-    """
-    if platform.libc_ver()[0] != "glibc":
-        return False
-    # Numbers of M_MMAP_MAX, M_TRIM_THRESHOLD and M_TOP_PAD in malloc.h.
-    settings = {-4: 0, -1: 2**31 - 1, -2: 64 * 2**20}
-    mallopt = ctypes.CDLL(None).mallopt
-    return all([mallopt(name, value) == 1 for name, value in settings.items()])
-
-
-# -- arithmetic ----------------------------------------------------------------------------------
-
-
-@contextmanager
-def step_products(arithmetic: str, device: str) -> Iterator[None]:
-    """Runs whole steps, forward and backward, with the products that an arithmetic asks for."""
-    with products("fast" if arithmetic == "bf16-products" else "exact", device):
-        yield
-
-
-@contextmanager
-def forward_cast(arithmetic: str, device: str) -> Iterator[None]:
-    """Runs the forward pass, casting where an arithmetic asks for it."""
-    with torch.autocast(device, torch.bfloat16, enabled=arithmetic == "bf16-autocast"):
-        yield
-
-
-def candidates(device: str) -> list[str]:
-    """Returns the arithmetics worth timing on whole steps; float32 is the first.
-
-    Measured is one small product in float32 and in bfloat16, three times each.
-    """
-    if device == "cuda":
-        # Autocast always wins there, and TF32 products come next.
-        return ["bf16-autocast"] if torch.cuda.is_bf16_supported() else ["float32"]
-    rows, inner, columns = _PROBE_SHAPE
-    left, right = torch.ones(rows, inner), torch.ones(inner, columns)
-    left16, right16 = left.bfloat16(), right.bfloat16()
-    if _seconds(lambda: left @ right) < _PAYS * _seconds(lambda: left16 @ right16):
-        return ["float32"]
-    return ["float32", *(["bf16-products"] if fast_products_round() else []), "bf16-autocast"]
-
-
-def choose_arithmetic(asked: str, device: str, seconds_a_step: Callable[[str], float]) -> str:
-    """Returns the arithmetic to train with.
-
-    Args:
-        asked: ``auto``, or an arithmetic by name.
-        device: ``cpu`` or ``cuda``.
-        seconds_a_step: Times whole steps in an arithmetic; called only if several may win.
-
-    Raises:
-        UsageError: If ``bf16-products`` is asked for where there are none.
-    """
-    if asked == "bf16-products" and (device != "cpu" or not fast_products_round()):
-        raise UsageError(
-            "--arithmetic bf16-products: this processor has no bfloat16 products; use auto"
-        )
+def choose_arithmetic(asked: str, device: str) -> str:
+    """Returns ``bf16`` or ``float32``: the one asked for, or with ``auto`` what is fast here."""
     if asked != "auto":
         return asked
-    options = candidates(device)
-    return options[0] if len(options) == 1 else min(options, key=seconds_a_step)
+    return "bf16" if fast_products_round(device) else "float32"
 
 
-def _seconds(call: Callable[[], Any], repeats: int = 3) -> float:
-    call()  # the first call prepares threads and kernels
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - start)
-    return min(times)
+# -- attention and activation --------------------------------------------------------------------
+
+
+def _plain_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    **unused: Any,
+) -> tuple[Tensor, None]:
+    """Causal attention by its formula; the arguments are those that transformers passes.
+
+    Args:
+        module: The attention of a block.
+        query: (batch x heads x tokens x head width), and so ``key`` and ``value``.
+        key: See ``query``.
+        value: See ``query``.
+        attention_mask: Not looked at; transformers masks nothing for what it does not know.
+        scaling: Factor on the scores; 1 / sqrt(head width) when None.
+        unused: Dropout, which is 0 in every family here, and the like.
+
+    Returns:
+        The mixed values (batch x tokens x heads x head width), and no weights.
+    """
+    batch, heads, length, width = query.shape
+    if query.device.type != "cpu" or length > _LONGEST_PLAIN or key.shape != query.shape:
+        return sdpa_attention_forward(module, query, key, value, None, scaling=scaling)
+    query, key, value = (x.reshape(batch * heads, length, -1) for x in (query, key, value))
+    future = torch.full((length, length), -torch.inf, dtype=query.dtype).triu(1)
+    factor = width**-0.5 if scaling is None else scaling
+    scores = torch.baddbmm(future, query, key.transpose(1, 2), alpha=factor)
+    mixed = torch.bmm(scores.softmax(-1), value)
+    return mixed.view(batch, heads, length, -1).transpose(1, 2), None
+
+
+class _TanhGelu(nn.Module):
+    """GELU in its tanh form: one kernel as it stands, an exponential where it is compiled."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not torch.compiler.is_compiling():
+            return gelu(x, approximate="tanh")
+        # (1 + tanh u) / 2 is the logistic function of 2u; 1.59577 is twice the root of 2 / pi.
+        return x * torch.sigmoid(1.5957691216057308 * x * (1 + 0.044715 * x * x))
+
+
+def _use_fast_parts(model: Any) -> None:
+    """Replaces attention and activation by faster ones of the same function, where there are."""
+    AttentionInterface.register("bitgap_plain", _plain_attention)
+    # A family with attention of its own kind (Bloom) is set to eager and keeps it.
+    if model.config._attn_implementation == "sdpa":
+        model.set_attn_implementation("bitgap_plain")
+    slow = type(ACT2FN["gelu_pytorch_tanh"])
+    for parent in list(model.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, slow):
+                setattr(parent, name, _TanhGelu())
 
 
 # -- loss ----------------------------------------------------------------------------------------
@@ -127,41 +114,39 @@ class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, chunk: int) -> Tensor:
         hidden_grad = torch.empty_like(hidden)
-        weight_grad = torch.zeros_like(weight)
+        # In float32, for small terms would be lost in a bfloat16 sum over many chunks.
+        weight_grad = torch.zeros_like(weight, dtype=torch.float32)
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
+        smallest = torch.finfo(torch.float32).tiny
         for start in range(0, len(hidden), chunk):
             part = slice(start, start + chunk)
-            rows, wanted = hidden[part], targets[part, None]
-            logits = (rows @ weight.T).float()
-            chances = torch.softmax(logits, -1)
-            total -= _log_likelihood(logits, chances, wanted)
-            error = chances.to(hidden.dtype)
+            rows = hidden[part]
+            logits = rows @ weight.T
+            places = torch.arange(0, logits.numel(), len(weight), device=hidden.device)
+            places += targets[part]
+            error = torch.softmax(logits, -1)
+            # A chance that underflowed counts as the smallest, 87 nats.
+            total -= error.view(-1)[places].float().clamp_min(smallest).log().sum()
             # Softmax less one at the target is the gradient of the logits.
-            error.scatter_add_(1, wanted, error.new_full((1, 1), -1.0).expand_as(wanted))
+            error.view(-1)[places] -= 1
             torch.mm(error, weight, out=hidden_grad[part])
-            weight_grad.addmm_(error.T, rows)
+            weight_grad += torch.mm(error.T, rows)
         ctx.save_for_backward(hidden_grad, weight_grad)
-        ctx.scale = 1.0 / len(hidden)
+        ctx.kind, ctx.scale = weight.dtype, 1.0 / len(hidden)
         return total * ctx.scale
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, Tensor, None, None]:  # type: ignore[override]
         hidden_grad, weight_grad = ctx.saved_tensors
         scale = upstream * ctx.scale
-        return hidden_grad * scale, weight_grad * scale, None, None
-
-
-def _log_likelihood(logits: Tensor, chances: Tensor, wanted: Tensor) -> Tensor:
-    # Through the largest chance, at least 1 / vocabulary: the target's own may have underflowed.
-    log_sums = logits.amax(1) - chances.amax(1).log()
-    return (logits.gather(1, wanted)[:, 0] - log_sums).sum()
+        return hidden_grad * scale, (weight_grad * scale).to(ctx.kind), None, None
 
 
 def linear_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
     """Returns the mean negative log-likelihood in nats of targets under a linear head.
 
-    The same value and gradients as ``cross_entropy(hidden @ weight.T, targets)``; the logits are
-    never held for more than a chunk of tokens. Differentiable once.
+    The same value and gradients as ``cross_entropy(hidden @ weight.T, targets)`` up to 87 nats a
+    token; the logits are never held for more than a chunk of tokens. Differentiable once.
 
     Args:
         hidden: States before the head, (tokens x d).
@@ -170,7 +155,7 @@ def linear_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor) -> Ten
     """
     device = hidden.device.type
     kind = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
-    chunk = max(1, _CHUNK_BYTES[device] // (4 * len(weight)))
+    chunk = max(1, _CHUNK_BYTES[device] // (kind.itemsize * len(weight)))
     with torch.autocast(device, enabled=False):
         return _LinearCrossEntropy.apply(hidden.to(kind), weight.to(kind), targets, chunk)
 
@@ -178,7 +163,7 @@ def linear_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor) -> Ten
 # -- step ----------------------------------------------------------------------------------------
 
 
-def make_optimiser(model: nn.Module, rate: float, *, fused: bool = True) -> torch.optim.AdamW:
+def make_optimiser(model: nn.Module, rate: float) -> torch.optim.AdamW:
     """Returns AdamW with weight decay on the matrices of the blocks and an untied head.
 
     Norms, biases and embeddings (so a tied head too) do not decay.
@@ -186,7 +171,6 @@ def make_optimiser(model: nn.Module, rate: float, *, fused: bool = True) -> torc
     Args:
         model: What to train.
         rate: Peak learning rate.
-        fused: Whether each parameter is updated in one pass.
     """
     embedded = {
         id(weight)
@@ -201,13 +185,7 @@ def make_optimiser(model: nn.Module, rate: float, *, fused: bool = True) -> torc
         {"params": decaying, "weight_decay": WEIGHT_DECAY},
         {"params": [p for p in parameters if id(p) not in chosen], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=rate, betas=BETAS, fused=fused)
-
-
-def compile_blocks(model: nn.Module) -> None:
-    """Compiles each block in place; they are alike, so the first one's code serves all."""
-    for block in model.get_submodule(SPLITS[type(model).__name__].blocks):
-        block.compile(dynamic=False)
+    return torch.optim.AdamW(groups, lr=rate, betas=BETAS, fused=True)
 
 
 class TrainingStep:
@@ -216,16 +194,16 @@ class TrainingStep:
     Attributes:
         model: What is trained.
         optimiser: Its AdamW.
-        arithmetic: ``float32``, ``bf16-products`` or ``bf16-autocast``.
+        arithmetic: ``float32`` or ``bf16``.
     """
 
-    def __init__(
-        self, model: Any, optimiser: torch.optim.Optimizer, arithmetic: str, device: str
-    ) -> None:
-        self.model, self.optimiser, self.arithmetic = model, optimiser, arithmetic
+    def __init__(self, model: Any, peak_rate: float, arithmetic: str, device: str) -> None:
+        self.model, self.arithmetic = model, arithmetic
+        self.optimiser = make_optimiser(model, peak_rate)
         self._device = device
         self._head = model.get_output_embeddings()
         assert self._head.bias is None, "no family here has a bias in its head"
+        _use_fast_parts(model)
 
     def __call__(self, ids: Tensor, rate: float) -> Tensor:
         """Takes one step.
@@ -237,21 +215,44 @@ class TrainingStep:
         Returns:
             Mean loss over the batch before the step, in nats per token; a scalar without gradient.
         """
-        ids = ids.to(self._device, non_blocking=True)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
-        with ExitStack() as stack:
-            stack.enter_context(step_products(self.arithmetic, self._device))
-            with forward_cast(self.arithmetic, self._device):
-                loss = self._loss(ids)
-            loss.backward()
+        loss = self._loss_and_gradients(ids)
         nn.utils.clip_grad_norm_(self.model.parameters(), LARGEST_GRADIENT, foreach=True)
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
-        return loss.detach()
+        return loss
 
-    def _loss(self, ids: Tensor) -> Tensor:
-        base = self.model.base_model
-        hidden = base(input_ids=ids[:, :-1], use_cache=False).last_hidden_state
-        targets = ids[:, 1:].flatten()
-        return linear_cross_entropy(hidden.flatten(0, 1), self._head.weight, targets)
+    def compile(self, ids: Tensor, backend: str | Callable[..., Any] = "inductor") -> None:
+        """Compiles the blocks, which are alike, so that the code of one serves all.
+
+        Args:
+            ids: A batch of the size that will come, to try them on; it trains nothing.
+            backend: The compiler of torch.compile.
+
+        Raises:
+            Exception: Whatever the compiler raises; the blocks are then as they were.
+        """
+        blocks = list(self.model.get_submodule(SPLITS[type(self.model).__name__].blocks))
+        for block in blocks:
+            block.compile(dynamic=False, backend=backend)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of torch about itself
+                self._loss_and_gradients(ids)
+        except Exception:
+            for block in blocks:
+                block._compiled_call_impl = None
+            raise
+        finally:
+            self.optimiser.zero_grad(set_to_none=True)
+
+    def _loss_and_gradients(self, ids: Tensor) -> Tensor:
+        ids = ids.to(self._device, non_blocking=True)
+        with torch.autocast(self._device, torch.bfloat16, enabled=self.arithmetic == "bf16"):
+            base = self.model.base_model
+            hidden = base(input_ids=ids[:, :-1], use_cache=False).last_hidden_state
+            targets = ids[:, 1:].flatten()
+            loss = linear_cross_entropy(hidden.flatten(0, 1), self._head.weight, targets)
+        loss.backward()
+        return loss.detach()

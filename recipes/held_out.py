@@ -3,46 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
-from training_text import find_texts, read_lines
-
-from bitgap.errors import CorpusError, UsageError
+from training_text import encode_lines
 
 _TOKENS_AT_ONCE = 4096
 _LOGITS_AT_ONCE = 2**23
 _IGNORED = -100
-
-
-def read_aligned(folder: Path, languages: Iterable[str]) -> dict[str, list[str]]:
-    """Returns the lines of aligned text in those languages that it has.
-
-    Args:
-        folder: Folder of ``<lang>.txt``, line n being the same sentence in each.
-        languages: Languages wanted.
-
-    Raises:
-        UsageError: If it has none of the languages.
-        CorpusError: If a file cannot be used, or they differ in their number of lines.
-    """
-    wanted = set(languages)
-    texts = find_texts(folder)
-    lines = {name: read_lines(path) for name, path in texts.items() if name in wanted}
-    if not lines:
-        raise UsageError(
-            f"--eval {folder} has {', '.join(texts)} and none of the languages trained on: "
-            f"{', '.join(sorted(wanted))}"
-        )
-    counts = {name: len(found) for name, found in lines.items()}
-    if len(set(counts.values())) > 1:
-        listed = ", ".join(f"{name} {count}" for name, count in counts.items())
-        raise CorpusError(f"--eval {folder} is not aligned, its lines are: {listed}")
-    return lines
 
 
 def bits_per_byte(
@@ -70,9 +42,37 @@ def bits_per_byte(
     return measured
 
 
+def estimate_seconds(
+    model: Any, tokenizer: Any, texts: Mapping[str, Sequence[str]], context: int
+) -> float:
+    """Returns how long :func:`bits_per_byte` will take, from its first batch.
+
+    Args:
+        model: A model of the same shape; it is left in training mode.
+        tokenizer: Its tokenizer.
+        texts: Lines by language.
+        context: Longest sequence in tokens.
+    """
+    batches = [b for lines in texts.values() for b in _batches(lines, tokenizer, context)]
+    if not batches:
+        return 0.0
+    model.eval()
+    _nats(model, batches[0])  # the first time prepares threads and kernels
+    start = time.monotonic()
+    _nats(model, batches[0])
+    seconds = time.monotonic() - start
+    model.train()
+    return seconds * sum(batch.numel() for batch in batches) / batches[0].numel()
+
+
 def _batches(lines: Sequence[str], tokenizer: Any, context: int) -> Iterator[Tensor]:
     # Rows are padded with ids below 0; alike lengths go together.
-    windows = sorted(_windows(lines, tokenizer, context), key=len, reverse=True)
+    windows = [
+        ids[start : start + context + 1]
+        for ids in encode_lines(lines, tokenizer)
+        for start in range(0, len(ids) - 1, context)
+    ]
+    windows.sort(key=len, reverse=True)
     while windows:
         n_rows = max(1, _TOKENS_AT_ONCE // len(windows[0]))
         rows, windows = windows[:n_rows], windows[n_rows:]
@@ -80,14 +80,6 @@ def _batches(lines: Sequence[str], tokenizer: Any, context: int) -> Iterator[Ten
         for row, ids in zip(batch, rows, strict=True):
             row[: len(ids)] = torch.tensor(ids)
         yield batch
-
-
-def _windows(lines: Sequence[str], tokenizer: Any, context: int) -> Iterator[list[int]]:
-    encoded = tokenizer.backend_tokenizer.encode_batch_fast(list(lines), add_special_tokens=False)
-    for encoding in encoded:
-        ids = [tokenizer.eos_token_id, *encoding.ids]
-        for start in range(0, len(ids) - 1, context):
-            yield ids[start : start + context + 1]
 
 
 @torch.inference_mode()

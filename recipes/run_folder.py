@@ -55,8 +55,8 @@ def claim_folder(request: Request, identity: Mapping[str, Any]) -> dict[str, Any
             _refuse_another(out, saved, identity)
             if path.name == FINISHED:
                 return saved
-    if not request.work.is_dir() and any(out.glob("*.safetensors")):
-        raise UsageError(f"--out {out} holds a model of other origin; give another folder")
+    if not (request.work / _RUN).is_file():
+        _refuse_others_files(out)
     request.work.mkdir(parents=True, exist_ok=True)
     write_json(request.work / _RUN, identity)
     return None
@@ -67,6 +67,17 @@ def _read_json(path: Path) -> dict[str, Any]:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except ValueError as error:
         raise UsageError(f"{path} is damaged; give another --out, or delete the folder") from error
+
+
+def _refuse_others_files(out: Path) -> None:
+    # A part of run.json is what a run leaves that is killed at its very beginning.
+    passed_over = (".", f"{_RUN}.part")
+    files = (p for p in out.rglob("*") if p.is_file() and not p.name.startswith(passed_over))
+    found = sorted(p.relative_to(out).as_posix() for p in files)
+    if found:
+        raise UsageError(
+            f"--out {out} holds what no run here left ({', '.join(found[:4])}); give another folder"
+        )
 
 
 def _refuse_another(out: Path, saved: Mapping[str, Any], identity: Mapping[str, Any]) -> None:

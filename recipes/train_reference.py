@@ -4,26 +4,26 @@ The text is one ``<lang>.txt`` (or ``.txt.xz``) a language, one text a line. Wha
 folder that ``bitgap`` and ``transformers`` load: weights in bf16, config, tokenizer, a card, and
 ``training.json`` with every number on the card. Install the project first (``pip install -e .``).
 
-The reference model (the bundled one took 78 minutes on two cores)::
+The reference model (half an hour on two cores with bfloat16 instructions)::
 
     python recipes/train_reference.py --text ../shared/data/corpus --out reference
 
-A sibling with the same tokenizer, in twenty minutes whatever the machine::
+A sibling with the same tokenizer, in twenty minutes whatever the machine, measuring included::
 
     python recipes/train_reference.py --text ../shared/data/corpus --out llama-8 \
         --family llama --blocks 8 --tokenizer reference --minutes 20
 
+Several siblings come out sooner side by side, each with ``--threads 1``, than one after the other;
+give them one ``--tokenizer`` and one ``--cache``, so that the text is tokenised only once.
+
 A stopped run (Ctrl-C, SIGTERM, a crash) goes on where it was when the command is given again, and
 a finished one is left as it is. The parts, in the order they are used: ``training_settings``,
 ``run_folder``, ``training_text``, ``packed_batches``, ``model_families``, ``fast_step``,
-``training_loop``, ``held_out``, ``training_card``; ``training_speed`` is ``--benchmark``.
+``training_loop``, ``held_out``, ``training_card``. How fast it is: ``benchmarks/training.py``.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import math
 import os
 import shutil
 import sys
@@ -34,29 +34,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from fast_step import (
-    TrainingStep,
-    candidates,
-    choose_arithmetic,
-    compile_blocks,
-    keep_memory,
-    make_optimiser,
-)
-from held_out import bits_per_byte, read_aligned
+from fast_step import TrainingStep, choose_arithmetic
+from held_out import bits_per_byte, estimate_seconds
 from model_families import build_model
 from packed_batches import PackedBatches
 from run_folder import FINISHED, claim_folder, identity_of
 from training_card import gather_facts, processor_name, write_card
-from training_loop import (
-    Progress,
-    Sitting,
-    Stopped,
-    fraction_done,
-    progress_of,
-    read_checkpoint,
-)
-from training_settings import Recipe, Request, build_parser, recipe_of, request_of
-from training_speed import compare, seconds_a_step, shape_of
+from training_loop import Progress, Sitting, Stopped, fraction_done
+from training_settings import Recipe, Request, build_parser, request_of
 from training_text import (
     Stream,
     choose_texts,
@@ -70,23 +55,24 @@ from training_text import (
 )
 
 from bitgap.errors import BitgapError, BudgetError, UsageError
+from bitgap.lab.budget import keep_freed_memory
 from bitgap.models.silence import silenced
 
 Report = Callable[[Progress, float], None]
 
 _SAY_EVERY_S = 10.0
-_CHECKPOINT = "checkpoint.pt"
+# Compiling takes up to half a minute and saves a tenth to a half of each step.
+_COMPILE_FROM_FLOP = 1e14
+_COMPILE_FROM_MINUTES = 5.0
+_READ_BACK_S = 2.0  # writing the model and reading it back
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns 0 done, 1 failed, 2 misuse, or 128 + signal when stopped."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
     options = build_parser().parse_args(arguments)
+    keep_freed_memory()
     try:
-        if options.benchmark is not None:
-            print(json.dumps(benchmark(options), indent=1))
-        else:
-            run(request_of(options, arguments))
+        run(request_of(options))
     except Stopped as stopped:
         say(f"{stopped}; give the same command again to go on")
         return 128 + stopped.signal_number
@@ -97,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say(str(error))
         return error.exit_code
     except torch.OutOfMemoryError:
-        say(str(BudgetError("memory is too small for a step; lower --batch or --width")))
+        say("memory is too small for a step; lower --batch or --width")
         return BudgetError.exit_code
     except OSError as error:
         say(f"{error.filename or 'a file'}: {error.strerror or error}; check rights and space")
@@ -110,24 +96,10 @@ def say(text: str) -> None:
     print(f"train_reference: {text}", file=sys.stderr, flush=True)
 
 
-def benchmark(options: argparse.Namespace) -> dict[str, Any]:
-    """Compares the recipe's step with a plain one; see :func:`training_speed.compare`."""
-    if not 0 < options.benchmark < math.inf:
-        raise UsageError(f"--benchmark {options.benchmark} cannot be used; give seconds above 0")
-    return compare(
-        recipe_of(options),
-        options.benchmark,
-        device=find_device(options.device),
-        threads=options.threads,
-        compiled=options.compile,
-    )
-
-
-# -- the steps of a run --------------------------------------------------------------------------
-
-
 def run(request: Request, report: Report | None = None) -> dict[str, Any]:
     """Carries out a request: tokenizer, tokens, training, model, scores, card.
+
+    A program that calls this does well to call ``keep_freed_memory`` first, as :func:`main` does.
 
     Args:
         request: What to train and where.
@@ -140,32 +112,32 @@ def run(request: Request, report: Report | None = None) -> dict[str, Any]:
     Raises:
         UsageError: If the request cannot be carried out, or its folder belongs to another.
         CorpusError: If the text cannot be used.
+        BudgetError: If the minutes are over before training begins.
         Stopped: If a signal came while training; the checkpoint is written.
         Diverged: If the loss is no number any more.
         StoreError: If the checkpoint cannot be used.
     """
+    started = time.monotonic()
     device = find_device(request.device)
-    keep_memory()
     if request.threads is not None:
         torch.set_num_threads(request.threads)
     paths = choose_texts(find_texts(request.text), request.recipe.mix)
     request = _with_own_vocabulary(request)
     identity = identity_of(request, fingerprint_files(paths))
-    finished = claim_folder(request, identity)
-    if finished is not None:
-        say(f"{request.out} is finished; its card.md says how it came out")
-        return finished
-    evaluation = request.evaluation and read_aligned(request.evaluation, paths)
-    tokenizer, streams = _prepare_text(request, paths, identity["text_sha256"])
-    model, progress, batches = _train(request, tokenizer, streams, device, report)
-    facts = gather_facts(
-        request, model, progress, streams, batches.drawn.tolist(), identity["text_sha256"]
-    )
-    _write_model(model, tokenizer, request.out)
-    facts |= identity | _scores(request, streams, evaluation, device)
-    (request.out / "card.md").write_text(write_card(facts), encoding="utf-8")
-    write_json(request.out / FINISHED, facts)
-    shutil.rmtree(request.work)
+    facts = claim_folder(request, identity)
+    if facts is None:
+        tokenizer, streams = _prepare_text(request, paths, identity["text_sha256"])
+        sitting, batches = _train(request, tokenizer, streams, device, started, report)
+        model = sitting.model
+        facts = identity | gather_facts(
+            request, model, sitting.progress, streams, batches.drawn.tolist()
+        )
+        _write_model(model, tokenizer, request.out)
+        facts["bits_per_byte"] = _scores(request, streams, device)
+        facts["spent_s"] = sitting.spent_s()
+        (request.out / "card.md").write_text(write_card(facts), encoding="utf-8")
+        write_json(request.out / FINISHED, facts)
+        shutil.rmtree(request.work)
     say(f"{request.out} is finished; its card.md says how it came out")
     return facts
 
@@ -182,14 +154,14 @@ def find_device(asked: str) -> str:
     return "cuda" if there and asked != "cpu" else "cpu"
 
 
+# -- text ----------------------------------------------------------------------------------------
+
+
 def _with_own_vocabulary(request: Request) -> Request:
     if request.tokenizer is None:
         return request
     size = len(load_tokenizer(request.tokenizer))
     return replace(request, recipe=replace(request.recipe, vocabulary=size))
-
-
-# -- text ----------------------------------------------------------------------------------------
 
 
 def _prepare_text(
@@ -213,10 +185,8 @@ def _prepare_text(
     return tokenizer, streams
 
 
-def _shares(streams: Sequence[Stream], mix: Mapping[str, float] | None) -> list[float]:
-    if mix is None:
-        return [stream.facts.tokens for stream in streams]
-    return [mix[stream.facts.language] for stream in streams]
+def _held_out_lines(streams: Sequence[Stream]) -> dict[str, tuple[str, ...]]:
+    return {stream.facts.language: stream.facts.held_out for stream in streams}
 
 
 # -- training ------------------------------------------------------------------------------------
@@ -227,65 +197,74 @@ def _train(
     tokenizer: Any,
     streams: Sequence[Stream],
     device: str,
+    started: float,
     report: Report | None,
-) -> tuple[Any, Progress, PackedBatches]:
-    recipe = request.recipe
-    checkpoint = request.work / _CHECKPOINT
-    saved = read_checkpoint(checkpoint)
-    progress = progress_of(saved)
+) -> tuple[Sitting, PackedBatches]:
+    recipe, mix = request.recipe, request.recipe.mix
     batches = PackedBatches(
         [stream.tokens for stream in streams],
-        _shares(streams, recipe.mix),
+        [s.facts.tokens if mix is None else mix[s.facts.language] for s in streams],
         batch=recipe.batch,
         context=recipe.context,
         seed=recipe.seed,
     )
-    arithmetic = _arithmetic(request, progress, device)
-    model = _new_model(recipe, tokenizer).to(device)
+    arithmetic = choose_arithmetic(request.arithmetic, device)
+    model = build_model(recipe, tokenizer.eos_token_id).to(device)
+    step = TrainingStep(model, recipe.peak_rate, arithmetic, device)
     sitting = Sitting(
         recipe,
-        TrainingStep(model, make_optimiser(model, recipe.peak_rate), arithmetic, device),
+        step,
         batches,
-        progress,
-        checkpoint=checkpoint,
+        checkpoint=request.work / "checkpoint.pt",
         checkpoint_minutes=request.checkpoint_minutes,
-        report=report or Narrator(recipe, progress),
+        started=started,
     )
-    if saved is not None:
-        sitting.restore(saved)
-    if fraction_done(recipe, progress) < 1:
-        _note_sitting(progress, request, arithmetic, device)
-        if request.compile:
-            compile_blocks(model)
-        sitting.train()
-    return model, progress, batches
+    if not sitting.progress.step:
+        sitting.begin(_end_seconds(request, model, tokenizer, streams))
+    if not sitting.progress.finished:
+        compiled = _is_worth_compiling(request, model, device) and _compiles(step, recipe)
+        _note_sitting(sitting.progress, arithmetic, device, compiled)
+        sitting.train(report or Narrator(recipe, sitting.progress))
+    return sitting, batches
 
 
-def _new_model(recipe: Recipe, tokenizer: Any) -> Any:
-    shape = shape_of(recipe, vocabulary=len(tokenizer), separator=tokenizer.eos_token_id)
-    with silenced():
-        return build_model(recipe.family, shape, recipe.seed)
+def _end_seconds(request: Request, model: Any, tokenizer: Any, streams: Sequence[Stream]) -> float:
+    if request.recipe.minutes is None:
+        return 0.0
+    lines = _held_out_lines(streams)
+    return _READ_BACK_S + estimate_seconds(model, tokenizer, lines, request.recipe.context)
 
 
-def _arithmetic(request: Request, progress: Progress, device: str) -> str:
-    # Going on in the arithmetic of before keeps the run bit for bit, unless it is hopeless here.
-    before = progress.arithmetic
-    if request.arithmetic == "auto" and before is not None and before in candidates(device):
-        return before
-    return choose_arithmetic(
-        request.arithmetic, device, lambda name: seconds_a_step(request.recipe, name, device)
-    )
+def _is_worth_compiling(request: Request, model: Any, device: str) -> bool:
+    # It follows from the recipe, and not from what is left, so that going on changes no bit.
+    recipe = request.recipe
+    if request.compile is not None or device != "cpu":
+        return bool(request.compile)
+    if recipe.minutes is not None:
+        return recipe.minutes >= _COMPILE_FROM_MINUTES
+    assert recipe.tokens is not None
+    return 6 * model.num_parameters() * recipe.tokens >= _COMPILE_FROM_FLOP
 
 
-def _note_sitting(progress: Progress, request: Request, arithmetic: str, device: str) -> None:
+def _compiles(step: TrainingStep, recipe: Recipe) -> bool:
+    say("compiling the blocks")
+    try:
+        step.compile(torch.zeros(recipe.batch, recipe.context + 1, dtype=torch.int64))
+    except Exception as error:  # torch's compilers raise what they like
+        reason = next(iter(str(error).strip().splitlines()), "")
+        say(f"going on without compiling ({type(error).__name__}: {reason})")
+        return False
+    return True
+
+
+def _note_sitting(progress: Progress, arithmetic: str, device: str, compiled: bool) -> None:
     place = f"{processor_name(device)}, "
     if device == "cpu":
         threads = torch.get_num_threads()
         place += f"{threads} thread{'s' * (threads > 1)}, "
-    place += arithmetic + ", compiled" * request.compile
+    place += arithmetic + ", compiled" * compiled
     if place not in progress.places:
         progress.places.append(place)
-    progress.arithmetic = arithmetic
     progress.sittings += 1
     went_on = f"going on after step {progress.step}, " if progress.step else ""
     say(f"{went_on}computing on {place}")
@@ -297,28 +276,30 @@ class Narrator:
     def __init__(self, recipe: Recipe, progress: Progress) -> None:
         """Notes where this sitting begins; says nothing yet."""
         self._tokens_per_step = recipe.tokens_per_step
-        self._said = -math.inf
-        self._before = progress.step, progress.elapsed_s
+        self._began = self._said = time.monotonic()
+        self._before = progress.step, progress.training_s
+        self._first = fraction_done(recipe, progress)
 
     def __call__(self, progress: Progress, fraction: float) -> None:
         """Hears of one more step.
 
         Args:
             progress: How far the run is.
-            fraction: Share of the run that is over.
+            fraction: Share of the training that is over.
         """
         now = time.monotonic()
-        if now - self._said < _SAY_EVERY_S and fraction < 1:
+        if now - self._said < _SAY_EVERY_S and not progress.finished:
             return
         # Speed is that since the last line, as a machine's load changes.
-        step, elapsed = self._before
-        speed = (progress.step - step) * self._tokens_per_step / (progress.elapsed_s - elapsed)
-        left = progress.elapsed_s * max(0.0, 1 / fraction - 1) / 60
+        step, training_s = self._before
+        speed = (progress.step - step) * self._tokens_per_step / (progress.training_s - training_s)
+        pace = (now - self._began) / max(fraction - self._first, 1e-9)
+        left = pace * max(0.0, 1 - fraction) / 60
         recent = progress.losses[-10:]
         loss = f"loss {sum(recent) / len(recent):.3f}, " if recent else ""
         done = f"step {progress.step}, {min(1.0, fraction):.1%}, {loss}"
         say(f"{done}{speed:,.0f} tokens/s, {left:.1f} min left")
-        self._said, self._before = now, (progress.step, progress.elapsed_s)
+        self._said, self._before = now, (progress.step, progress.training_s)
 
 
 # -- the finished model --------------------------------------------------------------------------
@@ -330,12 +311,7 @@ def _write_model(model: Any, tokenizer: Any, out: Path) -> None:
         tokenizer.save_pretrained(out)
 
 
-def _scores(
-    request: Request,
-    streams: Sequence[Stream],
-    evaluation: Mapping[str, Sequence[str]] | None,
-    device: str,
-) -> dict[str, Any]:
+def _scores(request: Request, streams: Sequence[Stream], device: str) -> dict[str, float]:
     from transformers import AutoModelForCausalLM
 
     say("scoring the stored model on held-out lines")
@@ -343,17 +319,7 @@ def _scores(
     tokenizer = load_tokenizer(request.out)
     with silenced():
         model = AutoModelForCausalLM.from_pretrained(request.out, dtype=torch.float32).to(device)
-    context = request.recipe.context
-    held_out = {stream.facts.language: stream.facts.held_out for stream in streams}
-    scores = {"bits_per_byte": bits_per_byte(model, tokenizer, held_out, context)}
-    if evaluation is None or request.evaluation is None:
-        return scores | {"evaluation": None}
-    found = {
-        "folder": request.evaluation.resolve().name,
-        "lines": len(next(iter(evaluation.values()))),
-        "bits_per_byte": bits_per_byte(model, tokenizer, evaluation, context),
-    }
-    return scores | {"evaluation": found}
+    return bits_per_byte(model, tokenizer, _held_out_lines(streams), request.recipe.context)
 
 
 if __name__ == "__main__":

@@ -38,9 +38,8 @@ def gather_facts(
     progress: Progress,
     streams: Sequence[Stream],
     sequences: Sequence[int],
-    digests: Mapping[str, str],
 ) -> dict[str, Any]:
-    """Returns everything known when training is over, JSON-serialisable.
+    """Returns what is known of a run when its training is over, JSON-serialisable.
 
     Args:
         request: What was asked.
@@ -48,27 +47,22 @@ def gather_facts(
         progress: The finished run.
         streams: What it was trained on.
         sequences: Sequences that each stream gave.
-        digests: SHA-256 of the text files by language.
     """
     recipe, losses = request.recipe, progress.losses
     last = losses[-_LAST_STEPS:]
     return {
-        "recipe": recipe.as_facts(),
         "command": request.command,
         "class_name": type(model).__name__,
         "n_parameters": sum(p.numel() for p in model.parameters()),
         "tied": model.get_output_embeddings().weight is model.get_input_embeddings().weight,
-        "vocabulary": model.config.vocab_size,
-        "own_tokenizer": request.tokenizer is None,
         "text_folder": request.text.resolve().name,
-        "text_sha256": dict(digests),
         "sources": request.sources or _named_sources(request.text),
         "steps": progress.step,
         "tokens_seen": progress.step * recipe.tokens_per_step,
         "final_loss_nats": statistics.fmean(last),
         "final_loss_steps": len(last),
         "loss_curve_nats": _curve(losses),
-        "training_s": progress.elapsed_s,
+        "training_s": progress.training_s,
         "sittings": progress.sittings,
         "places": progress.places,
         "torch": torch.__version__,
@@ -111,8 +105,8 @@ def write_card(facts: Mapping[str, Any]) -> str:
     """Returns the card as Markdown.
 
     Args:
-        facts: From :func:`gather_facts`, with ``bits_per_byte`` (held-out lines, by language) and
-            ``evaluation`` (None, or its folder, lines and ``bits_per_byte``) added.
+        facts: From :func:`gather_facts` and :func:`run_folder.identity_of`, with ``bits_per_byte``
+            (held-out lines, by language) and ``spent_s`` (the whole run) added.
     """
     recipe = facts["recipe"]
     n_languages = len(facts["languages"])
@@ -126,16 +120,17 @@ def write_card(facts: Mapping[str, Any]) -> str:
         f"{facts['final_loss_steps']:,} steps)",
         "time": _time(facts),
         "computed on": "; ".join(facts["places"]),
-        "seed": str(recipe["seed"]),
-        "command": f"`{facts['command']}`",
-        "libraries": f"torch {facts['torch']}, transformers {facts['transformers']}",
     }
-    table = [f"| {name} | {text} |" for name, text in rows.items()]
     parts = [
         f"# {title} language{'s' * (n_languages > 1)}",
-        "\n".join(["| | |", "|---|---|", *table]),
+        "\n".join(["| | |", "|---|---|", *(f"| {name} | {text} |" for name, text in rows.items())]),
+        _scores_sentence(facts),
+        _languages_table(facts),
+        "## How to reproduce it",
+        f"```\n{facts['command']}\n```",
+        _reproduction(facts),
     ]
-    return "\n\n".join([*parts, _scores_sentence(facts), _languages_table(facts)]) + "\n"
+    return "\n\n".join(parts) + "\n"
 
 
 def _architecture(facts: Mapping[str, Any]) -> str:
@@ -149,10 +144,11 @@ def _architecture(facts: Mapping[str, Any]) -> str:
 
 
 def _tokenizer(facts: Mapping[str, Any]) -> str:
-    if not facts["own_tokenizer"]:
-        return f"given, {facts['vocabulary']:,} entries"
+    vocabulary = facts["recipe"]["vocabulary"]
+    if facts["tokenizer_sha256"] is not None:
+        return f"given, {vocabulary:,} entries"
     return (
-        f"byte-level BPE, {facts['vocabulary']:,} entries, one special token (id 0) that ends "
+        f"byte-level BPE, {vocabulary:,} entries, one special token (id 0) that ends "
         f"and begins texts; trained on one line in {TOKENIZER_SHARE} of every language"
     )
 
@@ -180,55 +176,58 @@ def _training(facts: Mapping[str, Any]) -> str:
 
 
 def _time(facts: Mapping[str, Any]) -> str:
-    seconds = facts["training_s"]
-    sittings = facts["sittings"]
+    seconds, sittings = facts["training_s"], facts["sittings"]
     return (
-        f"{seconds / 60:,.2f} minutes of training in {sittings} sitting{'s' * (sittings > 1)}, "
-        f"{facts['tokens_seen'] / seconds:,.0f} tokens a second"
+        f"{facts['spent_s'] / 60:,.2f} minutes from the text to this card, {seconds / 60:,.2f} of "
+        f"them in training steps, {facts['tokens_seen'] / seconds:,.0f} tokens a second; "
+        f"{sittings} sitting{'s' * (sittings > 1)}"
     )
 
 
 def _scores_sentence(facts: Mapping[str, Any]) -> str:
-    text = (
-        "Bits per byte of the stored weights, in float32: on the held-out lines, which neither "
-        "training nor the tokenizer saw"
+    blind = "training" if facts["tokenizer_sha256"] else "neither training nor the tokenizer"
+    saw = "did not see" if facts["tokenizer_sha256"] else "saw"
+    return (
+        "Tokens are those of the stored tokenizer, the separator of each text included. Bits per "
+        f"byte are those of the stored weights, in float32, on held-out lines, which {blind} {saw}."
     )
-    if not facts["own_tokenizer"]:
-        text = text.replace("neither training nor the tokenizer saw", "training did not see")
-    if facts["evaluation"] is not None:
-        text += (
-            f", and on the {facts['evaluation']['lines']:,} aligned lines of "
-            f"`{facts['evaluation']['folder']}/`"
+
+
+def _reproduction(facts: Mapping[str, Any]) -> str:
+    given = "" if facts["tokenizer_sha256"] is None else " and of the tokenizer"
+    text = (
+        f"With torch {facts['torch']} and transformers {facts['transformers']}, from the folder "
+        f"that holds `recipes/`; `training.json` has the SHA-256 of every text file{given}, every "
+        "number above and the loss curve. "
+    )
+    if facts["recipe"]["minutes"] is not None:
+        return text + (
+            f"How many steps fit the time depends on the machine and its load: with `--tokens "
+            f"{facts['tokens_seen']}` in place of `--minutes` the run has the length of this one."
         )
-    return text + "."
+    return text + (
+        "Batches and initial weights follow from the seed; the same kind of processor, threads and "
+        "arithmetic give the same weights, others the same up to rounding."
+    )
 
 
 def _languages_table(facts: Mapping[str, Any]) -> str:
-    evaluation = facts["evaluation"]
     head = ["language", "MB", "tokens in text", "tokens seen", "share", "passes", "held-out lines"]
     head += ["bits per byte, held out"]
-    head += [f"bits per byte, {evaluation['folder']}"] if evaluation else []
     rows = [head, ["---"] + ["---:"] * (len(head) - 1)]
     rows += [_language_row(row, facts) for row in facts["languages"]]
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
 def _language_row(row: Mapping[str, Any], facts: Mapping[str, Any]) -> list[str]:
-    name, seen = row["language"], row["tokens_seen"]
-    cells = [
-        name,
+    seen, score = row["tokens_seen"], facts["bits_per_byte"].get(row["language"])
+    return [
+        row["language"],
         f"{row['bytes'] / 1e6:,.3f}",
         f"{row['tokens']:,}",
         f"{seen:,}",
         f"{seen / facts['tokens_seen']:.1%}",
         f"{seen / row['tokens']:.2f}",
         f"{row['held_out_lines']:,}",
-        _score(facts["bits_per_byte"].get(name)),
+        "—" if score is None else f"{score:.4f}",
     ]
-    if facts["evaluation"] is not None:
-        cells.append(_score(facts["evaluation"]["bits_per_byte"].get(name)))
-    return cells
-
-
-def _score(value: float | None) -> str:
-    return "—" if value is None else f"{value:.4f}"

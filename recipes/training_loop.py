@@ -2,8 +2,11 @@
 
 A run is a row of sittings. Each starts from the checkpoint of the one before, or from the seed,
 and goes on bit for bit as if it had not been stopped (on one kind of processor, with one number of
-threads and one arithmetic). The clock counts training time only, over all sittings, so that a run
-by minutes has the same schedule whether or not it was interrupted.
+threads and one arithmetic).
+
+A run by minutes counts all the time of all its sittings, from reading the text to the card, up to
+the checkpoint that the next one starts from. Its schedule runs from the first step to the moment
+at which what comes after training must begin.
 """
 
 from __future__ import annotations
@@ -26,13 +29,14 @@ from packed_batches import PackedBatches
 from torch import Tensor
 from training_settings import Recipe
 
-from bitgap.errors import StoreError, UserError
+from bitgap.errors import BudgetError, StoreError, UserError
 
 WARM_UP_STEPS = 200
 WARM_UP_SHARE = 0.1
 """Warm-up ends after so much of the run at the latest."""
 FINAL_RATE_SHARE = 0.05
 """The cosine ends at so much of the peak rate."""
+_SAFETY = 1.25  # on what the end of a run by minutes is expected to take
 _LOSSES_AT_ONCE = 10  # reading one off an accelerator waits for it
 
 
@@ -55,15 +59,21 @@ class Progress:
 
     step: int = 0
     """Steps taken."""
-    elapsed_s: float = 0.0
-    """Training time so far, over all sittings."""
+    finished: bool = False
+    """Whether no step is to come."""
+    spent_s: float = 0.0
+    """Time so far, over all sittings, whatever it went to."""
+    training_s: float = 0.0
+    """The part of it that went to steps."""
+    began_s: float = 0.0
+    """Time spent before the first step."""
+    reserve_s: float = 0.0
+    """Time kept for what comes after training, if minutes decide."""
     losses: list[float] = field(default_factory=list)
     """Loss of every step in nats per token."""
     sittings: int = 0
     places: list[str] = field(default_factory=list)
     """Processors, threads and arithmetics that computed, in order."""
-    arithmetic: str | None = None
-    """Arithmetic of the latest sitting."""
 
 
 def rate_share(step: int, fraction: float) -> float:
@@ -73,7 +83,7 @@ def rate_share(step: int, fraction: float) -> float:
 
     Args:
         step: Steps taken before.
-        fraction: Share of the run that is over, 0 to 1.
+        fraction: Share of the training that is over, 0 to 1.
     """
     warm = min(1.0, max((step + 1) / WARM_UP_STEPS, fraction / WARM_UP_SHARE))
     cosine = (1 + math.cos(math.pi * min(1.0, fraction))) / 2
@@ -81,9 +91,10 @@ def rate_share(step: int, fraction: float) -> float:
 
 
 def fraction_done(recipe: Recipe, progress: Progress) -> float:
-    """Returns the share of the run that is over, by steps or by the clock; 1 ends it."""
+    """Returns the share of the training that is over, by steps or by the clock."""
     if recipe.minutes is not None:
-        return progress.elapsed_s / (60 * recipe.minutes)
+        whole = 60 * recipe.minutes - progress.reserve_s - progress.began_s
+        return (progress.spent_s - progress.began_s) / max(whole, 1e-9)
     assert recipe.total_steps is not None
     return progress.step / recipe.total_steps
 
@@ -113,6 +124,7 @@ class Sitting:
 
     Attributes:
         progress: How far the run is.
+        model: What is trained.
     """
 
     def __init__(
@@ -120,52 +132,76 @@ class Sitting:
         recipe: Recipe,
         step: TrainingStep,
         batches: PackedBatches,
-        progress: Progress,
         *,
         checkpoint: Path,
         checkpoint_minutes: float,
-        report: Callable[[Progress, float], None],
+        started: float,
     ) -> None:
-        """Prepares to train; nothing is read or written yet.
+        """Goes back to the checkpoint, if there is one.
 
         Args:
             recipe: What is trained.
             step: Takes one step.
             batches: Gives the batches.
-            progress: How far the run is; kept up to date.
             checkpoint: File that the run can be resumed from.
             checkpoint_minutes: Minutes between checkpoints.
-            report: Called after every step with the progress and the share that is over.
-        """
-        self.recipe, self.progress = recipe, progress
-        self._step, self._batches = step, batches
-        self._checkpoint, self._every_s = checkpoint, 60 * checkpoint_minutes
-        self._report = report
-        self._unread: list[Tensor] = []
-        self._signal: int | None = None
-
-    def restore(self, saved: dict[str, Any]) -> None:
-        """Goes back to a checkpoint.
-
-        Args:
-            saved: What :func:`read_checkpoint` returned.
+            started: When this sitting began, by ``time.monotonic``.
 
         Raises:
-            StoreError: If it does not fit the model.
+            StoreError: If the checkpoint cannot be read or does not fit the model.
         """
+        self.recipe, self.progress, self.model = recipe, Progress(), step.model
+        self._step, self._batches = step, batches
+        self._checkpoint, self._every_s = checkpoint, 60 * checkpoint_minutes
+        self._unread: list[Tensor] = []
+        self._signal: int | None = None
+        saved = read_checkpoint(checkpoint)
+        if saved is not None:
+            self._restore(saved)
+        self._zero = started - self.progress.spent_s
+
+    def _restore(self, saved: dict[str, Any]) -> None:
         try:
-            self._step.model.load_state_dict(saved["model"])
+            self.progress = Progress(**json.loads(saved["progress"]))
+            self.model.load_state_dict(saved["model"])
             self._step.optimiser.load_state_dict(saved["optimiser"])
             self._batches.drawn[:] = saved["drawn"].numpy()
-            torch.set_rng_state(saved["torch_rng"])
-        except (KeyError, ValueError, RuntimeError) as error:
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise StoreError(
                 f"the checkpoint {self._checkpoint} does not fit ({error}); delete it to train "
                 f"from the beginning"
             ) from error
 
-    def train(self) -> None:
+    def spent_s(self) -> float:
+        """Returns the time of the run up to now, over all sittings."""
+        return time.monotonic() - self._zero
+
+    def begin(self, end_s: float) -> None:
+        """Ends what comes before the first step: writes a checkpoint and starts the schedule.
+
+        Args:
+            end_s: What comes after training is expected to take, the last checkpoint not counted.
+
+        Raises:
+            BudgetError: If minutes decide and none are left to train.
+        """
+        start = time.monotonic()
+        self.save()  # that it takes no space or no right is best learnt now
+        done, minutes = self.progress, self.recipe.minutes
+        done.reserve_s = _SAFETY * (end_s + time.monotonic() - start)
+        done.began_s = done.spent_s = self.spent_s()
+        if minutes is not None and done.began_s + done.reserve_s >= 60 * minutes:
+            raise BudgetError(
+                f"--minutes {minutes:g} leaves no time to train: preparing took "
+                f"{done.began_s:.0f} s and the end takes about {done.reserve_s:.0f} s; give more "
+                f"minutes and another --out"
+            )
+
+    def train(self, report: Callable[[Progress, float], None]) -> None:
         """Trains to the end, writing checkpoints on the way and one at the end.
+
+        Args:
+            report: Called after every step with the progress and the share that is over.
 
         Raises:
             Stopped: If a signal came; the checkpoint is written.
@@ -173,8 +209,9 @@ class Sitting:
         """
         with self._listening():
             saved = time.monotonic()
-            while fraction_done(self.recipe, self.progress) < 1:
+            while not self.progress.finished:
                 self._advance()
+                report(self.progress, fraction_done(self.recipe, self.progress))
                 if self._signal is not None:
                     self.save()
                     raise Stopped(self._signal, self.progress.step)
@@ -193,8 +230,17 @@ class Sitting:
         done.step += 1
         if len(self._unread) >= _LOSSES_AT_ONCE:
             self._read_losses()
-        done.elapsed_s += time.monotonic() - start
-        self._report(done, fraction_done(self.recipe, done))
+        took = time.monotonic() - start
+        done.training_s += took
+        done.spent_s = self.spent_s()
+        done.finished = self._is_over(took)
+
+    def _is_over(self, step_s: float) -> bool:
+        if self.recipe.minutes is None:
+            return fraction_done(self.recipe, self.progress) >= 1
+        # A step that would end too late is not begun.
+        ahead = self.progress.spent_s + step_s + self.progress.reserve_s
+        return ahead > 60 * self.recipe.minutes
 
     def _read_losses(self) -> None:
         if not self._unread:
@@ -211,12 +257,12 @@ class Sitting:
     def save(self) -> None:
         """Writes the checkpoint, replacing the one before in one move."""
         self._read_losses()
+        self.progress.spent_s = self.spent_s()
         content = {
             "progress": json.dumps(asdict(self.progress)),
-            "model": self._step.model.state_dict(),
+            "model": self.model.state_dict(),
             "optimiser": self._step.optimiser.state_dict(),
             "drawn": torch.from_numpy(self._batches.drawn),
-            "torch_rng": torch.get_rng_state(),
         }
         part = self._checkpoint.with_suffix(".part")
         with part.open("wb") as file:
@@ -240,13 +286,3 @@ class Sitting:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-
-
-def progress_of(saved: dict[str, Any] | None) -> Progress:
-    """Returns how far a checkpoint is; the beginning where there is none."""
-    if saved is None:
-        return Progress()
-    try:
-        return Progress(**json.loads(saved["progress"]))
-    except (KeyError, TypeError, ValueError) as error:
-        raise StoreError(f"the checkpoint has no progress ({error}); delete it") from error

@@ -9,8 +9,9 @@ from __future__ import annotations
 import argparse
 import math
 import re
+import shlex
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from model_families import FAMILIES
 
 from bitgap.errors import UsageError
 
+ARITHMETICS = ("auto", "bf16", "float32")
 DEFAULT_TOKENS = 16_400_000
 """Tokens the bundled reference model was trained on."""
 DEFAULT_VOCABULARY = 8192
@@ -44,7 +46,7 @@ class Recipe:
     tokens: int | None = DEFAULT_TOKENS
     """Tokens to train on; None when minutes decide."""
     minutes: float | None = None
-    """Training time in minutes, without tokenising and evaluation; None when tokens decide."""
+    """Minutes for all of it, from reading the text to the card; None when tokens decide."""
     batch: int = 16
     """Sequences a step."""
     peak_rate: float = 2e-3
@@ -111,24 +113,53 @@ class Request:
     """Folder for the model; work in progress lies in its ``work/``."""
     tokenizer: Path | None = None
     """Folder of a tokenizer to use instead of training one."""
-    evaluation: Path | None = None
-    """Folder of aligned ``<lang>.txt`` to score the finished model on."""
     cache: Path | None = None
-    """Folder for tokenised text; several runs may share it. Default ``OUT/work``."""
+    """Folder for tokenised text; several runs may share it. Default ``OUT/work/tokens``."""
     sources: str | None = None
     """Where the text is from, for the card."""
     checkpoint_minutes: float = 5.0
     arithmetic: str = "auto"
+    """One of :data:`ARITHMETICS`; ``auto`` is bf16 where the processor has it."""
     device: str = "auto"
     threads: int | None = None
-    compile: bool = False
-    command: str = ""
-    """The command line, for the card; folders by their last name only."""
+    compile: bool | None = None
+    """Whether to compile the blocks; None where it pays."""
+
+    def __post_init__(self) -> None:
+        minutes, threads = self.checkpoint_minutes, self.threads
+        _check(0 <= minutes < math.inf, f"--checkpoint-minutes {minutes}", "a time of 0 or more")
+        _check(threads is None or threads >= 1, f"--threads {threads}", "at least 1")
+        known = self.arithmetic in ARITHMETICS
+        _check(known, f"--arithmetic {self.arithmetic}", f"one of {', '.join(ARITHMETICS)}")
 
     @property
     def work(self) -> Path:
         """Checkpoint and, unless told otherwise, tokenised text; removed when all is done."""
         return self.out / "work"
+
+    @property
+    def command(self) -> str:
+        """The command line that asks for the same; folders by their last name only."""
+        words = ["python", "recipes/train_reference.py"]
+        for name in ("text", "out", "tokenizer"):
+            folder = getattr(self, name)
+            words += [] if folder is None else [f"--{name}", folder.resolve().name]
+        passed_over = {"tokens"} if self.recipe.minutes is not None else set[str]()
+        passed_over |= set() if self.tokenizer is None else {"vocabulary"}
+        for option, value in self._chosen(passed_over):
+            shown = ",".join(f"{k}={v:g}" for k, v in value.items()) if option == "mix" else value
+            words += [f"--{option.replace('_', '-')}", str(shown)]
+        words += {None: [], True: ["--compile"], False: ["--no-compile"]}[self.compile]
+        return shlex.join(words)
+
+    def _chosen(self, passed_over: set[str]) -> list[tuple[str, Any]]:
+        # What differs from the defaults, as these may be left out.
+        plain = Recipe()
+        chosen = [(f.name, getattr(self.recipe, f.name)) for f in fields(Recipe)]
+        chosen = [(name, value) for name, value in chosen if value != getattr(plain, name)]
+        chosen += [("arithmetic", self.arithmetic)] if self.arithmetic != "auto" else []
+        chosen += [("threads", self.threads)] if self.threads is not None else []
+        return [(name, value) for name, value in chosen if name not in passed_over]
 
 
 def _check(holds: bool, found: str, wanted: str) -> None:
@@ -201,11 +232,24 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _add_folders(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("folders").add_argument
-    add("--text", type=Path, help="folder of <lang>.txt or <lang>.txt.xz, one text a line")
-    add("--out", type=Path, help="folder for the model; its work/ is removed when all is done")
+    add(
+        "--text",
+        type=Path,
+        required=True,
+        help="folder of <lang>.txt or <lang>.txt.xz, one text a line",
+    )
+    add(
+        "--out",
+        type=Path,
+        required=True,
+        help="folder for the model; its work/ is removed when all is done",
+    )
     add("--tokenizer", type=Path, help="folder of a tokenizer to use instead of training one")
-    add("--eval", type=Path, dest="evaluation", help="folder of aligned <lang>.txt to score on")
-    add("--cache", type=Path, help="folder for tokenised text, may be shared (default OUT/work)")
+    add(
+        "--cache",
+        type=Path,
+        help="folder for tokenised text, may be shared (default OUT/work/tokens)",
+    )
     add("--sources", help="where the text is from, for the card")
 
 
@@ -220,7 +264,7 @@ def _add_recipe(parser: argparse.ArgumentParser) -> None:
     add("--batch", type=int, default=plain.batch, help="sequences a step (%(default)s)")
     add("--peak-rate", type=float, default=plain.peak_rate, help="learning rate (%(default)s)")
     add("--tokens", help="tokens to train on, such as 16.4M (the default) or 300k")
-    add("--minutes", type=float, help="train for so long instead, tokenising not counted")
+    add("--minutes", type=float, help="take so long for all of it instead")
     add("--mix", help="shares such as en=30,de=10; only these are used (default: by size)")
     add("--held-out", type=int, default=plain.held_out, help="lines a language (%(default)s)")
     add("--seed", type=int, default=plain.seed, help="(%(default)s)")
@@ -229,20 +273,13 @@ def _add_recipe(parser: argparse.ArgumentParser) -> None:
 def _add_machine(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("machine; none of these changes what is trained").add_argument
     add("--checkpoint-minutes", type=float, default=5.0, help="minutes between (%(default)s)")
-    add(
-        "--arithmetic",
-        default="auto",
-        choices=("auto", "float32", "bf16-products", "bf16-autocast"),
-        help="auto measures which is fastest here",
-    )
+    add("--arithmetic", default="auto", help=f"one of {', '.join(ARITHMETICS)} (%(default)s)")
     add("--device", default="auto", choices=("auto", "cpu", "cuda"))
     add("--threads", type=int, help="processor threads (default: as many as torch takes)")
-    add("--compile", action="store_true", help="compile the blocks with torch.compile")
     add(
-        "--benchmark",
-        type=float,
-        metavar="SECONDS",
-        help="train nothing; compare with a plain training loop for so long and print JSON",
+        "--compile",
+        action=argparse.BooleanOptionalAction,
+        help="compile the blocks with torch.compile (default: where it pays)",
     )
 
 
@@ -269,39 +306,15 @@ def recipe_of(options: argparse.Namespace) -> Recipe:
     )
 
 
-def request_of(options: argparse.Namespace, arguments: list[str]) -> Request:
+def request_of(options: argparse.Namespace) -> Request:
     """Makes a request of parsed options.
 
-    Args:
-        options: Parsed options.
-        arguments: The same as they were typed, for the card.
-
     Raises:
-        UsageError: If a folder is not named or an option cannot be used.
+        UsageError: If an option cannot be used.
     """
-    for name in ("text", "out"):
-        if getattr(options, name) is None:
-            raise UsageError(f"--{name} is needed: a folder; see --help")
-    _check(
-        0 <= options.checkpoint_minutes < math.inf,
-        f"--checkpoint-minutes {options.checkpoint_minutes}",
-        "a time of 0 or more",
-    )
-    threads = options.threads
-    _check(threads is None or threads >= 1, f"--threads {threads}", "at least 1")
-    names = ("text", "out", "tokenizer", "evaluation", "cache", "sources", "checkpoint_minutes")
-    machine = ("arithmetic", "device", "threads", "compile")
+    folders = ("text", "out", "tokenizer", "cache")
+    others = ("sources", "checkpoint_minutes", "arithmetic", "device", "threads", "compile")
     return Request(
         recipe=recipe_of(options),
-        **{name: getattr(options, name) for name in (*names, *machine)},
-        command=" ".join(["train_reference.py", *map(_portable, arguments)]),
+        **{name: getattr(options, name) for name in (*folders, *others)},
     )
-
-
-def _portable(argument: str) -> str:
-    # A card is read elsewhere, where the folders above the last one mean nothing.
-    option, equals, value = argument.partition("=")
-    if option.startswith("--") and equals:
-        return f"{option}={_portable(value)}"
-    shown = Path(argument).name if "/" in argument and Path(argument).is_absolute() else argument
-    return f"'{shown}'" if re.search(r"\s", shown) else shown

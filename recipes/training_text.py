@@ -299,8 +299,10 @@ def _tokenise_file(
     n_tokens = 0
     part = entry.with_suffix(f".part{os.getpid()}")
     with part.open("wb") as file:
-        for tokens in _encoded(train, tokenizer):
-            file.write(tokens.astype(kind).tobytes())
+        for start in range(0, len(train), _LINES_AT_ONCE):
+            ids = encode_lines(train[start : start + _LINES_AT_ONCE], tokenizer)
+            tokens = np.concatenate(ids).astype(kind)
+            file.write(tokens.tobytes())
             n_tokens += len(tokens)
     os.replace(part, _stream_file(entry))
     facts = TextFacts(
@@ -314,19 +316,23 @@ def _tokenise_file(
     return facts
 
 
-def _encoded(lines: Sequence[str], tokenizer: Any) -> Iterator[NDArray[np.int64]]:
-    engine, separator = tokenizer.backend_tokenizer, [tokenizer.eos_token_id]
+def encode_lines(lines: Sequence[str], tokenizer: Any) -> list[list[int]]:
+    """Returns the token ids of each line, led by the separator.
+
+    Text that spells out a special token does not become one.
+
+    Args:
+        lines: Texts.
+        tokenizer: From :func:`load_tokenizer`.
+    """
+    engine = tokenizer.backend_tokenizer
     before = engine.encode_special_tokens
-    # Text that spells out the separator must not become one.
     engine.encode_special_tokens = True
     try:
-        for start in range(0, len(lines), _LINES_AT_ONCE):
-            batch = engine.encode_batch_fast(
-                lines[start : start + _LINES_AT_ONCE], add_special_tokens=False
-            )
-            yield np.concatenate([separator + encoding.ids for encoding in batch])
+        batch = engine.encode_batch_fast(list(lines), add_special_tokens=False)
     finally:
         engine.encode_special_tokens = before
+    return [[tokenizer.eos_token_id, *encoding.ids] for encoding in batch]
 
 
 def write_json(path: Path, content: Any) -> None:
