@@ -21,12 +21,15 @@ FLOORS = (
     ("lab",),
     ("experiments", "layer_map"),
     ("investigate", "results"),
-    ("terminal",),
-    ("cli", "__init__", "__main__"),
+    ("terminal", "tables", "views", "figures"),
+    ("cli", "arguments", "__init__", "__main__"),
 )
 FLOOR_OF = {name: i for i, names in enumerate(FLOORS) for name in names}
 WITHOUT_TORCH = ("errors", "records", "languages", "damage", "disparity", "stats", "results")
-WITHOUT_TORCH_FILES = ("lab/store.py", "corpora/parallel.py", "terminal.py", "quant/plan.py")
+WITHOUT_TORCH_FILES = (
+    *("lab/store.py", "corpora/parallel.py", "quant/plan.py"),
+    *("arguments.py", "figures.py", "tables.py", "terminal.py", "views.py"),
+)
 HEAVY = {"torch", "transformers", "safetensors"}
 
 
@@ -93,7 +96,7 @@ def modules_after(code: str) -> set[str]:
     [
         "import bitgap",
         "import bitgap.disparity, bitgap.stats.verdicts, bitgap.lab.store, bitgap.results",
-        "import bitgap.terminal, bitgap.layer_map, bitgap.experiments.catalog",
+        "import bitgap.views, bitgap.figures, bitgap.layer_map, bitgap.experiments.catalog",
         "from bitgap.quant.plan import Plan; Plan.parse('rtn4-g128 protect 0', 12)",
     ],
 )

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bitgap.errors import UsageError
 from bitgap.layer_map import (
     DRAWS,
     Design,
@@ -188,6 +189,30 @@ def test_intervals_are_the_central_range_over_sentences_drawn_for_all_languages_
     assert all(low <= v <= high for (low, high), v in zip(widths, values, strict=True))
 
 
+def test_what_one_mask_says_has_the_central_range_of_its_own_draws():
+    planted = plant(n=3, n_sentences=30)
+    found = mapped(planted, seed=5)
+    scores, weights = planted.scores, bootstrap_weights(30, DRAWS, 5)
+    length = weights @ scores.counts.characters[0] * math.log(2)
+    for layer in range(3):
+        row = found.layers[layer]
+        for how, mask in (("single", 7 ^ (1 << layer)), ("protected", 1 << layer)):
+            k = weights @ scores.kl_nats[planted.design.masks.index(mask)].T / length[:, None]
+            logs = np.log2(k[:, 1:] / k[:, :1]).mean(1)
+            for name, draws in (
+                ("damage", k.mean(1)),
+                ("damage_reference", k[:, 0]),
+                ("disparity", logs),
+            ):
+                wanted = np.quantile(draws, [0.025, 0.975])
+                assert row[f"{how}_{name}_ci"] == pytest.approx(wanted, **EXACT), (how, name)
+                assert wanted[0] < row[f"{how}_{name}"] < wanted[1]
+    nothing = scores.kl_nats[0]
+    draws = (weights @ nothing.T / length[:, None]).mean(1)
+    wanted = np.quantile(draws, [0.025, 0.975])
+    assert found.unprotected["damage_ci"] == pytest.approx(wanted, **EXACT)
+
+
 # ------------------------------------------------------------------------------ what is left out
 
 
@@ -324,9 +349,34 @@ def test_the_origins_set_is_ranked_among_all_of_its_size():
 def test_the_origins_set_is_first_where_it_is_all_the_damage():
     damage = np.full((8, 3), 0.01)
     damage[[0, 6, 7]] = 0.5
-    assert mapped(plant(8, damage=damage)).origin["rank_damage"] == 1
+    first = mapped(plant(8, damage=damage)).origin
+    # Whatever sentences are drawn, a set that bears fifty times the damage stays first.
+    assert first["rank_damage"] == 1 and first["rank_damage_ci"] == [1, 1]
     damage[[0, 6, 7]] = 0.001
-    assert mapped(plant(8, damage=damage)).origin["rank_damage"] == math.comb(8, 3)
+    last = mapped(plant(8, damage=damage)).origin
+    assert last["rank_damage"] == math.comb(8, 3)
+    assert last["rank_damage_ci"] == [math.comb(8, 3)] * 2
+
+
+def test_the_rank_of_the_origins_set_is_as_uncertain_as_its_sentences():
+    rng = np.random.default_rng(0)
+    planted = plant(6, n_sentences=12, damage=np.full((6, 3), 0.1))
+    # Layers of equal damage that only the sentences tell apart.
+    kl = planted.scores.kl_nats * rng.gamma(4, 1 / 4, planted.scores.kl_nats.shape)
+    scores = replace(planted.scores, kl_nats=kl)
+    found = make_map(scores, SCHEME, planted.design, seed=1).origin
+    triples = [i for i, mask in enumerate(planted.design.masks) if mask.bit_count() == 3]
+    mine = triples.index(planted.design.masks.index(0b110001))
+    weights = bootstrap_weights(12, DRAWS, 1)
+    k = (kl[triples] @ weights.T).mean(1)
+    ranks = 1 + (k < k[mine]).sum(0)
+    assert found["rank_damage_ci"] == list(np.quantile(ranks, [0.025, 0.975]))
+    assert found["rank_damage_ci"][0] < found["rank_damage_ci"][1]
+
+
+def test_a_scheme_that_rounds_nothing_has_no_map():
+    with pytest.raises(UsageError, match="rounds nothing"):
+        make_design(3).plans("fp")
 
 
 @pytest.mark.parametrize(("n", "layers"), [(1, [0]), (2, [0, 1]), (3, [0, 2]), (4, [0, 3])])
@@ -349,7 +399,8 @@ def test_all_masks_and_the_pair_design_agree_where_both_speak():
         for name in one:
             if name not in sampled:
                 assert one[name] == pytest.approx(other[name], **EXACT), name
-    assert a.unprotected == pytest.approx(b.unprotected, **EXACT)
+    for name, value in a.unprotected.items():
+        assert value == pytest.approx(b.unprotected[name], **EXACT), name
     best = {row["size"]: row for row in b.best}
     for row in a.best:
         if row["size"] in (1, 2, n - 2, n - 1):

@@ -9,23 +9,26 @@ from pathlib import Path
 
 import pytest
 
-from bitgap.cli import build_parser
+from bitgap.arguments import make_parser
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def blocks(language: str = "") -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+    """Returns what stands between fences, of one language."""
+    parts = README.split("```")[1::2]
+    heads = [part.partition("\n") for part in parts]
+    return [body for head, _, body in heads if head == language]
 
 
 def tree() -> list[Path]:
     (listing,) = [block for block in blocks() if block.startswith("src/bitgap/")]
-    found, base = [], ROOT
+    found = []
     for line in listing.splitlines():
-        names = [word for word in line.split("  ")[0 if line[0] != " " else 1].split()]
-        base = ROOT if not line.startswith(" ") else ROOT / "src" / "bitgap"
-        found += [base / name for name in names if "/" in name or name.endswith(".py")]
+        base = ROOT / "src" / "bitgap" if line.startswith(" ") else ROOT
+        names = line.strip().split("   ")[0].split()
+        found += [base / name for name in names if name.endswith(("/", ".py"))]
     return found
 
 
@@ -43,11 +46,13 @@ def test_every_source_file_or_folder_has_its_line() -> None:
 
 
 def test_every_command_shown_is_understood() -> None:
-    lines = [line for block in blocks() for line in block.splitlines() if line.startswith("bitgap ")]
+    lines = [
+        line for block in blocks() for line in block.splitlines() if line.startswith("bitgap ")
+    ]
     assert len(lines) >= 6
     for line in lines:
         words = line.split("#")[0].split()[1:]
-        build_parser().parse_args(words)
+        make_parser().parse_args(words)
 
 
 def test_every_make_target_shown_is_there() -> None:

@@ -11,24 +11,20 @@ import json
 import logging
 import os
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bitgap import __version__
-from bitgap.errors import BitgapError, UsageError
+from bitgap.arguments import make_parser
+from bitgap.errors import BitgapError, UsageError, UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from bitgap.lab.budget import Preflight
     from bitgap.lab.lab import Lab
     from bitgap.records import Arithmetic
-
-DEFAULT_STORE = "bitgap.db"
-DEFAULT_SCHEME = "rtn4-g128"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -40,59 +36,83 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         0 done, 1 failed or interrupted, 2 misuse.
     """
-    parser = _parser()
     try:
-        options = parser.parse_args(argv)
+        options = make_parser().parse_args(argv)
     except SystemExit as stop:  # argparse prints usage itself; 0 after --help, 2 on misuse
         return int(stop.code or 0)
     logging.basicConfig(format="bitgap: %(message)s", level=logging.WARNING, stream=sys.stderr)
+    options.begun, options.run = False, None
     try:
-        options.verb(options)
-        sys.stdout.flush()
+        _VERBS[options.command](options)
     except BitgapError as error:
-        print(f"bitgap: {error}", file=sys.stderr)
-        return error.exit_code
+        return _failed(str(error), error.exit_code)
     except KeyboardInterrupt:
-        kept = f" in {options.store}" if getattr(options, "store", None) else ""
-        print(
-            f"\nbitgap: stopped; what was finished is kept{kept}. "
-            f"Run the same command again to go on from there.",
-            file=sys.stderr,
-        )
-        return 1
-    except BrokenPipeError:  # the reader (head, less) has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return _failed(_interrupted(options))
+    except BrokenPipeError:
+        return _failed(f"nobody reads the output any more{_kept(options)}")
     except OSError as error:
-        print(f"bitgap: {error.strerror or error}: {error.filename or ''}", file=sys.stderr)
-        return 1
+        what = f"{error.filename}: " if error.filename else ""
+        return _failed(f"cannot write: {what}{error.strerror or error}{_kept(options)}")
+    except (MemoryError, RuntimeError) as error:
+        if not _is_lack_of_memory(error):
+            raise
+        return _failed(f"out of memory; give less --memory, or fewer sentences{_kept(options)}")
     return 0
+
+
+def _failed(why: str, code: int = 1) -> int:
+    from bitgap import terminal
+
+    terminal.tell(f"bitgap: {why}")
+    return code
+
+
+def _interrupted(options: argparse.Namespace) -> str:
+    if not options.begun:
+        return "stopped before anything was measured"
+    return (
+        f"stopped; what was finished is kept in {options.store}. Run the same command again to "
+        f"go on from there"
+    )
+
+
+def _kept(options: argparse.Namespace) -> str:
+    if options.run is not None:
+        return f"; the result is kept as run {options.run} in {options.store}"
+    return f"; what was finished is kept in {options.store}" if options.begun else ""
+
+
+def _is_lack_of_memory(error: Exception) -> bool:
+    # torch has an exception of its own for a GPU, and a plain RuntimeError for the processor.
+    said = str(error).lower()
+    return isinstance(error, MemoryError) or "out of memory" in said or "allocate memory" in said
 
 
 # -- verbs ----------------------------------------------------------------------------------------
 
 
 def _audit(options: argparse.Namespace) -> None:
-    from bitgap import terminal
+    from bitgap import figures, views
     from bitgap.disparity import audit
 
     with _lab(options, default="exact") as lab:
         plan = _plan(options, lab.n_blocks)
+        lab = _first_sentences(lab, options)
         if _dry_run(options, lab.preflight([plan])):
             return
         started = time.time()
         report = audit(lab.score([plan], "audit"), plan.text, seed=options.seed)
         result = _described(lab, options, plan.text) | report.as_dict()
-        _finish(options, lab, started, result, terminal.audit_view)
+        drawn = {"audit": figures.audit_figure(result)}
+        _finish(options, lab, started, result, views.audit_view, drawn)
 
 
 def _map(options: argparse.Namespace) -> None:
-    from bitgap import terminal
+    from bitgap import figures, views
     from bitgap.layer_map import make_design, make_map, score_map
 
     with _lab(options, default="fast") as lab:
-        if options.sentences:
-            lab = lab.on(sentences=range(min(options.sentences, lab.corpus.n_sentences)))
+        lab = _first_sentences(lab, options)
         design = make_design(lab.n_blocks, seed=options.seed)
         if _dry_run(options, lab.preflight(design.plans(options.scheme))):
             return
@@ -100,11 +120,12 @@ def _map(options: argparse.Namespace) -> None:
         scores = score_map(lab, options.scheme, design)
         found = make_map(scores, options.scheme, design, seed=options.seed)
         result = _described(lab, options, options.scheme) | found.as_dict()
-        _finish(options, lab, started, result, terminal.map_view)
+        drawn = {"map": figures.map_figure(result)}
+        _finish(options, lab, started, result, views.map_view, drawn)
 
 
 def _investigate(options: argparse.Namespace) -> None:
-    from bitgap import terminal
+    from bitgap import figures, terminal, views
     from bitgap.investigate import TIERS, foresee, investigate
 
     with _lab(options, default="fast") as lab:
@@ -112,39 +133,63 @@ def _investigate(options: argparse.Namespace) -> None:
         if _dry_run(options, foresee(lab, tier)):
             return
         started = time.time()
-        found = investigate(lab, tier, announce=_announce)
+        found = investigate(lab, tier, announce=terminal.say)
         result = _described(lab, options, found.scheme) | found.as_dict()
-        _finish(options, lab, started, result, terminal.investigation_view, found.findings)
+        result["sentences"] = found.report.n_sentences
+        drawn = {
+            "audit": figures.audit_figure(result["audit"]),
+            "map": figures.map_figure(result["map"]),
+            **figures.finding_figures(finding for finding, _ in found.findings),
+        }
+        _finish(options, lab, started, result, views.investigation_view, drawn, found.findings)
 
 
 def _list(options: argparse.Namespace) -> None:
-    from bitgap import terminal
+    from bitgap import views
     from bitgap.experiments.catalog import CATALOG, describe
+    from bitgap.models.shape import count_blocks
 
-    n_blocks = _n_blocks(options.model)
+    n_blocks = count_blocks(options.model)
     rows = [describe(experiment, n_blocks) for experiment in CATALOG]
-    _print(options, {"model": options.model, "n_blocks": n_blocks, "experiments": rows},
-           terminal.list_view)  # fmt: skip
+    result = {"model": options.model, "n_blocks": n_blocks, "experiments": rows}
+    _hand_out(options, result, views.list_view)
 
 
 def _show(options: argparse.Namespace) -> None:
-    from bitgap import terminal
+    from bitgap import views
     from bitgap.experiments.catalog import describe, find
+    from bitgap.models.shape import count_blocks
 
     experiment = find(options.experiment)
-    result = describe(experiment, _n_blocks(options.model), full=True)
-    _print(options, result, terminal.show_view)
+    result = describe(experiment, count_blocks(options.model), full=True)
+    _hand_out(options, result, views.show_view)
 
 
 def _results(options: argparse.Namespace) -> None:
-    from bitgap import results, terminal
+    from bitgap import figures, results, terminal, views
     from bitgap.lab.store import Store
 
     with Store(options.store, read_only=True) as store:
         if options.parquet:
-            for path in results.write_parquet(store, Path(options.parquet)):
-                print(path, file=sys.stderr)
-        _print(options, results.summary(store), terminal.results_view)
+            folder = _writable(options.parquet, "--parquet")
+            for path in results.write_parquet(store, folder):
+                terminal.say(str(path))
+        # A later run's figure replaces an earlier one's of the same experiment.
+        drawn: dict[str, Any] = {}
+        if options.out:
+            for number, *_ in store.runs():
+                drawn |= figures.finding_figures(results.judged_again(store, number))
+        _hand_out(options, results.summary(store), views.results_view, drawn)
+
+
+_VERBS: Mapping[str, Callable[[argparse.Namespace], None]] = {
+    "audit": _audit,
+    "map": _map,
+    "investigate": _investigate,
+    "list": _list,
+    "show": _show,
+    "results": _results,
+}
 
 
 # -- what verbs share -----------------------------------------------------------------------------
@@ -156,16 +201,17 @@ def _lab(options: argparse.Namespace, default: Arithmetic) -> Iterator[Lab]:
     from bitgap import terminal
     from bitgap.lab.budget import current_rss_bytes, keep_freed_memory, parse_bytes
     from bitgap.lab.lab import Lab, Settings, set_threads
+    from bitgap.lab.store import Store
 
-    if options.out:
-        Path(options.out).mkdir(parents=True, exist_ok=True)
+    if options.out and not options.dry_run:
+        _writable(options.out, "--out")
     set_threads(options.threads)
     keep_freed_memory()
     settings = Settings(
         arithmetic=options.arithmetic if options.arithmetic else default,
         memory_bytes=parse_bytes(options.memory),
         seed=options.seed,
-        device=options.device,
+        device=_device(options.device),
     )
     lab = Lab.from_pretrained(
         options.model,
@@ -177,11 +223,52 @@ def _lab(options: argparse.Namespace, default: Arithmetic) -> Iterator[Lab]:
         allow_pickle=options.allow_pickle,
         trust_remote_code=options.trust_remote_code,
     )
+    if options.dry_run and Path(options.store).is_file():
+        lab.store = Store(options.store, read_only=True)  # what it holds need not be paid for
     options.rss_at_start = current_rss_bytes()
     try:
         yield lab
     finally:
         lab.store.close()
+
+
+def _device(name: str) -> str:
+    import torch
+
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise UsageError(f"--device {name!r} is no device to measure on; give cpu, cuda or cuda:1")
+    found = torch.cuda.device_count()
+    if device.type == "cuda" and (device.index or 0) >= found:
+        raise UsageError(f"--device {name}: torch finds {found} CUDA devices here; give cpu")
+    return name
+
+
+def _writable(folder: str, option: str) -> Path:
+    """Returns a folder, made where it is not there, after trying to write in it.
+
+    Raises:
+        UserError: If nothing can be written there; better told before a measurement than after.
+    """
+    path = Path(folder)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            return path
+    except OSError as error:
+        raise UserError(
+            f"{option} {folder}: cannot write there ({error.strerror or error}); name a folder "
+            f"that can be made or written"
+        ) from None
+
+
+def _first_sentences(lab: Lab, options: argparse.Namespace) -> Lab:
+    if not options.sentences or options.sentences >= lab.corpus.n_sentences:
+        return lab
+    return lab.on(sentences=range(options.sentences))
 
 
 def _plan(options: argparse.Namespace, n_blocks: int) -> Any:
@@ -193,13 +280,14 @@ def _plan(options: argparse.Namespace, n_blocks: int) -> Any:
 
 def _dry_run(options: argparse.Namespace, preflight: Preflight) -> bool:
     """Says what the work would cost; returns whether that is all that was asked."""
-    from bitgap import terminal
+    from bitgap import terminal, views
 
     options.predicted = preflight.as_dict()
     if options.dry_run:
-        _print(options, {"preflight": options.predicted}, terminal.preflight_view)
+        _print(options, {"preflight": options.predicted}, views.preflight_view)
     else:
         terminal.say(terminal.preflight_line(options.predicted))
+        options.begun = True
     return options.dry_run
 
 
@@ -225,6 +313,7 @@ def _finish(
     started: float,
     result: dict[str, Any],
     view: Callable[[Mapping[str, Any]], Any],
+    drawn: Mapping[str, Any],
     findings: Sequence[Any] = (),
 ) -> None:
     """Stores, writes and prints one result, with what it cost beside what was predicted."""
@@ -242,38 +331,49 @@ def _finish(
         "peak_bytes": max(0, peak_rss_bytes() - options.rss_at_start),
     }
     result = result | {"cost": cost, "provenance": asdict(provenance)}
-    run = lab.store.put_run(options.command, provenance, result, findings)
-    terminal.say(terminal.cost_line(cost, run, options.store))
-    if options.out:
-        _write(Path(options.out), options.command, result, [f for f, _ in findings])
-    _print(options, result, view)
+
+    def keep() -> None:
+        options.run = lab.store.put_run(options.command, provenance, result, findings)
+
+    try:
+        keep()
+    finally:
+        # A store that is full is no reason to lose what was measured.
+        terminal.say(terminal.cost_line(cost, options.run, options.store))
+        _hand_out(options, result, view, drawn)
 
 
-def _write(folder: Path, command: str, result: Mapping[str, Any], findings: Sequence[Any]) -> None:
-    from bitgap.experiments.catalog import find
-
-    (folder / f"{command}.json").write_text(_json(result) + "\n", encoding="utf-8")
-    for finding in findings:
-        figure = find(finding.experiment).figure
-        if figure is not None:
-            path = folder / f"{finding.experiment}.vl.json"
-            path.write_text(_json(figure(finding)) + "\n", encoding="utf-8")
-
-
-def _n_blocks(model: str | None) -> int:
-    from bitgap.models.shape import count_blocks
-
-    return count_blocks(model)
-
-
-def _announce(text: str) -> None:
-    from bitgap import terminal
-
-    terminal.say(text)
+def _hand_out(
+    options: argparse.Namespace,
+    result: Mapping[str, Any],
+    view: Callable[[Mapping[str, Any]], Any],
+    drawn: Mapping[str, Any] | None = None,
+) -> None:
+    """Prints a result, and writes it and its figures where that was asked for."""
+    try:
+        if options.out:
+            folder = _writable(options.out, "--out")
+            figures = {f"{name}.vl.json": chart for name, chart in (drawn or {}).items()}
+            _write(folder, {f"{options.command}.json": result, **figures}.items())
+    finally:
+        _print(options, result, view)
 
 
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False)
+def _write(folder: Path, files: Iterable[tuple[str, Any]]) -> None:
+    for name, content in files:
+        # Whole or not at all, and never half over an older one.
+        part = folder / f".{name}.part"
+        try:
+            part.write_text(_json(content) + "\n", encoding="utf-8")
+            os.replace(part, folder / name)
+        except OSError as error:
+            part.unlink(missing_ok=True)
+            # A full disk is told without the name of the file that filled it.
+            raise OSError(error.errno, error.strerror, str(folder / name)) from error
+
+
+def _json(value: Any, ascii_only: bool = False) -> str:
+    return json.dumps(value, ensure_ascii=ascii_only, indent=1, allow_nan=False)
 
 
 def _print(
@@ -284,109 +384,9 @@ def _print(
     from bitgap import terminal
 
     if options.json:
-        print(_json(result))
+        terminal.write(_json(result, ascii_only=terminal.is_ascii_only()))
     else:
         terminal.show(view(result))
-
-
-# -- arguments ------------------------------------------------------------------------------------
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="bitgap",
-        description="Measures the gap that low-bit quantization opens between languages.",
-        epilog="Exit codes: 0 done, 1 failed or interrupted, 2 misuse.",
-    )
-    parser.add_argument("--version", action="version", version=f"bitgap {__version__}")
-    verbs = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    common, measuring = _common(), _measuring()
-
-    def add(name: str, verb: Callable[..., None], help_: str, *parents: Any) -> Any:
-        sub = verbs.add_parser(
-            name, help=help_, description=help_[0].upper() + help_[1:] + ".",
-            parents=[common, *parents],
-        )  # fmt: skip
-        sub.set_defaults(verb=verb, command=name)
-        return sub
-
-    one = add("audit", _audit, "damage by language under one plan", measuring)
-    one.add_argument("--protect", metavar="LIST", help="blocks kept whole, such as 0,9,11 or 0-2")
-    _scheme(one)
-    layers = add("map", _map, "what protecting each set of layers does", measuring)
-    layers.add_argument("--sentences", type=_positive, metavar="N",
-                        help="score the first N sentences only")  # fmt: skip
-    _scheme(layers)
-    whole = add("investigate", _investigate, "audit, map and experiments, with verdicts", measuring)
-    whole.add_argument("--tier", choices=("smoke", "standard", "full"), default="standard",
-                       help="how much text is scored (default: standard)")  # fmt: skip
-    _model(add("list", _list, "the experiments, their hypotheses and what they cost"))
-    shown = add("show", _show, "one experiment: question, method, costs, thresholds")
-    shown.add_argument("experiment", metavar="ID", help="such as T-004")
-    shown.add_argument("--model", help="whose costs to show (default: the bundled model)")
-    stored = add("results", _results, "what a store holds, judged again from stored numbers")
-    stored.add_argument("--parquet", metavar="DIR", help="write tidy tables for pandas or DuckDB")
-    return parser
-
-
-def _common() -> argparse.ArgumentParser:
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--store", default=DEFAULT_STORE, metavar="FILE",
-                        help=f"where results are kept (default: {DEFAULT_STORE})")  # fmt: skip
-    common.add_argument("--json", action="store_true", help="print JSON instead of tables")
-    return common
-
-
-def _measuring() -> argparse.ArgumentParser:
-    group = argparse.ArgumentParser(add_help=False)
-    _model(group)
-    add = group.add_argument
-    add("--corpus", help="folder of <language>.txt, TSV, JSONL, Parquet or dataset id")
-    add("--languages", metavar="CODES", help="such as en,he,ar (default: all of the corpus)")
-    add("--out", metavar="DIR", help="also write the result, and figures, to this folder")
-    add("--arithmetic", choices=("exact", "fast"),
-        help="float32, or bfloat16 products where the processor has them")  # fmt: skip
-    add("--seed", type=_seed, default=0, help="where random choices start (default: 0)")
-    add("--threads", type=_positive, metavar="N", help="processor threads (default: torch's)")
-    add("--memory", default="4GiB", help="what may be used beside the model (default: 4GiB)")
-    add("--device", default="cpu", help="cpu or cuda (default: cpu)")
-    add("--dry-run", action="store_true", help="print what it would cost, and stop")
-    add("--allow-pickle", action="store_true", help="read .bin weights too")
-    add("--trust-remote-code", action="store_true", help="run code that comes with the model")
-    return group
-
-
-def _model(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", nargs="?", metavar="MODEL",
-                        help="folder or hub id (default: the bundled model)")  # fmt: skip
-
-
-def _scheme(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--scheme", default=DEFAULT_SCHEME, type=_scheme_name,
-                        help=f"how weights are rounded (default: {DEFAULT_SCHEME})")  # fmt: skip
-
-
-def _scheme_name(text: str) -> str:
-    from bitgap.quant.schemes import parse_scheme
-
-    try:
-        if " " in text:  # a whole plan, checked against the model later
-            return text
-        return parse_scheme(text).name
-    except UsageError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
-    return int(text)
-
-
-def _seed(text: str) -> int:
-    if not text.isdecimal() or int(text) >= 2**31:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0 to 2^31 − 1")
-    return int(text)
 
 
 if __name__ == "__main__":

@@ -246,5 +246,6 @@ def foresee(lab: Lab, tier: Tier) -> Preflight:
         ),
         n_rows=one.n_rows,
         time_s=of_map.time_s + one.time_s + time_s,
-        memory_bytes=max(of_map.memory_bytes, one.memory_bytes),
+        # Experiments try many schemes, which fill the bank.
+        memory_bytes=max(of_map.memory_bytes, one.memory_bytes) + part.engine.layout.bank_bytes,
     )

@@ -12,6 +12,7 @@ there are no Shapley values of it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -30,8 +31,9 @@ from bitgap.damage import (
     resample,
     usable,
 )
+from bitgap.errors import UsageError
 from bitgap.quant.plan import Plan, mask_plans
-from bitgap.records import Floats, Scores
+from bitgap.records import Floats, Integers, Scores
 from bitgap.stats.bootstrap import MAX_UNDEFINED, bootstrap_weights
 from bitgap.stats.interactions import (
     chain_masks,
@@ -79,7 +81,16 @@ class Design:
         return not self.orders
 
     def plans(self, scheme: str) -> tuple[Plan, ...]:
-        """Returns the plan of every mask, in order."""
+        """Returns the plan of every mask, in order.
+
+        Raises:
+            UsageError: If the scheme rounds nothing, so that all masks are one plan.
+        """
+        if scheme == "fp":
+            raise UsageError(
+                f"scheme {scheme!r} rounds nothing, so there is nothing to map; name one that "
+                f"rounds, such as rtn4-g128"
+            )
         return mask_plans(scheme, self.n_blocks, self.masks)
 
     def shapley(self, values: Floats) -> Floats:
@@ -123,7 +134,7 @@ class LayerMap:
     design: Design
     layers: tuple[Mapping[str, Any], ...]
     best: tuple[Mapping[str, Any], ...]
-    unprotected: Mapping[str, float | None]
+    unprotected: Mapping[str, Any]
     origin: Mapping[str, Any]
     n_sentences: int
     caveats: tuple[str, ...]
@@ -160,7 +171,7 @@ def make_map(scores: Scores, scheme: str, design: Design, *, seed: int = 0) -> L
         seed: Of the bootstrap.
     """
     weights = bootstrap_weights(scores.n_sentences, DRAWS, seed)
-    layers = [_layer(scores, design, layer) for layer in range(design.n_blocks)]
+    *layers, unprotected = _single_masks(scores, design, weights)
     for name, game in _games(scores, design).items():
         point, draws = game(Sums(scores)), resample(game, scores, weights)
         if name == "disparity":
@@ -178,8 +189,8 @@ def make_map(scores: Scores, scheme: str, design: Design, *, seed: int = 0) -> L
         design=design,
         layers=tuple(layers),
         best=tuple(_best_sets(scores, design)),
-        unprotected=_unprotected(scores, design),
-        origin=_origin_rank(scores, design),
+        unprotected=unprotected,
+        origin=_origin_rank(scores, design, weights),
         n_sentences=scores.n_sentences,
         caveats=_caveats(scores, design),
     )
@@ -192,11 +203,8 @@ def _games(scores: Scores, design: Design) -> dict[str, Callable[[Sums], Floats]
     def negative_disparity(sums: Sums) -> Floats:
         return -np.abs(disparity(sums, languages=counted))
 
-    def negative_damage(sums: Sums) -> Floats:
-        return -damage_bits(sums).mean(-1)
-
     return {
-        "damage": negative_damage,
+        "damage": lambda sums: -_mean_damage(sums),
         "gap": lambda sums: -gap(sums),
         "disparity": negative_disparity,
     }
@@ -220,22 +228,47 @@ def _central_range(draws: Floats) -> Floats:
     return np.quantile(defined, [0.025, 0.975], axis=1)
 
 
-def _layer(scores: Scores, design: Design, layer: int) -> dict[str, Any]:
-    full = (1 << design.n_blocks) - 1
+def _mean_damage(of: Scores | Sums) -> Floats:
+    return damage_bits(of).mean(-1)
+
+
+def _reference_damage(of: Scores | Sums) -> Floats:
+    sums = of if isinstance(of, Sums) else Sums(of)
+    return sums.against(damage_bits(sums))[..., 0]
+
+
+_OF_A_MASK: Mapping[str, Callable[[Scores | Sums], Floats]] = {
+    "damage": _mean_damage,
+    "damage_reference": _reference_damage,
+    "disparity": disparity,
+    "gap": gap,
+}
+
+
+def _single_masks(scores: Scores, design: Design, weights: Floats) -> list[dict[str, Any]]:
+    """Returns what single masks say, with intervals: a row a layer, then one of no protection.
+
+    A layer's row has ``single_*``, only this layer rounded, and ``protected_*``, only this kept.
+    """
+    n, full = design.n_blocks, (1 << design.n_blocks) - 1
+    masks = [full ^ (1 << i) for i in range(n)] + [1 << i for i in range(n)] + [0]
     where = {mask: row for row, mask in enumerate(design.masks)}
-    alone, only = where[1 << layer], where[full ^ (1 << layer)]
-    damage = damage_bits(scores)
-    d = disparity(scores)
-    return {
-        "layer": layer,
-        "depth": round(layer / max(design.n_blocks - 1, 1), 4),
-        "single_damage": _number(damage[only].mean()),
-        "single_damage_reference": _number(Sums(scores).against(damage)[only, 0]),
-        "single_disparity": _number(d[only]),
-        "protected_damage": _number(damage[alone].mean()),
-        "protected_disparity": _number(d[alone]),
-        "protected_gap": _number(gap(scores)[alone]),
-    }
+    few = _of_rows(scores, np.array([where[mask] for mask in masks]))
+    rows: list[dict[str, Any]] = [
+        {"layer": i, "depth": round(i / max(n - 1, 1), 4)} for i in range(n)
+    ]
+    rows.append({})
+    for name, formula in _OF_A_MASK.items():
+        places = [(i, f"{how}_{name}") for how in ("single", "protected") for i in range(n)]
+        found = zip([*places, (n, name)], formula(few), resample(formula, few, weights).T,
+                    strict=True)  # fmt: skip
+        for (row, label), value, draws in found:
+            rows[row] |= {label: _number(value), f"{label}_ci": _range_of(draws)}
+    return rows
+
+
+def _range_of(draws: Floats) -> list[float | None]:
+    return [_number(end) for end in _central_range(draws[None])[:, 0]]
 
 
 def _best_sets(scores: Scores, design: Design) -> list[dict[str, Any]]:
@@ -278,34 +311,34 @@ def _set_row(design: Design, row: int, damage: Floats, d: Floats) -> dict[str, A
     }
 
 
-def _unprotected(scores: Scores, design: Design) -> dict[str, float | None]:
-    empty = design.masks.index(0)
-    return {
-        "damage": _number(damage_bits(scores)[empty].mean()),
-        "gap": _number(gap(scores)[empty]),
-        "disparity": _number(disparity(scores)[empty]),
-    }
-
-
-def _origin_rank(scores: Scores, design: Design) -> dict[str, Any]:
+def _origin_rank(scores: Scores, design: Design, weights: Floats) -> dict[str, Any]:
     n = design.n_blocks
     layers = sorted({0, min(round(0.75 * n), n - 1), n - 1})
     mask = sum(1 << layer for layer in layers)
     rows = np.flatnonzero(popcount(np.array(design.masks)) == len(layers))
-    if mask not in design.masks or not design.complete:
+    if len(rows) < math.comb(n, len(layers)):
         return {"layers": layers, "rank_damage": None, "reason": "not all sets of its size scored"}
     row = design.masks.index(mask)
-    damage = damage_bits(scores).mean(-1)
-    d = np.abs(disparity(scores))
-    defined = bool(np.isfinite(d[row]))
-    return {
-        "layers": layers,
-        "sets": len(rows),
-        "rank_damage": int((damage[rows] < damage[row]).sum()) + 1,
-        "rank_disparity": int((d[rows] < d[row]).sum()) + 1 if defined else None,
-        "damage": _number(damage[row]),
-        "disparity": _number(disparity(scores)[row]),
-    }
+    mine, few = int(np.searchsorted(rows, row)), _of_rows(scores, rows)
+    found: dict[str, Any] = {"layers": layers, "sets": len(rows)}
+    for name, formula in (("damage", _mean_damage), ("disparity", disparity)):
+        value = formula(few)
+        found[name] = _number(value[mine])
+        draws = np.abs(resample(formula, few, weights))
+        found[f"rank_{name}"] = _rank(np.abs(value), mine)
+        ranks = (draws < draws[:, mine : mine + 1]).sum(1) + 1.0
+        ranks[~np.isfinite(draws[:, mine])] = np.nan
+        found[f"rank_{name}_ci"] = _range_of(ranks)
+    return found
+
+
+def _rank(values: Floats, mine: int) -> int | None:
+    """Returns how manieth from below a value is, from 1; None where it is NaN."""
+    return int((values < values[mine]).sum()) + 1 if np.isfinite(values[mine]) else None
+
+
+def _of_rows(scores: Scores, rows: Integers) -> Scores:
+    return scores.select(plans=[scores.plans[row] for row in rows])
 
 
 def _caveats(scores: Scores, design: Design) -> tuple[str, ...]:

@@ -6,15 +6,18 @@ declared thresholds, so a store from years ago can still be read and judged.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import asdict
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from bitgap.errors import MissingExtra
 from bitgap.experiments.catalog import find
 from bitgap.lab.store import Store
-from bitgap.records import Finding
+from bitgap.records import Finding, Floats, Integers, Provenance
 from bitgap.stats.verdicts import load_thresholds, with_holm
 
 
@@ -57,7 +60,9 @@ def summary(store: Store) -> dict[str, Any]:
 
 
 def write_parquet(store: Store, folder: Path) -> list[Path]:
-    """Writes tidy tables: one row a (plan, language, sentence), a finding, and a run.
+    """Writes tidy tables: a row a (plan, language, sentence), a finding's estimate, and a run.
+
+    A table without rows has its columns all the same. A table is written whole or not at all.
 
     Args:
         store: What to read.
@@ -65,6 +70,7 @@ def write_parquet(store: Store, folder: Path) -> list[Path]:
 
     Raises:
         MissingExtra: If pyarrow is not installed.
+        StoreError: If a row of the store is damaged.
     """
     try:
         import pyarrow as pa
@@ -74,41 +80,89 @@ def write_parquet(store: Store, folder: Path) -> list[Path]:
             "--parquet needs pyarrow, which is not installed; pip install 'bitgap[parquet]'"
         ) from None
     folder.mkdir(parents=True, exist_ok=True)
-    tables = {
-        "scores": _scores(store),
-        "findings": _findings(store),
-        "runs": ({"run": n, "command": c, **asdict(p)} for n, c, p, _ in store.runs()),
-    }
     paths = []
-    for name, rows in tables.items():
-        path = folder / f"{name}.parquet"
-        pq.write_table(pa.Table.from_pylist(list(rows)), path)
+    for name, (columns, batches) in _tables(store).items():
+        schema = pa.schema([(column, getattr(pa, kind)()) for column, kind in columns.items()])
+        path, part = folder / f"{name}.parquet", folder / f".{name}.parquet.part"
+        try:
+            with pq.ParquetWriter(part, schema) as out:
+                for batch in batches:
+                    out.write_table(pa.Table.from_pydict(batch, schema=schema))
+            os.replace(part, path)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
         paths.append(path)
     return paths
 
 
-def _scores(store: Store) -> Iterator[dict[str, Any]]:
+Columns = Mapping[str, str]
+"""Name to the Arrow type of each column."""
+Batch = Mapping[str, Sequence[Any] | Floats | Integers]
+"""Some rows, by column."""
+
+# Rows held at once: a layer map can have millions.
+_BATCH_ROWS = 200_000
+_SCORES: Columns = {
+    **dict.fromkeys(("model", "corpus", "arithmetic", "text", "plan", "language"), "string"),
+    "sentence": "int64",
+    **dict.fromkeys(("nll_nats", "kl_nats", "nll_fp_nats"), "float64"),
+    **dict.fromkeys(("tokens", "bytes", "characters"), "int64"),
+}
+_FINDINGS: Columns = {
+    "run": "int64",
+    **dict.fromkeys(("experiment", "hypothesis", "verdict"), "string"),
+    **dict.fromkeys(("p", "p_holm"), "float64"),
+    "estimate": "string",
+    **dict.fromkeys(("value", "low", "high"), "float64"),
+    **dict.fromkeys(("unit", "reason"), "string"),
+}
+_RUNS: Columns = {
+    "run": "int64",
+    "command": "string",
+    **{
+        field.name: {"int": "int64", "float": "float64"}.get(str(field.type), "string")
+        for field in fields(Provenance)
+    },
+}
+
+
+def _tables(store: Store) -> dict[str, tuple[Columns, Iterable[Batch]]]:
+    runs = [{"run": n, "command": c, **asdict(p)} for n, c, p, _ in store.runs()]
+    return {
+        "scores": (_SCORES, _scores(store)),
+        "findings": (_FINDINGS, [_batch(_FINDINGS, list(_findings(store)))]),
+        "runs": (_RUNS, [_batch(_RUNS, runs)]),
+    }
+
+
+def _batch(columns: Columns, rows: Sequence[Mapping[str, Any]]) -> Batch:
+    return {name: [row[name] for row in rows] for name in columns}
+
+
+def _scores(store: Store) -> Iterator[Batch]:
     for key, facts, arrays in store.scored_texts():
         shape = arrays["nll_fp_nats"].shape
-        for plan, plan_key in store.scored_plans(key):
-            nll, kl = store.get_scores(plan_key, shape)
-            for a, language in enumerate(facts["languages"]):
-                for s in range(shape[1]):
-                    yield {
-                        "model": facts["model"],
-                        "corpus": facts["corpus"],
-                        "arithmetic": facts["arithmetic"],
-                        "text": key[:12],
-                        "plan": plan,
-                        "language": language,
-                        "sentence": s,
-                        "nll_nats": float(nll[a, s]),
-                        "kl_nats": float(kl[a, s]),
-                        "nll_fp_nats": float(arrays["nll_fp_nats"][a, s]),
-                        "tokens": int(arrays["tokens"][a, s]),
-                        "bytes": int(arrays["bytes"][a, s]),
-                        "characters": int(arrays["characters"][a, s]),
-                    }
+        n_languages, n_sentences = shape
+        plans = store.scored_plans(key)
+        step = max(1, _BATCH_ROWS // (n_languages * n_sentences))
+        for start in range(0, len(plans), step):
+            some = plans[start : start + step]
+            both = np.stack([store.get_scores(plan_key, shape) for _, plan_key in some])
+            n_rows = both[:, 0].size
+            fixed = {name: facts[name] for name in ("model", "corpus", "arithmetic")}
+            codes = [code for code in facts["languages"] for _ in range(n_sentences)]
+            of_text = ("nll_fp_nats", "tokens", "bytes", "characters")
+            yield {
+                **{name: [value] * n_rows for name, value in fixed.items()},
+                "text": [key[:12]] * n_rows,
+                "plan": [plan for plan, _ in some for _ in range(n_languages * n_sentences)],
+                "language": codes * len(some),
+                "sentence": np.tile(np.arange(n_sentences), n_languages * len(some)),
+                "nll_nats": both[:, 0].ravel(),
+                "kl_nats": both[:, 1].ravel(),
+                **{name: np.tile(arrays[name].ravel(), len(some)) for name in of_text},
+            }
 
 
 def _findings(store: Store) -> Iterator[dict[str, Any]]:

@@ -246,7 +246,10 @@ def predict(
         # Full precision once, and for the floor twice more; each visits the vocabulary three times.
         time_s += n_rows * 3 * (size.n_blocks * rates.block_s + 3 * rates.head_s)
     held_rows = max(sum(chunk.n_rows for chunk in segment) for segment in engine.segments)
-    stack = 4 * held_rows * size.width * ((size.n_blocks + 3) * layout.nodes + 5)
+    # Few plans fill few nodes; measuring the rates holds half of all before and after a block.
+    nodes = min(layout.nodes, max(1, n_plans - n_known))
+    states = max((size.n_blocks + 3) * nodes, layout.nodes) + 5
+    stack = 4 * held_rows * size.width * states
     scratch = (
         4
         * min(layout.chunk_rows * layout.workers, held_rows * layout.nodes)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -68,7 +69,7 @@ class Store:
         if read_only and not Path(self.path).is_file():
             raise StoreError(f"there is no store {self.path!r}; run `bitgap audit` or name another")
         with self._explained("open"):
-            target = f"file:{_quoted(self.path)}?mode=ro" if read_only else self.path
+            target = _read_only_uri(self.path) if read_only else self.path
             self._db = sqlite3.connect(target, timeout=30, uri=read_only, isolation_level=None)
             try:
                 self._prepare(read_only)
@@ -301,6 +302,14 @@ def _explain(path: str, doing: str, error: sqlite3.Error) -> str:
     else:
         advice = "name another file with --store"
     return f"cannot {doing} the store {path!r}: {text}; {advice}. What was committed is kept."
+
+
+def _read_only_uri(path: str) -> str:
+    uri = f"file:{_quoted(path)}?mode=ro"
+    # SQLite shares memory through a file beside the store, even to read. Where none can be made,
+    # nobody writes either; but commits that are still in the log alone could not be seen.
+    alone = not Path(f"{path}-wal").exists()
+    return f"{uri}&immutable=1" if alone and not os.access(Path(path).parent, os.W_OK) else uri
 
 
 def _quoted(path: str) -> str:

@@ -1,0 +1,153 @@
+"""What can be asked on the command line: verbs, options, and what an option may say.
+
+The options that say what to measure and how are the same for every verb, so that one set of them
+can be passed to all; verbs that measure nothing pass over them.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any, NoReturn
+
+from bitgap import __version__
+from bitgap.errors import UsageError
+
+DEFAULT_STORE = "bitgap.db"
+DEFAULT_SCHEME = "rtn4-g128"
+TIERS = ("smoke", "standard", "full")
+# torch takes any number of threads, and dies of some.
+_MOST_THREADS = 1024
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser that says what is wrong without the whole usage before it."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Returns the parser; what it returns has the verb's name as ``command``."""
+    parser = _Parser(
+        prog="bitgap",
+        description="Measures the gap that low-bit quantization opens between languages.",
+        epilog="Exit codes: 0 done, 1 failed or interrupted, 2 misuse.",
+    )
+    parser.add_argument("--version", action="version", version=f"bitgap {__version__}")
+    verbs = parser.add_subparsers(
+        title="commands", required=True, metavar="COMMAND", dest="command"
+    )
+    common, loading = _common(), _loading()
+
+    def add(name: str, help_: str, *parents: _Parser) -> argparse.ArgumentParser:
+        return verbs.add_parser(
+            name, help=help_, description=help_[0].upper() + help_[1:] + ".",
+            parents=[*parents, common],
+        )  # fmt: skip
+
+    one = add("audit", "damage by language under one plan", loading)
+    one.add_argument("--protect", metavar="LIST", help="blocks kept whole, such as 0,9,11 or 0-2")
+    _scheme(one, _scheme_or_plan, "how weights are rounded, or a whole plan in quotes")
+    _sentences(one)
+    layers = add("map", "what protecting each set of layers does", loading)
+    _scheme(layers, _scheme_name, "how weights are rounded")
+    _sentences(layers)
+    whole = add("investigate", "audit, map and experiments, with verdicts", loading)
+    whole.add_argument("--tier", choices=TIERS, default="standard",
+                       help="how much text is scored (default: standard)")  # fmt: skip
+    _model(add("list", "the experiments, their hypotheses and what they cost"))
+    shown = add("show", "one experiment: question, method, costs, thresholds")
+    shown.add_argument("experiment", metavar="ID", help="such as T-004")
+    shown.add_argument("--model", help="whose costs to show (default: the bundled model)")
+    stored = add("results", "what a store holds, judged again from stored numbers")
+    stored.add_argument("--parquet", metavar="DIR", type=_path,
+                        help="write tidy tables for pandas or DuckDB")  # fmt: skip
+    return parser
+
+
+def _common() -> _Parser:
+    group = _Parser(add_help=False)
+    add = group.add_argument
+    add("--json", action="store_true", help="print JSON instead of tables")
+    add("--out", metavar="DIR", type=_path,
+        help="also write the result as JSON, and Vega-Lite figures, to this folder")  # fmt: skip
+    add("--store", default=DEFAULT_STORE, metavar="FILE", type=_path,
+        help=f"where results are kept (default: {DEFAULT_STORE})")  # fmt: skip
+    measuring = group.add_argument_group("measuring")
+    add = measuring.add_argument
+    add("--corpus", help="folder of <language>.txt, TSV, JSONL, Parquet or dataset id "
+        "(default: the bundled sentences)")  # fmt: skip
+    add("--languages", metavar="CODES", help="such as en,he,ar (default: all of the corpus)")
+    add("--arithmetic", choices=("exact", "fast"),
+        help="float32, or bfloat16 products where the processor has them")  # fmt: skip
+    add("--seed", type=_seed, default=0, help="where random choices start (default: 0)")
+    add("--threads", type=_threads, metavar="N", help="processor threads (default: torch's)")
+    add("--memory", default="4GiB", help="what may be used beside the model (default: 4GiB)")
+    add("--device", default="cpu", help="cpu or cuda (default: cpu)")
+    return group
+
+
+def _loading() -> _Parser:
+    group = _Parser(add_help=False)
+    _model(group)
+    add = group.add_argument
+    add("--dry-run", action="store_true", help="print what it would cost, and stop")
+    add("--allow-pickle", action="store_true", help="read .bin weights too")
+    add("--trust-remote-code", action="store_true", help="run code that comes with the model")
+    return group
+
+
+def _model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", nargs="?", metavar="MODEL",
+                        help="folder or hub id (default: the bundled model)")  # fmt: skip
+
+
+def _sentences(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--sentences", type=_sentence_count, metavar="N",
+                        help="score the first N sentences only")  # fmt: skip
+
+
+def _scheme(parser: argparse.ArgumentParser, kind: Any, help_: str) -> None:
+    parser.add_argument("--scheme", default=DEFAULT_SCHEME, type=kind,
+                        help=f"{help_} (default: {DEFAULT_SCHEME})")  # fmt: skip
+
+
+def _scheme_or_plan(text: str) -> str:
+    # A whole plan is checked against the model later.
+    return text if " " in text else _scheme_name(text)
+
+
+def _scheme_name(text: str) -> str:
+    from bitgap.quant.schemes import parse_scheme
+
+    try:
+        return parse_scheme(text).name
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _path(text: str) -> str:
+    if not text.strip() or "\0" in text:
+        raise argparse.ArgumentTypeError(f"{text!r} is no path; name a file or folder")
+    return text
+
+
+def _threads(text: str) -> int:
+    return _whole(text, 1, _MOST_THREADS)
+
+
+def _sentence_count(text: str) -> int:
+    # Intervals come from drawing sentences again; of one there is nothing to draw.
+    return _whole(text, 2, None)
+
+
+def _seed(text: str) -> int:
+    return _whole(text, 0, 2**31 - 1)
+
+
+def _whole(text: str, least: int, most: int | None) -> int:
+    number = int(text) if text.isascii() and text.isdecimal() else None
+    if number is None or number < least or (most is not None and number > most):
+        wanted = f"from {least} to {most}" if most is not None else f"of {least} or more"
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number {wanted}")
+    return number
