@@ -1,7 +1,4 @@
-"""Fixtures that run the command line on a tiny model that has learned a little, and its corpus.
-
-Test files take them by ``pytest_plugins = ("cli_samples",)``.
-"""
+"""A tiny model that has learned a little, on disk with its tokenizer, and a corpus to try it on."""
 
 from __future__ import annotations
 
@@ -11,15 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
 import transformers as hf
 from tokenizers import Regex, Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Split
-
-from bitgap.cli import main
-from bitgap.lab import budget
 
 torch.set_num_threads(1)
 
@@ -127,41 +120,3 @@ class Ran:
 
 
 Run = Callable[..., Ran]
-
-
-@pytest.fixture(scope="session")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model that learned a little."""
-    return save_model(tmp_path_factory.mktemp("models") / "tiny", steps=60)
-
-
-@pytest.fixture(scope="session")
-def deep(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An untrained model of more blocks than all masks are scored of."""
-    return save_model(tmp_path_factory.mktemp("models") / "deep", blocks=15, width=8)
-
-
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs a command in an empty folder that has a corpus called ``text``."""
-    monkeypatch.chdir(tmp_path)
-    # It tunes the allocator of the whole process, which is that of all tests here.
-    monkeypatch.setattr(budget, "keep_freed_memory", lambda: None)
-    write_corpus_folder(tmp_path / "text")
-
-    def ran(*arguments: str | Path) -> Ran:
-        code = main([str(a) for a in arguments])
-        captured = capsys.readouterr()
-        return Ran(code, captured.out, captured.err)
-
-    return ran
-
-
-@pytest.fixture
-def measure(run: Run, tiny: Path) -> Run:
-    """Runs a verb that measures, on the tiny model and the corpus."""
-
-    def ran(verb: str, *arguments: str | Path) -> Ran:
-        return run(verb, tiny, "--corpus", "text", *arguments)
-
-    return ran

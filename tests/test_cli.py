@@ -16,8 +16,6 @@ from bitgap.arguments import TIERS, make_parser
 from cli_samples import ENGLISH, HEBREW, TEXTS, Run, write_corpus_folder
 from harness import check_figure
 
-pytest_plugins = ("cli_samples",)
-
 SCHEME = "rtn4-channel"
 VERBS = ("audit", "map", "investigate", "list", "show", "results")
 

@@ -25,8 +25,6 @@ from bitgap.lab.lab import Lab
 from bitgap.terminal import count
 from cli_samples import HEBREW, Ran, Run, save_model, write_corpus_folder
 
-pytest_plugins = ("cli_samples",)
-
 SCHEME = "rtn4-channel"
 
 

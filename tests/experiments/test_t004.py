@@ -20,6 +20,7 @@ from bitgap.experiments.propagation_controls import (
     snr_contrast,
 )
 from bitgap.lab.activations import stream
+from bitgap.lab.lab import Settings
 from bitgap.lab.propagation import amplification, state_errors
 from bitgap.lab.text import make_chunks, tokenize
 from bitgap.quant.plan import Plan
@@ -445,6 +446,18 @@ def test_planted_errors_are_one_vector_and_its_opposite():
 def test_cancelling_plan_keeps_the_inside_rounded_and_the_protected_whole():
     plan = cancelling_plan("rtn4-g32", "own:x:0123456789ab", 4, (3,))
     assert plan.blocks == ("own:x:0123456789ab", "rtn4-g32", "rtn4-g32", "fp")
+
+
+def test_cancellation_can_be_planted_where_products_round():
+    # Fast blocks are copies whose linears are exchanged; the hooks sit on the model's own.
+    lab = make_lab("gpt2", blocks=4, corpus=write_corpus(4), settings=Settings(arithmetic="fast"))
+    for block in range(4):
+        lab.bank.block(block, "fp")
+    variant = plant_cancellation(lab, "rtn8-g32", strength=0.5, seed=0)
+    cosine = torch.cosine_similarity(
+        *(planted_errors(lab, variant, block).mean(0) for block in (0, 3)), dim=0
+    )
+    assert float(cosine) == pytest.approx(-1, abs=0.05)
 
 
 @pytest.mark.parametrize("case", ["gpt2", "opt"])

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from bitgap.lab.arithmetic import products
 from bitgap.lab.text import Chunk
+from bitgap.quant.bank import FP
 from bitgap.quant.plan import Plan
 from bitgap.records import Floats
 
@@ -71,7 +72,7 @@ def stream(lab: Lab, plans: Sequence[Plan]) -> Iterator[Slice]:
             with torch.inference_mode(), products(lab.settings.arithmetic, device):
                 made = {
                     path: decoder.run_block(
-                        block, made[path[:-1]], context, lab.bank.block(block, path[-1])
+                        block, made[path[:-1]], context, _module(lab, block, path[-1])
                     )
                     for path in sorted({path[: block + 2] for path in paths})
                 }
@@ -79,6 +80,11 @@ def stream(lab: Lab, plans: Sequence[Plan]) -> Iterator[Slice]:
         with torch.inference_mode():
             finished = tuple(decoder.tail.finish(made[path]) for path in paths)
         yield Slice(decoder.n_blocks, chunk, finished, real)
+
+
+def _module(lab: Lab, block: int, scheme: str) -> nn.Module | None:
+    # In full precision the model's own, which carries whatever hooks an experiment put there.
+    return None if scheme == FP else lab.bank.block(block, scheme)
 
 
 def real_tokens(chunk: Chunk, device: str) -> Tensor:

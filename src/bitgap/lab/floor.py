@@ -59,7 +59,7 @@ def _noise(engine: Engine, chunk: Chunk) -> tuple[Tensor, Tensor]:
     exact = Head.prepared(tail.weight, tail.bias, tail.softcap, False)
     heads = {FP: exact, "rounded": mine}
     with products("exact", device):
-        target = make_target(heads, engine.full_precision(chunk), chunk.targets, buffer)
+        target = make_target(heads, engine.full_precision(chunk, exact=True), chunk.targets, buffer)
     with products(engine.arithmetic, device):
         rounding = score_tokens(heads, "rounded", hidden[None], target, buffer)[1][0]
     return batching, rounding

@@ -362,19 +362,22 @@ class Engine:
             self._kept_targets = names, made
         return made
 
-    def full_precision(self, chunk: Chunk, split: int = 1) -> Tensor:
+    def full_precision(self, chunk: Chunk, split: int = 1, *, exact: bool = False) -> Tensor:
         """Returns full-precision states before the head, (T x d).
 
         Args:
             chunk: The text.
             split: Into how many batches the chunk's sequences are cut, for the numerical floor.
+            exact: Run the model's own blocks; else those that plans run, so that what a plan
+                leaves in full precision before its first rounded block is this to the bit.
         """
         parts = []
         for ids in chunk.input_ids.tensor_split(min(split, len(chunk.input_ids))):
             state = self.decoder.embed(ids)
             context = self.decoder.context_for(*ids.shape)
             for block in range(self.decoder.n_blocks):
-                state = self.decoder.run_block(block, state, context)
+                module = None if exact else self.bank.block(block, FP)
+                state = self.decoder.run_block(block, state, context, module)
             parts.append(state)
         return self._before_head(chunk, torch.cat(parts)[None])[0]
 
