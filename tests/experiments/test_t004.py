@@ -299,6 +299,7 @@ class LinearNet:
                 torch.from_numpy(a + e).float() for a, e in zip(blocks, errors, strict=True)
             ],
         }
+        self.blocks = self.matrices["fp"]
         self.table = torch.randn(97, width, generator=torch.Generator().manual_seed(seed))
         self.n_blocks, self.width = len(blocks), width
         self.settings = SimpleNamespace(device="cpu", arithmetic="exact", seed=0)

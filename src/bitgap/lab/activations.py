@@ -82,9 +82,9 @@ def stream(lab: Lab, plans: Sequence[Plan]) -> Iterator[Slice]:
         yield Slice(decoder.n_blocks, chunk, finished, real)
 
 
-def _module(lab: Lab, block: int, scheme: str) -> nn.Module | None:
+def _module(lab: Lab, block: int, scheme: str) -> nn.Module:
     # In full precision the model's own, which carries whatever hooks an experiment put there.
-    return None if scheme == FP else lab.bank.block(block, scheme)
+    return lab.decoder.blocks[block] if scheme == FP else lab.bank.block(block, scheme)
 
 
 def real_tokens(chunk: Chunk, device: str) -> Tensor:
