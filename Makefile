@@ -14,7 +14,7 @@ setup: .venv/.ready
 	touch $@
 
 demo: setup
-	$(BIN)/bitgap investigate --tier $(or $(TIER),smoke) --store runs/demo.db --out runs/demo
+	$(BIN)/bitgap investigate --tier $(or $(TIER),standard) --store runs/demo.db --out runs/demo
 
 test: setup
 	$(BIN)/python -m pytest
