@@ -46,7 +46,7 @@ def measure_floor(engine: Engine, n_languages: int, n_sentences: int) -> float:
 def _noise(engine: Engine, chunk: Chunk) -> tuple[Tensor, Tensor]:
     tail = engine.decoder.tail
     rounds = engine.rounds
-    buffer = torch.empty(engine.layout.head_rows, tail.weight.shape[0], device=tail.weight.device)
+    buffer = engine.make_buffer()
     mine = Head.prepared(tail.weight, tail.bias, tail.softcap, rounds)
     device = str(chunk.input_ids.device)
     with products(engine.arithmetic, device):

@@ -323,12 +323,13 @@ class Engine:
 
         def one(job: T) -> R:
             with torch.inference_mode(), products(self.arithmetic, self.device):
-                return call(job, self._workers.buffer(self._make_buffer))
+                return call(job, self._workers.buffer(self.make_buffer))
 
         with products(self.arithmetic, self.device):
             return self._workers.map(one, jobs)
 
-    def _make_buffer(self) -> Tensor:
+    def make_buffer(self) -> Tensor:
+        """Returns scratch for logits, (head_rows x V)."""
         return torch.empty(
             self.layout.head_rows, self.decoder.tail.weight.shape[0], device=self.device
         )
@@ -351,7 +352,7 @@ class Engine:
             weight = self.bank.head(name)
             self._heads[name] = Head.prepared(weight, tail.bias, tail.softcap, self.rounds)
         wanted = {name: self._heads[name] for name in names}
-        buffer = self._make_buffer()
+        buffer = self.make_buffer()
         # Not shared among workers: one product in here is exact, a setting of the whole process.
         with products(self.arithmetic, self.device):
             made = [
