@@ -200,7 +200,8 @@ def _lab(options: argparse.Namespace, default: Arithmetic) -> Iterator[Lab]:
     """Yields the lab that the options describe."""
     from bitgap import terminal
     from bitgap.lab.budget import current_rss_bytes, keep_freed_memory, parse_bytes
-    from bitgap.lab.lab import Lab, Settings, set_threads
+    from bitgap.lab.lab import Lab
+    from bitgap.lab.settings import Settings, set_threads
     from bitgap.lab.store import Store
 
     if options.out and not options.dry_run:

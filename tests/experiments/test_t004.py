@@ -20,8 +20,8 @@ from bitgap.experiments.propagation_controls import (
     snr_contrast,
 )
 from bitgap.lab.activations import stream
-from bitgap.lab.lab import Settings
 from bitgap.lab.propagation import amplification, state_errors
+from bitgap.lab.settings import Settings
 from bitgap.lab.text import make_chunks, tokenize
 from bitgap.quant.plan import Plan
 from bitgap.records import Floats, Observations

@@ -14,8 +14,9 @@ from tiny_models import CASES, VOCABULARY, build, shared
 from torch import Tensor, nn
 
 from bitgap.corpora.parallel import ParallelCorpus
-from bitgap.lab.lab import Lab, Settings
+from bitgap.lab.lab import Lab
 from bitgap.lab.scoring import Engine, Layout, Leaf
+from bitgap.lab.settings import Settings
 from bitgap.lab.store import Store
 from bitgap.lab.text import TokenizedText, make_chunks, tokenize
 from bitgap.models.decoder import Decoder

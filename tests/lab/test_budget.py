@@ -23,8 +23,8 @@ from bitgap.lab.budget import (
     parse_bytes,
     peak_rss_bytes,
 )
-from bitgap.lab.lab import Settings
 from bitgap.lab.scoring import Layout
+from bitgap.lab.settings import Settings
 from bitgap.quant.plan import Plan, mask_plans
 
 
@@ -153,7 +153,8 @@ import json, sys, torch
 torch.set_num_threads(1)
 from bitgap.corpora.parallel import ParallelCorpus
 from bitgap.lab.budget import current_rss_bytes, parse_bytes, peak_rss_bytes
-from bitgap.lab.lab import Lab, Settings
+from bitgap.lab.lab import Lab
+from bitgap.lab.settings import Settings
 from bitgap.models.load import load_model
 from bitgap.quant.plan import mask_plans
 

@@ -13,9 +13,10 @@ from tiny_models import CASES, assert_untouched, state
 
 from bitgap.errors import BitgapError, PlanError, StoreError, UsageError
 from bitgap.lab import budget
-from bitgap.lab.activations import pooled_states, real_tokens, stream, without_sinks
-from bitgap.lab.lab import Lab, Settings, set_threads
+from bitgap.lab.activations import real_tokens, stream, without_sinks
+from bitgap.lab.lab import Lab
 from bitgap.lab.propagation import state_errors
+from bitgap.lab.settings import Settings, set_threads
 from bitgap.lab.store import Store
 from bitgap.models.load import LoadedModel, load_model
 from bitgap.quant.plan import Plan, mask_plans
@@ -297,7 +298,7 @@ def test_sinks_are_tokens_ten_times_the_median_norm() -> None:
 
 def test_pooled_states_are_the_means_over_a_sentences_own_tokens() -> None:
     lab = make_lab(corpus=write_corpus(4))
-    pooled = pooled_states(lab, CLEAN)
+    pooled = lab.activations().pooled
     assert pooled.shape == (4, 2, 4, 32)
     for a, sentences in enumerate(lab.text.ids):
         for i, ids in enumerate(sentences):

@@ -10,7 +10,8 @@ import pytest
 from bitgap.corpora.parallel import load_corpus
 from bitgap.damage import below_resolution, damage_bits
 from bitgap.lab.arithmetic import fast_products_round
-from bitgap.lab.lab import Lab, Settings
+from bitgap.lab.lab import Lab
+from bitgap.lab.settings import Settings
 from bitgap.models.gauge import loaded_with, rescale_norms
 from bitgap.models.load import load_model
 from bitgap.quant.plan import Plan, mask_plans

@@ -51,6 +51,8 @@ class Experiment:
         measure: ``measure(lab, scheme, params)``; the only function that sees a model.
         judge: ``judge(observations, thresholds)``; pure.
         figure: ``figure(finding)``; a Vega-Lite specification.
+        inputs: What of a lab, beside its text, the measurement reads, JSON-serialisable; part of
+            the key of its observations.
     """
 
     id: str
@@ -65,6 +67,7 @@ class Experiment:
     measure: Callable[[Lab, str, Any], Observations] | None = None
     judge: Callable[[Observations, Thresholds], Finding] | None = None
     figure: Callable[[Finding], Mapping[str, Any]] | None = None
+    inputs: Callable[[Lab], Mapping[str, Any]] = lambda lab: {}
 
     @property
     def built(self) -> bool:

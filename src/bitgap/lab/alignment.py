@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bitgap.lab.activations import pooled_states
-from bitgap.quant.plan import Plan
 from bitgap.records import Floats, Integers
 from bitgap.stats.similarity import (
     cosine_matrix,
@@ -28,7 +26,7 @@ States = NDArray[np.floating[Any]]
 
 def sentence_states(lab: Lab) -> States:
     """Returns full-precision sentence means, (L+1 x A x N x d); row 0 is the embedding's."""
-    return pooled_states(lab, Plan.uniform("fp", lab.n_blocks))
+    return np.asarray(lab.activations().pooled)
 
 
 def alignment_profile(

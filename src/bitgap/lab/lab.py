@@ -8,23 +8,24 @@ from __future__ import annotations
 
 import logging
 import os
-import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any, Protocol
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-import transformers
 
-from bitgap import __version__
 from bitgap.corpora.parallel import ParallelCorpus, load_corpus
-from bitgap.errors import UsageError
+from bitgap.lab.activations import (
+    ACTIVATIONS_VERSION,
+    Activations,
+    kept_activations,
+    sample_size,
+)
 from bitgap.lab.arithmetic import fast_products_round
+from bitgap.lab.assembly import assemble
 from bitgap.lab.budget import (
-    DEFAULT_MEMORY_BYTES,
     Dimensions,
     Preflight,
     Rates,
@@ -33,7 +34,10 @@ from bitgap.lab.budget import (
     predict,
 )
 from bitgap.lab.floor import measure_floor
+from bitgap.lab.ledger import Ledger
+from bitgap.lab.provenance import provenance
 from bitgap.lab.scoring import ENGINE_VERSION, Engine, Leaf
+from bitgap.lab.settings import Progress, Settings, Silence
 from bitgap.lab.store import Store, content_key
 from bitgap.lab.text import Chunk, TokenizedText, make_chunks, tokenize
 from bitgap.lab.tree import PlanTree
@@ -42,61 +46,20 @@ from bitgap.models.load import LoadedModel, load_model
 from bitgap.quant.bank import FP, Bank
 from bitgap.quant.plan import Plan
 from bitgap.records import (
-    Arithmetic,
     Integers,
     Observations,
     Provenance,
     Scores,
-    TextCounts,
 )
+
+if TYPE_CHECKING:
+    from bitgap.disparity import DisparityReport
+    from bitgap.layer_map import LayerMap
 
 _log = logging.getLogger(__name__)
 
 # A commit costs milliseconds; this bounds what a kill can lose.
 _COMMIT_EVERY_S = 1.0
-
-
-class Progress(Protocol):
-    """What a caller may pass to be told how far a long job is."""
-
-    def start(self, label: str, total_s: float) -> None:
-        """A job of about ``total_s`` predicted seconds begins."""
-
-    def advance(self, seconds: float) -> None:
-        """Work worth so many predicted seconds is done."""
-
-    def stop(self) -> None:
-        """The job ended, well or not."""
-
-
-class Silence:
-    """Progress that nobody watches."""
-
-    def start(self, label: str, total_s: float) -> None:
-        """Says nothing."""
-
-    def advance(self, seconds: float) -> None:
-        """Says nothing."""
-
-    def stop(self) -> None:
-        """Says nothing."""
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """How a lab works; nothing here changes what is measured beyond the numerical floor.
-
-    Attributes:
-        arithmetic: ``exact`` or ``fast`` matrix products.
-        memory_bytes: What may be used beside the model itself.
-        seed: Where every random choice starts.
-        device: ``cpu`` or a CUDA device.
-    """
-
-    arithmetic: Arithmetic = "exact"
-    memory_bytes: int = DEFAULT_MEMORY_BYTES
-    seed: int = 0
-    device: str = "cpu"
 
 
 class Lab:
@@ -128,14 +91,11 @@ class Lab:
         self.settings = settings or Settings()
         self.store = store or Store(":memory:")
         self.progress: Progress = progress or Silence()
-        self.loaded, self.info = loaded, loaded.info
-        self.decoder = Decoder.from_model(loaded.model.to(self.settings.device), loaded.info)
-        self._size = Dimensions.of(self.decoder)
-        self.bank = Bank(
-            self.decoder,
-            product_dtype=torch.bfloat16 if self._rounds and self._on_cpu else None,
-        )
+        self.ledger = Ledger()
         self._rates: Rates | None = None
+        self._floor_nats: float | None = None
+        self._activations: dict[str, Activations] = {}
+        self._load(loaded)
         self._read(corpus)
 
     @classmethod
@@ -194,38 +154,76 @@ class Lab:
             languages: Codes, the reference added; all when None.
             sentences: Sentence numbers of the corpus, in the order wanted; all when None.
         """
-        part = object.__new__(Lab)
-        part.__dict__.update(self.__dict__)
+        part = self._copy()
         part._read(self.corpus.select(languages, sentences))
         return part
 
-    def twin(self, loaded: LoadedModel) -> Lab:
-        """Returns a lab for another model on the same corpus, store and settings.
+    def with_shuffled_tokens(self, seed: int) -> Lab:
+        """Returns a lab whose sentences have their tokens in random order, the BOS in its place.
 
-        For controls: a random-init twin, a shuffled or a planted one.
+        For controls: what is left of a finding on such text is a matter of words, not of language.
+
+        Args:
+            seed: Of the orders.
         """
-        return Lab(
-            loaded,
-            self.corpus,
-            store=self.store,
-            settings=self.settings,
-            progress=self.progress,
+        rng, lead = np.random.default_rng(seed), int(self.text.has_bos)
+        ids = tuple(
+            tuple((*row[:lead], *(row[lead + i] for i in rng.permutation(len(row) - lead)))
+                  for row in language)
+            for language in self.text.ids
+        )  # fmt: skip
+        part = self._copy()
+        part._bind(replace(self.text, ids=ids))
+        return part
+
+    def twin(self, loaded: LoadedModel) -> Lab:
+        """Returns a lab for another model of the same shapes on the same text and store.
+
+        For controls: a random-init twin, a shuffled or a planted one. The machine's speed and the
+        numerical floor are those of this lab: they hang on shapes and text, and a control that is
+        planted twenty times need not measure them twenty times.
+
+        Args:
+            loaded: The other model; its tokenizer is this one's.
+        """
+        other = self._copy()
+        other._load(loaded)
+        other._bind(self.text)
+        return other
+
+    def _load(self, loaded: LoadedModel) -> None:
+        self.loaded, self.info = loaded, loaded.info
+        self.decoder = Decoder.from_model(loaded.model.to(self.settings.device), loaded.info)
+        self._size = Dimensions.of(self.decoder)
+        self.bank = Bank(
+            self.decoder,
+            product_dtype=torch.bfloat16 if self._rounds and self._on_cpu else None,
         )
+
+    def _copy(self) -> Lab:
+        part = object.__new__(Lab)
+        part.__dict__.update(self.__dict__)
+        part._activations = {}
+        return part
 
     def _read(self, corpus: ParallelCorpus) -> None:
         self.corpus = corpus
-        self.text: TokenizedText = tokenize(
+        text = tokenize(
             corpus,
             self.loaded.tokenizer,
             context=self.info.context,
             vocabulary=self.info.vocabulary,
         )
-        if self.text.n_dropped:
+        if text.n_dropped:
             _log.warning(
                 "%d of %d sentences do not fit the model's context in some language; dropped",
-                self.text.n_dropped,
+                text.n_dropped,
                 corpus.n_sentences,
             )
+        self._bind(text)
+
+    def _bind(self, text: TokenizedText) -> None:
+        self.text, corpus = text, self.corpus
         self._make_engine(self.settings.memory_bytes)
         self.text_key = content_key(
             "text",
@@ -270,6 +268,11 @@ class Lab:
         )
 
     @property
+    def n_rows(self) -> int:
+        """Padded token rows of the whole text: what one evaluation of one block costs."""
+        return sum(chunk.n_rows for chunk in self.chunks)
+
+    @property
     def chunks(self) -> list[Chunk]:
         """The text in the batches it is run in."""
         return [chunk for segment in self.engine.segments for chunk in segment]
@@ -302,6 +305,19 @@ class Lab:
             self._rates = measure_rates(self.engine)
         return self._rates
 
+    def activations(self, per_language: int | None = None) -> Activations:
+        """Returns what one full-precision pass shows of every site; it is made once.
+
+        Args:
+            per_language: Tokens sampled of each language, at most; see
+                :func:`bitgap.lab.activations.sample_size` for the default.
+        """
+        n = sample_size(self) if per_language is None else per_language
+        key = content_key("activations", ACTIVATIONS_VERSION, self.text_key, n, self.settings.seed)
+        if key not in self._activations:
+            self._activations[key] = kept_activations(self, key, n)
+        return self._activations[key]
+
     def score(self, plans: Sequence[Plan], label: str = "scoring") -> Scores:
         """Scores plans on the whole text.
 
@@ -318,8 +334,9 @@ class Lab:
         wanted = list(dict.fromkeys(plans))
         facts, arrays = self._text_reference()
         todo = [plan for plan in wanted if not plan.is_full_precision]
+        self.ledger.asked(self.n_rows, len(todo) * self.n_blocks, len(todo))
         self._run(todo, label)
-        return self._assemble(wanted, facts, arrays)
+        return assemble(self.store, self._key, wanted, facts, arrays, self.settings.arithmetic)
 
     def _key(self, plan: Plan) -> str:
         return content_key(self.text_key, plan.text)
@@ -351,6 +368,7 @@ class Lab:
         rates = self.measured_rates()
 
         def tick(block_rows: int, head_rows: int) -> None:
+            self.ledger.ran(block_rows, head_rows)
             self.progress.advance(block_rows * rates.block_s + head_rows * rates.head_s)
 
         self.progress.start(label, self.preflight(plans).time_s)
@@ -377,7 +395,7 @@ class Lab:
             "reference": self.corpus.reference,
             "arithmetic": self.settings.arithmetic,
             "products_round": self._rounds,
-            "floor_nats": measure_floor(self.engine, *shape),
+            "floor_nats": self._measured_floor(shape),
         }
         counts = self.text.counts
         arrays = {
@@ -390,31 +408,34 @@ class Lab:
         self.store.put_text(self.text_key, facts, arrays)
         return facts, arrays
 
-    def _assemble(
-        self, plans: Sequence[Plan], facts: Mapping[str, Any], arrays: Mapping[str, Any]
-    ) -> Scores:
-        shape = arrays["nll_fp_nats"].shape
-        both = np.empty((len(plans), 2, *shape))
-        for row, plan in zip(both, plans, strict=True):
-            if plan.is_full_precision:
-                # Nothing is replaced, so this is the reference itself: KL is 0 by identity.
-                row[0], row[1] = arrays["nll_fp_nats"], 0.0
-            else:
-                row[:] = self.store.get_scores(self._key(plan), shape)
-        return Scores(
-            plans=tuple(plan.text for plan in plans),
-            languages=tuple(facts["languages"]),
-            nll_nats=both[:, 0],
-            kl_nats=both[:, 1],
-            nll_fp_nats=arrays["nll_fp_nats"],
-            unigram_nats=arrays["unigram_nats"],
-            counts=TextCounts(
-                tokens=arrays["tokens"], bytes=arrays["bytes"], characters=arrays["characters"]
-            ),
-            floor_nats=facts["floor_nats"],
-            arithmetic=self.settings.arithmetic,
-            reference=facts["reference"],
-        )
+    def _measured_floor(self, shape: tuple[int, ...]) -> float:
+        if self._floor_nats is None:
+            self._floor_nats = measure_floor(self.engine, *shape)
+        return self._floor_nats
+
+    # -- whole results ------------------------------------------------------------------------
+
+    def audit(self, plan: str | Plan = "rtn4-g128") -> DisparityReport:
+        """Returns what one plan does to every language, with intervals and gates.
+
+        Args:
+            plan: A plan or its text, such as ``rtn4-g128 protect 0,9,11``.
+        """
+        from bitgap.disparity import audit
+
+        chosen = Plan.parse(plan, self.n_blocks) if isinstance(plan, str) else plan
+        return audit(self.score([chosen], "audit"), chosen.text, seed=self.settings.seed)
+
+    def map(self, scheme: str = "rtn4-g128") -> LayerMap:
+        """Returns what keeping every set of blocks whole does: all sets up to 14 blocks.
+
+        Args:
+            scheme: How unprotected blocks are rounded.
+        """
+        from bitgap.layer_map import make_design, make_map, score_map
+
+        design = make_design(self.n_blocks, seed=self.settings.seed)
+        return make_map(score_map(self, scheme, design), scheme, design, seed=self.settings.seed)
 
     # -- observations -------------------------------------------------------------------------
 
@@ -438,30 +459,4 @@ class Lab:
 
     def provenance(self, started: float, thresholds_hash: str) -> Provenance:
         """Returns where numbers measured from ``started`` (``time.time()``) until now come from."""
-        return Provenance(
-            bitgap=__version__,
-            python=platform.python_version(),
-            torch=torch.__version__,
-            transformers=transformers.__version__,
-            numpy=np.__version__,
-            device=self.settings.device,
-            threads=torch.get_num_threads(),
-            arithmetic=self.settings.arithmetic,
-            seed=self.settings.seed,
-            started=datetime.fromtimestamp(started, UTC).isoformat(timespec="seconds"),
-            wall_s=round(time.time() - started, 3),
-            thresholds_hash=thresholds_hash,
-        )
-
-
-def set_threads(n: int | None) -> None:
-    """Sets how many threads torch uses; leaves it alone when None.
-
-    Raises:
-        UsageError: If ``n`` is below 1.
-    """
-    if n is None:
-        return
-    if n < 1:
-        raise UsageError(f"--threads {n} is no number of threads; give 1 or more")
-    torch.set_num_threads(n)
+        return provenance(self.settings, started, thresholds_hash)

@@ -11,7 +11,10 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import sqlite3
+import tempfile
+import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, fields, is_dataclass
@@ -22,6 +25,7 @@ from typing import Any, TypeVar, get_args, get_type_hints
 import numpy as np
 
 from bitgap.errors import StoreError
+from bitgap.lab.files import NewFiles, read_files
 from bitgap.records import Control, Estimate, Finding, Floats, Observations, Provenance, Verdict
 
 SCHEMA = 1
@@ -66,6 +70,7 @@ class Store:
             StoreError: If the file cannot be opened, is not a store, or has another schema.
         """
         self.path, self._read_only = str(path), read_only
+        self._temporary: Path | None = None
         if read_only and not Path(self.path).is_file():
             raise StoreError(f"there is no store {self.path!r}; run `bitgap audit` or name another")
         with self._explained("open"):
@@ -86,6 +91,8 @@ class Store:
     def close(self) -> None:
         """Closes the file; what was committed stays."""
         self._db.close()
+        if self._temporary is not None:
+            shutil.rmtree(self._temporary, ignore_errors=True)
 
     def _prepare(self, read_only: bool) -> None:
         tables = {name for (name,) in self._db.execute("SELECT name FROM sqlite_master")}
@@ -208,6 +215,43 @@ class Store:
         return Observations(
             experiment=row[0], version=facts["version"], arrays=arrays, facts=facts["facts"]
         )
+
+    def new_files(self, key: str) -> NewFiles:
+        """Returns a folder for the large arrays that belong to some observations.
+
+        It lies in ``<store>.files``; of a store in memory, in a temporary folder.
+        """
+        with self._explained_os("write"):
+            return NewFiles(self._folder / key[:16])
+
+    def mapped(self, key: str, about: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Returns such arrays, mapped and not loaded, or None where they are gone or damaged.
+
+        Args:
+            key: Of the observations.
+            about: What was remembered of the files.
+        """
+        with self._explained_os("read"):
+            return read_files(self._folder / key[:16], about)
+
+    @property
+    def _folder(self) -> Path:
+        if self.path != ":memory:":
+            return Path(f"{self.path}.files")
+        if self._temporary is None:
+            self._temporary = Path(tempfile.mkdtemp(prefix="bitgap-"))
+            weakref.finalize(self, shutil.rmtree, self._temporary, ignore_errors=True)
+        return self._temporary
+
+    @contextmanager
+    def _explained_os(self, doing: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise StoreError(
+                f"cannot {doing} {error.filename or self._folder}: {error.strerror or error}; make "
+                f"room, or name a store in another folder. What was committed is kept."
+            ) from error
 
     def put_run(
         self,
