@@ -21,14 +21,14 @@ FLOORS = (
     ("lab",),
     ("experiments", "layer_map"),
     ("investigate", "results"),
-    ("terminal", "tables", "views", "figures"),
+    ("terminal", "tables", "views", "figures", "notebook"),
     ("cli", "arguments", "__init__", "__main__"),
 )
 FLOOR_OF = {name: i for i, names in enumerate(FLOORS) for name in names}
 WITHOUT_TORCH = ("errors", "records", "languages", "damage", "disparity", "stats", "results")
 WITHOUT_TORCH_FILES = (
     *("lab/store.py", "corpora/parallel.py", "quant/plan.py"),
-    *("arguments.py", "figures.py", "tables.py", "terminal.py", "views.py"),
+    *("arguments.py", "figures.py", "notebook.py", "tables.py", "terminal.py", "views.py"),
 )
 HEAVY = {"torch", "transformers", "safetensors"}
 
@@ -128,6 +128,7 @@ def test_public_names_are_frozen() -> None:
         "__version__",
         "audit",
         "load_corpus",
+        "run",
     ]
     for name in bitgap.__all__:
         assert getattr(bitgap, name) is not None

@@ -9,21 +9,24 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-__all__ = ["Lab", "Plan", "Scores", "Settings", "__version__", "audit", "load_corpus"]
+__all__ = ["Lab", "Plan", "Scores", "Settings", "__version__", "audit", "load_corpus", "run"]
 
 _HOMES = {
     "Lab": "bitgap.lab.lab",
-    "Settings": "bitgap.lab.lab",
+    "Settings": "bitgap.lab.settings",
     "Plan": "bitgap.quant.plan",
     "Scores": "bitgap.records",
     "audit": "bitgap.disparity",
     "load_corpus": "bitgap.corpora.parallel",
+    "run": "bitgap.investigate",
 }
 
 if TYPE_CHECKING:
     from bitgap.corpora.parallel import load_corpus
     from bitgap.disparity import audit
-    from bitgap.lab.lab import Lab, Settings
+    from bitgap.investigate import run
+    from bitgap.lab.lab import Lab
+    from bitgap.lab.settings import Settings
     from bitgap.quant.plan import Plan
     from bitgap.records import Scores
 

@@ -7,15 +7,15 @@ which no language collapses when everything is rounded. Every hypothesis is then
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bitgap.damage import collapsed
 from bitgap.disparity import DisparityReport, audit
-from bitgap.errors import ModelError
-from bitgap.experiments.catalog import CATALOG
+from bitgap.errors import ModelError, UsageError
+from bitgap.experiments.catalog import CATALOG, find
 from bitgap.experiments.experiment import Experiment
 from bitgap.lab.budget import Preflight
 from bitgap.lab.tree import Work
@@ -136,7 +136,9 @@ def investigate(
     findings = _gated(findings, report)
     announce("layer map")
     layer_map = _map(lab, tier, scheme)
-    adjusted = with_holm([finding for finding, _ in findings], thresholds.alpha)
+    adjusted = with_holm(
+        [finding for finding, _ in findings], thresholds.alpha, exploratory=thresholds.exploratory
+    )
     keyed = tuple(zip(adjusted, [key for _, key in findings], strict=True))
     return Investigation(scheme, tier.name, report, layer_map, keyed, rejected)
 
@@ -182,16 +184,55 @@ def _parameters(experiment: Experiment, tier: Tier) -> Any:
 def _run(
     experiment: Experiment, lab: Lab, scheme: str, tier: Tier, thresholds: Thresholds
 ) -> tuple[Finding, str]:
+    return _measured_and_judged(experiment, lab, scheme, _parameters(experiment, tier), thresholds)
+
+
+def _measured_and_judged(
+    experiment: Experiment, lab: Lab, scheme: str, params: Any, thresholds: Thresholds
+) -> tuple[Finding, str]:
     measure, judge = experiment.measure, experiment.judge
     assert measure is not None and judge is not None
-    params = _parameters(experiment, tier)
     observations, key = lab.observe(
         experiment.id,
         experiment.version,
-        asdict(params) | {"scheme": scheme},
+        asdict(params) | {"scheme": scheme} | dict(experiment.inputs(lab)),
         lambda: measure(lab, scheme, params),
     )
     return judge(observations, thresholds), key
+
+
+def run(
+    experiment: str, lab: Lab, *, scheme: str | None = None, tier: str = "standard", **params: Any
+) -> Finding:
+    """Runs one experiment on all of a lab's text and returns its finding.
+
+    What the lab's store holds is not measured again. The p is not adjusted for other hypotheses:
+    that takes the whole family, which is the main job's. Disparity hypotheses are not closed here
+    where there is no disparity; the audit tells.
+
+    Args:
+        experiment: Id, such as ``T-007``, in any spelling.
+        lab: Model and text.
+        scheme: How blocks are rounded; at the operating point when None.
+        tier: Whose parameters to start from.
+        **params: Parameters of the experiment that shall differ, such as ``planted_seeds=5``.
+
+    Raises:
+        UsageError: If the experiment, the tier or a parameter is unknown, or the experiment is
+            not built in this version.
+        ModelError: If no scheme is given and some language collapses at every number of bits.
+    """
+    found, thresholds = find(experiment), load_thresholds()
+    if not found.built:
+        raise UsageError(f"{found.id} is not built in this version; `bitgap list` shows what is")
+    if tier not in TIERS:
+        raise UsageError(f"no tier {tier!r}; there are {', '.join(TIERS)}")
+    if unknown := params.keys() - {f.name for f in fields(found.params)}:
+        known = ", ".join(f.name for f in fields(found.params)) or "none"
+        raise UsageError(f"{found.id} has no parameter {min(unknown)!r}; it has {known}")
+    chosen = replace(_parameters(found, TIERS[tier]), **params)
+    at = scheme or operating_point(lab, thresholds)[0]
+    return _measured_and_judged(found, lab, at, chosen, thresholds)[0]
 
 
 _NEED_DISPARITY = ("H1.3", "H4.1", "synergy", "formal")

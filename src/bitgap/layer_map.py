@@ -45,6 +45,8 @@ from bitgap.stats.interactions import (
 )
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from bitgap.lab.lab import Lab
 
 LARGEST_FACTORIAL = 14
@@ -154,6 +156,21 @@ class LayerMap:
             "origin_set": dict(self.origin),
             "caveats": list(self.caveats),
         }
+
+    def frame(self) -> pd.DataFrame:
+        """Returns a row a layer as a pandas frame.
+
+        Raises:
+            MissingExtra: If pandas is not installed.
+        """
+        from bitgap.notebook import map_frame
+
+        return map_frame(self)
+
+    def _repr_html_(self) -> str:
+        from bitgap.notebook import map_html
+
+        return map_html(self)
 
 
 def score_map(lab: Lab, scheme: str, design: Design) -> Scores:

@@ -275,6 +275,22 @@ class Finding:
     thresholds_hash: str = ""
     """Hash of the declared thresholds the verdict was made with."""
 
+    def frame(self, table: str | None = None) -> Any:
+        """Returns the estimates as a pandas frame, a row each; or one of ``tables`` by name.
+
+        Raises:
+            UsageError: If there is no such table.
+            MissingExtra: If pandas is not installed.
+        """
+        from bitgap import notebook
+
+        return notebook.finding_frame(self) if table is None else notebook.table_frame(self, table)
+
+    def _repr_html_(self) -> str:
+        from bitgap.notebook import finding_html
+
+        return finding_html(self)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provenance:

@@ -33,7 +33,7 @@ def judged_again(store: Store, run: int) -> list[Finding]:
         if observations is not None and same and experiment.judge is not None:
             finding = experiment.judge(observations, thresholds)
         findings.append(finding)
-    return with_holm(findings, thresholds.alpha)
+    return with_holm(findings, thresholds.alpha, exploratory=thresholds.exploratory)
 
 
 def summary(store: Store) -> dict[str, Any]:

@@ -46,7 +46,8 @@ def test_declared_thresholds_are_those_of_the_file():
     found = load_thresholds()
     assert (found.alpha, found.level, found.window) == (0.05, 0.95, (0.65, 0.85))
     assert found.operating_bits == (3, 4, 5, 6, 8)
-    assert len(found.hypotheses) == 12  # the family that Holm is over
+    assert found.exploratory == {"depth"}
+    assert len(found.hypotheses.keys() - found.exploratory) == 12  # the family that Holm is over
     assert found.of("H2.1") == DECLARED["hypotheses"]["H2.1"]
     assert re.fullmatch("[0-9a-f]{12}", found.hash)
     assert read_thresholds(TEXT) == found

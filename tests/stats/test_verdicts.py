@@ -239,6 +239,19 @@ def test_holm_changes_no_label_but_support():
         assert after.verdict.p_holm is not None
 
 
+def test_an_exploratory_hypothesis_is_judged_at_its_own_p_and_costs_the_others_nothing():
+    family = [finding(_supported(0.04)), finding(_supported(0.03))]
+    mine, other = with_holm(family, ALPHA, exploratory=frozenset({family[0].hypothesis}))
+    assert (mine.verdict.label, mine.verdict.p_holm) == ("supported", None)
+    assert other.hypothesis == mine.hypothesis  # both are, so neither is adjusted
+    apart = replace(family[1], hypothesis="H9.9")
+    mine, other = with_holm(
+        [family[0], apart], ALPHA, exploratory=frozenset({family[0].hypothesis})
+    )
+    assert mine.verdict.p_holm is None
+    assert other.verdict.p_holm == pytest.approx(0.03)
+
+
 def test_a_family_of_twelve_errs_no_oftener_than_alpha():
     times, errors, rng = 1000, 0, np.random.default_rng(0)
     for _ in range(times):

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from bitgap.records import Arithmetic, Estimate
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Claim = Literal["falls", "rises", "inconclusive"]
 
@@ -168,6 +171,21 @@ class DisparityReport:
             "caveats": list(self.caveats),
             "languages": {entry.language: entry.as_dict() for entry in self.languages},
         }
+
+    def frame(self) -> pd.DataFrame:
+        """Returns a row a language as a pandas frame.
+
+        Raises:
+            MissingExtra: If pandas is not installed.
+        """
+        from bitgap.notebook import report_frame
+
+        return report_frame(self)
+
+    def _repr_html_(self) -> str:
+        from bitgap.notebook import report_html
+
+        return report_html(self)
 
     def _units(self) -> dict[str, str]:
         per_language = {name: value.unit for name, value in _estimates(self.languages[0]).items()}

@@ -50,6 +50,11 @@ class Thresholds:
         """Returns what was declared for one hypothesis, such as ``H2.1``."""
         return self.hypotheses[hypothesis]
 
+    @property
+    def exploratory(self) -> frozenset[str]:
+        """Hypotheses outside the family that Holm is taken over."""
+        return frozenset(h for h, entry in self.hypotheses.items() if not entry.get("family", True))
+
 
 @cache
 def load_thresholds() -> Thresholds:
@@ -166,6 +171,7 @@ def judge(
     alpha: float,
     gate: str | None = None,
     extra: tuple[bool, str] = (True, ""),
+    enough: tuple[bool, str] = (True, ""),
     scope: str = THIS_MODEL,
 ) -> Verdict:
     """Returns the verdict on one hypothesis.
@@ -180,6 +186,8 @@ def judge(
         gate: Why the hypothesis is not testable here, or None.
         extra: Whether a further declared condition for support holds, and how to say that it does
             not.
+        enough: Whether there are units enough for any conclusion, such as five families, and how
+            to say that there are not; without, the verdict is inconclusive.
         scope: ``this model`` or ``M families``.
     """
     ps = [part.p for part in parts if part.p is not None and math.isfinite(part.p)]
@@ -194,6 +202,8 @@ def judge(
     )
     if gate is not None:
         return replace(made, label="not testable", reason=gate, p=None)
+    if not enough[0]:
+        return replace(made, reason=enough[1])
     label, reason = _decide(parts, controls, p, alpha, extra)
     return replace(made, label=label, reason=reason)
 
@@ -262,17 +272,29 @@ def holm(ps: Mapping[str, float]) -> dict[str, float]:
     return adjusted
 
 
-def with_holm(findings: Sequence[Finding], alpha: float) -> list[Finding]:
+def with_holm(
+    findings: Sequence[Finding], alpha: float, *, exploratory: frozenset[str] = frozenset()
+) -> list[Finding]:
     """Returns findings with Holm-adjusted p over those that have one.
+
+    Exploratory hypotheses are no members of the family: they neither get an adjusted p nor cost the
+    others anything, and what is said of them is at their own p.
 
     A finding that was supported at its unadjusted p and is not at the adjusted one becomes
     inconclusive, and it says so where even the smallest p of its design would not have done.
     """
     # By position: one experiment may have several findings, and each is a test.
-    ps = {str(i): f.verdict.p for i, f in enumerate(findings) if f.verdict.p is not None}
+    ps = {
+        str(i): f.verdict.p
+        for i, f in enumerate(findings)
+        if f.verdict.p is not None and f.hypothesis not in exploratory
+    }
     adjusted = holm(ps)
     out = []
     for i, finding in enumerate(findings):
+        if finding.hypothesis in exploratory:
+            out.append(finding)
+            continue
         verdict = replace(finding.verdict, p_holm=adjusted.get(str(i)))
         if verdict.label == "supported" and (verdict.p_holm is None or verdict.p_holm >= alpha):
             shown = "none" if verdict.p_holm is None else f"{verdict.p_holm:.3g}"
