@@ -22,7 +22,7 @@ import torch
 from lab_samples import load_tiny, write_corpus
 
 from bitgap.lab import budget
-from bitgap.lab import lab as lab_module
+from bitgap.lab import assembly as assembly_module
 from bitgap.lab.lab import Lab
 from bitgap.lab.store import Store
 from bitgap.models.load import LoadedModel
@@ -102,7 +102,7 @@ def rows(path: Path) -> dict[str, tuple[Any, ...]]:
 
 def main(folder: Path, n_kills: int) -> None:
     """Prints the uninterrupted run's digest, then one line for each kill."""
-    lab_module._COMMIT_EVERY_S = 0.002
+    assembly_module._COMMIT_EVERY_S = 0.002
     # Few plans a batch, so that there are many moments between commits to be killed at.
     budget._MAX_NODES = 2
     loaded = load_tiny("llama", 6)

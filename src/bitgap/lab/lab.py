@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -24,7 +23,7 @@ from bitgap.lab.activations import (
     sample_size,
 )
 from bitgap.lab.arithmetic import fast_products_round
-from bitgap.lab.assembly import assemble
+from bitgap.lab.assembly import assemble, score_and_keep
 from bitgap.lab.budget import (
     Dimensions,
     Preflight,
@@ -36,7 +35,7 @@ from bitgap.lab.budget import (
 from bitgap.lab.floor import measure_floor
 from bitgap.lab.ledger import Ledger
 from bitgap.lab.provenance import provenance
-from bitgap.lab.scoring import ENGINE_VERSION, Engine, Leaf
+from bitgap.lab.scoring import ENGINE_VERSION, Engine
 from bitgap.lab.settings import Progress, Settings, Silence
 from bitgap.lab.store import Store, content_key
 from bitgap.lab.text import Chunk, TokenizedText, make_chunks, tokenize
@@ -57,9 +56,6 @@ if TYPE_CHECKING:
     from bitgap.layer_map import LayerMap
 
 _log = logging.getLogger(__name__)
-
-# A commit costs milliseconds; this bounds what a kill can lose.
-_COMMIT_EVERY_S = 1.0
 
 
 class Lab:
@@ -282,7 +278,7 @@ class Lab:
     def preflight(self, plans: Sequence[Plan]) -> Preflight:
         """Returns what scoring these plans would cost; measures this machine for a moment."""
         known = self.store.known_scores(self.text_key)
-        todo = [p for p in set(plans) if not p.is_full_precision and self._key(p) not in known]
+        todo = [p for p in set(plans) if not p.is_full_precision and self.score_key(p) not in known]
         variants = {(i, s) for plan in todo for i, s in enumerate(plan.blocks) if s != FP}
         block = sum(v.get().numel() * 4 for v in self.decoder.block_linears(0).values())
         rates = self.measured_rates()
@@ -335,52 +331,12 @@ class Lab:
         facts, arrays = self._text_reference()
         todo = [plan for plan in wanted if not plan.is_full_precision]
         self.ledger.asked(self.n_rows, len(todo) * self.n_blocks, len(todo))
-        self._run(todo, label)
-        return assemble(self.store, self._key, wanted, facts, arrays, self.settings.arithmetic)
+        score_and_keep(self, todo, label)
+        return assemble(self.store, self.score_key, wanted, facts, arrays, self.settings.arithmetic)
 
-    def _key(self, plan: Plan) -> str:
+    def score_key(self, plan: Plan) -> str:
+        """Returns the key of a plan's scores in the store."""
         return content_key(self.text_key, plan.text)
-
-    def _run(self, plans: Sequence[Plan], label: str) -> None:
-        keys = {plan: self._key(plan) for plan in plans}
-        known = self.store.known_scores(self.text_key)
-        if all(key in known for key in keys.values()):
-            return
-        shape = self.text.counts.tokens.shape
-        pending: list[Leaf] = []
-        last = time.monotonic()
-
-        def commit() -> None:
-            nonlocal last
-            rows = [
-                (keys[x.plan], x.plan.text, np.stack([x.nll_nats, x.kl_nats]).reshape(2, *shape))
-                for x in pending
-            ]
-            pending.clear()
-            self.store.put_scores(self.text_key, rows)
-            last = time.monotonic()
-
-        def emit(leaves: list[Leaf]) -> None:
-            pending.extend(leaves)
-            if time.monotonic() - last > _COMMIT_EVERY_S:
-                commit()
-
-        rates = self.measured_rates()
-
-        def tick(block_rows: int, head_rows: int) -> None:
-            self.ledger.ran(block_rows, head_rows)
-            self.progress.advance(block_rows * rates.block_s + head_rows * rates.head_s)
-
-        self.progress.start(label, self.preflight(plans).time_s)
-        try:
-            self.engine.score(plans, emit, known=lambda p: keys[p] in known, tick=tick)
-        except KeyboardInterrupt:
-            commit()
-            raise
-        else:
-            commit()
-        finally:
-            self.progress.stop()
 
     def _text_reference(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """Returns (facts, arrays) of what full precision says of this text, measured once."""
