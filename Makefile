@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test lint bench clean
+.PHONY: setup demo test lint bench calibrate clean
 
 setup: .venv/.ready
 
@@ -26,6 +26,10 @@ lint: setup
 
 bench: setup
 	$(BIN)/python benchmarks/sweep.py
+
+# The slow half of the toolkit's own calibration; the fast half is in the tests.
+calibrate: setup
+	$(BIN)/python -m bitgap.calibration --out docs/calibration.md
 
 clean:
 	rm -rf .venv build runs
