@@ -20,6 +20,7 @@ from bitgap.experiments.propagation_controls import (
     snr_contrast,
 )
 from bitgap.lab.activations import stream
+from bitgap.lab.ledger import Ledger
 from bitgap.lab.propagation import amplification, state_errors
 from bitgap.lab.settings import Settings
 from bitgap.lab.text import make_chunks, tokenize
@@ -307,6 +308,10 @@ class LinearNet:
         self.chunks = make_chunks(self.text, 96)
         self.decoder = self.bank = self
         self.tail = SimpleNamespace(finish=lambda state: state)
+        self.ledger = Ledger()
+
+    def once(self, name: str, make: Any) -> Any:
+        return make()
 
     def check(self, plan: Plan) -> None:
         assert len(plan.blocks) == self.n_blocks

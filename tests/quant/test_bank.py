@@ -144,3 +144,18 @@ def test_noise_is_drawn_for_each_matrix_and_is_the_same_by_hand() -> None:
     leaf = bench.score([plan])[plan]
     nll, _ = score_by_hand(bench, quantized_copy(bench.decoder, plan))
     assert abs(leaf.nll_nats - nll).max() < 1e-4 * bench.tokens.max()
+
+
+def test_a_variant_may_change_other_parameters_and_can_be_dropped():
+    decoder = shared("gpt2")
+    bank = Bank(decoder)
+    linears = bank.rounded_linears(0, "rtn4-g32")
+    bias = decoder.blocks[0].get_parameter("mlp.c_fc.bias")
+    name = bank.add("moved", {0: linears}, {0: {"mlp.c_fc.bias": bias + 1}})
+    assert name != bank.add("moved", {0: linears})
+    assert torch.equal(bank.block(0, name).get_parameter("mlp.c_fc.bias"), bias + 1)
+    assert torch.equal(decoder.blocks[0].get_parameter("mlp.c_fc.bias"), bias)
+    bank.drop(name)
+    with pytest.raises(PlanError):
+        bank.check(Plan((name, "fp", "fp")))
+    bank.drop(name)

@@ -152,20 +152,19 @@ def _cancelling(few: Lab, scheme: str, n_plantings: int, strength: float) -> dic
     found: dict[str, list[Floats]] = {"kl": [], "error": []}
     tokens = np.zeros(part.text.counts.tokens.shape)
     for s in range(n_plantings):
-        # A lab of its own, so that its bank and what was planted in it are forgotten together.
-        mine = part.twin(part.loaded)
-        variant = plant_cancellation(mine, scheme, strength=strength, seed=part.settings.seed + s)
+        variant = plant_cancellation(part, scheme, strength=strength, seed=part.settings.seed + s)
 
         def plan(kept: tuple[int, ...], variant: str = variant) -> Plan:
             return cancelling_plan(scheme, variant, n, kept)
 
         sets = scored_sets(n, others)
         scored = [plan(kept) for kept in sets]
-        scores = mine.score(scored, "controls")
+        scores = part.score(scored, "controls")
         found["kl"].append(scores.select(plans=[p.text for p in scored]).kl_nats)
-        errors = _last_errors(mine, [plan((n - 1,)), *(plan((j, n - 1)) for j in others)], "x")
+        errors = _last_errors(part, [plan((n - 1,)), *(plan((j, n - 1)) for j in others)], "x")
         found["error"].append(errors["x_error"])
         tokens = errors["x_tokens"]
+        part.bank.drop(variant)
     stacked = {f"cancelling_{name}": np.array(values) for name, values in found.items()}
     return stacked | {"cancelling_tokens": tokens}
 

@@ -148,8 +148,6 @@ def _random(few: Lab, plans: list[Plan], scheme: str) -> dict[str, Floats]:
 def _fragile(
     few: Lab, each: list[Plan], scheme: str, n_plantings: int, factor: float
 ) -> dict[str, Any]:
-    from bitgap.models.gauge import plant_fragility
-
     group = getattr(parse_scheme(scheme), "group", None)
     # Where a row or more shares a scale, one column makes all of it coarse.
     width = group if isinstance(group, int) else _WHOLE_ROW
@@ -157,16 +155,52 @@ def _fragile(
     blocks = [int(np.random.default_rng(seed).integers(few.n_blocks)) for seed in seeds]
     kl = np.zeros((n_plantings, *few.text.counts.tokens.shape))
     for i, (block, seed) in enumerate(zip(blocks, seeds, strict=True)):
-        model = plant_fragility(
-            few.decoder.model, few.decoder, block, group=width, factor=factor, seed=seed
-        )
+        variant = plant_fragile_rounding(few, scheme, block, width=width, factor=factor, seed=seed)
         # No other block's damage moves, since in full precision the function is the same.
-        kl[i] = _kl(_twin(few, model, "fragile"), [each[block]])[0]
+        kl[i] = _kl(few, [only(variant, few.n_blocks, block)])[0]
+        few.bank.drop(variant)
     return {
         "kl": kl,
         "plain": _kl(few, each),
         "block": np.array(blocks, dtype=np.int64),
     }
+
+
+def plant_fragile_rounding(
+    lab: Lab, scheme: str, block: int, *, width: int, factor: float, seed: int
+) -> str:
+    """Adds to the lab's bank a rounded block whose weights were made fragile before (P1).
+
+    In full precision the changed weights are the same function, to the bit for powers of two, so
+    that reference and all other blocks are the model's own.
+
+    Args:
+        lab: Its bank holds the variant until it is dropped.
+        scheme: How the block is rounded.
+        block: Which.
+        width: Columns of a group.
+        factor: What one column a group is multiplied by.
+        seed: Chooses the columns.
+
+    Returns:
+        The variant's name.
+
+    Raises:
+        UnsupportedArchitecture: If values and output are not found or not linearly related.
+    """
+    from bitgap.models.gauge import fragile_parameters
+    from bitgap.quant.rounding import round_weight
+
+    changed = fragile_parameters(lab.decoder, block, group=width, factor=factor, seed=seed)
+    rounded = dict(lab.bank.rounded_linears(block, scheme))
+    for name, view in lab.decoder.block_linears(block).items():
+        stored = changed.pop(f"{name}.weight", None)
+        if stored is not None:
+            matrix = stored.T if view.transposed else stored
+            rounded[name] = round_weight(
+                matrix.contiguous(), parse_scheme(scheme), stream=f"{block}.{name}"
+            )
+    return lab.bank.add("fragile", {block: rounded}, {block: changed})
 
 
 def _error_and_variance(decoder: Decoder, scheme: str) -> dict[str, Floats]:

@@ -10,7 +10,7 @@ import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -57,6 +57,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 
 class Lab:
     """One model, one text and the instruments that work on them."""
@@ -90,7 +92,7 @@ class Lab:
         self.ledger = Ledger()
         self._rates: Rates | None = None
         self._floor_nats: float | None = None
-        self._activations: dict[str, Activations] = {}
+        self._once: dict[str, Any] = {}
         self._load(loaded)
         self._read(corpus)
 
@@ -199,7 +201,7 @@ class Lab:
     def _copy(self) -> Lab:
         part = object.__new__(Lab)
         part.__dict__.update(self.__dict__)
-        part._activations = {}
+        part._once = {}
         return part
 
     def _read(self, corpus: ParallelCorpus) -> None:
@@ -310,9 +312,17 @@ class Lab:
         """
         n = sample_size(self) if per_language is None else per_language
         key = content_key("activations", ACTIVATIONS_VERSION, self.text_key, n, self.settings.seed)
-        if key not in self._activations:
-            self._activations[key] = kept_activations(self, key, n)
-        return self._activations[key]
+        return self.once(key, lambda: kept_activations(self, key, n))
+
+    def once(self, name: str, make: Callable[[], T]) -> T:
+        """Returns what ``make`` gave when it was first asked for under this name.
+
+        For what depends on model and text alone and controls would measure again at each planting;
+        held as long as the lab, and by no lab made of it.
+        """
+        if name not in self._once:
+            self._once[name] = make()
+        return self._once[name]
 
     def score(self, plans: Sequence[Plan], label: str = "scoring") -> Scores:
         """Scores plans on the whole text.

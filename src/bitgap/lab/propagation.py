@@ -31,7 +31,7 @@ def state_errors(lab: Lab, masks: Sequence[Plan]) -> dict[str, Floats]:
         linear CKA of sentence means, NaN where undefined.
     """
     plans = [Plan.uniform("fp", lab.n_blocks), *masks]
-    variance = state_variances(lab)
+    variance = lab.once("state variances", lambda: state_variances(lab))
     shape = (len(plans) - 1, lab.n_blocks + 1, lab.text.counts.tokens.size)
     kept, everything = np.zeros(shape), np.zeros(shape)
     tokens = np.zeros(shape[1:])

@@ -38,6 +38,7 @@ from bitgap.models.silence import silenced
 
 __all__ = [
     "ChannelPair",
+    "fragile_parameters",
     "gauge_fixed_log_variance",
     "loaded_with",
     "norm_consumers",
@@ -212,20 +213,32 @@ def plant_fragility(
         UnsupportedArchitecture: If values and output are not found or not linearly related.
     """
     _check_planting(model, decoder, block, group, factor)
+    copied = copy.deepcopy(model)
+    target = _blocks_of(copied, decoder)[block]
+    changed = fragile_parameters(decoder, block, group=group, factor=factor, seed=seed)
+    for name, value in changed.items():
+        target.get_parameter(name).data.copy_(value)
+    return copied
+
+
+def fragile_parameters(
+    decoder: Decoder, block: int, *, group: int = 128, factor: float = 64, seed: int = 0
+) -> dict[str, Tensor]:
+    """Returns the parameters of a block that :func:`plant_fragility` changes, as stored, by name.
+
+    Raises:
+        UnsupportedArchitecture: If values and output are not found or not linearly related.
+    """
     pair = value_output_pair(decoder, block)
     if pair is None:
         raise UnsupportedArchitecture(
-            f"fragility was to be planted in block {block} of {type(model).__name__}; found no "
-            f"value rows that its output projection reads linearly. Use another model for this "
-            f"control, or add the layout to bitgap/models/roles.py"
+            f"fragility was to be planted in block {block} of {type(decoder.model).__name__}; "
+            f"found no value rows that its output projection reads linearly. Use another model for "
+            f"this control, or add the layout to bitgap/models/roles.py"
         )
     factors = torch.ones(len(pair.rows), dtype=torch.float64)
     factors[_one_channel_per_group(pair, group, seed)] = factor
-    copied = copy.deepcopy(model)
-    target = _blocks_of(copied, decoder)[block]
-    for name, value in rescaled_parameters(decoder, block, pair, factors).items():
-        target.get_parameter(name).data.copy_(value)
-    return copied
+    return rescaled_parameters(decoder, block, pair, factors)
 
 
 def shuffled_twin(model: nn.Module | Decoder, seed: int = 0) -> Any:

@@ -53,15 +53,21 @@ class Bank:
         self._modules: OrderedDict[tuple[int, str], tuple[nn.Module, int]] = OrderedDict()
         self._held_bytes = 0
         self._own: dict[tuple[int, str], dict[str, Tensor]] = {}
-        self._own_digest: dict[str, str] = {}
+        self._own_others: dict[tuple[int, str], dict[str, Tensor]] = {}
         self._ends: dict[tuple[str, str], dict[str, Tensor]] = {}
 
-    def add(self, name: str, weights: Mapping[int, Mapping[str, Tensor]]) -> str:
+    def add(
+        self,
+        name: str,
+        weights: Mapping[int, Mapping[str, Tensor]],
+        others: Mapping[int, Mapping[str, Tensor]] | None = None,
+    ) -> str:
         """Adds a variant made elsewhere, such as a real quantized checkpoint, dequantized.
 
         Args:
             name: What plans call it; not the name of a scheme.
             weights: For each block number, its linears by name, (out x in).
+            others: For each block number, other parameters that change, as stored, such as biases.
 
         Returns:
             The name to use in plans: ``name`` with a digest of the weights, so that stored scores
@@ -71,14 +77,23 @@ class Bank:
             SchemeError: If plans could not carry the name.
         """
         digest = hashlib.sha256(name.encode())
-        for block in sorted(weights):
-            for key in sorted(weights[block]):
-                digest.update(f"{block}.{key}".encode())
-                digest.update(weights[block][key].detach().cpu().float().numpy().tobytes())
+        for part in (weights, others or {}):
+            for block in sorted(part):
+                for key in sorted(part[block]):
+                    digest.update(f"{block}.{key}".encode())
+                    digest.update(part[block][key].detach().cpu().float().numpy().tobytes())
         full = parse_scheme(f"own:{name}:{digest.hexdigest()[:12]}").name
         for block, linears in weights.items():
             self._own[block, full] = dict(linears)
+            self._own_others[block, full] = dict((others or {}).get(block, {}))
         return full
+
+    def drop(self, name: str) -> None:
+        """Forgets a variant that was added, under the name that :meth:`add` returned."""
+        for key in [key for key in self._own if key[1] == name]:
+            del self._own[key], self._own_others[key]
+            _, n_bytes = self._modules.pop(key, (None, 0))
+            self._held_bytes -= n_bytes
 
     def block(self, index: int, scheme: str) -> nn.Module:
         """Returns block ``index`` under a scheme; the model's own module for ``fp``.
@@ -165,7 +180,8 @@ class Bank:
                 module = self._decoder.clone_block(index, weights=weights)
             else:
                 weights = self.rounded_linears(index, scheme)
-                module = self._decoder.clone_block(index, linears=weights)
+                others = self._own_others.get((index, scheme))
+                module = self._decoder.clone_block(index, weights=others, linears=weights)
             if self._product_dtype is not None:
                 cast_linears(module, self._product_dtype)
                 module = self._fused(index, module)
