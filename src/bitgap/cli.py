@@ -304,6 +304,7 @@ def _described(lab: Lab, options: argparse.Namespace, plan: str) -> dict[str, An
         "corpus_fingerprint": corpus.fingerprint,
         "sentences": int(lab.text.counts.tokens.shape[1]),
         "sentences_dropped": lab.text.n_dropped,
+        "languages_unreadable": lab.unreadable,
         "arithmetic": lab.settings.arithmetic,
     }
 

@@ -87,6 +87,8 @@ class Investigation:
         layer_map: What every set of protected layers does.
         findings: (finding, key of its observations) for every experiment that was run.
         rejected: Bits at which some language collapsed, and which.
+        work: Evaluations of the text that were needed, and how many would have been had no plan
+            shared its first blocks and no experiment another's measurements.
     """
 
     scheme: str
@@ -95,6 +97,7 @@ class Investigation:
     layer_map: LayerMap
     findings: tuple[tuple[Finding, str], ...]
     rejected: Mapping[str, list[str]]
+    work: Mapping[str, int]
 
     def as_dict(self) -> dict[str, Any]:
         """Returns the investigation as JSON."""
@@ -105,6 +108,7 @@ class Investigation:
             "audit": self.report.as_dict(),
             "map": self.layer_map.as_dict(),
             "findings": [asdict(finding) for finding, _ in self.findings],
+            "work": dict(self.work),
         }
 
 
@@ -140,7 +144,8 @@ def investigate(
         [finding for finding, _ in findings], thresholds.alpha, exploratory=thresholds.exploratory
     )
     keyed = tuple(zip(adjusted, [key for _, key in findings], strict=True))
-    return Investigation(scheme, tier.name, report, layer_map, keyed, rejected)
+    work = lab.ledger.passes(part.n_rows)
+    return Investigation(scheme, tier.name, report, layer_map, keyed, rejected, work)
 
 
 def operating_point(lab: Lab, thresholds: Thresholds) -> tuple[str, dict[str, list[str]]]:
@@ -178,7 +183,14 @@ def _part(lab: Lab, n: int | None) -> Lab:
 
 
 def _parameters(experiment: Experiment, tier: Tier) -> Any:
-    return replace(experiment.params, **tier.overrides.get(experiment.id, {}))
+    """Returns an experiment's parameters in a tier; what it shares with the map is the map's."""
+    shared = {"map_sentences": tier.map_sentences, "complete": tier.complete_map}
+    has = {f.name for f in fields(experiment.params)}
+    return replace(
+        experiment.params,
+        **{name: value for name, value in shared.items() if name in has},
+        **tier.overrides.get(experiment.id, {}),
+    )
 
 
 def _run(

@@ -85,6 +85,8 @@ def _head(result: Json) -> Group:
     said = f"{result['corpus']}, {count(result['sentences'], 'sentence')}"
     if result.get("sentences_dropped"):
         said += f" ({result['sentences_dropped']} too long for the model left out)"
+    for code, why in (result.get("languages_unreadable") or {}).items():
+        said += f" (without {code}: {why})"
     said += f", {result['arithmetic']} arithmetic"
     if "floor_bits" in result:
         said += f", numerical floor {result['floor_bits']:.1e} bits a token"
@@ -233,7 +235,8 @@ def _origin_line(origin: Json) -> str:
 
 def investigation_view(result: Json) -> Any:
     """Shows the audit, the map and the verdicts."""
-    shared = {name: result[name] for name in ("model", "corpus", "arithmetic")}
+    names = ("model", "corpus", "arithmetic", "languages_unreadable")
+    shared = {name: result.get(name) for name in names}
     audit, layers = result["audit"], result["map"]
     head = Text(f"Operating point {result['operating_point']}, tier {result['tier']}", style="bold")
     tried = result["collapsed_below"].items()
@@ -242,6 +245,39 @@ def investigation_view(result: Json) -> Any:
         audit_view(shared | {"sentences": audit["n_sentences"]} | audit),
         map_view(shared | {"plan": f"map at {layers['scheme']}"} | layers),
         Group(*verdicts(result["findings"])),
+        verdict_table(result["findings"]),
+        _work_line(result["work"]),
+    )
+
+
+def verdict_table(findings: Iterable[Json]) -> Any:
+    """Shows every hypothesis with its verdict, effect, interval and p, a row each."""
+    rows = list(findings)
+    if not rows:
+        return Text("No experiment was run.")
+    table = Table(box=None, pad_edge=False, header_style="")
+    for name in ("hypothesis", "verdict", "effect", "p", "Holm p", "least p"):
+        table.add_column(name, justify="right" if name.endswith("p") else "left")
+    for row in rows:
+        verdict, primary = row["verdict"], row["estimates"][row["primary"]]
+        label = Text(verdict["label"], style=_STYLES.get(verdict["label"], ""))
+        effect = told(primary["value"], (primary["low"], primary["high"]))
+        ps = (verdict[key] for key in ("p", "p_holm", "p_minimum"))
+        shown = (MISSING if p is None else f"{p:.3g}" for p in ps)
+        table.add_row(row["hypothesis"], label, effect, *shown)
+    said = [
+        "effect: each hypothesis' own statistic, with its unit above; p one-sided, Holm over the "
+        "hypotheses that have one, least: the smallest p this design can reach."
+    ]
+    return Group(Text("Verdicts", style="bold"), table, *bullets(said))
+
+
+def _work_line(work: Json) -> Text:
+    needed, alone = work["block_evaluations"], work["block_evaluations_without_sharing"]
+    return Text(
+        f"{count(needed, 'block evaluation')} of the whole text, {alone} had nothing been shared "
+        f"({sharing(work)}); {work['head_evaluations']} heads, "
+        f"{work['head_evaluations_without_sharing']} without."
     )
 
 

@@ -1,18 +1,20 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lab_samples import Letters, write_corpus
+from lab_samples import Letters, load_tiny, write_corpus
 from tiny_models import VOCABULARY
 
 from bitgap.corpora.parallel import ParallelCorpus
 from bitgap.errors import CorpusError
 from bitgap.lab import text as text_module
+from bitgap.lab.lab import Lab
 from bitgap.lab.text import make_chunks, tokenize
 
 OVERHEAD = text_module._CHUNK_OVERHEAD_ROWS
@@ -127,3 +129,49 @@ def test_bytes_and_characters_are_those_of_nfc() -> None:
     text = read(ParallelCorpus("c", texts, "nobody", "CC0-1.0"))
     assert text.counts.characters.tolist() == [[2, 2], [4, 2]]
     assert text.counts.bytes.tolist() == [[3, 2], [8, 4]]
+
+
+# -- languages a tokenizer cannot read -------------------------------------------------------------
+
+
+class LatinOnly(Letters):
+    """A tokenizer to which every letter outside ASCII is unknown."""
+
+    unk_token_id = 2
+
+    def __call__(self, texts: list[str], add_special_tokens: bool):  # type: ignore[no-untyped-def]
+        found = super().__call__(texts, add_special_tokens)
+        for text, row in zip(texts, found.input_ids, strict=True):
+            row[:] = [i if c.isascii() else 2 for c, i in zip(text, row, strict=True)]
+        return found
+
+
+THREE = ParallelCorpus(
+    "three",
+    {"en": ("one two", "three"), "he": ("אחת שתיים", "שלוש"), "de": ("eins zwei", "drei")},
+    "nobody",
+    "CC0-1.0",
+)
+
+
+def test_a_language_mostly_unknown_is_left_out_with_its_count():
+    found = text_module.unreadable(THREE, LatinOnly())
+    assert found.keys() == {"he"}
+    assert found["he"] == "12 of 13 tokens are unknown to the model's tokenizer"
+    assert text_module.unreadable(THREE, Letters()) == {}
+
+
+def test_a_lab_goes_on_without_it_and_says_so(caplog):
+    loaded = replace(load_tiny(), tokenizer=LatinOnly())
+    lab = Lab(loaded, THREE)
+    assert lab.languages == ("en", "de") and lab.unreadable.keys() == {"he"}
+    assert "left out: he: 12 of 13" in caplog.text
+    assert lab.on(sentences=[0, 1]).unreadable == lab.unreadable
+
+
+@pytest.mark.parametrize("codes", [("he", "de"), ("en", "he")])
+def test_without_the_reference_or_any_other_language_there_is_nothing_to_compare(codes):
+    texts = {code: THREE.sentences[code] for code in codes}
+    corpus = ParallelCorpus("two", texts, "nobody", "CC0-1.0", reference=codes[0])
+    with pytest.raises(CorpusError, match=r"too few languages.*he: 12 of 13 tokens are unknown"):
+        text_module.unreadable(corpus, LatinOnly())

@@ -38,7 +38,7 @@ from bitgap.lab.provenance import provenance
 from bitgap.lab.scoring import ENGINE_VERSION, Engine
 from bitgap.lab.settings import Progress, Settings, Silence
 from bitgap.lab.store import Store, content_key
-from bitgap.lab.text import Chunk, TokenizedText, make_chunks, tokenize
+from bitgap.lab.text import Chunk, TokenizedText, make_chunks, tokenize, unreadable
 from bitgap.lab.tree import PlanTree
 from bitgap.models.decoder import Decoder
 from bitgap.models.load import LoadedModel, load_model
@@ -93,6 +93,7 @@ class Lab:
         self._rates: Rates | None = None
         self._floor_nats: float | None = None
         self._once: dict[str, Any] = {}
+        self.unreadable: dict[str, str] = {}
         self._load(loaded)
         self._read(corpus)
 
@@ -205,6 +206,10 @@ class Lab:
         return part
 
     def _read(self, corpus: ParallelCorpus) -> None:
+        if odd := unreadable(corpus, self.loaded.tokenizer):
+            self.unreadable = {**self.unreadable, **odd}
+            _log.warning("left out: %s", "; ".join(f"{code}: {why}" for code, why in odd.items()))
+            corpus = corpus.select([code for code in corpus.languages if code not in odd])
         self.corpus = corpus
         text = tokenize(
             corpus,

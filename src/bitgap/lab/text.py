@@ -22,6 +22,8 @@ from bitgap.corpora.parallel import ParallelCorpus
 from bitgap.errors import CorpusError
 from bitgap.records import Floats, Integers, TextCounts
 
+# A language most of whose tokens are "unknown" is not read but guessed at.
+_MOST_UNKNOWN = 0.5
 # What one more chunk costs, in padded rows: the launch overhead of a block on a few dozen rows.
 _CHUNK_OVERHEAD_ROWS = 48
 
@@ -96,6 +98,35 @@ def tokenize(
     )
 
 
+def unreadable(corpus: ParallelCorpus, tokenizer: Any) -> dict[str, str]:
+    """Returns the languages a tokenizer cannot read, and why each: most tokens are unknown.
+
+    Args:
+        corpus: Aligned sentences.
+        tokenizer: A transformers tokenizer.
+
+    Raises:
+        CorpusError: If the reference is among them, or no language is left beside it.
+    """
+    unknown = getattr(tokenizer, "unk_token_id", None)
+    if unknown is None:
+        return {}
+    found: dict[str, str] = {}
+    for code in corpus.languages:
+        rows = tokenizer(list(corpus.sentences[code]), add_special_tokens=False).input_ids
+        n, bad = sum(map(len, rows)), sum(row.count(unknown) for row in rows)
+        if bad > _MOST_UNKNOWN * n:
+            found[code] = f"{bad} of {n} tokens are unknown to the model's tokenizer"
+    left = [code for code in corpus.languages if code not in found]
+    if corpus.reference in found or (found and len(left) < 2):
+        told = "; ".join(f"{code}: {why}" for code, why in found.items())
+        raise CorpusError(
+            f"{corpus.name}: too few languages are left that the model can read ({told}); name "
+            f"languages it was trained on with --languages, or another model"
+        )
+    return found
+
+
 def _counts(corpus: ParallelCorpus, kept: Integers, lengths: Integers) -> TextCounts:
     text = [
         [unicodedata.normalize("NFC", corpus.sentences[code][i]) for i in kept]
@@ -158,7 +189,19 @@ def make_chunks(text: TokenizedText, max_rows: int, device: str = "cpu") -> tupl
     The cuts minimise padded rows plus a fixed overhead per chunk, exactly, by dynamic programming
     over the sentences sorted by length. They depend on the text and ``max_rows`` alone.
     """
-    flat = [ids for language in text.ids for ids in language]
+    return cut_rows([ids for language in text.ids for ids in language], max_rows, device)
+
+
+def cut_rows(
+    flat: Sequence[tuple[int, ...]], max_rows: int, device: str = "cpu"
+) -> tuple[Chunk, ...]:
+    """Cuts any sequences of tokens into batches, as :func:`make_chunks` does a text.
+
+    Args:
+        flat: Token ids; ``Chunk.where`` counts places in this list.
+        max_rows: Token rows in a batch, at most.
+        device: Where the batches live.
+    """
     order = sorted(range(len(flat)), key=lambda i: (len(flat[i]), i))
     lengths = np.array([len(flat[i]) for i in order])
     bounds = _cut(lengths, max(max_rows, int(lengths.max())))
