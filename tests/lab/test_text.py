@@ -139,7 +139,7 @@ class LatinOnly(Letters):
 
     unk_token_id = 2
 
-    def __call__(self, texts: list[str], add_special_tokens: bool):  # type: ignore[no-untyped-def]
+    def __call__(self, texts: list[str], add_special_tokens: bool):
         found = super().__call__(texts, add_special_tokens)
         for text, row in zip(texts, found.input_ids, strict=True):
             row[:] = [i if c.isascii() else 2 for c, i in zip(text, row, strict=True)]
