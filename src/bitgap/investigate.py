@@ -6,7 +6,7 @@ which no language collapses when everything is rounded. Every hypothesis is then
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from bitgap.disparity import DisparityReport, audit
 from bitgap.errors import ModelError, UsageError
 from bitgap.experiments.catalog import CATALOG, find
 from bitgap.experiments.experiment import Experiment
+from bitgap.experiments.links import links
 from bitgap.lab.budget import Preflight
 from bitgap.lab.tree import Work
 from bitgap.layer_map import LARGEST_FACTORIAL, LayerMap, make_design, make_map, score_map
@@ -87,6 +88,7 @@ class Investigation:
         layer_map: What every set of protected layers does.
         findings: (finding, key of its observations) for every experiment that was run.
         rejected: Bits at which some language collapsed, and which.
+        links: How each experiment's profile goes with what protecting a block is worth.
         work: Evaluations of the text that were needed, and how many would have been had no plan
             shared its first blocks and no experiment another's measurements.
     """
@@ -97,6 +99,7 @@ class Investigation:
     layer_map: LayerMap
     findings: tuple[tuple[Finding, str], ...]
     rejected: Mapping[str, list[str]]
+    links: Sequence[Mapping[str, Any]]
     work: Mapping[str, int]
 
     def as_dict(self) -> dict[str, Any]:
@@ -108,6 +111,7 @@ class Investigation:
             "audit": self.report.as_dict(),
             "map": self.layer_map.as_dict(),
             "findings": [asdict(finding) for finding, _ in self.findings],
+            "links": [dict(row) for row in self.links],
             "work": dict(self.work),
         }
 
@@ -143,9 +147,16 @@ def investigate(
     adjusted = with_holm(
         [finding for finding, _ in findings], thresholds.alpha, exploratory=thresholds.exploratory
     )
-    keyed = tuple(zip(adjusted, [key for _, key in findings], strict=True))
-    work = lab.ledger.passes(part.n_rows)
-    return Investigation(scheme, tier.name, report, layer_map, keyed, rejected, work)
+    return Investigation(
+        scheme=scheme,
+        tier=tier.name,
+        report=report,
+        layer_map=layer_map,
+        findings=tuple(zip(adjusted, [key for _, key in findings], strict=True)),
+        rejected=rejected,
+        links=links(adjusted, layer_map, thresholds.level),
+        work=lab.ledger.passes(part.n_rows),
+    )
 
 
 def operating_point(lab: Lab, thresholds: Thresholds) -> tuple[str, dict[str, list[str]]]:

@@ -245,9 +245,23 @@ def investigation_view(result: Json) -> Any:
         audit_view(shared | {"sentences": audit["n_sentences"]} | audit),
         map_view(shared | {"plan": f"map at {layers['scheme']}"} | layers),
         Group(*verdicts(result["findings"])),
+        _links(result["links"]),
         verdict_table(result["findings"]),
         _work_line(result["work"]),
     )
+
+
+def _links(rows: Sequence[Json]) -> Any:
+    if not rows:
+        return Text("No experiment has a profile to compare with what protecting a block is worth.")
+    games = {"disparity": "less |D|", "damage": "less K"}
+    lines = [
+        f"{row['experiment']} {row['title'].lower()}, with {games[row['game']]}: "
+        + (told(row["r"], row["r_ci"]) if row["r"] is not None else f"none, {row['r_reason']}")
+        for row in rows
+    ]
+    title = "Does protecting the blocks that stand out help? (r over blocks, exploratory)"
+    return Group(Text(title, style="bold"), *bullets(lines))
 
 
 def verdict_table(findings: Iterable[Json]) -> Any:

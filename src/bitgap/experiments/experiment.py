@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -53,6 +53,8 @@ class Experiment:
         figure: ``figure(finding)``; a Vega-Lite specification.
         inputs: What of a lab, beside its text, the measurement reads, JSON-serialisable; part of
             the key of its observations.
+        profile: What the experiment says of every block, (L) numbers or None, for its link with
+            how much protecting a block is worth; None where there is no such profile.
     """
 
     id: str
@@ -68,6 +70,7 @@ class Experiment:
     judge: Callable[[Observations, Thresholds], Finding] | None = None
     figure: Callable[[Finding], Mapping[str, Any]] | None = None
     inputs: Callable[[Lab], Mapping[str, Any]] = lambda lab: {}
+    profile: Callable[[Finding], Sequence[float | None]] | None = None
 
     @property
     def built(self) -> bool:
