@@ -85,7 +85,7 @@ def read_tsv(path: Path, request: Request) -> Sentences:
         CorpusError: If a row has the wrong number of columns, or the text cannot be used.
         LanguageError: If a column or a request names no language that is there.
     """
-    header, *rows = _lines(path)
+    header, *rows = text_lines(path)
     columns = header.rstrip("\r").split("\t")
     if len(columns) < 2:
         raise CorpusError(
@@ -118,7 +118,7 @@ def read_jsonl(path: Path, request: Request) -> Sentences:
             be used.
         LanguageError: If a key or a request names no language that is there.
     """
-    rows = [_json_object(line, f"{path}, line {i}") for i, line in enumerate(_lines(path), 1)]
+    rows = [_json_object(line, f"{path}, line {i}") for i, line in enumerate(text_lines(path), 1)]
     keys = {key: key for key, value in rows[0].items() if not is_numbering(key, value)}
     picked = request.pick(keys, f"{path}, line 1")
     for number, row in enumerate(rows, start=1):
@@ -174,7 +174,7 @@ def read_lines(path: Path) -> tuple[str, ...]:
         CorpusError: If the file is empty or no UTF-8, or a line cannot be used.
     """
     return tuple(
-        clean_sentence(line, f"{path}, line {i}") for i, line in enumerate(_lines(path), 1)
+        clean_sentence(line, f"{path}, line {i}") for i, line in enumerate(text_lines(path), 1)
     )
 
 
@@ -196,8 +196,12 @@ def _read_texts(folder: Path, labels: Mapping[str, str], request: Request) -> Se
     return texts
 
 
-def _lines(path: Path) -> list[str]:
-    """Lines of a UTF-8 file without their line feeds; splits at nothing else, as editors count."""
+def text_lines(path: Path) -> list[str]:
+    """Returns the lines of a UTF-8 file without their line feeds; splits as editors count.
+
+    Raises:
+        CorpusError: If the file is empty, cannot be read, or is no UTF-8.
+    """
     try:
         raw = path.read_bytes()
     except OSError as error:

@@ -1,0 +1,225 @@
+"""Minimal pairs of agreement, with lexical control pairs, and sentences with gold features.
+
+:func:`load_agreement` reads our own (``bundled_pairs/``), or a folder in the layout of CLAMS
+(Mueller et al. 2020, *Cross-Linguistic Syntactic Evaluation of Word Prediction Models*) or of
+MultiBLiMP (Jumelet et al. 2025, *MultiBLiMP 1.0*). Whatever the source, text is in NFC, the two
+sentences of a pair differ in exactly one word, and what had to be left out is counted.
+"""
+
+from __future__ import annotations
+
+import csv
+import functools
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from bitgap.corpora.intake import clean_sentence
+from bitgap.corpora.lexicon import read_grammar
+from bitgap.corpora.minimal_pairs import (
+    PHENOMENA,
+    AgreementSet,
+    MinimalPair,
+    TaggedSentence,
+    make_pair,
+    make_set,
+    present,
+)
+from bitgap.corpora.readers import text_lines
+from bitgap.corpora.sentences import make_pairs, make_tagged
+from bitgap.errors import CorpusError, LanguageError
+from bitgap.languages import language
+
+__all__ = [
+    "AgreementSet",
+    "MinimalPair",
+    "TaggedSentence",
+    "load_agreement",
+]
+
+BUNDLED_PAIRS = Path(__file__).parent / "bundled_pairs"
+
+N_TAGGED = 320
+"""Tagged sentences of each bundled language: every noun and verb of the lexicon, several times."""
+
+_LAYOUTS = (
+    "known layouts are CLAMS (<language>/*.txt with lines True<TAB>sentence and "
+    "False<TAB>sentence by turns) and MultiBLiMP (<language>/data.tsv or <language>.tsv with "
+    "columns sen and wrong_sen)"
+)
+_PHENOMENON = {"#": "number", "G": "gender", "P": "person"} | {name: name for name in PHENOMENA}
+"""How MultiBLiMP's SV-# or SP-G end, and our own names."""
+_NOT_AGREEMENT = re.compile(r"(^|_)npi(_|$)")
+"""CLAMS also has polarity items (few teachers have ever ...), which agree with nothing."""
+
+
+def load_agreement(
+    spec: str | os.PathLike[str] | None = None, *, languages: str | Sequence[str] | None = None
+) -> AgreementSet:
+    """Reads a set of minimal pairs.
+
+    Args:
+        spec: None or ``bundled`` for our own; else a folder in the layout of CLAMS or MultiBLiMP.
+        languages: Which to read, as ``"en,he"`` or a list, in any spelling; those that the set
+            lacks are passed over. All when None.
+
+    Raises:
+        CorpusError: If there is no such folder, its layout is unknown, a line is broken, or no
+            usable pair is there; names file and line.
+        LanguageError: If a spelling names no language, or none of them is there.
+    """
+    if spec is None or spec == "bundled":
+        files = {path.stem: path for path in sorted(BUNDLED_PAIRS.glob("*.yaml"))}
+        codes = present(files, languages, "bundled minimal pairs")
+        return _bundled(tuple(codes))
+    folder = Path(spec).expanduser()
+    if not folder.is_dir():
+        raise CorpusError(
+            f"{folder}: no such folder; {_LAYOUTS}; leave the set out for the bundled one"
+        )
+    files = {path: path.parent.name for path in sorted(folder.glob("*/*.txt"))}
+    if files:
+        return _read_clams(folder, files, languages)
+    files = {path: path.parent.name for path in sorted(folder.glob("*/data.tsv"))}
+    files = files or {path: path.stem for path in sorted(folder.glob("*.tsv"))}
+    if files:
+        return _read_multiblimp(folder, files, languages)
+    raise CorpusError(f"{folder}: minimal pairs in no layout that is known; {_LAYOUTS}")
+
+
+@functools.lru_cache(maxsize=8)
+def _bundled(codes: tuple[str, ...]) -> AgreementSet:
+    grammars = [read_grammar(BUNDLED_PAIRS / f"{code}.yaml") for code in codes]
+    return make_set(
+        "bundled",
+        {grammar.code: make_pairs(grammar) for grammar in grammars},
+        tagged={grammar.code: make_tagged(grammar, N_TAGGED) for grammar in grammars},
+        excluded={},
+        source="written for bitgap",
+        licence="Apache-2.0",
+    )
+
+
+def _read_clams(
+    folder: Path, files: dict[Path, str], languages: str | Sequence[str] | None
+) -> AgreementSet:
+    pairs: dict[str, list[MinimalPair]] = {}
+    excluded: Counter[str] = Counter()
+    for code, path in _wanted(folder, files, languages, excluded):
+        for good, bad in _clams_pairs(path):
+            if _NOT_AGREEMENT.search(path.stem):
+                excluded["not agreement"] += 1
+                continue
+            template = path.stem.replace("_", " ")
+            pair = make_pair(good, bad, code=code, phenomenon="number", template=template)
+            _sort(pair, pairs, excluded)
+    return _folder_set(folder, pairs, excluded, "CLAMS, Mueller et al. 2020")
+
+
+def _clams_pairs(path: Path) -> Iterator[tuple[str, str]]:
+    """Yields the sentences of a CLAMS file two by two, the right one first."""
+    sentences: list[str] = []
+    for number, line in enumerate(text_lines(path), start=1):
+        expected = ("True", "False")[(number - 1) % 2]
+        label, tab, text = line.partition("\t")
+        if label.strip() != expected or not tab:
+            raise CorpusError(
+                f"{path}, line {number}: expected {expected}<TAB>sentence, found "
+                f"{line.strip()[:60]!r}; right and wrong sentences must stand by turns"
+            )
+        sentences.append(clean_sentence(text, f"{path}, line {number}"))
+    if len(sentences) % 2:
+        raise CorpusError(
+            f"{path}, line {len(sentences)}: the right sentence at the end has no wrong one; add "
+            "the line False<TAB>sentence"
+        )
+    return zip(sentences[::2], sentences[1::2], strict=True)
+
+
+def _read_multiblimp(
+    folder: Path, files: dict[Path, str], languages: str | Sequence[str] | None
+) -> AgreementSet:
+    pairs: dict[str, list[MinimalPair]] = {}
+    excluded: Counter[str] = Counter()
+    for code, path in _wanted(folder, files, languages, excluded):
+        for good, bad, label in _multiblimp_rows(path):
+            phenomenon = _PHENOMENON.get(label.rpartition("-")[2].strip())
+            if phenomenon is None:
+                excluded["not agreement"] += 1
+                continue
+            template = label.strip() or "agreement"
+            pair = make_pair(good, bad, code=code, phenomenon=phenomenon, template=template)
+            _sort(pair, pairs, excluded)
+    return _folder_set(folder, pairs, excluded, "MultiBLiMP, Jumelet et al. 2025")
+
+
+def _multiblimp_rows(path: Path) -> Iterator[tuple[str, str, str]]:
+    """Yields right sentence, wrong sentence and phenomenon; quoted as pandas writes tables."""
+    reader = csv.reader(text_lines(path), delimiter="\t", strict=True)
+    try:
+        header = [name.strip() for name in next(reader)]
+        missing = [name for name in ("sen", "wrong_sen") if name not in header]
+        if missing:
+            raise CorpusError(
+                f"{path}, line 1: no column {' or '.join(missing)}; found {', '.join(header)[:200]}"
+            )
+        for cells in reader:
+            where = f"{path}, line {reader.line_num}"
+            if len(cells) != len(header):
+                raise CorpusError(
+                    f"{where}: {len(cells)} column(s), but the header has {len(header)}"
+                )
+            row = dict(zip(header, cells, strict=True))
+            good, bad = (clean_sentence(row[name], where) for name in ("sen", "wrong_sen"))
+            yield good, bad, row.get("phenomenon", "number")
+    except csv.Error as error:
+        raise CorpusError(f"{path}, line {reader.line_num}: {error}") from error
+
+
+def _wanted(
+    folder: Path,
+    files: dict[Path, str],
+    languages: str | Sequence[str] | None,
+    excluded: Counter[str],
+) -> list[tuple[str, Path]]:
+    """Returns code and file of the languages asked for; files of no known language are counted."""
+    by_code: dict[str, list[Path]] = {}
+    for path, spelling in files.items():
+        try:
+            by_code.setdefault(language(spelling).code, []).append(path)
+        except LanguageError:
+            n_lines = len(text_lines(path))
+            n_pairs = n_lines // 2 if path.suffix == ".txt" else n_lines - 1
+            excluded[f"unknown language {spelling}"] += n_pairs
+    if not by_code:
+        raise CorpusError(
+            f"{folder}: no folder or file is named after a language; {_LAYOUTS}; a language is "
+            "written as an ISO 639 code, such as he or heb"
+        )
+    codes = present(by_code, languages, str(folder))
+    return [(code, path) for code in codes for path in by_code[code]]
+
+
+def _sort(
+    pair: MinimalPair | str, pairs: dict[str, list[MinimalPair]], excluded: Counter[str]
+) -> None:
+    if isinstance(pair, str):
+        excluded[pair] += 1
+    else:
+        pairs.setdefault(pair.language, []).append(pair)
+
+
+def _folder_set(
+    folder: Path, pairs: dict[str, list[MinimalPair]], excluded: Counter[str], layout: str
+) -> AgreementSet:
+    name = folder.resolve().name
+    return make_set(
+        name,
+        pairs,
+        tagged={},
+        excluded=excluded,
+        source=f"folder {name} in the layout of {layout}",
+        licence="not stated",
+    )
