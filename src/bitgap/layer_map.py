@@ -37,6 +37,7 @@ from bitgap.records import Floats, Integers, Scores
 from bitgap.stats.bootstrap import MAX_UNDEFINED, bootstrap_weights
 from bitgap.stats.interactions import (
     chain_masks,
+    mask_of,
     pair_design,
     permutation_chains,
     popcount,
@@ -213,9 +214,28 @@ def make_map(scores: Scores, scheme: str, design: Design, *, seed: int = 0) -> L
     )
 
 
+def benefits(scores: Scores, design: Design) -> dict[str, Floats]:
+    """Returns what protecting each layer is worth in every game, (L): its exact Shapley value.
+
+    Games are ``damage``, ``gap`` and ``disparity``, −K, −G and −|D|, so above 0 is a benefit; NaN
+    where a game has no value under some mask.
+
+    Args:
+        scores: Rows as ``design.plans(scheme)``.
+        design: Which masks were scored.
+    """
+    found = {}
+    for name, game in _games(scores, design).items():
+        point = game(Sums(scores))
+        if name == "disparity":
+            point[_all_protected(design)] = 0.0
+        found[name] = design.shapley(point)
+    return found
+
+
 def _games(scores: Scores, design: Design) -> dict[str, Callable[[Sums], Floats]]:
     """Returns −mean K, −G and −|D| as functions of sums; a language counts in all masks or none."""
-    counted = _counted(scores, design)
+    counted = counted_languages(scores, design)
 
     def negative_disparity(sums: Sums) -> Floats:
         return -np.abs(disparity(sums, languages=counted))
@@ -227,7 +247,7 @@ def _games(scores: Scores, design: Design) -> dict[str, Callable[[Sums], Floats]
     }
 
 
-def _counted(scores: Scores, design: Design) -> Bools:
+def counted_languages(scores: Scores, design: Design) -> Bools:
     """Returns which languages are usable under every mask that leaves something to round, (A)."""
     rounded = np.arange(len(design.masks)) != _all_protected(design)
     return np.logical_and.reduce(usable(scores)[rounded], axis=0)
@@ -328,10 +348,14 @@ def _set_row(design: Design, row: int, damage: Floats, d: Floats) -> dict[str, A
     }
 
 
+def origin_set(n_blocks: int) -> list[int]:
+    """Returns the layers that the origin protects, {0, round(.75 L), L−1}, ascending."""
+    return sorted({0, min(round(0.75 * n_blocks), n_blocks - 1), n_blocks - 1})
+
+
 def _origin_rank(scores: Scores, design: Design, weights: Floats) -> dict[str, Any]:
-    n = design.n_blocks
-    layers = sorted({0, min(round(0.75 * n), n - 1), n - 1})
-    mask = sum(1 << layer for layer in layers)
+    n, layers = design.n_blocks, origin_set(design.n_blocks)
+    mask = mask_of(layers)
     rows = np.flatnonzero(popcount(np.array(design.masks)) == len(layers))
     if len(rows) < math.comb(n, len(layers)):
         return {"layers": layers, "rank_damage": None, "reason": "not all sets of its size scored"}
@@ -360,7 +384,7 @@ def _of_rows(scores: Scores, rows: Integers) -> Scores:
 
 def _caveats(scores: Scores, design: Design) -> tuple[str, ...]:
     said = []
-    counted = dict(zip(scores.languages, _counted(scores, design), strict=True))
+    counted = dict(zip(scores.languages, counted_languages(scores, design), strict=True))
     left_out = [code for code, ok in counted.items() if not ok]
     if left_out:
         said.append(

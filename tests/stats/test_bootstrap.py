@@ -16,6 +16,8 @@ from bitgap.stats.bootstrap import (
     bootstrap_weights,
     estimate,
     estimates,
+    expanded_level,
+    few_estimates,
     jackknife_weights,
 )
 
@@ -239,3 +241,42 @@ def test_statistics_that_fail_do_not_take_others_with_them():
     alone = estimate(lambda w: w @ X / 12, 12, unit="", seed=0, draws=200)
     assert good == alone and good.low is not None
     assert bad.value is None
+
+
+# ---------------------------------------------------------------------------------- few sentences
+
+
+def test_level_is_expanded_for_few_and_left_alone_for_many():
+    levels = [expanded_level(0.95, n) for n in (2, 4, 8, 16, 100, 10_000)]
+    assert levels == sorted(levels, reverse=True)
+    assert levels[0] < 1
+    assert levels[-1] == pytest.approx(0.95, abs=1e-4)
+    # Student's quantile and the spread that resampling loses, on the normal's scale.
+    wide = stats.t.ppf(0.975, 7) * np.sqrt(8 / 7)
+    assert levels[2] == pytest.approx(1 - 2 * stats.norm.sf(wide))
+    assert expanded_level(0.95, 1) == 0.95
+
+
+@pytest.mark.parametrize(("n", "rate"), [(6, 0.88), (12, 0.91)])
+def test_few_sentences_are_covered_nearly_as_often_as_the_level_says(n, rate):
+    rng, held, plain = np.random.default_rng(n), 0, 0
+    for _ in range(300):
+        length = rng.gamma(4, 0.25, n)
+        part = length * (0.04 + 0.02 * rng.normal(size=n))
+        how = {"unit": "share", "seed": 0, "draws": 400}
+        statistic = ratio_of(part, length)
+        wide = few_estimates(lambda w, f=statistic: f(w)[:, None], n, **how)[0]
+        narrow = estimate(statistic, n, **how)
+        held += wide.low <= 0.04 <= wide.high
+        plain += narrow.low <= 0.04 <= narrow.high
+        assert wide.level == 0.95
+        assert "expanded" in wide.method
+    assert held > plain
+    assert stats.binom.cdf(held, 300, rate) > 1e-3
+
+
+def test_what_has_no_interval_has_none_of_few_either():
+    found = few_estimates(lambda w: w[:, :1] * 0 + 1, 4, unit="share", seed=0, draws=50)[0]
+    assert found.low is None
+    assert found.reason == "the draws do not vary"
+    assert found.level == 0.95

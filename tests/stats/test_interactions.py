@@ -1,4 +1,4 @@
-"""Shapley values and designs: brute force over orders, the axioms, and contents counted."""
+"""Shapley values, interactions and designs: brute force, axioms, an oracle, contents counted."""
 
 from __future__ import annotations
 
@@ -8,12 +8,25 @@ import numpy as np
 import pytest
 
 from bitgap.stats.interactions import (
+    banzhaf_interactions,
     chain_masks,
+    co_moebius,
+    corner_masks,
+    derivatives_at,
+    mask_of,
+    moebius,
+    pair_derivatives,
     pair_design,
+    pairs_of,
     permutation_chains,
     popcount,
+    sample_backgrounds,
     sampled_shapley,
+    sampling_error,
+    shapley_interaction,
     shapley_values,
+    variance_by_order,
+    walsh_hadamard,
 )
 from planted_games import additive_game, random_game, shapley_by_permutations
 
@@ -66,6 +79,207 @@ def test_layers_in_masks_are_counted():
     masks = np.arange(1 << 10)
     assert popcount(masks).tolist() == [bin(m).count("1") for m in range(1 << 10)]
     assert popcount(np.array([(1 << 40) - 1, 1 << 33])).tolist() == [40, 1]
+
+
+# ------------------------------------------------------------------------- interactions, exactly
+
+
+def derivative(values, layers, background):
+    """Σ_{T⊆S} (−1)^{|S|−|T|} v(T ∪ background), one subset at a time."""
+    total = np.zeros(values.shape[1:])
+    for size in range(len(layers) + 1):
+        for inside in combinations(layers, size):
+            total += (-1) ** (len(layers) - size) * values[background | mask_of(inside)]
+    return total
+
+
+def sets(n):
+    return [tuple(i for i in range(n) if mask >> i & 1) for mask in range(2**n)]
+
+
+@pytest.mark.parametrize("n", [1, 2, 4, 6])
+def test_transforms_are_derivatives_at_their_backgrounds(n):
+    values, full = random_game(n, n, 2), 2**n - 1
+    at_none, at_all, banzhaf = moebius(values), co_moebius(values), banzhaf_interactions(values)
+    for mask, layers in enumerate(sets(n)):
+        others = full ^ mask
+        everywhere = [derivative(values, layers, t) for t in range(2**n) if t & mask == 0]
+        assert at_none[mask] == pytest.approx(derivative(values, layers, 0), abs=1e-12)
+        assert at_all[mask] == pytest.approx(derivative(values, layers, others), abs=1e-12)
+        assert banzhaf[mask] == pytest.approx(np.mean(everywhere, axis=0), abs=1e-12)
+
+
+def test_moebius_terms_add_up_to_the_game():
+    values = random_game(5, 8)
+    terms = moebius(values)
+    for mask in range(2**5):
+        inside = [t for t in range(2**5) if t & mask == t]
+        assert terms[inside].sum() == pytest.approx(values[mask])
+
+
+def test_walsh_hadamard_is_the_orthogonal_basis_and_its_own_inverse():
+    n, values = 5, random_game(5, 1, 3)
+    masks = np.arange(2**n)
+    signs = (-1.0) ** popcount(masks[:, None] & masks)
+    found = walsh_hadamard(values)
+    assert found == pytest.approx(signs @ values / 2**n, abs=1e-12)
+    assert walsh_hadamard(found) * 2**n == pytest.approx(values, abs=1e-12)
+    assert (found**2).sum(0) == pytest.approx((values**2).mean(0))
+
+
+@pytest.mark.parametrize("n", [2, 3, 6])
+def test_pairs_agree_with_the_transforms_and_with_orders(n):
+    values = random_game(n, 10 + n, 2)
+    for i, j in pairs_of(n):
+        derivatives, backgrounds = pair_derivatives(values, i, j)
+        mask = mask_of((i, j))
+        assert len(backgrounds) == 2 ** (n - 2) and not (backgrounds & mask).any()
+        assert derivatives[0] == pytest.approx(moebius(values)[mask], abs=1e-12)
+        assert derivatives[-1] == pytest.approx(co_moebius(values)[mask], abs=1e-12)
+        assert derivatives.mean(0) == pytest.approx(banzhaf_interactions(values)[mask], abs=1e-12)
+        assert shapley_interaction(values, i, j) == pytest.approx(
+            interaction_by_orders(values, i, j), abs=1e-12
+        )
+
+
+def interaction_by_orders(values, i, j):
+    """The derivative of {i, j} at those before them, over orders in which they join as one."""
+    n = len(values).bit_length() - 1
+    others = [layer for layer in range(n) if layer not in (i, j)]
+    found = []
+    for order in permutations([*others, -1]):
+        before = order[: order.index(-1)]
+        found.append(derivative(values, (i, j), mask_of(before)))
+    return np.mean(found, axis=0)
+
+
+def test_an_additive_game_has_no_interaction_on_any_index():
+    values = additive_game(np.random.default_rng(0).normal(size=(6, 2))) + 3
+    orders = popcount(np.arange(2**6))
+    for transform in (moebius, co_moebius, banzhaf_interactions):
+        assert np.abs(transform(values)[orders > 1]).max() < 1e-12
+    assert np.abs(shapley_interaction(values, 1, 4)).max() < 1e-12
+    shares = variance_by_order(values)
+    assert shares[1] == pytest.approx([1, 1])
+    assert np.abs(np.delete(shares, 1, axis=0)).max() < 1e-12
+
+
+def test_an_interaction_of_two_is_found_whatever_the_background_and_nowhere_else():
+    values = additive_game(np.arange(5.0))
+    masks = np.arange(2**5)
+    values = values + 2.5 * ((masks & 0b10010) == 0b10010)
+    for found in (moebius(values), co_moebius(values), banzhaf_interactions(values)):
+        pairs = {pair: found[mask_of(pair)] for pair in pairs_of(5)}
+        assert pairs.pop((1, 4)) == pytest.approx(2.5)
+        assert np.abs(list(pairs.values())).max() < 1e-12
+    assert shapley_interaction(values, 1, 4) == pytest.approx(2.5)
+
+
+def test_variance_by_order_adds_up_and_is_undefined_of_a_constant():
+    values = random_game(6, 3, 2)
+    shares = variance_by_order(values)
+    assert shares.shape == (7, 2)
+    assert shares.sum(0) == pytest.approx([1, 1])
+    assert (shares[0] == 0).all()
+    by_hand = [
+        np.square(walsh_hadamard(values)[[len(s) == k for s in sets(6)]]).sum(0) for k in (1, 2)
+    ]
+    assert shares[1:3] == pytest.approx(np.array(by_hand) / values.var(0))
+    assert np.isnan(variance_by_order(np.ones(8))[1:]).all()
+
+
+@pytest.mark.parametrize(
+    ("index", "ours"),
+    [
+        ("BII", lambda v, s: banzhaf_interactions(v)[mask_of(s)]),
+        ("Moebius", lambda v, s: moebius(v)[mask_of(s)]),
+        ("Co-Moebius", lambda v, s: co_moebius(v)[mask_of(s)]),
+        ("SII", lambda v, s: shapley_interaction(v, *s)),
+    ],
+)
+def test_indices_agree_with_shapiq(index, ours):
+    from shapiq import ExactComputer
+
+    n = 6
+    values = random_game(n, 21)
+    oracle = ExactComputer(n_players=n, game=lambda inside: values[inside @ (1 << np.arange(n))])
+    theirs = oracle(index, order=2)
+    for pair in pairs_of(n):
+        assert ours(values, pair) == pytest.approx(theirs[pair], abs=1e-10)
+
+
+def test_all_orders_of_both_ends_agree_with_shapiq():
+    from shapiq import ExactComputer
+
+    n = 4
+    values = random_game(n, 22)
+    oracle = ExactComputer(n_players=n, game=lambda inside: values[inside @ (1 << np.arange(n))])
+    for index, ours in (("Moebius", moebius(values)), ("Co-Moebius", co_moebius(values))):
+        theirs = oracle(index, order=n)
+        for layers in sets(n)[1:]:
+            assert ours[mask_of(layers)] == pytest.approx(theirs[layers], abs=1e-10)
+
+
+# ------------------------------------------------------------------------ interactions, sampled
+
+
+def sampled(values, pair, n_twins, seed, law):
+    n = len(values).bit_length() - 1
+    backgrounds = sample_backgrounds(n, pair, n_twins, seed, law=law)
+    return derivatives_at(values[np.array(corner_masks(backgrounds, pair))])
+
+
+@pytest.mark.parametrize("law", ["banzhaf", "shapley"])
+def test_sampled_backgrounds_are_unbiased_and_their_error_is_known(law):
+    pair = (0, 6)
+    # Beside noise, two layers do more together the more or the fewer others are in.
+    values = random_game(7, 5) + popcount(np.arange(2**7)) ** 4 / 50
+    truth = {
+        "banzhaf": banzhaf_interactions(values)[mask_of(pair)],
+        "shapley": shapley_interaction(values, *pair),
+    }
+    draws = [sampled(values, pair, 8, seed, law) for seed in range(1500)]
+    means = np.array([d.mean(0) for d in draws])
+    error = means.std(ddof=1)
+    assert abs(means.mean() - truth[law]) < 4 * error / np.sqrt(len(means))
+    # The two laws ask for different things, and the test can tell.
+    other = truth["shapley" if law == "banzhaf" else "banzhaf"]
+    assert abs(means.mean() - other) > 8 * error / np.sqrt(len(means))
+    told = np.sqrt(np.mean([sampling_error(d) ** 2 for d in draws]))
+    assert told == pytest.approx(error, rel=0.1)
+
+
+def test_backgrounds_leave_the_pair_out_and_come_with_their_complement():
+    found = sample_backgrounds(9, (0, 8), 20, seed=3)
+    assert len(found) == 40
+    for background, other in zip(found[::2], found[1::2], strict=True):
+        assert background ^ other == 0b011111110
+        assert background & other == 0
+    assert (
+        found == sample_backgrounds(9, (0, 8), 20, seed=3) != sample_backgrounds(9, (0, 8), 20, 4)
+    )
+
+
+def test_a_set_and_its_complement_are_exact_with_interactions_of_three():
+    rng, n, pair = np.random.default_rng(2), 6, (0, 5)
+    masks = np.arange(2**n)
+    values = rng.normal(size=2**n) * (popcount(masks) <= 3)
+    values = np.array([values[[t for t in masks if t & m == t]].sum() for m in masks])
+    found = sampled(values, pair, 3, seed=1, law="banzhaf")
+    each = (found[::2] + found[1::2]) / 2
+    assert each == pytest.approx(banzhaf_interactions(values)[mask_of(pair)], abs=1e-12)
+
+
+def test_sampling_error_needs_two_draws():
+    assert np.isnan(sampling_error(np.ones((2, 3)))).all()
+    assert (sampling_error(np.ones((4, 3))) == 0).all()
+
+
+def test_a_pair_of_two_layers_has_one_background():
+    assert sample_backgrounds(2, (0, 1), 2, seed=0) == (0, 0, 0, 0)
+    derivatives, backgrounds = pair_derivatives(np.array([0.0, 1.0, 2.0, 7.0]), 0, 1)
+    assert derivatives == pytest.approx([4])
+    assert backgrounds.tolist() == [0]
 
 
 # -------------------------------------------------------------------------------- sampled orders

@@ -53,9 +53,7 @@ def find_writers(lab: Lab) -> Writers:
     return Writers(names, {block: _reader_of_one(x) for block, x in inputs.items()}, sizes[0])
 
 
-def plant_cancellation(
-    lab: Lab, scheme: str, *, strength: float, seed: int, writers: Writers | None = None
-) -> str:
+def plant_cancellation(lab: Lab, scheme: str, *, strength: float, seed: int) -> str:
     """Adds to the lab's bank the rounded first and last blocks with ±δ, and returns their name.
 
     Args:
@@ -63,14 +61,13 @@ def plant_cancellation(
         scheme: How the blocks are rounded beside.
         strength: Root mean square of δ over that of the states after block 0.
         seed: Of the direction of δ, Gaussian.
-        writers: Of :func:`find_writers`, where it is planted several times.
 
     Raises:
         UnsupportedArchitecture: If a block has no linear that writes to the state.
     """
     import torch
 
-    found = find_writers(lab) if writers is None else writers
+    found = lab.once("writers", lambda: find_writers(lab))
     generator = torch.Generator().manual_seed(seed)
     delta = strength * found.size * torch.randn(lab.decoder.width, generator=generator)
     weights: dict[int, dict[str, Tensor]] = {}

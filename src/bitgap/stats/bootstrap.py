@@ -12,9 +12,11 @@ accelerated by the jackknife.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
-from scipy.special import ndtr, ndtri
+from scipy.special import ndtr, ndtri, stdtrit
 
 from bitgap.records import Estimate, Floats
 
@@ -134,6 +136,36 @@ def estimates(
 def estimate(statistic: Statistic, n: int, **how: object) -> Estimate:
     """Returns one statistic with its interval; arguments as for :func:`estimates`."""
     return estimates(lambda w: statistic(w).reshape(len(w), 1), n, **how)[0]  # type: ignore[arg-type]
+
+
+def expanded_level(level: float, n: int) -> float:
+    """Returns the nominal level at which a bootstrap over few sentences covers about ``level``.
+
+    Resamples of n sentences vary by (n − 1)/n too little, and know their spread no better than
+    n − 1 degrees of freedom allow. Of a ratio of sums, BCa intervals at 95 % cover some 77, 81 and
+    88 % at n = 4, 6 and 8; expanded, 87, 90 and 93 %. Source: Hesterberg 2015, section 5.3.
+
+    Args:
+        level: Coverage aimed at.
+        n: Number of sentences.
+    """
+    if n < 2:
+        return level
+    z = stdtrit(n - 1, (1 + level) / 2) * np.sqrt(n / (n - 1))
+    return float(min(2 * ndtr(z) - 1, 1 - 1e-9))  # of two sentences, the whole range of draws
+
+
+def few_estimates(
+    statistic: Statistic, n: int, *, level: float = LEVEL, **how: Any
+) -> list[Estimate]:
+    """Returns each statistic with an interval for few sentences; else as :func:`estimates`."""
+    found = estimates(statistic, n, level=expanded_level(level, n), **how)
+    return [
+        replace(e, level=level, method=f"{e.method}, expanded for {n} sentences")
+        if e.low is not None
+        else replace(e, level=level)
+        for e in found
+    ]
 
 
 def _without_interval(value: float, unit: str, level: float, n: int, reason: str) -> Estimate:

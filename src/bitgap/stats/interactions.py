@@ -1,18 +1,37 @@
-"""What each layer contributes, from the scores of many masks.
+"""What each layer contributes, alone and with others, from the scores of many masks.
 
 A game gives every set S of protected layers a value v(S). Masks are integers whose bit l says that
-layer l is in S. Values may carry trailing axes (languages, draws); every formula is linear
-in v, so they ride along.
+layer l is in S. Values may carry trailing axes (languages, draws); every formula but
+:func:`variance_by_order` is linear in v, so they ride along.
+
+What two layers do together is the derivative Δ_ij v(T) = v(T∪ij) − v(T∪i) − v(T∪j) + v(T), which
+hangs on the background T of the other layers that are protected already:
+
+==================  ==========================================================================
+Möbius              T = ∅: two layers against none, the comparison of the origin
+co-Möbius           T = all others: two layers against all
+Banzhaf             mean over all T alike; four times the Walsh–Hadamard coefficient of {i, j}
+Shapley (SII)       mean over sizes of T, and over the T of a size (Grabisch & Roubens 1999)
+==================  ==========================================================================
+
+All are exact on 2^L masks. Above that, Δ_ij at random backgrounds of one pair is an unbiased sample
+of its Banzhaf or Shapley interaction, by the law they are drawn from; at ∅ and at all others it is
+known for every pair of :func:`pair_design`. Chains of :func:`permutation_chains` give unbiased
+Shapley values and no interactions, as no chain holds all four corners of a derivative.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import factorial
+from typing import Literal
 
 import numpy as np
 
 from bitgap.records import Floats, Integers
+
+Law = Literal["banzhaf", "shapley"]
+"""What a sampled background is drawn from, named after the index its mean derivative estimates."""
 
 
 def shapley_values(values: Floats) -> Floats:
@@ -91,6 +110,167 @@ def sampled_shapley(values: Mapping[int, Floats], orders: Sequence[Sequence[int]
             total[layer] += values[joined] - values[mask]
             mask = joined
     return total / len(orders)
+
+
+# -- interactions of all masks --------------------------------------------------------------------
+
+
+def moebius(values: Floats) -> Floats:
+    """Returns m(S) = Σ_{T⊆S} (−1)^{|S|−|T|} v(T), (2^L x ...): the derivative of S at ∅.
+
+    v(S) is the sum of m over the subsets of S. Source: Harsanyi 1963; Grabisch & Roubens 1999.
+
+    Args:
+        values: v by mask, (2^L x ...).
+    """
+    return _butterfly(values, lambda without, with_it: (without, with_it - without))
+
+
+def co_moebius(values: Floats) -> Floats:
+    """Returns the derivative of every S with all other layers protected, (2^L x ...); v(N) at ∅.
+
+    Source: Grabisch & Roubens 1999.
+    """
+    return _butterfly(values, lambda without, with_it: (with_it, with_it - without))
+
+
+def walsh_hadamard(values: Floats) -> Floats:
+    """Returns f(S) = 2^−L Σ_T (−1)^{|S∩T|} v(T), (2^L x ...): v in an orthogonal basis.
+
+    Their squares add up to the mean square of v (Parseval). Source: O'Donnell 2014, section 1.
+    """
+    return _butterfly(
+        values, lambda without, with_it: (without + with_it, without - with_it)
+    ) / len(values)
+
+
+def banzhaf_interactions(values: Floats) -> Floats:
+    """Returns for every S its derivative averaged over all backgrounds, (2^L x ...).
+
+    That is (−2)^|S| f(S): the mean of v at ∅, Banzhaf values at single layers, interactions above.
+    Source: Grabisch & Roubens 1999; Owen 1972.
+    """
+    factors = np.power(-2.0, popcount(np.arange(len(values)))).astype(np.float64)
+    return walsh_hadamard(values) * factors.reshape(-1, *[1] * (values.ndim - 1))
+
+
+def variance_by_order(values: Floats) -> Floats:
+    """Returns the share of the variance of v over masks that each order has, (L+1 x ...).
+
+    Row k is Σ_{|S|=k} f(S)² over all S but ∅ (Parseval); row 0 is 0. NaN where v does not vary.
+    """
+    squares = walsh_hadamard(values) ** 2
+    orders = popcount(np.arange(len(values)))
+    n = len(values).bit_length() - 1
+    by_order = np.stack([squares[orders == k].sum(0) for k in range(n + 1)])
+    by_order[0] = 0.0
+    total = by_order.sum(0)
+    return by_order / np.where(total > 0, total, np.nan)
+
+
+def pair_derivatives(values: Floats, i: int, j: int) -> tuple[Floats, Integers]:
+    """Returns Δ_ij v(T) for every background T, (2^(L−2) x ...), and the backgrounds, ascending.
+
+    The first is the Möbius, the last the co-Möbius term, their mean the Banzhaf interaction.
+    """
+    masks = np.arange(len(values))
+    one, other = 1 << i, 1 << j
+    backgrounds = masks[masks & (one | other) == 0]
+    return (
+        values[backgrounds | one | other]
+        - values[backgrounds | one]
+        - values[backgrounds | other]
+        + values[backgrounds]
+    ), backgrounds
+
+
+def shapley_interaction(values: Floats, i: int, j: int) -> Floats:
+    """Returns the Shapley interaction index of a pair, (...).
+
+    Σ_T |T|!(L−|T|−2)!/(L−1)! · Δ_ij v(T). Source: Grabisch & Roubens 1999.
+    """
+    n = len(values).bit_length() - 1
+    derivatives, backgrounds = pair_derivatives(values, i, j)
+    by_size = [factorial(t) * factorial(n - t - 2) / factorial(n - 1) for t in range(n - 1)]
+    return np.tensordot(np.array(by_size)[popcount(backgrounds)], derivatives, axes=(0, 0))
+
+
+def pairs_of(n: int) -> list[tuple[int, int]]:
+    """Returns the pairs (i, j), i < j, of n layers in order."""
+    return [(i, j) for i in range(n) for j in range(i + 1, n)]
+
+
+def mask_of(layers: Iterable[int]) -> int:
+    """Returns the bit set of some layers."""
+    return sum(1 << layer for layer in set(layers))
+
+
+def _butterfly(values: Floats, step: Callable[[Floats, Floats], tuple[Floats, Floats]]) -> Floats:
+    """Applies a step to (v without l, v with l) for each layer l in turn: L passes, not 2^L."""
+    n_masks = len(values)
+    out = np.asarray(values, dtype=np.float64)
+    for layer in range(n_masks.bit_length() - 1):
+        halves = out.reshape(-1, 2, 1 << layer, *out.shape[1:])
+        out = np.stack(step(halves[:, 0], halves[:, 1]), axis=1).reshape(out.shape)
+    return out
+
+
+# -- interactions of one pair, sampled ------------------------------------------------------------
+
+
+def sample_backgrounds(
+    n: int, pair: tuple[int, int], n_twins: int, seed: int, *, law: Law = "banzhaf"
+) -> tuple[int, ...]:
+    """Returns random sets of the layers outside a pair, each followed by its complement there.
+
+    A set and its complement are antithetic: what the pair does with a third layer cancels in their
+    mean. Both have the law asked for, so the mean derivative over them is unbiased.
+
+    Args:
+        n: Number of layers.
+        pair: The two that are left out.
+        n_twins: How many sets are drawn; twice as many come back.
+        seed: Of the draws.
+        law: ``banzhaf`` takes each layer with probability ½, ``shapley`` a size uniformly and then
+            a set of that size.
+    """
+    rng = np.random.default_rng(seed)
+    others = np.array([layer for layer in range(n) if layer not in pair], dtype=np.int64)
+    found: list[int] = []
+    for _ in range(n_twins):
+        if law == "banzhaf":
+            inside = rng.random(len(others)) < 0.5
+        else:
+            inside = rng.permutation(len(others)) < rng.integers(len(others) + 1)
+        found += [mask_of(map(int, others[inside])), mask_of(map(int, others[~inside]))]
+    return tuple(found)
+
+
+def corner_masks(backgrounds: Sequence[int], pair: tuple[int, int]) -> list[tuple[int, ...]]:
+    """Returns for every background T the four masks (T, T∪i, T∪j, T∪ij) of its derivative."""
+    one, other = 1 << pair[0], 1 << pair[1]
+    return [(t, t | one, t | other, t | one | other) for t in backgrounds]
+
+
+def derivatives_at(corners: Floats) -> Floats:
+    """Returns Δ_ij v from v at the corners of :func:`corner_masks`, (... x 4) to (...)."""
+    return corners[..., 3] - corners[..., 1] - corners[..., 2] + corners[..., 0]
+
+
+def sampling_error(derivatives: Floats) -> Floats:
+    """Returns the standard error of the mean derivative over sampled backgrounds, (...).
+
+    Args:
+        derivatives: At the backgrounds of :func:`sample_backgrounds`, (2B x ...). A set and its
+            complement are one draw, so the error is that of B means; NaN below two.
+    """
+    draws = (derivatives[::2] + derivatives[1::2]) / 2
+    if len(draws) < 2:
+        return np.full(derivatives.shape[1:], np.nan)
+    return draws.std(0, ddof=1) / np.sqrt(len(draws))
+
+
+# -- designs --------------------------------------------------------------------------------------
 
 
 def pair_design(n: int) -> list[int]:

@@ -1,0 +1,382 @@
+"""Synergy: damage that adds up is never called so, and planted synergy is found."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from lab_samples import make_lab, write_corpus
+from mask_games import damage_of, origin_shares, scattered
+from scipy import stats
+
+from bitgap.experiments import synergy
+from bitgap.experiments.four_cells import additive_null, cell_masks, shows_origin_pattern
+from bitgap.experiments.kept_scores import scores_of
+from bitgap.experiments.pair_terms import terms_of
+from bitgap.layer_map import make_design, score_map
+from bitgap.records import Floats, Observations
+from bitgap.stats.interactions import corner_masks, sample_backgrounds
+from harness import (
+    CHANCE,
+    QUICK,
+    assert_null,
+    assert_planted,
+    assert_presentable,
+    assert_pure,
+    control,
+    covers,
+    kept_scores,
+)
+
+# Of 21 pairs one is within the top 5 %.
+BLOCKS, LANGUAGES, SENTENCES, PLANTINGS = 7, 3, 16, 10
+LAST = BLOCKS - 1
+ENDS = (0, LAST)
+
+
+def synergy_of(share: float, shares: Floats) -> Floats:
+    """What goes with both ends only, as a share of K(∅), all of it in the last language."""
+    total = shares.sum(0).mean()
+    return np.array([*np.zeros(LANGUAGES - 1), share * total / (1 - share) * LANGUAGES])
+
+
+def corners(blocks: int, twins: int, seed: int = 0) -> list[int]:
+    ends = (0, blocks - 1)
+    drawn = sample_backgrounds(blocks, ends, twins, seed)
+    return [mask for four in corner_masks(drawn, ends) for mask in four]
+
+
+def observe(
+    seed: int = 0,
+    *,
+    together: float = 0.1,
+    beside: dict[tuple[int, ...], float] | None = None,
+    shares: Floats | None = None,
+    untrained: float = 0.0,
+    found: int = PLANTINGS,
+    own_spread: float = 0.01,
+    sentences: int = SENTENCES,
+    complete: bool = True,
+    twins: int = 8,
+    **text: Any,
+) -> Observations:
+    """Observations in which the ends save ``together`` of K(∅) beyond the sum; other pairs too."""
+    rng = np.random.default_rng(seed)
+    if shares is None:
+        shares = np.linspace(1, 2, BLOCKS)[:, None] * [0.04, 0.05, 0.06]
+    joint = {ENDS: synergy_of(together, shares)}
+    joint |= {pair: synergy_of(share, shares) for pair, share in (beside or {}).items()}
+
+    def kl(masks: Sequence[int], planted: dict[tuple[int, ...], Floats]) -> Floats:
+        totals = damage_of(masks, shares, planted)
+        return scattered(rng, totals, sentences, own_spread=own_spread)
+
+    design = make_design(BLOCKS, complete=complete)
+    extra = [] if complete else corners(BLOCKS, twins)
+    whole = kl([*design.masks, *extra], joint)
+    parts = {"map": whole[: len(design.masks)]}
+    parts["cells"] = parts["map"][[design.masks.index(mask) for mask in cell_masks(BLOCKS)]]
+    if extra:
+        parts["corners"] = whole[len(design.masks) :]
+    arrays, facts = kept_scores(parts, **text)
+    few = [0, *corners(BLOCKS, 2)]
+    p3 = [{ENDS: synergy_of(0.3 if i < found else 0.0, shares)} for i in range(PLANTINGS)]
+    return Observations(
+        experiment=synergy.ID,
+        version=1,
+        arrays={
+            **arrays,
+            "masks": np.array(design.masks),
+            "random_kl": kl(few, {ENDS: synergy_of(untrained, shares)}),
+            "cancelling_kl": np.array([kl(few, planted) for planted in p3]),
+        },
+        facts={**facts, "scheme": "rtn4-g128", "n_blocks": BLOCKS, "complete": complete},
+    )
+
+
+def additive(seed: int = 0, **options: Any) -> Observations:
+    """Damage that adds up, with the origin's pattern in its ratio."""
+    shares = origin_shares(BLOCKS, LANGUAGES)
+    return observe(seed, together=0.0, shares=shares, **options)
+
+
+# -- the origin's central error -------------------------------------------------------------------
+
+
+def test_damage_that_adds_up_shows_the_origins_synergy_and_ours_refutes_it():
+    seeds = range(20)
+    shown = 0
+    for seed in seeds:
+        finding = synergy.judge(additive(seed), QUICK)
+        none, first, last, both = (e.value for e in finding.seed_measure.values())
+        assert none and first and last and both
+        # "L_last alone is harmful, together they are best."
+        shown += last > none and both < min(first, last)
+        assert finding.verdict.label == "refuted"
+        assert "ratio artefact" in finding.sentence
+    assert shown == len(seeds)
+
+
+def test_the_story_is_told_in_the_origins_words_and_in_ours():
+    rows = synergy.judge(additive(), QUICK).tables["cells"]
+    assert [row["in_the_origins_words"] for row in rows] == [
+        "the baseline",
+        "L0 alone is helpful",
+        f"L{LAST} alone is harmful",
+        "together synergistic",
+    ]
+    assert all("K " in row["in_ours"] for row in rows)
+    for row in rows:
+        assert row["additive_disparity"] == pytest.approx(row["disparity"], abs=0.02)
+        assert row["additive_damage"] == pytest.approx(row["damage"], rel=0.02)
+
+
+@pytest.mark.parametrize("sentences", [4, 8, 16])
+def test_damage_that_adds_up_is_supported_no_oftener_than_alpha(sentences):
+    # So noisy that intervals reach past the smallest effect of interest.
+    assert_null(
+        synergy.judge,
+        lambda s: additive(s, own_spread=0.6, sentences=sentences),
+        seeds=range(60),
+        thresholds=replace(QUICK, draws=200),
+    )
+
+
+def test_damage_that_adds_up_is_supported_no_oftener_than_alpha_from_sampled_backgrounds():
+    assert_null(
+        synergy.judge,
+        lambda s: additive(s, own_spread=0.6, complete=False, twins=4),
+        seeds=range(60),
+        thresholds=replace(QUICK, draws=200),
+    )
+
+
+def test_the_additive_null_knows_what_adds_up_and_what_does_not():
+    def null(observations: Observations) -> Any:
+        scores = scores_of(observations, "map")
+        counts = np.ones(LANGUAGES, dtype=bool)
+        return additive_null(scores, observations.arrays["masks"], BLOCKS, counts, level=0.95)
+
+    exact = null(additive(own_spread=1e-5))
+    assert exact.departure == pytest.approx(np.zeros(4), abs=1e-3)
+    assert exact.log_r2 == pytest.approx(np.ones(LANGUAGES), abs=1e-6)
+    assert exact.disparity_r2 == pytest.approx(1, abs=1e-6)
+    assert shows_origin_pattern(exact.ratio)
+    held = [null(additive(seed)).reproduces for seed in range(40)]
+    assert stats.binom.cdf(sum(held), len(held), 0.95) > CHANCE
+    assert not any(null(observe(seed)).reproduces for seed in range(5))
+
+
+# -- the judge ------------------------------------------------------------------------------------
+
+
+def test_judge_finds_planted_synergy():
+    assert_planted(synergy.judge, observe, seeds=range(20))
+
+
+def test_judge_finds_planted_synergy_from_sampled_backgrounds():
+    assert_planted(
+        synergy.judge, lambda s: observe(s, complete=False, own_spread=0.002), seeds=range(10)
+    )
+
+
+@pytest.mark.parametrize("together", [0.0, -0.2])
+def test_judge_refutes_what_is_absent_or_opposite(together):
+    assert_planted(
+        synergy.judge, lambda s: observe(s, together=together), seeds=range(10), label="refuted"
+    )
+
+
+def test_an_effect_lost_in_noise_is_inconclusive():
+    finding = synergy.judge(observe(together=0.03, own_spread=1.0), QUICK)
+    assert finding.verdict.label == "inconclusive"
+
+
+def test_four_sentences_cannot_reach_alpha_and_say_so():
+    finding = synergy.judge(observe(sentences=4), QUICK)
+    assert finding.verdict.p_minimum == 1 / 16
+    assert finding.verdict.label == "inconclusive"
+    assert "design cannot reach" in finding.verdict.reason
+
+
+@pytest.mark.parametrize(
+    ("change", "clause"),
+    [
+        ({"found": 7}, "no positive control was detected"),
+        ({"untrained": 0.2}, "random-init twin"),
+        ({"beside": {(1, LAST): 0.1}}, "pairs one block shorter"),
+        ({"beside": {(2, 4): 0.3}}, "ranks 2 of 21"),
+    ],
+)
+def test_each_clause_alone_keeps_support_back(change, clause):
+    assert synergy.judge(observe(), QUICK).verdict.label == "supported"
+    finding = synergy.judge(observe(**change), QUICK)
+    assert finding.verdict.label == "inconclusive"
+    assert clause in finding.verdict.reason
+
+
+def test_synergy_that_no_ratio_shows_is_not_supported():
+    # Every language is hit alike, so the four cells are where adding up puts them.
+    alike = observe(shares=np.full((BLOCKS, LANGUAGES), 0.05))
+    for part in ("map", "cells"):
+        for kind in ("kl", "nll"):
+            values = alike.arrays[f"{part}_{kind}"]
+            values[:] = values[:, [-1]]
+    finding = synergy.judge(alike, QUICK)
+    assert finding.verdict.label == "inconclusive"
+    assert "may be a ratio artefact" in finding.verdict.reason
+
+
+def test_the_sign_must_hold_on_the_text_itself():
+    turned = observe()
+    harm = turned.arrays["map_nll"] - turned.arrays["nll_fp"]
+    turned.arrays["map_nll"][:] = turned.arrays["nll_fp"] - harm
+    finding = synergy.judge(turned, QUICK)
+    assert finding.verdict.label == "inconclusive"
+    assert "the sign does not hold" in finding.verdict.reason
+
+
+def test_an_interaction_of_logarithms_alone_is_called_removable():
+    same = np.full((BLOCKS, LANGUAGES), 0.05)
+    finding = synergy.judge(observe(together=0.0, shares=same), QUICK)
+    assert finding.tables["removable"] is True
+    assert "removable" in finding.sentence
+    # Of damage that adds up the logarithm is above 0 for every pair.
+    assert finding.estimates["banzhaf_log"].low > 0
+
+
+def test_no_refutation_without_the_positive_control():
+    assert synergy.judge(additive(found=0), QUICK).verdict.label == "inconclusive"
+    absent = additive()
+    del absent.arrays["cancelling_kl"]
+    absent.facts["no_cancelling"] = "no linear writes to the state"
+    finding = synergy.judge(absent, QUICK)
+    assert finding.verdict.label == "inconclusive"
+    assert control(finding, "P3").detail == "no linear writes to the state"
+
+
+def test_nothing_is_testable_where_every_language_collapsed():
+    gone = synergy.judge(observe(collapsed=range(LANGUAGES)), QUICK)
+    assert gone.verdict.label == "not testable"
+    assert gone.verdict.p is None
+    assert_presentable(synergy.EXPERIMENT, gone)
+
+
+def test_a_collapsed_language_moves_nothing_and_is_named():
+    ruined = observe(collapsed=[1])
+    before = synergy.judge(ruined, QUICK)
+    rng = np.random.default_rng(1)
+    for part in ("map", "cells"):
+        ruined.arrays[f"{part}_kl"][:, 1] *= rng.uniform(1, 9)
+    after = synergy.judge(ruined, QUICK)
+    assert "x1 (collapsed)" in after.sentence
+    assert after.estimates["banzhaf"] == before.estimates["banzhaf"]
+
+
+def test_without_the_reference_there_are_no_cells_and_no_support():
+    finding = synergy.judge(observe(collapsed=[0]), QUICK)
+    assert finding.verdict.label == "inconclusive"
+    assert finding.tables["additive"] == []
+    assert "banzhaf_gap" not in finding.estimates
+    assert_presentable(synergy.EXPERIMENT, finding)
+
+
+def test_language_labels_move_nothing():
+    finding = synergy.judge(observe(), QUICK)
+    assert control(finding, "language labels").passed is True
+    sampled = synergy.judge(observe(complete=False), QUICK)
+    assert control(sampled, "language labels").passed is True
+
+
+@pytest.mark.parametrize("complete", [True, False])
+def test_judge_is_pure_and_its_finding_can_be_shown(complete):
+    observations = observe(complete=complete)
+    assert_pure(synergy.judge, observations)
+    assert_presentable(synergy.EXPERIMENT, synergy.judge(observations, QUICK))
+
+
+# -- the statistic --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("complete", [True, False])
+def test_interaction_is_the_planted_share(complete):
+    finding = synergy.judge(observe(own_spread=1e-5, complete=complete), QUICK)
+    for name in ("banzhaf", "banzhaf_on_text", "moebius", "co_moebius"):
+        # Languages scatter apart, so the share of the text at hand is near the planted one.
+        assert finding.estimates[name].value == pytest.approx(0.1, rel=0.15)
+    assert finding.estimates["banzhaf"].value == pytest.approx(
+        finding.estimates["moebius"].value, rel=1e-3
+    )
+
+
+def test_pairs_hold_what_was_planted_in_them_and_orders_add_up():
+    finding = synergy.judge(observe(beside={(2, 4): 0.3}, own_spread=1e-5), QUICK)
+    pairs = {(r["first"], r["second"]): r["interaction"] for r in finding.tables["pairs"]}
+    assert max(pairs, key=pairs.__getitem__) in [(2, 4), (4, 2)]
+    assert pairs[0, LAST] == pairs[LAST, 0] == pytest.approx(finding.estimates["banzhaf"].value)
+    rest = [v for (i, j), v in pairs.items() if {i, j} not in ({2, 4}, {0, LAST})]
+    assert np.abs(rest).max() < 1e-3
+    orders = finding.tables["variance_by_order"]
+    assert sum(row["damage"] for row in orders) == pytest.approx(1)
+    assert sum(row["damage"] for row in orders[2:]) < 1e-6
+
+
+@pytest.mark.parametrize(("complete", "sentences"), [(True, 16), (True, 6), (False, 16)])
+def test_intervals_hold_the_planted_share_as_often_as_they_say(complete, sentences):
+    share = 0.1
+
+    def held(seed: int) -> bool:
+        made = observe(seed, together=share, own_spread=0.2, complete=complete, sentences=sentences)
+        shown = np.ones(LANGUAGES, dtype=bool)
+        return covers(terms_of(made, shown, replace(QUICK, draws=400)).theta, share)
+
+    n = 60
+    assert stats.binom.cdf(sum(map(held, range(n))), n, 0.93) > CHANCE
+
+
+def test_p_is_the_share_of_draws_that_are_not_above_0():
+    sure = synergy.judge(observe(), QUICK).verdict
+    assert sure.p == sure.p_minimum == 1 / (QUICK.draws + 1)
+    assert synergy.judge(observe(together=-0.2), QUICK).verdict.p == 1
+
+
+# -- measuring ------------------------------------------------------------------------------------
+
+FEW = synergy.Params(
+    map_sentences=3, background_twins=2, control_twins=1, control_sentences=2, planted_seeds=2
+)
+
+
+@pytest.mark.parametrize("complete", [True, False])
+def test_masks_are_scored_once_for_the_map_and_for_this(complete):
+    lab = make_lab("gpt2", blocks=4, corpus=write_corpus(4))
+    part, design = lab.on(sentences=range(3)), make_design(4, complete=complete)
+    score_map(part, "rtn4-g32", design)
+    params = replace(FEW, complete=complete)
+    first = synergy.measure(lab, "rtn4-g32", params)
+    rows = (lab.ledger.block_rows, lab.ledger.head_rows)
+    again = synergy.measure(lab, "rtn4-g32", params)
+    # Only P3 is planted anew, in a bank that was forgotten; its scores are known by its digest.
+    assert lab.ledger.head_rows == rows[1]
+    np.testing.assert_array_equal(first.arrays["map_kl"], again.arrays["map_kl"])
+    np.testing.assert_array_equal(
+        first.arrays["map_kl"], score_map(part, "rtn4-g32", design).kl_nats
+    )
+    assert_presentable(synergy.EXPERIMENT, synergy.judge(first, QUICK))
+
+
+def test_planted_cancellation_is_an_interaction_of_the_ends():
+    lab = make_lab("gpt2", blocks=5, corpus=write_corpus(6))
+    params = replace(FEW, control_sentences=6, planted_strength=0.5, planted_seeds=5)
+    finding = synergy.judge(synergy.measure(lab, "rtn8-g32", params), QUICK)
+    assert control(finding, "P3").passed is True
+
+
+def test_too_few_blocks_are_not_testable():
+    lab = make_lab("llama", blocks=2, corpus=write_corpus(4))
+    finding = synergy.judge(synergy.measure(lab, "rtn4-g32", FEW), QUICK)
+    assert finding.verdict.label == "not testable"
+    assert "2 blocks" in finding.verdict.reason
