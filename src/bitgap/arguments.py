@@ -77,6 +77,10 @@ def _common() -> _Parser:
     add = measuring.add_argument
     add("--corpus", help="folder of <language>.txt, TSV, JSONL, Parquet or dataset id "
         "(default: the bundled sentences)")  # fmt: skip
+    add("--pairs", metavar="DIR", type=_path,
+        help="minimal pairs as CLAMS or MultiBLiMP have them (default: the bundled ones)")  # fmt: skip
+    add("--treebanks", metavar="PATH", type=_path,
+        help="CoNLL-U file or folder to probe (default: the bundled tagged sentences)")  # fmt: skip
     add("--languages", metavar="CODES", help="such as en,he,ar (default: all of the corpus)")
     add("--arithmetic", choices=("exact", "fast"),
         help="float32, or bfloat16 products where the processor has them")  # fmt: skip

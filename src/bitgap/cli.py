@@ -218,6 +218,8 @@ def _lab(options: argparse.Namespace, default: Arithmetic) -> Iterator[Lab]:
         options.model,
         options.corpus,
         languages=options.languages,
+        pairs=options.pairs,
+        treebanks=options.treebanks,
         store=None if options.dry_run else options.store,
         settings=settings,
         progress=terminal.Bar(),

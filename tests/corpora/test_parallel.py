@@ -76,6 +76,12 @@ def test_every_fourth_sentence_is_for_calibration():
     assert calibration.dtype == test.dtype == np.int64
 
 
+def test_split_of_kept_sentences_goes_by_their_number_in_the_corpus():
+    numbers = [str(i) for i in range(10)]
+    calibration, test = corpus(en=numbers, he=numbers).split_of(np.array([1, 4, 5, 8]))
+    assert (calibration.tolist(), test.tolist()) == ([1, 3], [0, 2])
+
+
 def test_one_sentence_cannot_be_split():
     with pytest.raises(CorpusError, match="one sentence"):
         corpus(en=["A."], he=["ב."]).split()

@@ -158,6 +158,18 @@ class ParallelCorpus:
         calibration = numbers % CALIBRATION_EVERY == 0
         return numbers[calibration], numbers[~calibration]
 
+    def split_of(self, kept: Integers) -> tuple[Integers, Integers]:
+        """Returns :meth:`split` as places among the sentences that were kept.
+
+        Sentences dropped for their length shift the places; the rule is by number in the corpus.
+
+        Args:
+            kept: Numbers of the kept sentences, in their order.
+        """
+        calibration, _ = self.split()
+        fitted = np.isin(kept, calibration)
+        return np.flatnonzero(fitted), np.flatnonzero(~fitted)
+
     def text(self, code: str) -> tuple[str, ...]:
         """Returns the sentences of one language, in any spelling.
 

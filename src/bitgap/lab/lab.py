@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import torch
 
+from bitgap.corpora.agreement import AgreementSet, load_agreement
 from bitgap.corpora.parallel import ParallelCorpus, load_corpus
+from bitgap.corpora.treebank import Treebank, load_treebanks
 from bitgap.lab.activations import (
     ACTIVATIONS_VERSION,
     Activations,
@@ -61,7 +63,13 @@ T = TypeVar("T")
 
 
 class Lab:
-    """One model, one text and the instruments that work on them."""
+    """One model, one text and the instruments that work on them.
+
+    Attributes:
+        grammar: Minimal pairs and tagged sentences for T-008; the bundled ones when None.
+        treebanks: Gold morphology for its probes; the grammar's own when None.
+        unreadable: Languages left out because the tokenizer knows too little of them, and why.
+    """
 
     def __init__(
         self,
@@ -93,6 +101,8 @@ class Lab:
         self._rates: Rates | None = None
         self._floor_nats: float | None = None
         self._once: dict[str, Any] = {}
+        self.grammar: AgreementSet | None = None
+        self.treebanks: Treebank | None = None
         self.unreadable: dict[str, str] = {}
         self._load(loaded)
         self._read(corpus)
@@ -104,6 +114,8 @@ class Lab:
         corpus: str | os.PathLike[str] | None = None,
         *,
         languages: str | Sequence[str] | None = None,
+        pairs: str | os.PathLike[str] | None = None,
+        treebanks: str | os.PathLike[str] | None = None,
         store: str | os.PathLike[str] | None = None,
         settings: Settings | None = None,
         progress: Progress | None = None,
@@ -116,6 +128,10 @@ class Lab:
             model: Folder or hub id; the bundled reference model when None.
             corpus: Folder, file or dataset id; the bundled sentences when None.
             languages: Which languages to use, reference added; all when None.
+            pairs: Folder of minimal pairs, in the layout of CLAMS or MultiBLiMP; the bundled ones
+                when None.
+            treebanks: CoNLL-U file or folder whose gold features are probed; the bundled tagged
+                sentences when None.
             store: SQLite file; in memory when None.
             settings: How to work.
             progress: Who is told.
@@ -128,8 +144,13 @@ class Lab:
         text = load_corpus(corpus, languages=languages)
         # The store before the model: a store that cannot be written should cost no waiting.
         opened = Store(store) if store is not None else None
+        # What can be wrong with text is told before a model is loaded.
+        grammar = None if pairs is None else load_agreement(pairs)
+        parsed = None if treebanks is None else load_treebanks(treebanks)
         loaded = load_model(model, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
-        return cls(loaded, text, store=opened, settings=settings, progress=progress)
+        lab = cls(loaded, text, store=opened, settings=settings, progress=progress)
+        lab.grammar, lab.treebanks = grammar, parsed
+        return lab
 
     @property
     def n_blocks(self) -> int:

@@ -1,0 +1,358 @@
+"""Treebanks in CoNLL-U: sentences whose words carry gold morphology, and where words end in tokens.
+
+A file holds one language, told by the beginning of its name (``he-htb-dev.conllu``,
+``en_pud-ud-test.conllu``). A *word* is what stands in the text: a multiword token such as Hebrew
+``מתאילנד`` ("from Thailand") is one word, and its features are those of its syntactic head: of the
+parts whose own head lies outside the word, the last that is a noun, proper noun, verb, adjective,
+pronoun or auxiliary; else the last such part at all; else none. Empty nodes are passed over.
+
+A line that is no CoNLL-U stops the reading and is named; a sentence whose words do not stand in its
+text in order, with nothing but space between them, is left out and counted.
+
+Source: Nivre 2020 (Universal Dependencies v2).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from bitgap.corpora.intake import parse_languages
+from bitgap.corpora.minimal_pairs import TaggedSentence
+from bitgap.errors import CorpusError, LanguageError
+from bitgap.languages import language
+
+FEATURES = ("Number", "Gender", "Person", "Case")
+"""What is kept of a word's features."""
+CONTENT = frozenset({"NOUN", "PROPN", "VERB", "ADJ", "PRON", "AUX"})
+"""Parts of speech that a multiword token takes its features from."""
+
+NOT_IN_TEXT = "words do not line up with the text"
+NO_TAGS = f"no word has any of {', '.join(FEATURES)}"
+
+_COLUMNS = 10
+_ID = re.compile(r"\d+|\d+-\d+|\d+\.\d+")
+
+
+@dataclass(frozen=True, slots=True)
+class Treebank:
+    """Tagged sentences of several languages.
+
+    Attributes:
+        name: File or folder.
+        tagged: Sentences by language code.
+        excluded: Sentences left out, by reason.
+        source: Who wrote it.
+        licence: SPDX id or the source's own words.
+    """
+
+    name: str
+    tagged: Mapping[str, tuple[TaggedSentence, ...]]
+    excluded: Mapping[str, int]
+    source: str = "CoNLL-U files"
+    licence: str = "not stated"
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """Codes, in the order of the files."""
+        return tuple(self.tagged)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over languages, words and features (hex)."""
+        digest = hashlib.sha256()
+        for code, sentences in self.tagged.items():
+            for one in sentences:
+                content = [code, one.text, one.words, one.spans, [dict(f) for f in one.features]]
+                digest.update(json.dumps(content, sort_keys=True).encode())
+        return digest.hexdigest()
+
+    def select(self, languages: Sequence[str]) -> Treebank:
+        """Returns the treebank of some languages, in that order; absent ones are passed over."""
+        return replace(self, tagged={c: self.tagged[c] for c in languages if c in self.tagged})
+
+
+def load_treebanks(
+    spec: str | os.PathLike[str], *, languages: str | Sequence[str] | None = None
+) -> Treebank:
+    """Reads one ``.conllu`` file, or all of a folder; several files of a language become one.
+
+    Args:
+        spec: File or folder.
+        languages: Which languages to keep; all when None.
+
+    Raises:
+        CorpusError: If there is nothing to read, or a line is no CoNLL-U; with file and line.
+        LanguageError: If a file name begins with no language, or a language asked for is absent.
+        MissingExtra: If the conllu library is not installed.
+    """
+    path = Path(spec).expanduser()
+    wanted = parse_languages(languages)
+    codes = None if wanted is None else [language(spelling).code for spelling in wanted]
+    tagged: dict[str, list[TaggedSentence]] = {}
+    excluded: Counter[str] = Counter()
+    for file in _files(path):
+        code = _language_of(file)
+        if codes is None or code in codes:
+            sentences = tagged.setdefault(code, [])
+            sentences.extend(_read(file, code, excluded))
+    if missing := [code for code in codes or () if code not in tagged]:
+        raise LanguageError(
+            f"{path}: no treebank of {', '.join(missing)}; there are "
+            f"{', '.join(sorted({_language_of(file) for file in _files(path)}))}"
+        )
+    order = codes or list(tagged)
+    return Treebank(path.name, {code: tuple(tagged[code]) for code in order}, dict(excluded))
+
+
+def _files(path: Path) -> list[Path]:
+    if path.is_dir():
+        found = sorted(path.glob("*.conllu"))
+        if not found:
+            raise CorpusError(f"{path}: no .conllu file in this folder")
+        return found
+    if not path.is_file():
+        raise CorpusError(
+            f"{path}: no such file or folder; name a .conllu file or a folder of them"
+        )
+    return [path]
+
+
+def _language_of(file: Path) -> str:
+    head = re.split(r"[-_.]", file.name)[0]
+    try:
+        return language(head).code
+    except LanguageError as error:
+        raise LanguageError(
+            f"{file.name}: a treebank's name must begin with its language, as in "
+            f"he-htb-dev.conllu: {error}"
+        ) from None
+
+
+# -- one file -------------------------------------------------------------------------------------
+def _read(file: Path, code: str, excluded: Counter[str]) -> Iterator[TaggedSentence]:
+    import conllu
+
+    for first, block in _blocks(file):
+        _check(file, first, block)
+        parsed = _parsed(conllu.parse, file, first, block)
+        made = _sentence(parsed, code)
+        if made is None:
+            excluded[NOT_IN_TEXT] += 1
+        elif not any(made.features):
+            excluded[NO_TAGS] += 1
+        else:
+            yield made
+
+
+def _parsed(parse: Callable[[str], Any], file: Path, first: int, block: Sequence[str]) -> Any:
+    """Returns a sentence as the library reads it; where it cannot, says which line it is about."""
+    try:
+        (parsed,) = parse("\n".join(block) + "\n\n")
+        return parsed
+    except Exception as error:  # The library's own, and whatever its field parsers raise.
+        number, told = first, error
+        for at, line in enumerate(block, start=first):
+            try:
+                parse(line + "\n\n")
+            except Exception as of_line:
+                number, told = at, of_line
+                break
+        raise CorpusError(f"{file}, line {number}: this is no CoNLL-U: {told}") from None
+
+
+def _blocks(file: Path) -> Iterator[tuple[int, list[str]]]:
+    """Yields the line number of each sentence's first line, from 1, and its lines."""
+    try:
+        lines = file.read_text(encoding="utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        before = file.read_bytes()[: error.start].count(b"\n")
+        raise CorpusError(f"{file}, line {before + 1}: not UTF-8; save the file as UTF-8") from None
+    except OSError as error:
+        raise CorpusError(f"{file}: cannot be read: {error}") from None
+    block: list[str] = []
+    for number, line in enumerate([*lines, ""], start=1):
+        if line.strip():
+            block.append(line.rstrip("\r"))
+        elif block:
+            yield number - len(block), block
+            block = []
+
+
+def _check(file: Path, first: int, block: Sequence[str]) -> None:
+    """Refuses what the library would read as something else: lines with too few columns."""
+    words = 0
+    for number, line in enumerate(block, start=first):
+        if line.startswith("#"):
+            continue
+        columns = line.split("\t")
+        if len(columns) != _COLUMNS:
+            raise CorpusError(
+                f"{file}, line {number}: a word has {_COLUMNS} columns with tabs between, this "
+                f"line has {len(columns)}; mend or remove the sentence"
+            )
+        if not _ID.fullmatch(columns[0]):
+            raise CorpusError(
+                f"{file}, line {number}: {columns[0]!r} is no word number (4, 4-5 or 4.1)"
+            )
+        words += 1
+    if not words:
+        raise CorpusError(f"{file}, line {first}: comments without a single word")
+
+
+def _sentence(parsed: Any, code: str) -> TaggedSentence | None:
+    """Returns a sentence, or None where its words are not in its text."""
+    words = list(_surface_words(parsed))
+    forms = [unicodedata.normalize("NFC", form) for form, *_ in words]
+    given = parsed.metadata.get("text")
+    text = unicodedata.normalize("NFC", given) if given else _joined(forms, words)
+    spans = locate(forms, text)
+    if spans is None:
+        return None
+    return TaggedSentence(
+        language=code,
+        words=tuple(forms),
+        text=text,
+        spans=spans,
+        features=tuple(features for _, _, features, _ in words),
+        lemmas=tuple(lemma for _, lemma, _, _ in words),
+    )
+
+
+Word = tuple[str, str, dict[str, str], bool]
+"""Form, lemma, features, and whether a space follows."""
+
+
+def _surface_words(parsed: Any) -> Iterator[Word]:
+    """Yields what stands in the text; parts of a multiword token only as the whole."""
+    parts = {token["id"]: token for token in parsed if isinstance(token["id"], int)}
+    covered = 0
+    for token in parsed:
+        number, misc = token["id"], token["misc"] or {}
+        spaced = misc.get("SpaceAfter") != "No"
+        if isinstance(number, int):
+            if number > covered:
+                yield token["form"], token["lemma"] or "", _features(token), spaced
+        elif number[1] == "-":
+            first, _, last = number
+            covered = last
+            inside = [parts[i] for i in range(first, last + 1) if i in parts]
+            head = _head(inside)
+            features = _features(head) if head else {}
+            yield token["form"], (head["lemma"] or "") if head else "", features, spaced
+
+
+def _head(parts: Sequence[Any]) -> Any | None:
+    """Returns the part that a multiword token takes its features from; see the module."""
+    inside = {part["id"] for part in parts}
+    content = [part for part in parts if part["upos"] in CONTENT]
+    heads = [part for part in content if part["head"] not in inside]
+    return (heads or content or [None])[-1]
+
+
+def _features(token: Any) -> dict[str, str]:
+    found = token["feats"] or {}
+    return {name: found[name] for name in FEATURES if found.get(name)}
+
+
+def _joined(forms: Sequence[str], words: Sequence[Word]) -> str:
+    spaced = (form + (" " if word[3] else "") for form, word in zip(forms, words, strict=True))
+    return "".join(spaced).strip()
+
+
+def locate(words: Sequence[str], text: str) -> tuple[tuple[int, int], ...] | None:
+    """Returns where words stand in a text, [start, end) in characters each.
+
+    Args:
+        words: In order.
+        text: In which nothing but space may stand between them.
+
+    Returns:
+        None where they do not.
+    """
+    spans, at = [], 0
+    for word in words:
+        while at < len(text) and text[at].isspace():
+            at += 1
+        if not word or not text.startswith(word, at):
+            return None
+        spans.append((at, at + len(word)))
+        at += len(word)
+    return None if text[at:].strip() else tuple(spans)
+
+
+# -- words and tokens -----------------------------------------------------------------------------
+TokenRange = tuple[int, int]
+"""First and last token of a word."""
+
+
+def align(
+    tokenizer: Any, text: str, spans: Sequence[tuple[int, int]]
+) -> tuple[tuple[int, ...], tuple[int | None, ...]]:
+    """Tokenizes a sentence and finds each word's last token; see :func:`token_ranges`.
+
+    Returns:
+        Token ids; and for each word the index of its last token, or None where it has none.
+    """
+    ids, ranges = token_ranges(tokenizer, text, spans)
+    return ids, tuple(None if found is None else found[1] for found in ranges)
+
+
+def token_ranges(
+    tokenizer: Any, text: str, spans: Sequence[tuple[int, int]]
+) -> tuple[tuple[int, ...], tuple[TokenRange | None, ...]]:
+    """Tokenizes a sentence and finds each word's first and last token.
+
+    A token belongs to every word that it shares a visible character with: tokens of a byte-level
+    vocabulary may hold half a character, and a space before the word or a mark after it. Where a
+    tokenizer tells no offsets, the text is tokenized again up to both ends of each word.
+
+    Args:
+        tokenizer: A transformers tokenizer; nothing is added to the text.
+        text: The sentence.
+        spans: Where its words stand, [start, end) in characters.
+
+    Returns:
+        Token ids; and for each word its tokens, or None where it has none, or where a tokenizer
+        without offsets cuts the beginning of the text otherwise than the whole.
+    """
+    if getattr(tokenizer, "is_fast", False):
+        found = tokenizer([text], add_special_tokens=False, return_offsets_mapping=True)
+        offsets = [_visible(text, *pair) for pair in found["offset_mapping"][0]]
+        ranges = tuple(_overlapping(offsets, *span) for span in spans)
+        return tuple(found["input_ids"][0]), ranges
+    before = [text[:start] for start, _ in spans]
+    texts = [text, *(text[:end] for _, end in spans), *before, *(b.rstrip() for b in before)]
+    ids, *prefixes = map(tuple, tokenizer(texts, add_special_tokens=False).input_ids)
+    # The prefixes' tokens are those of the whole, or the prefix ends in the middle of one.
+    lengths = [len(p) if ids[: len(p)] == p else None for p in prefixes]
+    n = len(spans)
+    columns = zip(lengths[:n], lengths[n : 2 * n], lengths[2 * n :], strict=True)
+    return ids, tuple(_between(end, spaced if spaced is not None else bare)
+                      for end, spaced, bare in columns)  # fmt: skip
+
+
+def _between(end: int | None, start: int | None) -> TokenRange | None:
+    return None if end is None or start is None or end <= start else (start, end - 1)
+
+
+def _visible(text: str, start: int, end: int) -> tuple[int, int]:
+    """Returns a token's characters without the spaces around them."""
+    while start < end and text[start].isspace():
+        start += 1
+    while end > start and text[end - 1].isspace():
+        end -= 1
+    return start, end
+
+
+def _overlapping(offsets: Sequence[tuple[int, int]], start: int, end: int) -> TokenRange | None:
+    inside = [i for i, (a, b) in enumerate(offsets) if a < end and b > start and a < b]
+    return (inside[0], inside[-1]) if inside else None

@@ -1,0 +1,474 @@
+"""T-008: morphology planted in states and in damage, and a judge that can say all four."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from lab_samples import make_lab, write_corpus
+
+from bitgap.experiments import agreement_damage
+from bitgap.experiments import t008_morphology as t008
+from bitgap.experiments.agreement_damage import (
+    contrast_estimates,
+    contrast_p,
+    group_contrast,
+    inside_less_outside,
+    window_of,
+)
+from bitgap.lab.grammar import sources
+from bitgap.lab.lab import Lab
+from bitgap.lab.lens import margins as margins_of
+from bitgap.lab.lens import pushed_margins
+from bitgap.lab.matched_pairs import choose_items
+from bitgap.lab.probes import sample_words
+from bitgap.models.decoder import Decoder
+from bitgap.quant.plan import Plan
+from bitgap.records import Floats, Observations
+from bitgap.stats.profiles import depths
+from grammar_samples import sample_grammar
+from harness import (
+    QUICK,
+    assert_null,
+    assert_planted,
+    assert_presentable,
+    assert_pure,
+    control,
+    labels,
+)
+
+BLOCKS, ITEMS, WORDS = 12, 24, 150
+LANGUAGES, RICH = ("en", "fr", "he", "fi"), (False, False, True, True)
+IN_WINDOW = 8
+# One model's p is the window's share of its blocks, 2 of 12, which α = .05 does not let through.
+LENIENT = replace(QUICK, alpha=0.2)
+
+
+# -- observations whose truth is known ------------------------------------------------------------
+
+
+def accuracies(place: float, height: float = 0.3, base: float = 0.6) -> Floats:
+    """Accuracy by site, (L+1): the embedding's, then a bump over blocks about ``place``."""
+    rise = height * np.exp(-((np.arange(BLOCKS) - place) ** 2) / 2)
+    return np.append(base, base + rise)
+
+
+def named(rng: np.random.Generator, profile: Floats, n: int) -> Any:
+    return rng.random((len(profile), n)) < profile[:, None]
+
+
+def margins(rng: np.random.Generator, effect: float, items: int = ITEMS, noise: float = 0.2):
+    """Margins of which agreement in rich languages loses ``effect`` nats more in the window."""
+    full = rng.normal(2.0, 1.0, (2, len(RICH), items))
+    lost = rng.normal(0.1, noise, (BLOCKS, 2, len(RICH), items))
+    inside = window_of(BLOCKS, QUICK.window)
+    rich = np.flatnonzero(RICH)
+    lost[np.ix_(inside, [0], rich)] += effect
+    return np.concatenate([full[None], full - lost])
+
+
+def observe(
+    seed: int = 0,
+    *,
+    place: float = IN_WINDOW,
+    height: float = 0.3,
+    effect: float = 0.2,
+    found: int = BLOCKS,
+    broken: float = 3.0,
+    untrained: float = 0.0,
+    untrained_effect: float = 0.0,
+    leaks: float = 0.0,
+    english: float = 0.0,
+    items: int = ITEMS,
+) -> Observations:
+    """Number peaks at block ``place``, and rounding the window costs ``effect`` nats."""
+    rng = np.random.default_rng(seed)
+    n, few = WORDS * len(RICH), np.arange(3 * WORDS)
+    of, units = np.repeat(np.arange(len(RICH)), WORDS), np.arange(n) // 2
+    real, drawn = rng.integers(0, 2, n), rng.integers(0, 2, n)
+    chance = np.full(BLOCKS + 1, 0.48)
+    margin = margins(rng, effect, items)
+    margin[1:][np.ix_(window_of(BLOCKS, QUICK.window), [0], [0])] -= english
+    blocks = np.flatnonzero(window_of(BLOCKS, QUICK.window))[np.arange(20) % 2]
+    planted = margin[1 + blocks][:, 0, 2:] - broken
+    return Observations(
+        experiment=t008.ID,
+        version=1,
+        arrays={
+            "Number_hits": named(rng, accuracies(place, height), n),
+            "Number_control_hits": named(rng, chance + leaks, n),
+            "Number_labels": real,
+            "Number_control": drawn,
+            "Number_units": units,
+            "Number_languages": of,
+            "code_bits": np.full((BLOCKS + 1, len(RICH)), 90.0),
+            "label_bits": np.full(len(RICH), 149.0),
+            "uniform_bits": np.full(len(RICH), 150.0),
+            "few": few,
+            "shuffled_labels": real[few],
+            "shuffled_hits": named(rng, chance, len(few)),
+            "random_hits": named(rng, accuracies(place, untrained), len(few)),
+            "random_control_hits": named(rng, chance, len(few)),
+            "written_hits": named(rng, np.where(np.arange(BLOCKS) < found, 1.0, 0.4), len(few)),
+            "written_control_hits": named(rng, chance[1:], len(few)),
+            "margin": margin,
+            "lens_tuned": np.cumsum(rng.random((BLOCKS + 1, len(RICH), items)), axis=0),
+            "lens_logit": np.cumsum(rng.random((BLOCKS + 1, len(RICH), items)), axis=0),
+            "item_tokens": np.full((2, len(RICH), items), 6.0),
+            "random_margin": margins(rng, untrained_effect, items),
+            "broken_margin": planted,
+            "broken_block": blocks,
+        },
+        facts={
+            "n_blocks": BLOCKS,
+            "params": {"features": ["Number", "Gender"]},
+            "sources": {"agreement": "sample"},
+            "word_languages": list(LANGUAGES),
+            "word_rich": list(RICH),
+            "item_languages": list(LANGUAGES),
+            "item_rich": list(RICH),
+            "left_out": {},
+            "excluded": {},
+            "seed_pair": {"language": "he", "good": "a", "bad": "b", "margin": 0.0},
+        },
+    )
+
+
+def without(observations: Observations, *starts: str) -> Observations:
+    kept = {k: v for k, v in observations.arrays.items() if not k.startswith(starts)}
+    return replace(observations, arrays=kept)
+
+
+# -- the judge ------------------------------------------------------------------------------------
+
+
+def test_judge_finds_morphology_that_is_told_and_used_in_the_window():
+    assert_planted(t008.judge, observe, seeds=range(20), thresholds=LENIENT)
+
+
+@pytest.mark.parametrize("place", [1, 4, 11])
+def test_judge_refutes_a_peak_elsewhere(place):
+    assert_planted(t008.judge, lambda s: observe(s, place=place), seeds=range(10), label="refuted")
+
+
+def test_a_peak_without_the_causal_part_is_encoded_and_not_used():
+    def make(seed: int) -> Observations:
+        return observe(seed, effect=0.0, items=120)
+
+    assert_planted(t008.judge, make, seeds=range(10), label="inconclusive", thresholds=LENIENT)
+    reasons = [t008.judge(make(seed), LENIENT).verdict.reason for seed in range(10)]
+    assert sum("encoded, not used" in reason for reason in reasons) >= 8
+
+
+def test_damage_without_a_peak_in_the_window_is_refuted_only_where_breakage_shows():
+    # Two peaks of one height: the higher is outside, and the interval reaches into the window.
+    def torn(seed: int, **changes: Any) -> Observations:
+        made = observe(seed, place=4, effect=0.0, items=120, **changes)
+        rng = np.random.default_rng(seed + 999)
+        made.arrays["Number_hits"][1 + IN_WINDOW] = rng.random(WORDS * 4) < 0.89
+        return made
+
+    found = [t008.judge(torn(seed), LENIENT) for seed in range(10)]
+    outside = [f for f in found if f.estimates["peak_depth"].value == depths(BLOCKS)[4]]
+    assert len(outside) >= 2
+    assert sum(f.verdict.label == "refuted" for f in outside) >= 0.5 * len(outside)
+    blind = [t008.judge(torn(seed, broken=0.0), LENIENT) for seed in range(10)]
+    caught = [f for f in blind if "d_z" in f.verdict.reason]
+    assert all(f.verdict.label != "refuted" for f in caught)
+
+
+def test_nothing_anywhere_is_supported_no_oftener_than_declared():
+    # Number is told as well by every block, better than by the embedding; nothing costs agreement.
+    def make(seed: int) -> Observations:
+        flat = observe(seed, effect=0.0)
+        rng = np.random.default_rng(seed + 10**6)
+        flat.arrays["Number_hits"] = named(rng, np.append(0.6, np.full(BLOCKS, 0.8)), WORDS * 4)
+        return flat
+
+    found = labels(t008.judge, make, range(40), LENIENT)
+    assert found["not testable"] == 0
+    assert_null(t008.judge, make, seeds=range(40), thresholds=LENIENT)
+
+
+def test_nothing_above_the_embedding_is_not_testable():
+    finding = t008.judge(observe(height=-0.05), LENIENT)
+    assert finding.verdict.label == "not testable"
+    assert "nothing to locate" in finding.verdict.reason
+    assert finding.verdict.p is None
+    assert_presentable(t008.EXPERIMENT, finding)
+
+
+def test_no_block_in_the_window_is_not_testable():
+    finding = t008.judge(observe(), replace(LENIENT, window=(0.74, 0.75)))
+    assert finding.verdict.label == "not testable"
+    assert "none of 12 blocks" in finding.verdict.reason
+
+
+def test_one_model_cannot_support_at_the_declared_level():
+    finding = t008.judge(observe(), QUICK)
+    assert finding.verdict.label == "inconclusive"
+    assert "cannot reach α" in finding.verdict.reason
+
+
+@pytest.mark.parametrize(
+    ("change", "clause"),
+    [
+        ({"found": 6}, "planted effects were missed: P6"),
+        ({"untrained": 0.4}, "random-init twin"),
+        ({"leaks": 0.15}, "control task"),
+        ({"untrained_effect": 0.5}, "random-init twin, rounded"),
+        ({"english": 0.5, "effect": 0.8}, "English alone"),
+        ({"broken": -3.0}, "no positive control was detected"),
+        ({"effect": 0.0}, "causal contrast, d_z is"),
+    ],
+)
+def test_each_control_and_part_alone_keeps_support_back(change, clause):
+    assert t008.judge(observe(), LENIENT).verdict.label == "supported"
+    finding = t008.judge(observe(**change), LENIENT)
+    assert finding.verdict.label == "inconclusive"
+    assert clause in finding.verdict.reason
+
+
+def test_shuffled_labels_that_are_known_keep_support_back():
+    made = observe()
+    made.arrays["shuffled_hits"][:] = True
+    finding = t008.judge(made, LENIENT)
+    assert control(finding, "shuffled labels").passed is False
+    assert "shuffled labels" in finding.verdict.reason
+
+
+def test_no_refutation_where_written_labels_are_missed():
+    finding = t008.judge(observe(place=2, found=4), QUICK)
+    assert finding.verdict.label == "inconclusive"
+    assert control(finding, "P6").passed is False
+
+
+def test_without_pairs_the_probe_alone_may_refute_and_not_support():
+    def bare(place: int) -> Observations:
+        made = without(observe(place=place), "margin", "lens", "item_", "random_margin", "broken")
+        return replace(made, facts={**made.facts, "item_languages": [], "item_rich": []})
+
+    inside, outside = t008.judge(bare(IN_WINDOW), LENIENT), t008.judge(bare(2), LENIENT)
+    assert inside.verdict.label == "inconclusive"
+    assert "no minimal pairs" in inside.verdict.reason
+    assert inside.estimates["contrast_d_z"].value is None
+    assert outside.verdict.label == "refuted"
+    assert control(inside, "agreement broken").passed is None
+    for finding in (inside, outside):
+        assert_presentable(t008.EXPERIMENT, finding)
+
+
+def test_languages_of_one_kind_have_no_contrast():
+    made = observe()
+    made.arrays["broken_margin"] = np.repeat(made.arrays["broken_margin"], 2, axis=1)
+    facts = {**made.facts, "item_rich": [True] * 4, "word_rich": [True] * 4}
+    finding = t008.judge(replace(made, facts=facts), LENIENT)
+    assert finding.estimates["contrast_d_z"].value is None
+    assert finding.estimates["rich_less_other"].value is None
+    assert finding.verdict.label == "inconclusive"
+    assert_presentable(t008.EXPERIMENT, finding)
+
+
+def test_without_words_there_is_nothing_to_judge():
+    probe = ("Number", "few", "shuffled", "random_hits", "random_control", "written")
+    made = without(observe(), *probe, "code", "label", "uniform")
+    finding = t008.judge(replace(made, facts={**made.facts, "seed_pair": None}), LENIENT)
+    assert finding.verdict.label == "not testable"
+    assert finding.seed_measure["p_correct"].value is None
+    assert_presentable(t008.EXPERIMENT, finding)
+    nothing = without(made, "margin", "lens", "item_", "random_margin", "broken", "code", "label")
+    assert_presentable(t008.EXPERIMENT, t008.judge(nothing, LENIENT))
+
+
+def test_origin_measure_is_of_one_pair_and_no_layer():
+    made = observe()
+    made.facts["seed_pair"]["margin"] = float(np.log(3))
+    seed = t008.judge(made, QUICK).seed_measure
+    assert list(seed) == ["p_correct"]
+    assert seed["p_correct"].value == pytest.approx(0.75)
+
+
+def test_judge_is_pure():
+    assert_pure(t008.judge, observe())
+
+
+def test_finding_and_figure_can_be_shown():
+    finding = t008.judge(observe(), QUICK)
+    assert_presentable(t008.EXPERIMENT, finding)
+    figure: Any = t008.figure(finding)
+    assert len(figure["hconcat"]) == 3
+    assert {row["language"] for row in finding.tables["codes"]} == set(LANGUAGES)
+
+
+# -- the contrast in closed form ------------------------------------------------------------------
+
+
+def test_contrast_is_the_planted_difference_in_differences():
+    # Effect e in half of the languages; D = mean in − mean out: θ = e, and an item's spread is
+    # that of two means of 2 and 10 blocks of agreement and as many of lexical pairs.
+    rng, effect, noise, items = np.random.default_rng(0), 0.3, 0.2, 20000
+    margin, rich = margins(rng, effect, items, noise), np.array(RICH)
+    statistic = group_contrast(inside_less_outside(margin, window_of(BLOCKS, QUICK.window)), rich)
+    theta, size = statistic(np.ones((1, items)))[0]
+    spread = noise * np.sqrt(2 * (1 / 2 + 1 / 10))
+    error = spread / np.sqrt(items)
+    assert abs(theta - effect) < 4 * error
+    assert abs(size - effect / spread) < 4 / np.sqrt(items) * (1 + effect / spread)
+
+
+def test_contrast_without_effect_keeps_its_rate():
+    ps = [contrast_p(margins(np.random.default_rng(s), 0.0), np.array(RICH), QUICK)
+          for s in range(200)]  # fmt: skip
+    assert np.mean(np.array(ps) < 0.05) < 0.05 + 4 * np.sqrt(0.05 * 0.95 / 200)
+    found = [contrast_estimates(margins(np.random.default_rng(s), 0.2), np.array(RICH), QUICK)[0]
+             for s in range(40)]  # fmt: skip
+    covered = [e.low is not None and e.high is not None and e.low <= 0.2 <= e.high for e in found]
+    assert sum(covered) >= 30
+
+
+def test_what_all_languages_or_both_kinds_of_pairs_lose_cancels():
+    margin, rich = margins(np.random.default_rng(1), 0.0), np.array(RICH)
+    inside = window_of(BLOCKS, QUICK.window)
+    theta = contrast_estimates(margin, rich, QUICK)[0].value
+    shared = margin.copy()
+    shared[1:][inside] -= 0.7  # every pair
+    shared[1:, 0] -= 0.4  # agreement, at every block
+    np.testing.assert_allclose(contrast_estimates(shared, rich, QUICK)[0].value, theta, atol=1e-12)
+
+
+# -- on models ------------------------------------------------------------------------------------
+
+SMALL = t008.Params(
+    features=("Number",), fewest_words=6, folds=2, items=6, control_items=4, planted_seeds=4
+)
+
+
+def lab_of(grammar: Any = None, languages: tuple[str, ...] = LANGUAGES, blocks: int = 5) -> Lab:
+    lab = make_lab("llama", blocks=blocks, corpus=write_corpus(8, languages))
+    lab.grammar = grammar or sample_grammar(languages)  # type: ignore[attr-defined]
+    return lab
+
+
+@pytest.fixture(scope="module")
+def measured() -> tuple[Lab, Observations]:
+    lab = lab_of()
+    return lab, t008.measure(lab, "rtn3-g32", SMALL)
+
+
+def test_measured_observations_are_judged_stored_and_shown(measured):
+    lab, made = measured
+    lab.store.put_observations("key", made)
+    back = lab.store.get_observations("key")
+    assert back is not None
+    finding = t008.judge(back, QUICK)
+    assert finding == t008.judge(made, QUICK)
+    assert made.arrays["Number_hits"].shape == (6, 4 * 48)
+    assert made.arrays["margin"].shape == (6, 2, 4, 6)
+    assert made.arrays["lens_tuned"].shape == (6, 4, 6)
+    # The last block's lens is the model itself.
+    np.testing.assert_allclose(
+        made.arrays["lens_tuned"][-1], made.arrays["margin"][0, 0], atol=1e-4
+    )
+    assert_presentable(t008.EXPERIMENT, finding)
+
+
+def test_labels_written_into_a_models_states_are_found_at_every_block(measured):
+    found = control(t008.judge(measured[1], QUICK), "P6")
+    assert found.passed is True
+    assert "5 of 5" in found.detail
+
+
+def test_agreement_is_pushed_towards_the_wrong_form_in_rich_languages(measured):
+    arrays = measured[1].arrays
+    rich, few = np.array(RICH), arrays["broken_margin"].shape[-1]
+    assert arrays["broken_margin"].shape == (4, 2, 4)
+    assert set(arrays["broken_block"]) == {3}
+    rounded = arrays["margin"][1 + arrays["broken_block"]][:, 0, rich, :few]
+    assert (arrays["broken_margin"] - rounded).mean() < 0
+
+
+def test_a_push_grows_with_its_strength_and_vanishes_without():
+    lab = lab_of()
+    found = sources(lab)
+    items = choose_items(lab, found.agreement, found.lexical, n_items=4, fewest=2, seed=0)
+    alone = margins_of(lab, items.pairs, [Plan.parse("rtn3-g32 protect 0,1,2,4", 5)])[0]
+    none, some, more = (
+        pushed_margins(lab, items.pairs, "rtn3-g32", [3], size)[0] for size in (0.0, 0.05, 0.5)
+    )
+    np.testing.assert_allclose(none, alone, atol=1e-4)
+    assert alone.mean() > some.mean() > more.mean()
+
+
+def test_cost_is_what_a_measurement_runs(monkeypatch):
+    """Counts sequences through blocks, each text against its own part of the cost line."""
+    lab, n = lab_of(), 5
+    found = sources(lab)
+    words = sample_words(
+        lab, found.tagged, per_language=600, per_type=4, features=("Number",), seed=0
+    )
+    monkeypatch.setattr(agreement_damage, "_broken", lambda *_: {})
+    run, blocks = Decoder.run_block, 0
+
+    def counting(self: Decoder, i: int, hidden: Any, *others: Any) -> Any:
+        nonlocal blocks
+        blocks += hidden.shape[0] if self is lab.decoder else 0
+        return run(self, i, hidden, *others)
+
+    monkeypatch.setattr(Decoder, "run_block", counting)
+    t008.measure(lab, "rtn3-g32", SMALL)
+    text, pairs = lab.text.counts.tokens.size, 2 * 2 * 2 * 4 * SMALL.items
+    rounded = n * (n + 1) // 2 + n - 1
+    one_pair = 2 * n
+    assert (
+        blocks == n * text + n * len(words.ids) + (n + rounded) * pairs + n * pairs // 2 + one_pair
+    )
+    assert t008.EXPERIMENT.cost is not None
+    assert t008.EXPERIMENT.cost.block_evaluations(n) == n + n + (n + rounded) + n
+
+
+def test_what_a_set_lacks_is_borrowed_from_the_bundled_one():
+    grammar = sample_grammar(("en", "he"))
+    agreement = {c: tuple(p for p in ps if p.phenomenon != "lexical")
+                 for c, ps in grammar.pairs.items()}  # fmt: skip
+    bare = replace(grammar, pairs=agreement, tagged={c: () for c in agreement}, fingerprint="x")
+    found = sources(lab_of(bare, ("en", "he")))
+    assert found.names == {"agreement": "sample", "lexical": "bundled", "words": "bundled"}
+    assert all(len(found.lexical[code]) > 50 for code in ("en", "he"))
+    assert set(found.tagged) == {"en", "he"}
+    whole = sources(lab_of(grammar, ("en", "he")))
+    assert set(whole.names.values()) == {"sample"}
+    assert whole.fingerprints != found.fingerprints
+
+
+def test_languages_with_too_few_words_or_items_are_named():
+    grammar = sample_grammar()
+    few = {**grammar.tagged, "fi": grammar.tagged["fi"][:3]}
+    pairs = {**grammar.pairs, "fr": grammar.pairs["fr"][:8]}
+    made = t008.measure(lab_of(replace(grammar, tagged=few, pairs=pairs)), "rtn3-g32", SMALL)
+    assert set(made.facts["left_out"]) == {"fi words", "fr pairs"}
+    finding = t008.judge(made, QUICK)
+    assert "Left out: fi words (too few of two values of Number)" in finding.sentence
+    assert finding.sentence.endswith(".")
+    assert finding.tables["left_out"] == made.facts["left_out"]
+
+
+def test_languages_of_either_kind_can_be_limited():
+    found = sources(lab_of(), per_kind=1)
+    assert set(found.tagged) == set(found.agreement) == {"en", "he"}
+
+
+def test_a_text_without_a_language_of_the_tests_is_not_testable():
+    lab = lab_of(languages=("en", "he"))
+    lab.grammar = sample_grammar(("fi",))  # type: ignore[attr-defined]
+    made = t008.measure(lab, "rtn3-g32", SMALL)
+    finding = t008.judge(made, QUICK)
+    assert finding.verdict.label == "not testable"
+    assert_presentable(t008.EXPERIMENT, finding)
+
+
+def test_grammar_tests_are_part_of_the_key():
+    one, other = lab_of(), lab_of(sample_grammar(LANGUAGES, seed=1))
+    assert t008.EXPERIMENT.inputs(one) != t008.EXPERIMENT.inputs(other)
+    assert t008.EXPERIMENT.inputs(one) == t008.EXPERIMENT.inputs(lab_of())
