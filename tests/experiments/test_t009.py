@@ -161,7 +161,7 @@ def test_an_interval_that_leaves_the_window_is_inconclusive():
 @pytest.mark.parametrize(
     ("change", "clause"),
     [
-        ({"found": 9}, "planted peaks were missed"),
+        ({"found": 9}, "planted effects were missed: P5"),
         ({"shuffled": 0.2}, "shuffled pairing"),
         ({"untrained": 0.9}, "random-init twin"),
         ({"other_scripts": 2}, "languages of other scripts"),

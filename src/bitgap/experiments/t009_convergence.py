@@ -32,10 +32,11 @@ from bitgap.errors import UsageError
 from bitgap.experiments.alignment_controls import controls, percentile_ends, profile_of
 from bitgap.experiments.charts import lines
 from bitgap.experiments.experiment import Cost, Experiment
+from bitgap.experiments.window_hit import empty_window, is_hit, judge_window
 from bitgap.languages import language
-from bitgap.records import Control, Estimate, Finding, Floats, Integers, Observations, Verdict
-from bitgap.stats.profiles import Peak, depths, in_window, locate_peak, window_share
-from bitgap.stats.verdicts import THIS_MODEL, Thresholds
+from bitgap.records import Estimate, Finding, Floats, Observations
+from bitgap.stats.profiles import Peak, depths, locate_peak
+from bitgap.stats.verdicts import Thresholds
 
 if TYPE_CHECKING:
     from bitgap.lab.lab import Lab
@@ -72,7 +73,7 @@ def measure(lab: Lab, scheme: str, params: Params) -> Observations:
     from bitgap.models.gauge import loaded_with, random_twin
 
     n = params.n_components
-    calibration, test = _kept_split(lab)
+    calibration, test = lab.corpus.split_of(lab.text.kept)
     if len(test) < 2:
         raise UsageError(
             f"{ID} asks which sentence is nearest, and {len(test)} of {lab.corpus.n_sentences} "
@@ -84,8 +85,9 @@ def measure(lab: Lab, scheme: str, params: Params) -> Observations:
     untrained = random_twin(lab.decoder.model, lab.settings.seed)
     twin = few.twin(loaded_with(lab.loaded, untrained, "random"))
     arrays = alignment_profile(states, calibration, test, n)
+    split = few.corpus.split_of(few.text.kept)
     for name, of_few in (("few", states[:, :, inside]), ("random", sentence_states(twin))):
-        arrays |= _named(name, alignment_profile(of_few, *_kept_split(few), n))
+        arrays |= _named(name, alignment_profile(of_few, *split, n))
     for depth in range(len(states)):
         states = pulled_together(states, depth, params.planted_share)
     arrays |= _named("planted", alignment_profile(states, calibration, test, n))
@@ -105,13 +107,6 @@ def measure(lab: Lab, scheme: str, params: Params) -> Observations:
 
 def _named(name: str, profile: Mapping[str, Floats]) -> dict[str, Floats]:
     return {f"{name}_{key}": profile[key] for key in ("hits", "separation")}
-
-
-def _kept_split(lab: Lab) -> tuple[Integers, Integers]:
-    # Sentences dropped for their length shift the numbers; the rule is by number in the corpus.
-    calibration, _ = lab.corpus.split()
-    fitted = np.isin(lab.text.kept, calibration)
-    return np.flatnonzero(fitted), np.flatnonzero(~fitted)
 
 
 # -- judgement ------------------------------------------------------------------------------------
@@ -134,7 +129,9 @@ def judge(observations: Observations, thresholds: Thresholds) -> Finding:
         estimates={"peak_depth": peak.place, "peak_height": height},
         seed_measure=_seed_measure(arrays, facts),
         controls=tuple(checks),
-        verdict=_verdict(peak, facts["n_blocks"], checks, gate, thresholds),
+        verdict=judge_window(
+            peak, facts["n_blocks"], checks, thresholds, hypothesis="H3.3", gate=gate
+        ),
         sentence=_sentence(peak, window, facts, arrays["hits"].shape[-1], gate),
         tables={
             "profile": _table(arrays, facts, used, draws, thresholds),
@@ -166,8 +163,8 @@ def _height(peak: Peak, profile: Floats, draws: Floats, n: int, thresholds: Thre
 
 def _gate(height: Estimate, n_blocks: int, window: tuple[float, float]) -> str | None:
     """Returns why there is nothing to locate, or nowhere to hit, or None."""
-    if window_share(n_blocks, window) == 0:
-        return f"none of {n_blocks} blocks lies at r in [{window[0]}, {window[1]}]"
+    if nowhere := empty_window(n_blocks, window):
+        return nowhere
     assert height.value is not None and height.low is not None
     if height.low <= 0:
         return (
@@ -175,54 +172,6 @@ def _gate(height: Estimate, n_blocks: int, window: tuple[float, float]) -> str |
             f"[{height.low:+.3f}, {height.high:+.3f}] more than a bag of embeddings does"
         )
     return None
-
-
-def _verdict(
-    peak: Peak, n_blocks: int, checks: list[Control], gate: str | None, thresholds: Thresholds
-) -> Verdict:
-    window, place, share = thresholds.window, peak.place, window_share(n_blocks, thresholds.window)
-    assert place.value is not None and place.low is not None and place.high is not None
-    hit = bool(in_window(np.array(place.value), window))
-    made: dict[str, Any] = {
-        "scope": THIS_MODEL,
-        "sesoi": thresholds.of("H3.3")["sesoi"],
-        "p": None if gate else share if hit else 1.0,
-        "p_minimum": share,
-    }
-    if gate:
-        return Verdict(label="not testable", reason=gate, **made)
-    told = f"the peak is at r = {place.value:.2f} [{place.low:.2f}, {place.high:.2f}]"
-    missed = [c.name for c in checks if c.kind == "positive" and c.passed is not True]
-    if place.high < window[0] - 1e-9 or place.low > window[1] + 1e-9:
-        outside = f"{told}, wholly outside [{window[0]}, {window[1]}]"
-        if missed:
-            return Verdict(
-                label="inconclusive", reason=f"{outside}, but planted peaks were missed", **made
-            )
-        return Verdict(label="refuted", reason=f"{outside}, and planted peaks were found", **made)
-    if clause := _failing(peak, share, checks, missed, thresholds):
-        return Verdict(label="inconclusive", reason=f"{told}{clause}", **made)
-    return Verdict(label="supported", reason=f"{told}, inside the window, p = {share:.3g}", **made)
-
-
-def _failing(
-    peak: Peak, share: float, checks: list[Control], missed: list[str], thresholds: Thresholds
-) -> str | None:
-    """Returns the first clause of support that fails, as the end of a sentence, or None."""
-    if not in_window(np.array(peak.place.value), thresholds.window):
-        return ": not in the window, which its interval still touches"
-    if not in_window(np.array([peak.place.low, peak.place.high]), thresholds.window).all():
-        return ": in the window, but its interval reaches outside"
-    if share >= thresholds.alpha:
-        return (
-            f", inside the window, but one model cannot reach α: {share:.0%} of its blocks lie "
-            f"there, so p = {share:.3g} at best"
-        )
-    if failed := [c.name for c in checks if c.kind != "positive" and c.passed is False]:
-        return f", inside the window, but a control failed: {', '.join(failed)}"
-    if unknown := [c.name for c in checks if c.kind == "negative" and c.passed is None]:
-        return f", inside the window, but a control was not run: {', '.join(unknown)}"
-    return f", inside the window, but planted peaks were missed: {missed[0]}" if missed else None
 
 
 # -- what is told ---------------------------------------------------------------------------------
@@ -249,7 +198,7 @@ def _seed_measure(arrays: Mapping[str, Floats], facts: Mapping[str, Any]) -> dic
 def _sentence(
     peak: Peak, window: tuple[float, float], facts: Mapping[str, Any], n: int, gate: str | None
 ) -> str:
-    where = "inside" if in_window(np.array(peak.place.value), window) else "outside"
+    where = "inside" if is_hit(peak, window) else "outside"
     wanted = facts["params"]["wanted_sentences"]
     few = f" ({n} test sentences, fewer than the {wanted} asked for)" if n < wanted else ""
     weak = "; but the verdict is not testable" if gate else ""

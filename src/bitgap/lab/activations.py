@@ -52,7 +52,9 @@ class Slice:
     real: Tensor
 
 
-def stream(lab: Lab, plans: Sequence[Plan]) -> Iterator[Slice]:
+def stream(
+    lab: Lab, plans: Sequence[Plan], chunks: Sequence[Chunk] | None = None
+) -> Iterator[Slice]:
     """Yields the states of all plans at every depth, for every chunk of the text.
 
     Plans that agree up to a block share its state, as the very same tensor.
@@ -60,11 +62,13 @@ def stream(lab: Lab, plans: Sequence[Plan]) -> Iterator[Slice]:
     Args:
         lab: Model and text.
         plans: What to run; ``Plan.uniform("fp", L)`` for full precision.
+        chunks: Text to run instead of the lab's own, such as :func:`bitgap.lab.text.cut_rows`
+            makes.
     """
     decoder, device = lab.decoder, lab.settings.device
     for plan in plans:
         lab.bank.check(plan)
-    for chunk in lab.chunks:
+    for chunk in lab.chunks if chunks is None else chunks:
         lab.ledger.asked(chunk.n_rows, len(plans) * lab.n_blocks, 0)
         real = real_tokens(chunk, device)
         paths: list[tuple[str, ...]] = [(plan.embedding, *plan.blocks) for plan in plans]

@@ -29,11 +29,11 @@ def depths(n_layers: int) -> Floats:
 
 
 def detrend(profile: Floats) -> Floats:
-    """Returns what a quadratic in depth leaves of a profile, (L)."""
-    r = depths(len(profile))
+    """Returns what a quadratic in depth leaves of a profile, (L), or of each of many, (K x L)."""
+    r = depths(profile.shape[-1])
     design = np.stack([np.ones_like(r), r, r**2], axis=1)
-    fitted, *_ = np.linalg.lstsq(design, profile, rcond=None)
-    return profile - design @ fitted
+    fitted, *_ = np.linalg.lstsq(design, profile.T, rcond=None)
+    return profile - (design @ fitted).T
 
 
 def effective_dof(x: Floats, y: Floats) -> float:

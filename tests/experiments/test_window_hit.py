@@ -1,0 +1,112 @@
+"""Window hits: every clause of the shared rule, and how it joins other parts of a hypothesis."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from bitgap.experiments.window_hit import empty_window, is_hit, judge_window
+from bitgap.records import Control, ControlKind, Estimate, Verdict
+from bitgap.stats.profiles import Peak
+from harness import QUICK
+
+LENIENT = replace(QUICK, alpha=0.2)
+L = 12
+
+
+def peak(low: float, value: float, high: float) -> Peak:
+    place = Estimate(value=value / 11, low=low / 11, high=high / 11, unit="relative depth")
+    return Peak(place, int(value), 0.9)
+
+
+def check(kind: ControlKind, passed: bool | None) -> Control:
+    return Control(name=f"the {kind} one", kind=kind, passed=passed, detail="")
+
+
+GOOD = [check("negative", True), check("invariance", True), check("positive", True)]
+INSIDE = peak(8, 8, 9)
+
+
+def judged(found: Peak = INSIDE, checks: list[Control] | None = None, **how: object) -> Verdict:
+    controls = GOOD if checks is None else checks
+    return judge_window(found, L, controls, LENIENT, hypothesis="H3.1", **how)  # type: ignore[arg-type]
+
+
+def also(label: str, p: float | None = 0.001) -> Verdict:
+    made = Verdict(label="supported", scope="this model", reason="its reason", p=p, p_minimum=0.3)
+    return replace(made, label=label)  # type: ignore[arg-type]
+
+
+def test_support_needs_the_whole_interval_inside():
+    verdict = judged()
+    assert (verdict.label, verdict.p, verdict.p_minimum) == ("supported", 2 / 12, 2 / 12)
+    assert "reaches outside" in judged(peak(4, 8, 9)).reason
+    assert "still touches" in judged(peak(4, 5, 8)).reason
+    assert judged(peak(4, 5, 8)).p == 1.0
+
+
+@pytest.mark.parametrize("place", [0, 7, 10, 11])
+def test_an_interval_wholly_outside_refutes_if_plantings_were_found(place):
+    assert judged(peak(place, place, place)).label == "refuted"
+    for bad in ([], [check("positive", False)], [check("positive", None)]):
+        verdict = judged(peak(place, place, place), [*GOOD[:2], *bad])
+        assert verdict.label == "inconclusive"
+        assert "missed" in verdict.reason
+    assert "none was run" in judged(peak(place, place, place), GOOD[:2]).reason
+
+
+@pytest.mark.parametrize(
+    ("bad", "clause"),
+    [
+        (check("negative", False), "a control failed"),
+        (check("invariance", False), "a control failed"),
+        (check("negative", None), "a control was not run"),
+        (check("positive", False), "planted effects were missed"),
+    ],
+)
+def test_every_control_can_keep_support_back(bad, clause):
+    verdict = judged(checks=[*GOOD, bad])
+    assert verdict.label == "inconclusive"
+    assert clause in verdict.reason
+
+
+def test_an_invariance_that_could_not_be_tried_does_not():
+    assert judged(checks=[*GOOD, check("invariance", None)]).label == "supported"
+
+
+def test_one_model_of_twelve_blocks_cannot_reach_alpha():
+    verdict = judge_window(INSIDE, L, GOOD, QUICK, hypothesis="H3.1", what="minimum")
+    assert verdict.label == "inconclusive"
+    assert "one model cannot reach α" in verdict.reason
+    assert verdict.reason.startswith("the minimum is at r = 0.73")
+
+
+def test_gates_come_first():
+    assert judged(gate="nothing there").reason == "nothing there"
+    assert judged(gate="nothing there").p is None
+    narrow = replace(LENIENT, window=(0.74, 0.75))
+    empty = judge_window(INSIDE, L, GOOD, narrow, hypothesis="H3.1")
+    assert empty.label == "not testable"
+    assert empty.reason == empty_window(L, (0.74, 0.75))
+    assert empty_window(L, LENIENT.window) is None
+
+
+def test_other_parts_must_pass_too():
+    both = judged(also=also("supported"))
+    assert (both.label, both.p, both.p_minimum) == ("supported", 2 / 12, 0.3)
+    assert judged(also=also("supported", 0.19)).p == 0.19
+    assert judged(also=also("refuted")).label == "refuted"
+    assert judged(also=also("inconclusive")).label == "inconclusive"
+    assert "its reason" in judged(also=also("inconclusive")).reason
+    assert judged(also=also("not testable")).label == "not testable"
+    assert judged(peak(0, 0, 0), also=also("supported")).label == "refuted"
+    assert judged(also=also("inconclusive", None)).p is None
+
+
+def test_ends_of_the_window_are_in_it():
+    at_end = Estimate(value=0.65, low=0.65, high=0.85, unit="relative depth")
+    assert is_hit(Peak(at_end, 0, 1.0), (0.65, 0.85))
+    assert not is_hit(peak(7, 7, 7), (0.65, 0.85))
+    assert np.isclose(7 / 11, 0.636, atol=1e-3)
