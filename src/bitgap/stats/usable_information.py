@@ -1,0 +1,209 @@
+"""Usable information: how many bits about a label a probe of a given family can read off a state.
+
+For a deterministic network I(X; h) does not depend on depth (Goldfeld 2019), so information is
+taken relative to a family V of readers (Xu 2020): I_V = H_V(Y) − H_V(Y|h), the held-out
+cross-entropy of the label's marginal less that of the best reader found. Here V is multinomial
+logistic regression on standardised principal components, so no rescaling of states can move it. On
+little text a reader may do worse than the marginal, and I_V comes out below 0: it is a lower bound.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bitgap.records import Floats, Integers
+
+Bools = NDArray[np.bool_]
+
+_MAX_STEPS = 100
+_TOLERANCE = 1e-3
+"""Of the gradient of the mean loss; thousandths of a nat are below what any text resolves."""
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Which rows a reader is fitted on, its penalty chosen on, and its loss measured on."""
+
+    fit: Bools
+    validation: Bools
+    test: Bools
+
+    @property
+    def train(self) -> Bools:
+        """Rows that may be looked at before the test: fit and validation."""
+        return self.fit | self.validation
+
+    def of(self, rows: Integers) -> Split:
+        """Returns the same split of some rows."""
+        return Split(self.fit[rows], self.validation[rows], self.test[rows])
+
+
+def split_by_sentence(sentence: Integers, calibration: Integers) -> Split:
+    """Returns a split in which no sentence is on two sides.
+
+    Args:
+        sentence: Sentence of every row, (n).
+        calibration: Sentences for training; every fourth of them is for validation. A single one
+            is cut by rows, since there is no other to validate on.
+    """
+    train = np.isin(sentence, calibration)
+    validation = np.isin(sentence, calibration[::4])
+    if len(calibration) < 2:
+        validation = train & (np.arange(len(sentence)) % 4 == 0)
+    return Split(train & ~validation, validation, ~train)
+
+
+# -- features and labels ---------------------------------------------------------------------------
+
+
+def principal_features(states: Floats, train: Bools, n_components: int, seed: int) -> Floats:
+    """Returns states in their leading principal components, each of mean 0 and variance 1, (n x p).
+
+    Components and scales are those of the training rows, so that a factor common to all states
+    changes nothing.
+
+    Args:
+        states: (n x d).
+        train: Rows to fit on, (n).
+        n_components: p, or as many as the training rows allow.
+        seed: Of the randomised decomposition (Halko 2011).
+    """
+    from sklearn.utils.extmath import randomized_svd
+
+    centred = states - states[train].mean(0)
+    fitted = centred[train]
+    p = max(1, min(n_components, fitted.shape[1], len(fitted) - 1))
+    _, values, axes = randomized_svd(fitted, p, random_state=seed)
+    scale = values / np.sqrt(len(fitted))
+    # A direction in which nothing varies carries no label, and no scale would make it finite.
+    kept = scale > 1e-6 * scale[0]
+    return np.asarray(centred @ axes[kept].T / scale[kept], dtype=np.float64)
+
+
+def as_classes(labels: Integers, train: Bools, n_types: int) -> Integers:
+    """Returns labels as classes: the training rows' most frequent types, and one for all others.
+
+    Args:
+        labels: Token ids, (n).
+        train: Rows in which types are counted, (n).
+        n_types: How many types keep a class of their own.
+
+    Returns:
+        Class of each row, 0 to ``n_types``; the last class is "other".
+    """
+    types, counts = np.unique(labels[train], return_counts=True)
+    # Equal counts in the order of ids, so that the classes are the same on every machine.
+    frequent = types[np.lexsort((types, -counts))][:n_types]
+    order = np.argsort(frequent)
+    place = np.searchsorted(frequent[order], labels).clip(max=len(frequent) - 1)
+    found = order[place]
+    return np.where(frequent[found] == labels, found, len(frequent)).astype(np.int64)
+
+
+# -- readers ---------------------------------------------------------------------------------------
+
+
+def marginal_nats(classes: Integers, split: Split) -> Floats:
+    """Returns the surprisal of every test row's class under the training rows' frequencies, (m).
+
+    Frequencies are add-one smoothed.
+
+    Args:
+        classes: (n).
+        split: With training and test rows.
+    """
+    counts = np.bincount(classes[split.train], minlength=int(classes.max()) + 1) + 1.0
+    return -np.log(counts / counts.sum())[classes[split.test]]
+
+
+def best_penalty(
+    data: Sequence[tuple[Floats, Integers, Split]], strengths: Sequence[float]
+) -> float:
+    """Returns the inverse penalty with the least validation loss, summed over several data sets.
+
+    Args:
+        data: Features, classes and split of each.
+        strengths: Inverse penalties to choose from.
+    """
+
+    def loss(strength: float) -> float:
+        total = 0.0
+        for features, classes, split in data:
+            # A class without a row to fit on has no probability to speak of.
+            seen = np.isin(classes, classes[split.fit])
+            nats = _logistic(features, classes, split.fit, split.validation & seen, strength)
+            total += float(nats.sum())
+        return total
+
+    return min(strengths, key=loss)
+
+
+def logistic_nats(features: Floats, classes: Integers, split: Split, strength: float) -> Floats:
+    """Returns the surprisal of every test row under a logistic reader of all training rows, (m).
+
+    Args:
+        features: (n x p), standardised.
+        classes: (n).
+        split: Rows.
+        strength: Inverse L2 penalty.
+    """
+    return _logistic(features, classes, split.train, split.test, strength)
+
+
+def _logistic(
+    features: Floats, classes: Integers, fit: Bools, test: Bools, strength: float
+) -> Floats:
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
+    present = np.unique(classes[fit])
+    # The class "other" may not occur in training; the test's rows of it cost what the rarest do.
+    row = np.searchsorted(present, classes[test]).clip(max=len(present) - 1)
+    if len(present) < 2:
+        return np.zeros(int(test.sum()))
+    reader = LogisticRegression(C=strength, max_iter=_MAX_STEPS, tol=_TOLERANCE)
+    with warnings.catch_warnings():
+        # A reader stopped early is still a reader of the family, and its bound a bound.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        # Rare types make many classes of few rows, which looks like a regression and is none.
+        warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
+        reader.fit(features[fit], classes[fit])
+    logs = np.asarray(reader.predict_log_proba(features[test]), dtype=np.float64)
+    return -logs[np.arange(len(logs)), row]
+
+
+# -- continuous targets ----------------------------------------------------------------------------
+
+
+def ridge_r_squared(
+    features: Floats, targets: Floats, split: Split, penalties: Sequence[float]
+) -> float:
+    """Returns the share of test variance of targets that a ridge regression explains, R².
+
+    The penalty is chosen on the validation rows. Below 0 where the fit is worse than the mean.
+
+    Args:
+        features: (n x p), standardised.
+        targets: (n x q).
+        split: Rows.
+        penalties: Multiples of the number of rows, to choose from.
+    """
+
+    def predicted(rows: Bools, at: Bools, penalty: float) -> Floats:
+        x, y = features[rows], targets[rows]
+        a, b = x.mean(0), y.mean(0)
+        gram = (x - a).T @ (x - a) + penalty * len(x) * np.eye(x.shape[1])
+        return (features[at] - a) @ np.linalg.solve(gram, (x - a).T @ (y - b)) + b
+
+    def error(rows: Bools, at: Bools, penalty: float) -> float:
+        return float(((targets[at] - predicted(rows, at, penalty)) ** 2).sum())
+
+    best = min(penalties, key=lambda penalty: error(split.fit, split.validation, penalty))
+    test = targets[split.test]
+    total = float(((test - targets[split.train].mean(0)) ** 2).sum())
+    return 1 - error(split.train, split.test, best) / total if total > 0 else float("nan")
