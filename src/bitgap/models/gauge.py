@@ -42,6 +42,7 @@ __all__ = [
     "gauge_fixed_log_variance",
     "loaded_with",
     "norm_consumers",
+    "one_channel_per_group",
     "plant_fragility",
     "random_twin",
     "raw_log_variance",
@@ -237,7 +238,7 @@ def fragile_parameters(
             f"this control, or add the layout to bitgap/models/roles.py"
         )
     factors = torch.ones(len(pair.rows), dtype=torch.float64)
-    factors[_one_channel_per_group(pair, group, seed)] = factor
+    factors[one_channel_per_group(pair, group, seed)] = factor
     return rescaled_parameters(decoder, block, pair, factors)
 
 
@@ -303,7 +304,16 @@ def _divide_norm(norm: nn.Module, c: float) -> None:
         bias.data.div_(c)
 
 
-def _one_channel_per_group(pair: ChannelPair, group: int, seed: int) -> list[int]:
+def one_channel_per_group(pair: ChannelPair, group: int, seed: int) -> list[int]:
+    """Returns a channel for each group of consecutive columns, as control P1 chooses them.
+
+    A group that has a chosen channel already, where query heads share values, is passed over.
+
+    Args:
+        pair: Of a block's value rows and output columns.
+        group: Width of a group in columns.
+        seed: Chooses the channels.
+    """
     generator = np.random.default_rng(seed)
     n_columns, chosen = pair.columns.size, list[int]()
     channel_of = np.empty(n_columns, dtype=np.int64)

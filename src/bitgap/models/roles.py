@@ -32,6 +32,13 @@ _STACKED = ("v_proj", "c_attn", "Wqkv", "qkv_proj")
 """Linears whose value rows are the last; what precedes them, if anything, are queries and keys."""
 _INTERLEAVED = "query_key_value"
 """Rows are groups of some query heads, one key head and one value head."""
+_KINDS = {
+    **{f"{kind}_proj": kind for kind in ("q", "k", "v", "o", "gate", "up", "down")},
+    **dict.fromkeys(("c_fc", "fc1", "dense_h_to_4h"), "up"),
+    **dict.fromkeys(("fc2", "dense_4h_to_h"), "down"),
+    **dict.fromkeys(("out_proj", "dense"), "o"),
+}
+"""What a linear does, by the last part of its name; GPT-2's ``c_proj`` is told by its parent."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -281,10 +288,63 @@ def _hooks() -> Iterator[list[Any]]:
 # -- channels ------------------------------------------------------------------------------------
 
 
+def matrix_parts(decoder: Decoder, i: int) -> dict[str, tuple[str, NDArray[np.int64]]]:
+    """Returns the matrices of block i by what they do, fused ones split.
+
+    Args:
+        decoder: The split model.
+        i: Number of the block.
+
+    Returns:
+        By kind (``q``, ``k``, ``v``, ``o``, ``gate``, ``up``, ``down``) the linear's name and the
+        rows of it that do this. A linear whose part is not known is a kind of its own, by its name.
+    """
+    parts: dict[str, tuple[str, NDArray[np.int64]]] = {}
+    linears = decoder.block_linears(i)
+    for name, view in linears.items():
+        parent, dot, leaf = name.rpartition(".")
+        rows = np.arange(view.get().shape[0])
+        targets = [linears[o] for end in _OUTPUTS if (o := f"{parent}{dot}{end}") in linears]
+        split = _split_rows(decoder, view, targets[0]) if targets else None
+        if leaf == "gate_up_proj":
+            split = {"gate": rows[: len(rows) // 2], "up": rows[len(rows) // 2 :]}
+        if leaf == "c_proj":
+            kind = "o" if "attn" in parent else "down"
+        else:
+            kind = _KINDS.get(leaf, name)
+        # Experts share their names' ends; each is then a kind of its own.
+        for key, mine in (split or {kind: rows}).items():
+            parts[key if key not in parts else f"{key} of {name}"] = (name, mine)
+    return parts
+
+
+def _split_rows(
+    decoder: Decoder, source: LinearView, target: LinearView
+) -> dict[str, NDArray[np.int64]] | None:
+    """Returns the rows of queries, keys and values in a linear that holds all three, or None."""
+    leaf = source.name.rpartition(".")[-1]
+    if leaf == "v_proj" or leaf not in (*_STACKED, _INTERLEAVED):
+        return None
+    pair = _value_channels(decoder, source, target)
+    if pair is None:
+        return None
+    n_out, n_channels = source.get().shape[0], len(pair.rows)
+    if leaf == _INTERLEAVED:
+        n_groups, repeats = n_channels // _head_size(decoder, target), pair.columns.shape[1]
+        heads = np.arange(n_out).reshape(n_groups, repeats + 2, -1)
+        return {"q": heads[:, :-2].ravel(), "k": heads[:, -2].ravel(), "v": pair.rows}
+    rows = np.arange(n_out)
+    return {"q": rows[: -2 * n_channels], "k": rows[-2 * n_channels : -n_channels], "v": pair.rows}
+
+
+def _head_size(decoder: Decoder, target: LinearView) -> int:
+    config: Any = decoder.model.config
+    return target.get().shape[1] // config.get_text_config().num_attention_heads
+
+
 def _value_channels(decoder: Decoder, source: LinearView, target: LinearView) -> ChannelPair | None:
     n_out, n_in = source.get().shape[0], target.get().shape[1]
-    config: Any = decoder.model.config
-    size = n_in // config.get_text_config().num_attention_heads
+    size = _head_size(decoder, target)
     leaf = source.name.rpartition(".")[-1]
     n_channels = n_out if leaf == "v_proj" else (n_out - n_in) // 2
     n_groups = n_channels // size
