@@ -160,7 +160,8 @@ def _views(spec: Mapping[str, Any], data: Any) -> list[dict[str, Any]]:
 def check_docstring(text: str) -> None:
     """Fails unless a module docstring holds all that a reader of an experiment is promised."""
     head = text.splitlines()[0]
-    assert re.match(r"T-\d{3} · H\d\.\d: .+\?$", head), f"the first line asks nothing: {head!r}"
+    asks = r"(T-\d{3} · H\d\.\d|synergy · synergy|depth · depth): .+\?$"
+    assert re.match(asks, head), f"the first line asks nothing: {head!r}"
     for word in ("Prediction:", "Method:", "θ", "Unit", "Cost:", "Refuted"):
         assert word in text, f"{word!r} is missing"
     assert re.search(r"\b(19|20)\d\d\b", text), "nothing is cited"

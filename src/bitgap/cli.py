@@ -42,6 +42,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(stop.code or 0)
     logging.basicConfig(format="bitgap: %(message)s", level=logging.WARNING, stream=sys.stderr)
     options.begun, options.run = False, None
+    # Threads that spin while they wait for each other are ten to a hundred times slower where
+    # anything else runs. Read when torch and numpy are first imported; what somebody set stays.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         _VERBS[options.command](options)
     except BitgapError as error:

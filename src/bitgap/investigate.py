@@ -60,6 +60,31 @@ TIERS = {
             overrides={
                 "T-002": {"noise_seeds": 1, "control_sentences": 4},
                 "T-004": {"control_sentences": 4},
+                "synergy": {
+                    "background_twins": 2,
+                    "control_twins": 1,
+                    "control_sentences": 4,
+                    "planted_seeds": 5,
+                },
+                "depth": {"most_triples": 0},
+                "T-001": {
+                    "n_types": 32,
+                    "n_components": 32,
+                    "small_types": 8,
+                    "small_components": 8,
+                    "rate_sentences": 6,
+                },
+                "T-003": {"control_sentences": 4},
+                "T-005": {"tail_draws": 20},
+                "T-006": {"null_draws": 10, "control_sentences": 4},
+                "T-008": {
+                    "languages": 3,
+                    "words": 120,
+                    "items": 6,
+                    "control_items": 6,
+                    "features": ("Number",),
+                    "folds": 2,
+                },
             },
         ),
         Tier(
@@ -70,6 +95,16 @@ TIERS = {
             overrides={
                 "T-002": {"noise_seeds": 2, "control_sentences": 8},
                 "T-004": {"control_sentences": 8},
+                "T-001": {"n_types": 64, "n_components": 64},
+                "T-003": {"control_sentences": 8},
+                "T-006": {"null_draws": 10, "control_sentences": 8},
+                "T-008": {
+                    "words": 300,
+                    "items": 12,
+                    "features": ("Number", "Gender", "Person"),
+                },
+                "synergy": {"control_twins": 1, "control_sentences": 6, "planted_seeds": 10},
+                "depth": {"control_sentences": 6, "control_triples": 24, "planted_seeds": 10},
             },
         ),
         Tier(name="full", sentences=None, map_sentences=16, complete_map=True, overrides={}),
@@ -213,15 +248,19 @@ def _run(
 def _measured_and_judged(
     experiment: Experiment, lab: Lab, scheme: str, params: Any, thresholds: Thresholds
 ) -> tuple[Finding, str]:
+    from threadpoolctl import threadpool_limits
+
     measure, judge = experiment.measure, experiment.judge
     assert measure is not None and judge is not None
-    observations, key = lab.observe(
-        experiment.id,
-        experiment.version,
-        asdict(params) | {"scheme": scheme} | dict(experiment.inputs(lab)),
-        lambda: measure(lab, scheme, params),
-    )
-    return judge(observations, thresholds), key
+    # The many small matrices of statistics gain nothing from threads, and lose much to waiting.
+    with threadpool_limits(1, user_api="blas"):
+        observations, key = lab.observe(
+            experiment.id,
+            experiment.version,
+            asdict(params) | {"scheme": scheme} | dict(experiment.inputs(lab)),
+            lambda: measure(lab, scheme, params),
+        )
+        return judge(observations, thresholds), key
 
 
 def run(
@@ -295,7 +334,7 @@ def foresee(lab: Lab, tier: Tier) -> Preflight:
     of_map = _part(lab, tier.map_sentences).preflight(design.plans(scheme))
     part = _part(lab, tier.sentences)
     one = part.preflight([Plan.uniform(scheme, lab.n_blocks)])
-    costs = [e.cost for e in CATALOG if e.built and e.cost is not None]
+    costs = [e.cost for e in CATALOG if e.built and e.cost is not None and not e.cost.of_map]
     blocks = sum(cost.block_evaluations(lab.n_blocks) for cost in costs)
     heads = sum(cost.head_evaluations(lab.n_blocks) for cost in costs)
     rates = part.measured_rates()

@@ -10,6 +10,7 @@ from inspect import getdoc, getsource, signature
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from lab_samples import make_lab, write_corpus
 
@@ -17,12 +18,18 @@ import bitgap.experiments
 from bitgap import Lab
 from bitgap.errors import UsageError
 from bitgap.experiments import (
+    t001_information_content,
     t002_quantization_robustness,
+    t003_language_distribution,
     t004_residual_propagation,
+    t006_error_cancellation,
+    t007_bottleneck,
     weight_controls,
 )
 from bitgap.experiments.catalog import CATALOG, describe, find
 from bitgap.experiments.experiment import PHASES, Experiment
+from bitgap.layer_map import make_design, score_map
+from bitgap.models import gauge
 from bitgap.models.decoder import Decoder
 from bitgap.quant.plan import Plan
 from bitgap.stats.verdicts import load_thresholds
@@ -44,13 +51,14 @@ def module_of(experiment: Experiment) -> Any:
 # -- what is there --------------------------------------------------------------------------------
 
 
-def test_catalog_holds_the_ten_in_order():
-    assert [experiment.id for experiment in CATALOG] == [f"T-{i:03d}" for i in range(1, 11)]
-    assert len({experiment.hypothesis for experiment in CATALOG}) == 10
+def test_catalog_holds_the_ten_in_order_and_then_the_two():
+    ten = [f"T-{i:03d}" for i in range(1, 11)]
+    assert [experiment.id for experiment in CATALOG] == [*ten, "synergy", "depth"]
+    assert len({experiment.hypothesis for experiment in CATALOG}) == 12
 
 
 def test_every_experiment_file_is_in_the_catalog():
-    files = {path.stem for path in FOLDER.glob("t0*.py")}
+    files = {path.stem for path in FOLDER.glob("t0*.py")} | {"synergy", "depth"}
     assert files == {module_of(experiment).__name__.split(".")[-1] for experiment in BUILT}
 
 
@@ -114,7 +122,12 @@ def test_an_experiment_is_found_however_it_is_spelled(spelling):
     assert find(spelling).id == "T-004"
 
 
-@pytest.mark.parametrize("spelling", ["", "T-011", "H2.1", "synergy", "²"])
+@pytest.mark.parametrize("spelling", ["synergy", "SYNERGY", "Synergy"])
+def test_one_without_a_number_is_found_in_any_case(spelling):
+    assert find(spelling).id == "synergy"
+
+
+@pytest.mark.parametrize("spelling", ["", "T-011", "H2.1", "synergie", "²"])
 def test_what_is_not_there_is_refused_with_what_is(spelling):
     with pytest.raises(UsageError, match="T-001, T-002"):
         find(spelling)
@@ -129,7 +142,7 @@ def test_description_says_what_is_known(experiment):
     if experiment.built:
         assert full["method"] == module_of(experiment).__doc__
         assert full["parameters"] == asdict(experiment.params)
-        assert full["block_evaluations"] > 0
+        assert full["block_evaluations"] > 0 or experiment.id == "T-005"
     else:
         assert full["method"] is full["block_evaluations"] is None
 
@@ -137,7 +150,10 @@ def test_description_says_what_is_known(experiment):
 # -- cost -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("experiment", BUILT, ids=named)
+# T-008 runs texts of its own, which its own test counts; T-005 reads weights and runs no text.
+@pytest.mark.parametrize(
+    "experiment", [e for e in BUILT if e.id not in ("T-005", "T-008")], ids=named
+)
 def test_cost_is_what_a_measurement_runs(experiment, monkeypatch):
     """Counts sequences through blocks against the cost line, controls left out of both."""
     lab = make_lab("gpt2", blocks=4, corpus=write_corpus(4))
@@ -145,6 +161,15 @@ def test_cost_is_what_a_measurement_runs(experiment, monkeypatch):
     lab.score([Plan.uniform("rtn8-g32", 4)])
     monkeypatch.setattr(weight_controls, "measure", lambda *_, **__: ({}, {}))
     monkeypatch.setattr(t004_residual_propagation, "measure_controls", lambda *_, **__: ({}, {}))
+    monkeypatch.setattr(t001_information_content, "measure_controls", lambda *_, **__: {})
+    for module in (t003_language_distribution, t006_error_cancellation):
+        monkeypatch.setattr(module, "measure_controls", lambda *_, **__: ({}, {}))
+    if experiment.id == "T-003":
+        # Its masks are the layer map's, and counted there.
+        score_map(lab, "rtn4-g32", make_design(4))
+    # A gauge is proved on a few tokens, which is no pass over the text either.
+    monkeypatch.setattr(gauge, "gauge_fixed_log_variance", lambda decoder: np.zeros(4))
+    monkeypatch.setattr(t007_bottleneck, "measure_controls", lambda *_, **__: ({}, {}))
     # Gauges are proved on a few tokens, which is no pass over the text.
     monkeypatch.setattr(t002_quantization_robustness, "_weights", lambda *_: {})
     run, blocks = Decoder.run_block, 0
@@ -163,7 +188,7 @@ def test_cost_is_what_a_measurement_runs(experiment, monkeypatch):
 def test_cost_grows_with_depth(experiment):
     counts = [experiment.cost.block_evaluations(n) for n in (2, 4, 12, 32)]
     assert counts == sorted(counts)
-    assert counts[0] > 0
+    assert counts[0] > 0 or experiment.id == "T-005"
 
 
 # -- the bundled model ----------------------------------------------------------------------------
@@ -177,15 +202,43 @@ def reference() -> Lab:
 @pytest.mark.parametrize("experiment", BUILT, ids=named)
 def test_bundled_model_is_measured_judged_and_shown(experiment, reference):
     few = {
+        "T-001": {"n_types": 16, "n_components": 16, "planted_seeds": 1},
         "T-002": {"noise": (0.1,), "noise_seeds": 1, "planted_seeds": 1, "control_sentences": 2},
+        "T-003": {
+            "map_sentences": 2,
+            "complete": False,
+            "control_sentences": 2,
+            "planted_seeds": 1,
+        },
         "T-004": {"planted_seeds": 1, "control_sentences": 2},
+        "T-006": {"planted_seeds": 1, "control_sentences": 2, "null_draws": 3},
+        "T-005": {"twins": 1, "planted_seeds": 1, "tail_draws": 5},
+        "T-007": {"planted_seeds": 2},
+        "T-008": {
+            "languages": 1,
+            "words": 60,
+            "features": ("Number",),
+            "items": 6,
+            "folds": 2,
+            "control_items": 6,
+            "planted_seeds": 2,
+        },
         "T-009": {},
+        "synergy": {
+            "map_sentences": 2,
+            "complete": False,
+            "background_twins": 2,
+            "control_sentences": 2,
+            "planted_seeds": 1,
+        },
+        "depth": {"map_sentences": 2, "complete": False, "most_triples": 0},
     }[experiment.id]
     observations = experiment.measure(reference, "rtn3-g128", replace(experiment.params, **few))
     finding = experiment.judge(observations, QUICK)
     assert_presentable(experiment, finding)
     invariant = [c for c in finding.controls if c.kind == "invariance" and c.passed is not None]
     assert all(check.passed for check in invariant)
-    # Three sentences are too few to support or, for the peak, even to locate anything.
-    assert finding.verdict.label != "supported"
+    # Three sentences are too few to support or, for the peak, even to locate anything; weights
+    # alone say what they say on any text, before Holm.
+    assert finding.verdict.label != "supported" or experiment.id == "T-005"
     assert finding.verdict.scope == "this model"

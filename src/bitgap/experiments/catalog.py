@@ -9,8 +9,16 @@ from typing import Any
 
 from bitgap.errors import UsageError
 from bitgap.experiments import (
+    depth,
+    synergy,
+    t001_information_content,
     t002_quantization_robustness,
+    t003_language_distribution,
     t004_residual_propagation,
+    t005_gateway_structure,
+    t006_error_cancellation,
+    t007_bottleneck,
+    t008_morphology,
     t009_convergence,
 )
 from bitgap.experiments.experiment import PHASES, Experiment
@@ -26,36 +34,32 @@ def _planned(
 
 
 CATALOG: tuple[Experiment, ...] = (
-    _planned("T-001", "H1.1", "Information content",
-             "Do blocks of high weight variance carry more usable information?", 1, "medium"),
+    t001_information_content.EXPERIMENT,
     t002_quantization_robustness.EXPERIMENT,
-    _planned("T-003", "H1.3", "Language distribution",
-             "Do critical layers differ more across languages?", 1, "high"),
+    t003_language_distribution.EXPERIMENT,
     t004_residual_propagation.EXPERIMENT,
-    _planned("T-005", "H2.2", "Gateway structure",
-             "Are the first and last blocks structurally distinct?", 1, "high"),
-    _planned("T-006", "H2.3", "Error cancellation",
-             "Do errors of the first and last blocks cancel?", 2, "high"),
-    _planned("T-007", "H3.1", "Bottleneck",
-             "Is dimensionality lowest near three quarters of the depth?", 1, "high"),
-    _planned("T-008", "H3.2", "Morphological consolidation",
-             "Does morphology peak, and matter, near three quarters of the depth?", 2, "medium"),
+    t005_gateway_structure.EXPERIMENT,
+    t006_error_cancellation.EXPERIMENT,
+    t007_bottleneck.EXPERIMENT,
+    t008_morphology.EXPERIMENT,
     t009_convergence.EXPERIMENT,
     _planned("T-010", "H4.1", "Rate and distortion",
              "Does disparity follow a rate-distortion law in bits?", 3, "high"),
+    synergy.EXPERIMENT,
+    depth.EXPERIMENT,
 )  # fmt: skip
 
 
 def find(id_: str) -> Experiment:
-    """Returns the experiment with this id, however it is spelled (``T-004``, ``t004``, ``4``).
+    """Returns the experiment with this id, however it is spelled (``t004``, ``4``, ``Synergy``).
 
     Raises:
         UsageError: If there is none.
     """
     digits = "".join(c for c in id_ if c.isdecimal())
-    wanted = f"T-{int(digits):03d}" if digits else id_.upper()
+    wanted = f"T-{int(digits):03d}" if digits else id_
     for experiment in CATALOG:
-        if experiment.id == wanted:
+        if experiment.id.casefold() == wanted.casefold():
             return experiment
     raise UsageError(f"no experiment {id_!r}; there are {', '.join(e.id for e in CATALOG)}")
 

@@ -28,10 +28,13 @@ class Cost:
     Attributes:
         block_evaluations: Blocks run, by number of blocks L.
         head_evaluations: Heads run, by number of blocks L.
+        of_map: Whether these are the layer map's masks, on the map's sentences, so that the main
+            job pays for them once.
     """
 
     block_evaluations: Callable[[int], int]
     head_evaluations: Callable[[int], int]
+    of_map: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -374,6 +374,7 @@ EXPERIMENT = Experiment(
             PlanTree(plans).work().block_evaluations for plans in _requests(n)
         ),
         head_evaluations=lambda n: sum(map(len, _requests(n))),
+        of_map=True,
     ),
     params=Params(),
     measure=measure,

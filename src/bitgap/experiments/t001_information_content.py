@@ -391,4 +391,5 @@ EXPERIMENT = Experiment(
     measure=measure,
     judge=judge,
     figure=figure,
+    profile=lambda finding: [_both(row) for row in finding.tables["blocks"]],
 )

@@ -316,6 +316,12 @@ def figure(finding: Finding) -> Mapping[str, Any]:
     )
 
 
+def _log_dimension(finding: Finding) -> list[float | None]:
+    """Returns −log of the participation ratio by block, so that a bottleneck is high."""
+    ratios = [row["participation_ratio"] for row in finding.tables["profile"]]
+    return [None if ratio is None or ratio <= 0 else -float(np.log(ratio)) for ratio in ratios]
+
+
 EXPERIMENT = Experiment(
     id=ID,
     hypothesis="H3.1",
@@ -328,4 +334,5 @@ EXPERIMENT = Experiment(
     measure=measure,
     judge=judge,
     figure=figure,
+    profile=_log_dimension,
 )

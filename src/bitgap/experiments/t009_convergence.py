@@ -302,4 +302,5 @@ EXPERIMENT = Experiment(
     measure=measure,
     judge=judge,
     figure=figure,
+    profile=lambda finding: [row["alignment"] for row in finding.tables["profile"]],
 )

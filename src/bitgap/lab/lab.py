@@ -98,7 +98,7 @@ class Lab:
         self.store = store or Store(":memory:")
         self.progress: Progress = progress or Silence()
         self.ledger = Ledger()
-        self._rates: Rates | None = None
+        self._rates: list[Rates] = []
         self._floor_nats: float | None = None
         self._once: dict[str, Any] = {}
         self.grammar: AgreementSet | None = None
@@ -324,10 +324,10 @@ class Lab:
         )
 
     def measured_rates(self) -> Rates:
-        """Returns this machine's speed on this model, measured once."""
-        if self._rates is None:
-            self._rates = measure_rates(self.engine)
-        return self._rates
+        """Returns this machine's speed on this model, measured once for a lab and all made of it."""
+        if not self._rates:
+            self._rates.append(measure_rates(self.engine))
+        return self._rates[0]
 
     def activations(self, per_language: int | None = None) -> Activations:
         """Returns what one full-precision pass shows of every site; it is made once.

@@ -1,0 +1,381 @@
+"""T-006: planted correlations of errors, none, and a judge that can say all four."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from lab_samples import make_lab, write_corpus
+from scipy import stats
+
+from bitgap.experiments import t006_error_cancellation as t006
+from bitgap.experiments.fisher_controls import (
+    CLIPPED,
+    cancellation,
+    clipped_form,
+    correlations,
+    ends_gram,
+    measure_controls,
+    null_draws,
+    other_pairs,
+    stochastic_form,
+)
+from bitgap.quant.plan import Plan
+from bitgap.records import Floats, Observations
+from harness import (
+    CHANCE,
+    QUICK,
+    assert_null,
+    assert_planted,
+    assert_presentable,
+    assert_pure,
+    control,
+    covers,
+    kept_scores,
+)
+
+BLOCKS, LANGUAGES, SENTENCES, PLANTINGS, DRAWS = 8, 2, 24, 10, 10
+LAST = BLOCKS - 1
+
+
+# -- observations whose truth is known ------------------------------------------------------------
+
+
+def covariance(rho: float, others: float = 0.0, last: float = 1.0, lower: int = 0) -> Floats:
+    """Covariance of errors: ``rho`` for the ends, ``others`` elsewhere, some pairs at −.6."""
+    matrix = np.full((BLOCKS, BLOCKS), others)
+    np.fill_diagonal(matrix, 1.0)
+    matrix[0, LAST] = matrix[LAST, 0] = rho
+    for i in range(lower):
+        a, b = 1 + 2 * i, 2 + 2 * i
+        matrix[a, b] = matrix[b, a] = -0.6
+    matrix[LAST] *= last**0.5
+    matrix[:, LAST] *= last**0.5
+    return matrix / last
+
+
+def wishart(rng: np.random.Generator, matrix: Floats, entries: int) -> Floats:
+    """Inner products of errors drawn with a covariance, so many entries a sentence."""
+    root = np.linalg.cholesky(matrix)
+    draws = rng.normal(size=(LANGUAGES, SENTENCES, entries, len(matrix))) @ root.T
+    return np.einsum("anki,ankj->anij", draws, draws) / entries
+
+
+def ends(rng: np.random.Generator, rho: float, entries: int = 200) -> Floats:
+    return wishart(rng, np.array([[1.0, rho], [rho, 1.0]]), entries)
+
+
+def damage(gram: Floats) -> Floats:
+    """KL of ∅, the two ends, and each block, where K is the quadratic form."""
+    both = gram[..., [0, LAST], :][..., [0, LAST]]
+    each = np.moveaxis(np.diagonal(gram, axis1=2, axis2=3), -1, 0)
+    return 0.5 * np.stack([gram.sum((2, 3)), both.sum((2, 3)), *each])
+
+
+def observe(
+    seed: int = 0,
+    *,
+    rho: float = -0.4,
+    entries: int = 200,
+    clipped: float | None = None,
+    stochastic: float = 0.0,
+    untrained: float = 0.0,
+    found: int = PLANTINGS,
+    text: dict[str, Any] | None = None,
+    **shape: Any,
+) -> Observations:
+    """Observations in which errors of the first and the last block correlate as told."""
+    rng = np.random.default_rng(seed)
+    gram = wishart(rng, covariance(rho, **shape), entries)
+    arrays, facts = kept_scores({"scored": damage(gram)}, **(text or {}))
+    return Observations(
+        experiment=t006.ID,
+        version=1,
+        arrays={
+            **arrays,
+            "gram": gram.astype(np.float32),
+            "clipped_gram": ends(rng, rho if clipped is None else clipped).astype(np.float32),
+            "moments": np.array([[100.0, 1.0, 2.0], [1.0, 50.0, 9.0], [2.0, 9.0, 50.0]]),
+            "random_gram": ends(rng, untrained),
+            "stochastic_gram": np.array([ends(rng, stochastic, 20) for _ in range(DRAWS)]),
+            "cancelling_gram": np.array(
+                [ends(rng, -0.6 if i < found else 0.0) for i in range(PLANTINGS)]
+            ),
+        },
+        facts={**facts, "scheme": "rtn4-g128", "n_blocks": BLOCKS, "params": {}},
+    )
+
+
+# -- the judge ------------------------------------------------------------------------------------
+
+
+def test_judge_finds_planted_cancellation():
+    assert_planted(t006.judge, observe, seeds=range(20))
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.4, -0.03])
+def test_judge_refutes_where_there_is_none_or_the_opposite(rho):
+    assert_planted(t006.judge, lambda s: observe(s, rho=rho), seeds=range(10), label="refuted")
+
+
+@pytest.mark.parametrize("entries", [2, 12])
+def test_judge_supports_no_correlation_no_oftener_than_alpha(entries):
+    assert_null(t006.judge, lambda s: observe(s, rho=0.0, entries=entries), seeds=range(100))
+
+
+def test_an_effect_lost_in_noise_is_inconclusive():
+    finding = t006.judge(observe(rho=-0.1, entries=3), QUICK)
+    assert finding.verdict.label == "inconclusive"
+
+
+@pytest.mark.parametrize(
+    ("change", "clause"),
+    [
+        ({"found": 7}, "no positive control was detected"),
+        ({"untrained": -0.4}, "random-init twin"),
+        ({"clipped": 0.0}, CLIPPED),
+        ({"stochastic": -0.3}, "stochastic rounding"),
+    ],
+)
+def test_each_control_alone_keeps_support_back(change, clause):
+    assert t006.judge(observe(), QUICK).verdict.label == "supported"
+    finding = t006.judge(observe(rho=-0.7, **change), QUICK)
+    assert finding.verdict.label == "inconclusive"
+    assert clause in finding.verdict.reason
+
+
+def test_cancellation_everywhere_is_no_matter_of_the_ends():
+    # At eight blocks −1/7 is as low as all pairs can be.
+    finding = t006.judge(observe(rho=-0.14, others=-0.135, entries=2000), QUICK)
+    assert control(finding, "all other pairs").passed is False
+    assert finding.verdict.label == "inconclusive"
+
+
+def test_halves_that_differ_are_told():
+    made = observe()
+    odd = np.arange(SENTENCES) % 2 == 1
+    made.arrays["gram"][:, odd, 0, LAST] *= -1
+    made.arrays["gram"][:, odd, LAST, 0] *= -1
+    assert control(t006.judge(made, QUICK), "A/A").passed is False
+
+
+def test_ends_must_be_among_the_lowest_pairs():
+    # Two pairs are lower, so the ends are third of 28: 11 %.
+    finding = t006.judge(observe(lower=2), QUICK)
+    assert finding.verdict.label == "inconclusive"
+    assert "number 3 from below of 28 pairs" in finding.verdict.reason
+    assert t006.judge(observe(lower=0), QUICK).tables["rank_from_below"] == 1
+
+
+def test_a_correlation_that_saves_next_to_nothing_is_not_supported():
+    # −2 · .4 √1000 / 1001 = −.025 of the two damages.
+    finding = t006.judge(observe(last=1000.0), QUICK)
+    assert finding.verdict.label == "inconclusive"
+    assert "the cancelled share is 0.02" in finding.verdict.reason
+
+
+def test_no_refutation_without_the_positive_control():
+    assert t006.judge(observe(rho=0.0, found=0), QUICK).verdict.label == "inconclusive"
+    absent = observe(rho=0.0)
+    del absent.arrays["cancelling_gram"]
+    absent.facts["no_cancelling"] = "no linear writes to the state"
+    finding = t006.judge(absent, QUICK)
+    assert finding.verdict.label == "inconclusive"
+    assert control(finding, "P3").detail == "no linear writes to the state"
+
+
+def test_without_draws_of_the_null_there_is_no_p():
+    made = observe()
+    del made.arrays["stochastic_gram"]
+    made.facts["no_stochastic"] = "noise0.1-s0 has no stochastic form"
+    finding = t006.judge(made, QUICK)
+    assert finding.verdict.p is None
+    assert finding.verdict.label == "inconclusive"
+    assert control(finding, "stochastic").detail == "noise0.1-s0 has no stochastic form"
+
+
+def test_p_of_the_null_is_uniform_where_theta_is_one_more_draw():
+    def p(seed: int) -> float:
+        made = observe(seed, rho=0.0, entries=20)
+        null = null_draws(made, QUICK.level)
+        assert null is not None
+        theta = cancellation(made.arrays["gram"].astype(float))(np.ones((1, SENTENCES)))[0, 0]
+        # The mean is known to be 0 here, and only a positive one is subtracted.
+        return null.p(float(theta))
+
+    ps = np.array([p(seed) for seed in range(200)])
+    assert stats.binom.sf((ps < 0.05).sum() - 1, len(ps), 0.05) > CHANCE
+    assert stats.binom.cdf((ps < 0.5).sum(), len(ps), 0.5) > CHANCE / 100
+
+
+def test_a_null_that_cancels_by_itself_raises_p():
+    still, cancelling = (t006.judge(observe(stochastic=r), QUICK).verdict.p for r in (0.0, -0.3))
+    assert still < 0.01 < cancelling
+
+
+def test_nothing_is_testable_where_every_language_collapsed():
+    gone = t006.judge(observe(text={"collapsed": range(LANGUAGES)}), QUICK)
+    assert gone.verdict.label == "not testable"
+    assert gone.verdict.p is None
+    assert_presentable(t006.EXPERIMENT, gone)
+
+
+def test_a_collapsed_language_moves_nothing_and_is_named():
+    ruined = observe(text={"collapsed": [1]})
+    before = t006.judge(ruined, QUICK)
+    rng = np.random.default_rng(1)
+    ruined.arrays["gram"][1] = wishart(rng, covariance(0.9), 5)[1]
+    ruined.arrays["scored_kl"][:, 1] *= 3
+    after = t006.judge(ruined, QUICK)
+    assert "x1 (collapsed)" in after.sentence
+    for name in ("minus_rho", "cancelled_share", "remainder_all"):
+        assert after.estimates[name] == before.estimates[name]
+
+
+def test_language_labels_move_nothing():
+    given, permuted = observe(), observe()
+    for s in range(0, SENTENCES, 2):
+        for name in ("gram", "clipped_gram"):
+            permuted.arrays[name][:, s] = permuted.arrays[name][::-1, s]
+    a, b = (t006.judge(o, QUICK).estimates["minus_rho"].value for o in (given, permuted))
+    assert a == pytest.approx(b, abs=1e-6)
+
+
+def test_judge_is_pure():
+    assert_pure(t006.judge, observe())
+
+
+def test_finding_and_figure_can_be_shown_and_name_the_condition_for_synergy():
+    finding = t006.judge(observe(), QUICK)
+    assert_presentable(t006.EXPERIMENT, finding)
+    assert "only if both agree in sign" in finding.sentence
+    assert "only if both agree in sign" in finding.tables["read_with"]["synergy"]
+    assert finding.seed_measure["pearson_of_logit_errors"].value == pytest.approx(
+        (9 / 100 - 0.01 * 0.02) / np.sqrt((0.5 - 0.01**2) * (0.5 - 0.02**2))
+    )
+
+
+@pytest.mark.parametrize(
+    ("rho", "said"),
+    [(-0.4, "cancel (rho"), (0.4, "add to each other"), (0.0, "next to nothing in common")],
+)
+def test_sentence_says_what_was_found(rho, said):
+    assert said in t006.judge(observe(rho=rho), QUICK).sentence
+
+
+def test_intervals_hold_the_planted_truth_as_often_as_they_say():
+    def held(seed: int) -> bool:
+        found = t006.judge(observe(seed, entries=20), QUICK).estimates
+        return covers(found["minus_rho"], 0.4) and covers(found["cancelled_share"], 0.4)
+
+    # Powers of both ends are equal, so the share is −ρ; both at 95 %: at least 90 %.
+    n = 60
+    assert stats.binom.cdf(sum(map(held, range(n))), n, 0.9) > CHANCE
+
+
+def test_damage_falls_into_sum_covariance_and_remainder():
+    made = observe()
+    # A tenth of what is seen of ∅ is beyond the quadratic form; of the ends nothing.
+    made.arrays["scored_kl"][0] /= 0.9
+    found = t006.judge(made, QUICK)
+    assert found.estimates["remainder_all"].value == pytest.approx(0.1, abs=1e-6)
+    assert found.estimates["remainder_first_and_last"].value == pytest.approx(0, abs=1e-6)
+    rows = {(r["plan"], r["part"]): r["bits"] for r in found.tables["decomposition"]}
+    gram = made.arrays["gram"].astype(float).sum((0, 1))
+    bits = 1 / (np.log(2) * made.arrays["characters"][0].sum() * LANGUAGES)
+    assert rows["first and last", "covariance"] == pytest.approx(gram[0, LAST] * bits)
+    seen = sum(v for (plan, _), v in rows.items() if plan == "all blocks")
+    assert seen == pytest.approx(made.arrays["scored_kl"][0].sum() * bits)
+
+
+# -- statistics -----------------------------------------------------------------------------------
+
+
+def test_correlations_are_numpys():
+    rng = np.random.default_rng(0)
+    errors = rng.normal(size=(4, 1000))
+    errors -= errors.mean(1, keepdims=True)
+    gram = (errors @ errors.T)[None, None]
+    np.testing.assert_allclose(correlations(gram), np.corrcoef(errors), atol=1e-12)
+    wanted = -np.median(np.corrcoef(errors)[np.triu_indices(4, 1)][[0, 1, 3, 4, 5]])
+    assert other_pairs(gram)(np.ones((1, 1)))[0, 0] == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "clipped", "stochastic"),
+    [
+        ("rtn3-g128", "rtn3-g128-mse", "stoch3-g128"),
+        ("rtn3-g128-mse", None, "stoch3-g128"),
+        ("seed4", None, "stoch4-tensor"),
+        ("noise0.1-s0", None, None),
+    ],
+)
+def test_schemes_have_the_relatives_they_have(scheme, clipped, stochastic):
+    assert clipped_form(scheme) == clipped
+    assert stochastic_form(scheme) == stochastic
+
+
+# -- on models ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("case", ["gpt2", "opt"])
+def test_planted_cancellation_is_found(case):
+    lab = make_lab(case, blocks=5, corpus=write_corpus(6, ("en", "de", "he")))
+    arrays, facts = measure_controls(
+        lab, "rtn6-g32", n_sentences=4, n_draws=3, n_plantings=5,
+        strength=t006.Params().planted_strength,
+    )  # fmt: skip
+    assert facts == {}
+    rho = [correlations(gram)[0, 1] for gram in arrays["cancelling_gram"]]
+    assert max(rho) < -0.2
+    made = observe()
+    made.arrays["cancelling_gram"] = arrays["cancelling_gram"]
+    assert "5 of 5" in control(t006.judge(made, QUICK), "P3").detail
+    assert not [key for key in lab.bank._own if "cancelling" in key[1]]
+
+
+def test_stochastic_rounding_has_no_correlation_on_average():
+    lab = make_lab("llama", blocks=4, corpus=write_corpus(4))
+    grams = ends_gram(lab, [f"stoch5-g32-s{i}" for i in range(30)])
+    rho = np.array([correlations(gram)[0, 1] for gram in grams])
+    assert abs(rho.mean()) < 4 * rho.std(ddof=1) / len(rho) ** 0.5
+    assert rho.std() > 0.01
+
+
+def test_measured_observations_are_judged_stored_and_shown():
+    lab = make_lab("gpt2", blocks=4, corpus=write_corpus(6))
+    params = t006.Params(control_sentences=3, planted_seeds=2, null_draws=3)
+    measured = t006.measure(lab, "rtn6-g32", params)
+    lab.store.put_observations("key", measured)
+    back = lab.store.get_observations("key")
+    assert back is not None
+    finding = t006.judge(back, QUICK)
+    assert finding == t006.judge(measured, QUICK)
+    # A random model is worse than unigrams in every language, and the judge says so.
+    assert finding.verdict.label == "not testable"
+    assert_presentable(t006.EXPERIMENT, finding)
+    # At six bits errors are small: next to nothing is beyond the quadratic form.
+    for name in ("remainder_all", "remainder_single"):
+        assert abs(finding.estimates[name].value) < 0.1
+    clipped = ends_gram(lab, ["rtn6-g32-mse"])[0]
+    np.testing.assert_allclose(measured.arrays["clipped_gram"], clipped, rtol=1e-3, atol=1e-9)
+
+
+@pytest.mark.parametrize("blocks", [1, 2])
+def test_models_of_one_or_two_blocks_are_measured_and_shown(blocks):
+    lab = make_lab("gpt2", blocks=blocks, corpus=write_corpus(3))
+    params = t006.Params(control_sentences=2, planted_seeds=1, null_draws=3)
+    finding = t006.judge(t006.measure(lab, "rtn4-g32", params), QUICK)
+    assert_presentable(t006.EXPERIMENT, finding)
+    assert finding.verdict.label == "not testable"
+    assert ("1 block" in finding.verdict.reason) == (blocks == 1)
+
+
+def test_scored_and_streamed_plans_are_those_named():
+    assert [plan.text for plan in t006.scored_plans("rtn4-g32", 3)] == [
+        "rtn4-g32",
+        "rtn4-g32 protect 1",
+        *(f"rtn4-g32 protect {kept}" for kept in ("1,2", "0,2", "0,1")),
+    ]
+    assert t006.error_plans("seed4", 2) == [Plan(("seed4", "fp")), Plan(("fp", "seed4"))]
