@@ -78,9 +78,9 @@ def _common() -> _Parser:
     add("--corpus", help="folder of <language>.txt, TSV, JSONL, Parquet or dataset id "
         "(default: the bundled sentences)")  # fmt: skip
     add("--pairs", metavar="DIR", type=_path,
-        help="minimal pairs as CLAMS or MultiBLiMP have them (default: the bundled ones)")  # fmt: skip
+        help="minimal pairs, as CLAMS or MultiBLiMP lay them out (default: bundled)")  # fmt: skip
     add("--treebanks", metavar="PATH", type=_path,
-        help="CoNLL-U file or folder to probe (default: the bundled tagged sentences)")  # fmt: skip
+        help="CoNLL-U file or folder to probe (default: bundled sentences)")  # fmt: skip
     add("--languages", metavar="CODES", help="such as en,he,ar (default: all of the corpus)")
     add("--arithmetic", choices=("exact", "fast"),
         help="float32, or bfloat16 products where the processor has them")  # fmt: skip

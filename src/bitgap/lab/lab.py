@@ -324,7 +324,7 @@ class Lab:
         )
 
     def measured_rates(self) -> Rates:
-        """Returns this machine's speed on this model, measured once for a lab and all made of it."""
+        """Returns this machine's speed on this model, measured once for all labs of one model."""
         if not self._rates:
             self._rates.append(measure_rates(self.engine))
         return self._rates[0]
