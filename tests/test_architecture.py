@@ -20,7 +20,7 @@ FLOORS = (
     ("quant", "corpora", "damage", "disparity", "stats"),
     ("lab",),
     ("experiments", "layer_map"),
-    ("investigate", "results"),
+    ("investigate", "results", "calibration"),
     ("terminal", "tables", "views", "figures", "notebook"),
     ("cli", "arguments", "__init__", "__main__"),
 )

@@ -1,0 +1,320 @@
+"""The page of error rates, as Markdown, section by section. Every number in it was counted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from bitgap.calibration.counts import Count, Standing, highest, lowest, total
+from bitgap.calibration.detection import ControlCount, Detection, Setting
+from bitgap.calibration.family_tests import ALPHA, SLOPE, TESTS
+from bitgap.calibration.synth_checks import Check
+from bitgap.calibration.synth_synergy import SynergyTally
+from bitgap.calibration.truth_table import (
+    ERROR,
+    FAINT,
+    FEW,
+    SPREAD,
+    TRUTHS,
+    Tally,
+    hypotheses,
+)
+from bitgap.records import Label
+from bitgap.stats.verdicts import Thresholds
+
+POWER = 0.8
+"""Share of worlds at twice the smallest effect of interest that must be supported."""
+POWERED = 8
+"""Families at which they must be."""
+RANKED = "H2.2"
+"""Judged by ranks of noiseless weights, so it has no state of too much noise."""
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Returns a Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(_cell(x) for x in line) + " |" for line in lines)
+
+
+def _cell(value: object) -> str:
+    return str(value).replace("|", "\\|").replace("\n", " ")
+
+
+def header(facts: Mapping[str, object]) -> str:
+    """Returns the head of the page.
+
+    Args:
+        facts: What it was made by and with, by name.
+    """
+    return "\n\n".join(
+        [
+            "# How often this toolkit is wrong",
+            "Made by `python -m bitgap.calibration`; written by no hand. Rates stand with exact "
+            "95 % binomial intervals. A requirement is *met* where the whole interval keeps it, "
+            "*NOT MET* where none of it does, and *not shown* in between.",
+            table(["made with", ""], facts.items()),
+        ]
+    )
+
+
+# -- tests across families ------------------------------------------------------------------------
+
+
+def family_tests(
+    found: Mapping[tuple[int, int, str], tuple[Mapping[str, Count], Mapping[str, Count]]],
+) -> str:
+    """Returns the section on the tests across families.
+
+    Args:
+        found: False positives and power of each test, by (families, layers, kind of profile).
+    """
+    rows = [
+        [m, layers, kind, *(null[test] for test in TESTS), *(power[test] for test in TESTS)]
+        for (m, layers, kind), (null, power) in found.items()
+    ]
+    head = ["families", "layers", "profiles", *(f"{t}, none" for t in TESTS),
+            *(f"{t}, r = {SLOPE}" for t in TESTS)]  # fmt: skip
+    return "\n\n".join(
+        [
+            "## Tests of a correlation across families",
+            f"How often each test alone is under {ALPHA}: on unrelated profiles, where it should "
+            f"be about {ALPHA} at most, and on profiles that correlate by {SLOPE}. A verdict needs "
+            "all three, its p is the t's. Profiles are detrended in depth within each family.",
+            table(head, rows),
+        ]
+    )
+
+
+# -- SynthLM --------------------------------------------------------------------------------------
+
+
+def synth(
+    checks: Sequence[Check], tallies: Mapping[str, SynergyTally], thresholds: Thresholds
+) -> str:
+    """Returns the section on the synthetic model.
+
+    Args:
+        checks: Estimators against the truth.
+        tallies: Of additive models, and of models with planted cancellation, by name.
+        thresholds: What was declared.
+    """
+    truth = table(
+        ["estimated", "truth", "estimate", "difference"],
+        ([c.name, f"{c.truth:.4g}", f"{c.found:.4g}", f"{c.found - c.truth:+.2g}"] for c in checks),
+    )
+    rows = [
+        [name, Count(t.origin, t.n), *(Count(t.labels[label], t.n) for label in _LABELS[:3])]
+        for name, t in tallies.items()
+    ]
+    additive = next(iter(tallies.values()))
+    false = Count(additive.labels["supported"], additive.n)
+    inside = Count(additive.both, additive.origin)
+    return "\n\n".join(
+        [
+            "## SynthLM: truth that can be written down",
+            "A linear residual stream with a softmax head, whose damage, error correlation, "
+            "dimension, alignment and probe information follow from chosen numbers.",
+            truth,
+            "Where damage adds up there is no synergy and nothing cancels. The origin's ratio of "
+            "languages shows its pattern all the same (the last block alone harms, with the first "
+            "it is best) in a share of such models; the synergy experiment must not be taken in.",
+            table(["models", "origin's pattern", *_LABELS[:3]], rows),
+            _requirements(
+                [
+                    _most("false support of synergy where damage adds up", false, thresholds.alpha),
+                    _most("the same where the origin shows its pattern", inside, thresholds.alpha),
+                ]
+            ),
+        ]
+    )
+
+
+_LABELS: tuple[Label, ...] = ("supported", "inconclusive", "refuted", "not testable")
+
+
+# -- the truth table ------------------------------------------------------------------------------
+
+
+def truth_table(tallies: Sequence[Tally], thresholds: Thresholds) -> str:
+    """Returns the section on the verdict engine."""
+    names, alpha = hypotheses(thresholds), thresholds.alpha
+    families = sorted({t.world.families for t in tallies})
+    return "\n\n".join(
+        [
+            "## Verdict truth table",
+            f"Families with every hypothesis planted at a known truth, {', '.join(TRUTHS)}: no "
+            "effect; the smallest effect of interest (SESOI); twice that; twice that for a random "
+            f"half of the hypotheses; no effect in {FAINT:g} times the noise; no effect in {FEW} "
+            f"families. Families' effects have SD {SPREAD} SESOI and standard error {ERROR} SESOI. "
+            f"Holm is taken over {len(names)} hypotheses. A hypothesis of several parts is planted "
+            "false in one part alone, which is hardest. Controls count as sound and further "
+            "declared conditions as met. Worst cells are those of one number of families, of "
+            "layers and kind of profile.",
+            _requirements(_required(tallies, names, families, alpha)),
+            "### By hypothesis",
+            table(
+                ["hypothesis", "false support: none", "worst cell", "half",
+                 "false refutation: sesoi", "worst cell",
+                 *(f"power: twice, M = {m}" for m in families),
+                 *(f"power alone, M = {m}" for m in families),
+                 "inconclusive: faint", "inconclusive: few"],
+                ([name, *_row(tallies, name, families)] for name in names),
+            ),
+            "*Power alone* is as if no other hypothesis had an effect, so that Holm asks most. "
+            f"{RANKED} ranks layers by weights that carry no noise, so it has no faint state.",
+            "### By kind of world",
+            table(
+                ["truth", "families", "layers", "profiles", "worlds with any false support"],
+                ([t.world.truth, t.world.families, t.world.layers, t.world.kind,
+                  Count(t.false, t.n)] for t in tallies if t.world.truth in ("none", "half")),
+            ),
+        ]
+    )  # fmt: skip
+
+
+def _cells(
+    tallies: Sequence[Tally], truth: str, name: str, label: Label, m: int | None = None
+) -> list[Count]:
+    return [
+        Count(t.labels[name][label], t.labels[name].total())
+        for t in tallies
+        if t.world.truth == truth and (m is None or t.world.families == m)
+    ]
+
+
+def _alone(tallies: Sequence[Tally], name: str, m: int) -> list[Count]:
+    return [
+        Count(t.alone[name], t.n)
+        for t in tallies
+        if t.world.truth == "twice" and t.world.families == m
+    ]
+
+
+def _row(tallies: Sequence[Tally], name: str, families: Sequence[int]) -> list[object]:
+    none = _cells(tallies, "none", name, "supported")
+    sesoi = _cells(tallies, "sesoi", name, "refuted")
+    faint = total(_cells(tallies, "faint", name, "inconclusive"))
+    return [
+        total(none),
+        highest(none),
+        total(_cells(tallies, "half", name, "supported")),
+        total(sesoi),
+        highest(sesoi),
+        *(total(_cells(tallies, "twice", name, "supported", m)) for m in families),
+        *(total(_alone(tallies, name, m)) for m in families),
+        "—" if name == RANKED else faint,
+        total(_cells(tallies, "few", name, "inconclusive")),
+    ]
+
+
+Requirement = tuple[str, Count, Standing]
+
+
+def _most(what: str, count: Count, limit: float) -> Requirement:
+    return f"{what}, at most {limit}", count, count.at_most(limit)
+
+
+def _least(what: str, count: Count, limit: float) -> Requirement:
+    return f"{what}, at least {limit}", count, count.at_least(limit)
+
+
+def _required(
+    tallies: Sequence[Tally], names: Sequence[str], families: Sequence[int], alpha: float
+) -> list[Requirement]:
+    """Returns what the method requires of the engine, each with the hypothesis that does worst."""
+
+    def pooled(truth: str, label: Label, m: int | None = None) -> list[Count]:
+        # What carries no noise cannot be hidden in it.
+        told = [n for n in names if truth != "faint" or n != RANKED]
+        return [total(_cells(tallies, truth, n, label, m)) for n in told]
+
+    of_family = {
+        truth: [Count(t.false, t.n) for t in tallies if t.world.truth == truth]
+        for truth in ("none", "half")
+    }
+    found = [
+        _most("false support of any one hypothesis, none true",
+              highest(pooled("none", "supported")), alpha),
+        _most("the same with half of them true", highest(pooled("half", "supported")), alpha),
+        _most("family-wise, none true", total(of_family["none"]), alpha),
+        _most("family-wise, half true", total(of_family["half"]), alpha),
+        _most("family-wise in the worst kind of world",
+              highest([*of_family["none"], *of_family["half"]]), alpha),
+    ]  # fmt: skip
+    if POWERED in families:
+        by_cell = [c for n in names for c in _cells(tallies, "twice", n, "supported", POWERED)]
+        alone = [total(_alone(tallies, n, POWERED)) for n in names]
+        found += [
+            _least(f"power at twice the SESOI, {POWERED} families",
+                   lowest(pooled("twice", "supported", POWERED)), POWER),
+            _least("the same in the worst kind of world", lowest(by_cell), POWER),
+            _least("the same where no other hypothesis is true", lowest(alone), POWER),
+        ]  # fmt: skip
+    return [
+        *found,
+        _least("inconclusive where noise hides all",
+               lowest(pooled("faint", "inconclusive")), POWER),
+        _least(f"inconclusive in {FEW} families", lowest(pooled("few", "inconclusive")), POWER),
+        _most("false refutation at the SESOI (the method sets no limit)",
+              highest(pooled("sesoi", "refuted")), alpha),
+    ]  # fmt: skip
+
+
+def _requirements(rows: Sequence[Requirement]) -> str:
+    return table(["required", "rate", "standing"], rows)
+
+
+# -- detection ------------------------------------------------------------------------------------
+
+
+def detection(found: Sequence[Detection], setting: Setting, model: str) -> str:
+    """Returns the section on what experiments and their controls do on a real model."""
+    built = [d for d in found if d.experiment.built]
+    skipped = [d.experiment.id for d in found if not d.experiment.built]
+    false = Count(sum(d.twins["supported"] for d in built), sum(d.twins.total() for d in built))
+    parts = [
+        "## Experiments and their controls on a real model",
+        f"Model {model}, {setting.scheme}, languages {', '.join(setting.languages)}, "
+        f"{setting.sentences} sentences drawn for each of {len(setting.seeds)} seeds, and for each "
+        f"of {len(setting.twin_seeds)} random-init twins, in which nothing was learned. Parameters "
+        f"that differ from the default: {_told(setting.overrides)}; of single experiments: "
+        f"{_told_of_each(setting)}; on twins also: {_told(setting.twin_overrides)}. Verdicts are "
+        "of one model, before Holm.",
+        f"Not built, so skipped: {', '.join(skipped) or 'none'}.",
+        f"\"Supported\" on a random-init twin, over all experiments: {false}.",
+        table(
+            ["experiment", "hypothesis", "on the model", "on random-init twins", "seconds"],
+            ([d.experiment.id, d.experiment.hypothesis, _verdicts(d.verdicts), _verdicts(d.twins),
+              f"{d.wall_s:.0f}"] for d in built),
+        ),
+        "Controls on the model, by seeds:",
+        table(
+            ["experiment", "control", "kind", "passed", "failed", "not run", "what it said last"],
+            ([d.experiment.id, c.name, c.kind, c.passed, c.failed, c.not_run, c.detail]
+             for d in built for c in _ordered(d)),
+        ),
+    ]  # fmt: skip
+    failures = [f"- {d.experiment.id} {why}" for d in built for why in dict.fromkeys(d.failures)]
+    without = [d.experiment.id for d in built if not any(c.kind == "positive" and c.passed for c in
+                                                         d.controls.values())]  # fmt: skip
+    if without:
+        parts.append(f"No positive control was detected in: {', '.join(without)}.")
+    if failures:
+        parts.append("\n".join(["Could not be measured or judged:", "", *failures]))
+    return "\n\n".join(parts)
+
+
+def _ordered(found: Detection) -> list[ControlCount]:
+    return sorted(found.controls.values(), key=lambda c: c.kind != "positive")
+
+
+def _verdicts(labels: Mapping[Label, int]) -> str:
+    return ", ".join(f"{n} {label}" for label, n in labels.items()) or "none"
+
+
+def _told(overrides: Mapping[str, object]) -> str:
+    return ", ".join(f"{name} = {value}" for name, value in overrides.items()) or "none"
+
+
+def _told_of_each(setting: Setting) -> str:
+    told = [f"{id_} ({_told(own)})" for id_, own in setting.own_overrides.items()]
+    return ", ".join(told) or "none"

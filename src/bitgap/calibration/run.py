@@ -1,0 +1,297 @@
+"""Runs the calibration, section by section, and keeps the page up to date."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
+from importlib.metadata import version
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, TypeVar
+
+from threadpoolctl import threadpool_limits
+
+from bitgap import __version__
+from bitgap.calibration import page
+from bitgap.calibration.counts import Count
+from bitgap.calibration.detection import Outcome, Part, Setting, merged, outcomes, parts
+from bitgap.calibration.family_tests import SLOPE, rates
+from bitgap.calibration.synth_checks import checks
+from bitgap.calibration.synth_lm import additive_synth, cancelling_synth
+from bitgap.calibration.synth_synergy import PLANTED_RHO, SynergyTally, count
+from bitgap.calibration.truth_table import KINDS, Tally, World, tally, worlds
+from bitgap.experiments.catalog import CATALOG
+from bitgap.stats.verdicts import Thresholds, load_thresholds
+
+Announce = Callable[[str], None]
+T = TypeVar("T")
+R = TypeVar("R")
+
+SEED = 20260
+"""Of all simulations; another one gives another draw of the same page."""
+PACKAGES = ("numpy", "scipy", "torch", "transformers")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Size:
+    """How much is counted.
+
+    Attributes:
+        name: What the page calls it.
+        families: Numbers of families.
+        layers: Numbers of layers.
+        tests: Times each test across families is tried in each cell.
+        models: Synthetic models for each synergy count.
+        tokens: Sentences of the synthetic model that estimators are checked on.
+        worlds: Worlds of each kind, by truth.
+        setting: Where the experiments are run; not at all when None.
+        tier: Tier of the main job whose parameters of single experiments are used; none when None.
+    """
+
+    name: str
+    families: tuple[int, ...]
+    layers: tuple[int, ...]
+    tests: int
+    models: int
+    tokens: int
+    worlds: Mapping[str, int]
+    setting: Setting | None
+    tier: str | None = None
+
+
+FULL = Size(
+    name="full",
+    families=(5, 8),
+    layers=(12, 24),
+    tests=1000,
+    models=300,
+    tokens=4000,
+    worlds={"none": 1000, "sesoi": 300, "twice": 300, "half": 400, "faint": 300, "few": 100},
+    setting=Setting(
+        languages=("en", "de", "ru", "he"),
+        sentences=24,
+        seeds=(0, 1, 2),
+        twin_seeds=(0, 1, 2),
+        scheme="rtn3-g128",
+        overrides={"control_sentences": 4, "map_sentences": 4, "null_draws": 10},
+        # All masks of a twin cost more than they can tell; a few plantings let it say "supported".
+        twin_overrides={"planted_seeds": 2, "complete": False},
+    ),
+    tier="smoke",  # what is known to be quick
+)
+QUICK = Size(
+    name="quick, whose rates say nothing",
+    families=(8,),
+    layers=(12,),
+    tests=20,
+    models=3,
+    tokens=500,
+    worlds={truth: 4 for truth in ("none", "sesoi", "twice", "half", "faint", "few")},
+    setting=Setting(
+        languages=("en", "he"),
+        sentences=8,
+        seeds=(0,),
+        twin_seeds=(),
+        scheme="rtn3-g128",
+        overrides={
+            **{"control_sentences": 4, "shuffled_sentences": 4, "planted_seeds": 2},
+            **{"noise_seeds": 1, "map_sentences": 2, "complete": False, "null_draws": 2},
+        },
+        own_overrides={
+            "T-005": {"twins": 4, "tail_draws": 10},
+            "T-008": {"items": 24, "words": 200},
+        },
+    ),
+)
+
+
+def calibrate(
+    out: Path,
+    size: Size,
+    *,
+    jobs: int = 1,
+    announce: Announce = lambda text: None,
+) -> None:
+    """Writes the page, anew after every section.
+
+    Args:
+        out: Where to; folders are made.
+        size: How much to count.
+        jobs: Processes for simulations.
+        announce: Told how far it is, one line each.
+    """
+    thresholds = load_thresholds()
+    facts = _facts(size, thresholds)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    written: list[str] = []
+    for name, make in _SECTIONS.items():
+        if name == "experiments" and size.setting is None:
+            continue
+        announce(f"[{name}]")
+        start = time.perf_counter()
+        written.append(make(size, thresholds, jobs, announce))
+        wall_s = time.perf_counter() - start
+        facts[f"seconds, {name}"] = f"{wall_s:.0f}"
+        announce(f"[{name}] {wall_s:.0f} s")
+        _write(out, [page.header(facts), *written])
+
+
+def _facts(size: Size, thresholds: Thresholds) -> dict[str, object]:
+    return {
+        "date": datetime.now(UTC).date().isoformat(),
+        "size": size.name,
+        "bitgap": __version__,
+        "Python": platform.python_version(),
+        **{name: version(name) for name in PACKAGES},
+        "declared thresholds": f"version {thresholds.version}, hash {thresholds.hash}",
+        "seed": SEED,
+    }
+
+
+def _write(out: Path, parts: Iterable[str]) -> None:
+    # Beside and then in place, so that whoever is killed here leaves a whole page.
+    beside = out.with_name(f"{out.name}.part")
+    beside.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    os.replace(beside, out)
+
+
+# -- sections -------------------------------------------------------------------------------------
+
+
+def _family_tests(size: Size, thresholds: Thresholds, jobs: int, announce: Announce) -> str:
+    cells = [(m, n, kind) for m in size.families for n in size.layers for kind in KINDS]
+    found: dict[tuple[int, int, str], Any] = {}
+    work = partial(_rates_of, n=size.tests)
+    for cell, both in zip(cells, _each(work, cells, jobs), strict=True):
+        announce(f"tests across {cell[0]} families of {cell[1]} layers, {cell[2]}")
+        found[cell] = both
+    return page.family_tests(found)
+
+
+def _rates_of(
+    cell: tuple[int, int, str], n: int
+) -> tuple[Mapping[str, Count], Mapping[str, Count]]:
+    null, power = (rates(*cell, slope=slope, n=n, seed=SEED) for slope in (0.0, SLOPE))
+    return null, power
+
+
+def _synth(size: Size, thresholds: Thresholds, jobs: int, announce: Announce) -> str:
+    makers = {
+        "damage adds up": additive_synth,
+        "ends cancel, more so in one language": partial(cancelling_synth, rho=PLANTED_RHO),
+        "ends cancel, in both languages alike": partial(
+            cancelling_synth, rho=PLANTED_RHO, bias=0.0
+        ),
+        "ends add up to more than their sum": partial(cancelling_synth, rho=-PLANTED_RHO),
+    }
+    tallies: dict[str, SynergyTally] = {}
+    for name, make in makers.items():
+        # Every process judges a share of the seeds.
+        shares = [range(i, size.models, jobs) for i in range(min(jobs, size.models))]
+        work = partial(count, make, thresholds=thresholds)
+        parts = list(_each(work, shares, jobs))
+        tallies[name] = sum(parts[1:], parts[0])
+        announce(f"synthetic models, {name}: {dict(tallies[name].labels)}")
+    (checked,) = _each(partial(checks, tokens=size.tokens), [SEED], 1)
+    return page.synth(checked, tallies, thresholds)
+
+
+def _truth_table(size: Size, thresholds: Thresholds, jobs: int, announce: Announce) -> str:
+    kinds = list(worlds(size.families, size.layers))
+    found = []
+    for done in _each(
+        partial(_tally_of, counts=dict(size.worlds), thresholds=thresholds), kinds, jobs
+    ):
+        world = done.world
+        announce(
+            f"{len(found) + 1} of {len(kinds)}: {done.n} worlds, {world.truth}, {world.families} "
+            f"families, {world.layers} layers, {world.kind}: false in {done.false}"
+        )
+        found.append(done)
+    return page.truth_table(found, thresholds)
+
+
+def _tally_of(world: World, counts: Mapping[str, int], thresholds: Thresholds) -> Tally:
+    return tally(world, counts[world.truth], SEED, thresholds)
+
+
+def _experiments(size: Size, thresholds: Thresholds, jobs: int, announce: Announce) -> str:
+    setting = _with_tier(size)
+    found: list[Outcome] = []
+    for part, done in zip(
+        parts(setting),
+        _each(partial(_outcomes_of, setting=setting, thresholds=thresholds), parts(setting), jobs),
+        strict=True,
+    ):
+        said = ", ".join(f"{one.experiment} {one.label or one.failure}" for one in done)
+        announce(f"on {part}, {sum(one.wall_s for one in done):.0f} s: {said}")
+        found += done
+    return page.detection(merged(CATALOG, found), setting, "reference")
+
+
+def _with_tier(size: Size) -> Setting:
+    """Returns the setting, with the tier's parameters of single experiments."""
+    # Imports torch, so only here: processes that simulate do without.
+    from bitgap.investigate import TIERS
+
+    assert size.setting is not None
+    if size.tier is None:
+        return size.setting
+    # But effects are planted as often as the method says.
+    own = {
+        id_: {name: value for name, value in params.items() if name != "planted_seeds"}
+        for id_, params in TIERS[size.tier].overrides.items()
+    }
+    return replace(size.setting, own_overrides=own)
+
+
+def _outcomes_of(part: Part, setting: Setting, thresholds: Thresholds) -> list[Outcome]:
+    import torch
+
+    from bitgap.lab.lab import Lab, Settings
+
+    # As many processes as processors share the work, so each has one thread.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        lab = Lab.from_pretrained(settings=Settings(arithmetic="fast"))
+        return outcomes(lab, part, CATALOG, setting, thresholds)
+    finally:
+        torch.set_num_threads(threads)
+
+
+_SECTIONS: Mapping[str, Callable[[Size, Thresholds, int, Announce], str]] = {
+    "tests across families": _family_tests,
+    "synthetic models": _synth,
+    "truth table": _truth_table,
+    "experiments": _experiments,
+}
+
+
+def _each(work: Callable[[T], R], items: Iterable[T], jobs: int) -> Iterator[R]:
+    """Yields the result for each item in order, made by so many processes of one thread each."""
+    if jobs == 1:
+        for item in items:
+            with threadpool_limits(1):
+                done = work(item)
+            yield done
+        return
+    # Spawned, since a fork of a process with threads may hang.
+    context = get_context("spawn")
+    with ProcessPoolExecutor(jobs, context, initializer=_one_thread) as pool:
+        try:
+            yield from pool.map(work, items)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _one_thread() -> None:
+    # Products are small: threads only wait for each other, and longest on a busy machine.
+    threadpool_limits(1)

@@ -1,0 +1,118 @@
+"""What model families say together of a hypothesis, and the theory-level verdict on it.
+
+The engine's rule is that of one model (:mod:`bitgap.stats.verdicts`). On top of it come the clauses
+that make a finding one of the theory: enough families for any conclusion; and for support, exact
+tests that concur, families that agree, and none that is significantly opposite.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from bitgap.records import Control, Estimate, Verdict
+from bitgap.stats.verdicts import Part, Thresholds
+from bitgap.stats.verdicts import judge as judge_parts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Across:
+    """What several families say of one statistic.
+
+    Attributes:
+        name: What it is, for the reason.
+        estimate: Pooled value and interval; larger supports.
+        p: One-sided p of support; None where undefined.
+        minima: Smallest p each test can reach with these families, by test; 0 for a t, whose p
+            has no smallest. ``p`` is the first one's.
+        concurring: p of the tests that must concur, by name.
+        agreeing: Share of families that side with the hypothesis; for window hits, of those whose
+            interval of place lies wholly inside.
+        opposite: Families that are significantly opposite.
+        n: Number of families that have the statistic.
+        left_out: Why the others have not, by family.
+    """
+
+    name: str
+    estimate: Estimate
+    p: float | None
+    minima: Mapping[str, float]
+    concurring: Mapping[str, float]
+    agreeing: float
+    opposite: tuple[str, ...]
+    n: int
+    left_out: Mapping[str, str]
+
+    def p_minimum(self, alpha: float) -> float:
+        """Returns the smallest p of the design; one at which a test cannot concur, if there is."""
+        first, *others = self.minima.values()
+        return max([first, *(least for least in others if least >= alpha)])
+
+
+def judge_families(
+    across: Sequence[Across],
+    sesois: Sequence[float],
+    controls: Sequence[Control],
+    thresholds: Thresholds,
+    *,
+    gate: str | None = None,
+    extra: tuple[bool, str] = (True, ""),
+) -> Verdict:
+    """Returns the theory-level verdict: the engine's rule, and that families concur and agree.
+
+    Args:
+        across: The statistics, all of which must pass.
+        sesois: Smallest effect of interest of each.
+        controls: What could have made them worthless.
+        thresholds: With α, the fewest families and the share that must agree.
+        gate: Why the hypothesis is not testable, or None.
+        extra: A further declared condition for support.
+    """
+    n, alpha = min(a.n for a in across), thresholds.alpha
+    parts = [
+        Part(name=a.name, estimate=a.estimate, sesoi=s, p=a.p, p_minimum=a.p_minimum(alpha))
+        for a, s in zip(across, sesois, strict=True)
+    ]
+    wanted = thresholds.families_min
+    clause = next((c for a in across if (c := _disagreement(a, thresholds))), None)
+    return judge_parts(
+        parts,
+        controls,
+        alpha=alpha,
+        gate=gate,
+        enough=(n >= wanted, f"{n} families; {wanted} are needed to speak for more than a model"),
+        extra=extra if clause is None else (False, clause),
+        scope=f"{n} families",
+    )
+
+
+def _disagreement(across: Across, thresholds: Thresholds) -> str | None:
+    """Returns which theory-level clause of support one statistic fails, or None."""
+    for test, p in across.concurring.items():
+        if p >= thresholds.alpha:
+            return f"{across.name}: the {test} does not concur, p = {p:.3g}"
+    # 2 of 3 agree by a share that is declared to four digits.
+    if across.agreeing < thresholds.agreement_share - 1e-3:
+        return (
+            f"{across.name}: {across.agreeing:.0%} of {across.n} families side with it clearly "
+            f"enough, {thresholds.agreement_share:.0%} needed"
+        )
+    if across.opposite:
+        return f"{across.name}: significantly opposite in {', '.join(across.opposite)}"
+    return None
+
+
+def too_few(name: str, unit: str, level: float, n: int, left_out: Mapping[str, str]) -> Across:
+    """Returns a statistic that fewer than two families have."""
+    why = f"{n} families have it, and a spread over families needs two"
+    return Across(
+        name=name,
+        estimate=Estimate(value=None, unit=unit, level=level, n=n, reason=why),
+        p=None,
+        minima={"": 1.0},
+        concurring={},
+        agreeing=0.0,
+        opposite=(),
+        n=n,
+        left_out=left_out,
+    )

@@ -1,0 +1,127 @@
+"""Tests over model families from one number each; exact wherever enumeration is affordable.
+
+Random effects are Hartung & Knapp's (2001) with the between-family variance of Paule & Mandel
+(1982); where all families are equally precise it is the plain one-sample t. Pure numpy and scipy.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from itertools import permutations
+from math import factorial
+from typing import Any
+
+import numpy as np
+from scipy import stats
+from scipy.optimize import brentq
+
+from bitgap.records import Floats, Integers
+
+MOST_FLIPPED = 14
+"""Families up to which all 2^M sign flips are made; above, as many are drawn at random."""
+MOST_PERMUTED = 7
+"""Families up to which all M! swaps are made, 5,040 at most; above, as many are drawn."""
+SEED = 0
+"""Of drawn flips and swaps, so that judging is deterministic."""
+
+
+def sign_flip_p(values: Floats) -> float:
+    """Returns the one-sided p of a mean above 0 under random signs; exact for few families."""
+    flips = _flips(len(values))
+    reached = flips @ values >= values.sum() - 1e-12 * np.abs(values).sum()
+    if len(values) <= MOST_FLIPPED:
+        return float(reached.mean())
+    return float((1 + reached.sum()) / (1 + len(flips)))
+
+
+def hits_p(hits: int, masses: Floats) -> float:
+    """Returns P(at least so many hits) where each family hits with its own probability.
+
+    The Poisson-binomial upper tail; the binomial's where all masses are equal.
+    """
+    chances = np.ones(1)
+    for mass in masses:
+        chances = np.convolve(chances, [1 - mass, mass])
+    return float(min(1.0, chances[hits:].sum()))
+
+
+def stouffer_p(percentiles: Floats) -> float:
+    """Returns the one-sided p of families' percentiles in (0, 1) taken together (Stouffer 1949)."""
+    return float(stats.norm.sf(stats.norm.ppf(percentiles).sum() / np.sqrt(len(percentiles))))
+
+
+def random_effects(
+    values: Floats, variances: Floats, level: float
+) -> tuple[float, float, float, float]:
+    """Returns mean, interval and one-sided p that it is above 0 (Hartung & Knapp 2001).
+
+    Args:
+        values: One for each family, (M).
+        variances: Of each value within its family, (M); only their ratios and size against the
+            spread of values matter.
+        level: Coverage of the interval.
+    """
+    m = len(values)
+    weights = 1 / (variances + between_variance(values, variances))
+    weights = weights / weights.sum()
+    mean = float(weights @ values)
+    error = float(np.sqrt(weights @ (values - mean) ** 2 / (m - 1)))
+    if error == 0:
+        return mean, mean, mean, 0.0 if mean > 0 else 1.0
+    half = float(stats.t.ppf((1 + level) / 2, m - 1)) * error
+    return mean, mean - half, mean + half, float(stats.t.sf(mean / error, m - 1))
+
+
+def between_variance(values: Floats, variances: Floats) -> float:
+    """Returns the variance between families at which Cochran's Q meets its mean, M − 1."""
+
+    def excess(between: float) -> float:
+        weights = 1 / (variances + between)
+        mean = weights @ values / weights.sum()
+        return float(weights @ (values - mean) ** 2) - (len(values) - 1)
+
+    if np.ptp(variances) == 0 or excess(0.0) <= 0:
+        return 0.0  # equal weights do not depend on it
+    # Q falls below M − 1 at the latest where it is the plain sum of squares over M − 1.
+    most = float(((values - values.mean()) ** 2).sum())
+    root: Any = brentq(excess, 0.0, most)
+    return float(root)
+
+
+def swap_p(swapped: Floats) -> float:
+    """Returns the share of ways to pair predictors with outcomes that reach the true pairing.
+
+    Args:
+        swapped: Statistic of every predictor (rows) with every outcome, (M x M).
+    """
+    m = len(swapped)
+    orders = _orders(m)
+    reached = swapped[np.arange(m), orders].sum(1) >= np.trace(swapped) - 1e-9
+    if m <= MOST_PERMUTED:
+        return float(reached.mean())
+    return float((1 + reached.sum()) / (1 + len(orders)))
+
+
+@lru_cache(maxsize=32)
+def _orders(m: int) -> Integers:
+    if m <= MOST_PERMUTED:
+        return np.array(list(permutations(range(m))))
+    rng = np.random.default_rng(SEED)
+    return rng.permuted(np.tile(np.arange(m), (factorial(MOST_PERMUTED) - 1, 1)), axis=1)
+
+
+@lru_cache(maxsize=32)
+def _flips(m: int) -> Floats:
+    if m <= MOST_FLIPPED:
+        return 1.0 - 2.0 * (np.arange(2**m)[:, None] >> np.arange(m) & 1)
+    return np.random.default_rng(SEED).choice([-1.0, 1.0], (2**MOST_FLIPPED - 1, m))
+
+
+def least_flip_p(m: int) -> float:
+    """Returns the smallest p that sign flips of m families can have."""
+    return 2.0 ** -min(m, MOST_FLIPPED)
+
+
+def least_swap_p(m: int) -> float:
+    """Returns the smallest p that swaps among m families can have."""
+    return 1 / factorial(min(m, MOST_PERMUTED))

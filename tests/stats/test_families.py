@@ -1,0 +1,465 @@
+"""Statistics across families: closed forms, independent libraries, error rates, and each clause."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+from itertools import combinations, product
+
+import numpy as np
+import pytest
+from planted_profiles import KINDS, profile
+from scipy import stats
+from verdict_samples import sound
+
+from bitgap.errors import UserError
+from bitgap.records import Estimate, Floats
+from bitgap.stats.across import Across, judge_families
+from bitgap.stats.families import (
+    FamilyEffect,
+    FamilyEnds,
+    FamilyPeak,
+    FamilyProfiles,
+    both_ends_across,
+    both_ends_percentile,
+    correlation_across,
+    effect_across,
+    window_across,
+)
+from bitgap.stats.pooling import (
+    between_variance,
+    hits_p,
+    random_effects,
+    sign_flip_p,
+    stouffer_p,
+    swap_p,
+)
+from bitgap.stats.profiles import Peak, correlate_profiles
+from bitgap.stats.verdicts import load_thresholds
+
+CHANCE = 1e-3
+DECLARED = load_thresholds()
+WINDOW = DECLARED.window
+
+
+def families(
+    rng: np.random.Generator, m: int, *, kind: str = "ar", layers: int = 12, slope: float = 0.0
+) -> list[FamilyProfiles]:
+    made = []
+    for i in range(m):
+        x, own = profile(kind, rng, layers), profile(kind, rng, layers)
+        y = slope * x + np.sqrt(1 - slope**2) * own
+        made.append(FamilyProfiles(family=f"f{i}", predictor=x, outcome=y))
+    return made
+
+
+def effects(values: Floats | list[float], errors: Floats | None = None) -> list[FamilyEffect]:
+    half = 1.959964 * (np.ones(len(values)) if errors is None else errors)
+    return [
+        FamilyEffect(
+            family=f"f{i}",
+            estimate=Estimate(value=float(v), low=float(v - h), high=float(v + h), unit="dB"),
+        )
+        for i, (v, h) in enumerate(zip(values, half, strict=True))
+    ]
+
+
+def peak(place: float, low: float | None = None, high: float | None = None) -> Peak:
+    low, high = place if low is None else low, place if high is None else high
+    return Peak(Estimate(value=place, low=low, high=high, unit="relative depth"), 0, 1.0)
+
+
+def peaks(places: list[Peak], layers: int = 13) -> list[FamilyPeak]:
+    return [
+        FamilyPeak(family=f"f{i}", peak=place, n_layers=layers) for i, place in enumerate(places)
+    ]
+
+
+# -- the tests themselves -------------------------------------------------------------------------
+
+
+def test_equally_precise_families_get_the_plain_one_sample_t():
+    values = np.array([0.2, -0.1, 0.5, 0.4, 0.3])
+    mean, low, high, p = random_effects(values, np.full(5, 0.04), 0.95)
+    expected = stats.ttest_1samp(values, 0.0, alternative="greater")
+    assert (mean, p) == pytest.approx((values.mean(), expected.pvalue))
+    interval = stats.ttest_1samp(values, 0.0).confidence_interval(0.95)
+    assert (low, high) == pytest.approx((interval.low, interval.high))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_random_effects_are_those_of_another_library(seed):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from statsmodels.stats.meta_analysis import combine_effects
+    rng = np.random.default_rng(seed)
+    variances = rng.uniform(0.05, 0.6, 7)
+    # Half of the seeds have no spread between families, so that its estimate is cut at 0.
+    values = rng.normal(0.3, np.sqrt(variances + (0.5 if seed % 2 else 0.0)))
+    theirs = combine_effects(values, variances, method_re="iterated", use_t=True, atol=1e-12)
+    mean, low, high, _ = random_effects(values, variances, 0.95)
+    # Theirs stays at 0 where the root is small; ours is then checked by its definition alone.
+    if theirs.tau2 > 0:
+        assert mean == pytest.approx(theirs.mean_effect_re, abs=1e-6)
+        error = (high - low) / 2 / stats.t.ppf(0.975, 6)
+        assert error == pytest.approx(theirs.sd_eff_w_re_hksj, abs=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_spread_between_families_is_where_q_meets_its_mean(seed):
+    rng = np.random.default_rng(seed)
+    variances = rng.uniform(0.05, 0.6, 7)
+    values = rng.normal(0.3, np.sqrt(variances + 0.3 * (seed % 2)))
+
+    def q(between: float) -> float:
+        weights = 1 / (variances + between)
+        return weights @ (values - weights @ values / weights.sum()) ** 2
+
+    found = between_variance(values, variances)
+    assert q(found) == pytest.approx(6) if found > 0 else q(0.0) <= 6
+
+
+def test_random_effects_cover_their_mean():
+    rng = np.random.default_rng(0)
+    covered, times = 0, 800
+    for _ in range(times):
+        variances = rng.uniform(0.1, 2.0, 6)
+        _, low, high, _ = random_effects(rng.normal(1.0, np.sqrt(variances + 0.4)), variances, 0.95)
+        covered += low <= 1.0 <= high
+    assert stats.binomtest(covered, times, 0.95).pvalue > CHANCE
+
+
+def test_families_that_all_say_the_same_have_no_spread():
+    assert random_effects(np.full(4, 0.3), np.ones(4), 0.95) == (0.3, 0.3, 0.3, 0.0)
+    assert random_effects(np.full(4, -0.3), np.ones(4), 0.95)[3] == 1.0
+
+
+@pytest.mark.parametrize("m", [3, 5, 8])
+def test_sign_flip_is_that_of_another_library(m):
+    values = np.random.default_rng(m).normal(0.5, 1, m)
+    expected = stats.permutation_test(
+        (values,), np.sum, permutation_type="samples", alternative="greater", n_resamples=np.inf
+    )
+    assert sign_flip_p(values) == pytest.approx(expected.pvalue)
+
+
+def test_least_sign_flip_is_one_sign_in_all():
+    assert sign_flip_p(np.full(5, 2.0)) == 2**-5
+    many = sign_flip_p(np.full(20, 2.0))
+    assert many == 2**-14  # drawn, so no smaller than one over the draws
+
+
+@pytest.mark.parametrize("hits", range(6))
+def test_hits_of_equal_mass_are_binomial_and_others_enumerate(hits):
+    assert hits_p(hits, np.full(5, 1 / 6)) == pytest.approx(stats.binom.sf(hits - 1, 5, 1 / 6))
+    masses = np.array([0.1, 0.2, 0.25, 0.4, 0.15])
+    chance = sum(
+        np.prod(np.where(came, masses, 1 - masses))
+        for came in product([True, False], repeat=5)
+        if sum(came) >= hits
+    )
+    assert hits_p(hits, masses) == pytest.approx(chance)
+
+
+def test_swap_counts_the_pairings_that_reach_the_true_one():
+    swapped = np.eye(4)
+    assert swap_p(swapped) == 1 / 24
+    assert swap_p(np.ones((4, 4))) == 1.0
+    many = swap_p(np.eye(9))
+    assert many == pytest.approx(1 / 5040, rel=0.1)
+
+
+@pytest.mark.parametrize("layers", [5, 12])
+def test_percentile_of_both_ends_counts_pairs(layers):
+    for seed in range(20):
+        out = np.random.default_rng(seed).normal(size=layers)
+        mine = min(out[0], out[-1])
+        least = np.array([min(out[i], out[j]) for i, j in combinations(range(layers), 2)])
+        expected = ((least < mine).sum() + (least == mine).sum() / 2) / len(least)
+        assert both_ends_percentile(out) == pytest.approx(expected)
+
+
+def test_percentile_of_both_ends_is_even_where_layers_are_alike():
+    rng = np.random.default_rng(0)
+    found = np.array([both_ends_percentile(rng.normal(size=12)) for _ in range(3000)])
+    assert abs(found.mean() - 0.5) < 4 * found.std() / np.sqrt(len(found))
+    assert both_ends_percentile(np.ones(12)) == 0.5
+
+
+def test_stouffer_of_one_family_is_its_own_percentile():
+    assert stouffer_p(np.array([0.97])) == pytest.approx(0.03)
+
+
+# -- correlations ---------------------------------------------------------------------------------
+
+
+def test_mean_correlation_is_back_transformed_from_fishers_z():
+    made = families(np.random.default_rng(0), 6, slope=0.6)
+    across = correlation_across(made)
+    single = [correlate_profiles(f.predictor, f.outcome).estimate.value for f in made]
+    z = np.arctanh(np.array(single, dtype=float))
+    assert across.estimate.value == pytest.approx(np.tanh(z.mean()))
+    assert across.p == pytest.approx(stats.ttest_1samp(z, 0, alternative="greater").pvalue)
+    assert across.minima == {"t": 0.0, "sign flip": 2**-6, "model swap": 1 / 720}
+    assert across.n == 6
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("m", [5, 8])
+def test_unrelated_profiles_hold_their_rate(kind, m):
+    rng, times = np.random.default_rng(m), 150
+    counts = np.zeros(3)
+    for _ in range(times):
+        across = correlation_across(families(rng, m, kind=kind))
+        assert across.p is not None
+        counts += [across.p < 0.05, *(p < 0.05 for p in across.concurring.values())]
+    for count in counts:
+        assert stats.binom.sf(count - 1, times, 0.06) > CHANCE, counts / times
+
+
+def test_related_profiles_are_found():
+    rng = np.random.default_rng(1)
+    verdicts = [
+        judge_families([correlation_across(families(rng, 8, slope=0.8))], [0.5], sound(), DECLARED)
+        for _ in range(40)
+    ]
+    found = [v.label for v in verdicts]
+    assert found.count("supported") >= 36, found
+    assert verdicts[0].scope == "8 families"
+
+
+def test_a_depth_profile_that_all_models_share_is_no_support():
+    # Both profiles bend the same way in every family, as depth alone makes them: the t is fooled,
+    # and the swap is not, since any family's outcome does as well.
+    rng, bend = np.random.default_rng(2), 2 * np.sin(np.linspace(0, 9, 12))
+    fooled, supported, times = 0, 0, 40
+    for _ in range(times):
+        made = [
+            FamilyProfiles(family=f.family, predictor=f.predictor + bend, outcome=f.outcome + bend)
+            for f in families(rng, 8, kind="iid")
+        ]
+        across = correlation_across(made)
+        assert across.p is not None
+        fooled += across.p < 0.05
+        supported += judge_families([across], [0.5], sound(), DECLARED).label == "supported"
+    assert fooled == times
+    assert stats.binom.sf(supported - 1, times, 0.06) > CHANCE
+
+
+def test_families_of_different_depth_are_compared_at_equal_relative_depth():
+    def at(layers: int, name: str) -> FamilyProfiles:
+        r = np.linspace(0, 1, layers)
+        return FamilyProfiles(family=name, predictor=np.sin(9 * r), outcome=np.sin(9 * r))
+
+    across = correlation_across([at(12, "a"), at(24, "b"), at(49, "c")])
+    # The same function everywhere: every swap does about as well as the truth.
+    assert across.concurring["model swap"] > 0.1
+    assert across.estimate.value is not None and across.estimate.value > 0.99
+
+
+def test_a_family_without_a_correlation_is_left_out_and_said():
+    made = families(np.random.default_rng(0), 3)
+    flat = FamilyProfiles(family="flat", predictor=np.ones(12), outcome=made[0].outcome)
+    across = correlation_across([*made, flat])
+    assert across.n == 3
+    assert "trend" in across.left_out["flat"]
+
+
+def test_one_family_has_no_spread():
+    across = correlation_across(families(np.random.default_rng(0), 1))
+    assert across.estimate.value is None and across.p is None
+    verdict = judge_families([across], [0.5], sound(), DECLARED)
+    assert verdict.label == "inconclusive"
+    assert "1 families" in verdict.reason
+
+
+def test_two_checkpoints_of_a_family_are_refused():
+    one, two, _ = families(np.random.default_rng(0), 3)
+    with pytest.raises(UserError, match="f0 is given more than once; checkpoints of one family"):
+        correlation_across([one, replace(two, family="f0")])
+    with pytest.raises(UserError, match="more than once"):
+        effect_across([*effects([1.0]), *effects([2.0])], name="x")
+
+
+def test_profiles_of_unequal_length_are_refused():
+    with pytest.raises(UserError, match="predictor has 12 layers and outcome 11"):
+        correlation_across([FamilyProfiles(family="a", predictor=np.ones(12), outcome=np.ones(11))])
+
+
+# -- effects --------------------------------------------------------------------------------------
+
+
+def test_a_family_without_interval_counts_as_the_least_precise():
+    values, errors = np.array([1.0, 2.0, 3.0]), np.array([0.1, 0.5, 0.5])
+    known = effects(values, errors)
+    bare = Estimate(value=3.0, unit="dB", reason="one sentence has no spread")
+    mixed = [*known[:2], FamilyEffect(family="f2", estimate=bare)]
+    assert effect_across(mixed, name="x").estimate == effect_across(known, name="x").estimate
+
+
+def test_a_family_without_effect_is_left_out_and_said():
+    absent = Estimate(value=None, unit="dB", reason="too few blocks")
+    across = effect_across(
+        [*effects([1.0, 2.0]), FamilyEffect(family="short", estimate=absent)], name="x"
+    )
+    assert across.n == 2
+    assert across.left_out == {"short": "too few blocks"}
+
+
+# -- windows --------------------------------------------------------------------------------------
+
+
+def test_hit_rate_has_an_exact_interval():
+    across = window_across(peaks([peak(0.75)] * 4 + [peak(0.25)] * 2), WINDOW)
+    exact = stats.binomtest(4, 6).proportion_ci(0.95, method="exact")
+    estimate = across.estimate
+    assert (estimate.value, estimate.low, estimate.high) == pytest.approx(
+        (4 / 6, exact.low, exact.high)
+    )
+    # 13 layers: r = 8/12, 9/12, 10/12 lie inside.
+    assert across.p == pytest.approx(stats.binom.sf(3, 6, 3 / 13))
+    assert across.minima == {"binomial": pytest.approx((3 / 13) ** 6)}
+    assert across.agreeing == pytest.approx(4 / 6)
+
+
+def test_all_hits_and_no_hits_have_ends_of_their_own():
+    everywhere = window_across(peaks([peak(0.75)] * 5), WINDOW).estimate
+    assert (everywhere.value, everywhere.high) == (1.0, 1.0)
+    nowhere = window_across(peaks([peak(0.25)] * 5), WINDOW).estimate
+    assert (nowhere.value, nowhere.low) == (0.0, 0.0)
+
+
+def test_a_peak_that_could_not_be_located_refutes_nothing():
+    missed, lost = [peak(0.25)] * 8, [peak(0.25, 0.0, 1.0)] * 8
+    refuted = judge_families([window_across(peaks(missed), WINDOW)], [0.5], sound(), DECLARED)
+    assert refuted.label == "refuted"
+    open_ = judge_families([window_across(peaks(lost), WINDOW)], [0.5], sound(), DECLARED)
+    assert open_.label == "inconclusive"
+
+
+def test_peaks_in_the_window_support_only_where_they_are_located_there():
+    sharp = judge_families(
+        [window_across(peaks([peak(0.75)] * 8), WINDOW)], [0.5], sound(), DECLARED
+    )
+    assert sharp.label == "supported"
+    wide = judge_families(
+        [window_across(peaks([peak(0.75, 0.5, 0.75)] * 8), WINDOW)], [0.5], sound(), DECLARED
+    )
+    assert wide.label == "inconclusive"
+    assert "0% of 8 families" in wide.reason
+
+
+def test_a_family_with_no_layer_in_the_window_is_left_out():
+    shallow = FamilyPeak(family="shallow", peak=peak(0.5), n_layers=3)
+    across = window_across([*peaks([peak(0.75)] * 5), shallow], WINDOW)
+    assert across.n == 5
+    assert "shallow" in across.left_out
+    assert window_across([shallow], WINDOW).p is None
+
+
+# -- both ends ------------------------------------------------------------------------------------
+
+
+def test_ends_that_stand_out_everywhere_are_found_and_one_end_is_not():
+    rng = np.random.default_rng(0)
+
+    def across(ends: list[int]) -> Across:
+        made = []
+        for i in range(8):
+            out = np.abs(rng.normal(size=12))
+            out[ends] += 6
+            made.append(FamilyEnds(family=f"f{i}", outlyingness=out))
+        return both_ends_across(made)
+
+    both = across([0, -1])
+    assert both.minima["Stouffer"] == pytest.approx(both.p)
+    assert judge_families([both], [0.9], sound(), DECLARED).label == "supported"
+    assert judge_families([across([0])], [0.9], sound(), DECLARED).label != "supported"
+
+
+def test_ends_like_any_other_layer_hold_their_rate_and_are_refuted():
+    rng, times, low, labels = np.random.default_rng(0), 300, 0, []
+    for _ in range(times):
+        made = [
+            FamilyEnds(family=f"f{i}", outlyingness=np.abs(rng.normal(size=12))) for i in range(8)
+        ]
+        across = both_ends_across(made)
+        assert across.p is not None
+        low += across.p < 0.05
+        labels.append(judge_families([across], [0.9], sound(), DECLARED).label)
+    assert stats.binom.sf(low - 1, times, 0.05) > CHANCE
+    assert labels.count("refuted") > 0.9 * times
+
+
+def test_undefined_outlyingness_is_left_out():
+    out = np.ones(12)
+    made = [FamilyEnds(family=f"f{i}", outlyingness=out) for i in range(3)]
+    odd = FamilyEnds(family="odd", outlyingness=np.where(np.arange(12) == 3, np.nan, out))
+    across = both_ends_across([*made, odd])
+    assert across.n == 3 and "odd" in across.left_out
+
+
+# -- the clauses ----------------------------------------------------------------------------------
+
+
+def test_four_families_speak_for_nobody_whatever_they_say():
+    for value in (5.0, -5.0):
+        across = effect_across(effects(value + np.arange(4) / 10), name="effect")
+        verdict = judge_families([across], [1.0], sound(), DECLARED)
+        assert verdict.label == "inconclusive"
+        assert "4 families; 5 are needed" in verdict.reason
+
+
+def test_clear_effects_are_supported_and_clear_absence_is_refuted():
+    strong = effect_across(effects([2.1, 1.8, 2.4, 2.0, 2.2]), name="effect")
+    assert judge_families([strong], [1.0], sound(), DECLARED).label == "supported"
+    absent = effect_across(effects([0.1, -0.2, 0.0, 0.2, -0.1]), name="effect")
+    assert judge_families([absent], [1.0], sound(), DECLARED).label == "refuted"
+    unproven = judge_families([absent], [1.0], sound(positive=False), DECLARED)
+    assert unproven.label == "inconclusive"
+
+
+def test_a_family_that_is_significantly_opposite_denies_support():
+    values, errors = [3.0, 3.2, 2.9, 3.1, 3.0, 2.8, 3.3, -0.4], np.full(8, 0.1)
+    across = effect_across(effects(values, errors), name="effect")
+    assert across.opposite == ("f7",)
+    verdict = judge_families([across], [1.0], sound(), DECLARED)
+    assert (verdict.label, verdict.p is not None) == ("inconclusive", True)
+    assert verdict.reason == "effect: significantly opposite in f7"
+
+
+def test_families_must_agree_in_sign():
+    across = effect_across(effects([9.0, 9.2, 9.1, 8.8, 9.3]), name="effect")
+    half = replace(across, agreeing=0.6)
+    assert "60% of 5" in judge_families([half], [1.0], sound(), DECLARED).reason
+    two_thirds = replace(across, agreeing=2 / 3)
+    assert judge_families([two_thirds], [1.0], sound(), DECLARED).label == "supported"
+
+
+def test_a_test_that_does_not_concur_denies_support():
+    across = effect_across(effects([2.1, 1.8, 2.4, 2.0, 2.2]), name="effect")
+    dissent = replace(across, concurring={"sign flip": 0.06})
+    verdict = judge_families([dissent], [1.0], sound(), DECLARED)
+    assert verdict.reason == "effect: the sign flip does not concur, p = 0.06"
+
+
+def test_the_design_says_when_a_concurring_test_cannot():
+    across = effect_across(effects([1.0, 1.1, 0.9, 1.0]), name="effect")
+    assert across.p_minimum(0.05) == 2**-4
+    assert effect_across(effects(np.ones(6) + np.arange(6)), name="x").p_minimum(0.05) == 0.0
+
+
+def test_all_statistics_of_a_hypothesis_must_pass():
+    strong = effect_across(effects([2.1, 1.8, 2.4, 2.0, 2.2]), name="first")
+    absent = effect_across(effects([0.1, -0.2, 0.0, 0.2, -0.1]), name="second")
+    verdict = judge_families([strong, absent], [1.0, 1.0], sound(), DECLARED)
+    assert verdict.label == "refuted"
+    assert verdict.reason.startswith("second")
+
+
+def test_gates_and_further_conditions_are_the_engines():
+    strong = effect_across(effects([2.1, 1.8, 2.4, 2.0, 2.2]), name="effect")
+    gated = judge_families([strong], [1.0], sound(), DECLARED, gate="nothing to explain")
+    assert (gated.label, gated.p) == ("not testable", None)
+    denied = judge_families([strong], [1.0], sound(), DECLARED, extra=(False, "share too small"))
+    assert denied.reason == "share too small"
