@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from bitgap.errors import StoreError
-from bitgap.lab import store
+from bitgap.lab import assembly, store
 from bitgap.lab.lab import Lab
 from bitgap.terminal import count
 from cli_samples import HEBREW, Ran, Run, save_model, write_corpus_folder
@@ -141,7 +141,7 @@ def test_a_full_disk_is_told_and_the_next_run_goes_on_from_what_is_kept(
     measure: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Every plan commits by itself, so that some are in before the disk is full.
-    monkeypatch.setattr("bitgap.lab.lab._COMMIT_EVERY_S", 0.0)
+    monkeypatch.setattr("bitgap.lab.assembly._COMMIT_EVERY_S", 0.0)
     monkeypatch.setattr("bitgap.lab.budget._MAX_NODES", 1)
     assert measure("audit").code == 0
     with file_size_limit(Path("bitgap.db").stat().st_size):
@@ -271,7 +271,7 @@ def test_an_interrupt_keeps_what_was_finished_and_the_next_run_goes_on(
 ) -> None:
     monkeypatch.setattr("bitgap.lab.budget._MAX_NODES", 1)
     seen: list[int] = []
-    score = Lab._run
+    score = assembly.score_and_keep
 
     def interrupted(lab: Lab, plans: Any, label: str) -> None:
         original = lab.engine.score
@@ -289,7 +289,7 @@ def test_an_interrupt_keeps_what_was_finished_and_the_next_run_goes_on(
         score(lab, plans, label)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Lab, "_run", interrupted)
+        patch.setattr("bitgap.lab.lab.score_and_keep", interrupted)
         ran = measure("map", "--json", "--arithmetic", "exact")
     ran.refused(1, "stopped", "kept in bitgap.db", "Run the same command again")
     kept = len(stored_plans("bitgap.db"))

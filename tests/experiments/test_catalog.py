@@ -18,6 +18,8 @@ import bitgap.experiments
 from bitgap import Lab
 from bitgap.errors import UsageError
 from bitgap.experiments import (
+    depth,
+    synergy,
     t001_information_content,
     t002_quantization_robustness,
     t003_language_distribution,
@@ -164,6 +166,8 @@ def test_cost_is_what_a_measurement_runs(experiment, monkeypatch):
     monkeypatch.setattr(t001_information_content, "measure_controls", lambda *_, **__: {})
     for module in (t003_language_distribution, t006_error_cancellation):
         monkeypatch.setattr(module, "measure_controls", lambda *_, **__: ({}, {}))
+    for module in (synergy, depth):
+        monkeypatch.setattr(module, "_measure_controls", lambda *_: ({}, {}))
     if experiment.id == "T-003":
         # Its masks are the layer map's, and counted there.
         score_map(lab, "rtn4-g32", make_design(4))

@@ -146,7 +146,11 @@ def matrix(
 
 
 def side_by_side(*charts: Chart) -> Chart:
-    """Returns charts in a row, each with colours of its own."""
+    """Returns charts in a row, each with colours of its own; without any, one that says so."""
+    if not charts:
+        said = {"field": "said", "type": "nominal"}
+        return {"$schema": SCHEMA, "data": {"values": [{"said": "There is nothing to draw."}]},
+                "mark": "text", "encoding": {"text": said}}  # fmt: skip
     inner = [{key: value for key, value in chart.items() if key != "$schema"} for chart in charts]
     return {"$schema": SCHEMA, "hconcat": inner, "resolve": {"scale": {"color": "independent"}}}
 

@@ -44,6 +44,7 @@ from bitgap.lab.text import Chunk, TokenizedText, make_chunks, tokenize, unreada
 from bitgap.lab.tree import PlanTree
 from bitgap.models.decoder import Decoder
 from bitgap.models.load import LoadedModel, load_model
+from bitgap.models.silence import hushed_log
 from bitgap.quant.bank import FP, Bank
 from bitgap.quant.plan import Plan
 from bitgap.records import (
@@ -232,12 +233,13 @@ class Lab:
             _log.warning("left out: %s", "; ".join(f"{code}: {why}" for code, why in odd.items()))
             corpus = corpus.select([code for code in corpus.languages if code not in odd])
         self.corpus = corpus
-        text = tokenize(
-            corpus,
-            self.loaded.tokenizer,
-            context=self.info.context,
-            vocabulary=self.info.vocabulary,
-        )
+        with hushed_log():  # a sentence that is too long is dropped, and said below
+            text = tokenize(
+                corpus,
+                self.loaded.tokenizer,
+                context=self.info.context,
+                vocabulary=self.info.vocabulary,
+            )
         if text.n_dropped:
             _log.warning(
                 "%d of %d sentences do not fit the model's context in some language; dropped",
