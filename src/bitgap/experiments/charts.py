@@ -127,9 +127,22 @@ def points(
 
 
 def matrix(
-    rows: Rows, *, title: str, x: str, y: str, value: str, x_title: str, y_title: str, name: str
+    rows: Rows,
+    *,
+    title: str,
+    x: str,
+    y: str,
+    value: str,
+    x_title: str,
+    y_title: str,
+    name: str,
+    signed: bool = False,
 ) -> Chart:
-    """Returns a heat map of ``value`` over two layer numbers; ``name`` heads the legend."""
+    """Returns a heat map of ``value`` over two layer numbers; ``name`` heads the legend.
+
+    Where values are signed, two hues part at 0.
+    """
+    scale = {"scheme": "blueorange", "domainMid": 0} if signed else {"scheme": "viridis"}
     return {
         "$schema": SCHEMA,
         "title": title,
@@ -140,7 +153,7 @@ def matrix(
             "x": {"field": x, "type": "ordinal", "title": x_title, "axis": {"labelAngle": 0}},
             "y": {"field": y, "type": "ordinal", "title": y_title},
             "color": {"field": value, "type": "quantitative", "title": name,
-                      "scale": {"scheme": "viridis"}},
+                      "scale": scale},
         },
     }  # fmt: skip
 

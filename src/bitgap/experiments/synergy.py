@@ -318,6 +318,7 @@ def figure(finding: Finding) -> Mapping[str, Any]:
             x_title="block",
             y_title="block",
             name="share of K(none)",
+            signed=True,
         )
     ]
     rows = [

@@ -330,6 +330,7 @@ def figure(finding: Finding) -> Mapping[str, Any]:
         x_title="block",
         y_title="language",
         name="log2 ratio",
+        signed=True,
     )
     rows = [
         {"block": row["block"], "series": name, "value": row[key]}

@@ -344,6 +344,7 @@ def figure(finding: Finding) -> Mapping[str, Any]:
         x_title="block",
         y_title="measure",
         name=finding.tables["heat_of"],
+        signed=True,
     )
     rows = finding.tables["outlying"]
     if not rows:

@@ -370,6 +370,7 @@ def figure(finding: Finding) -> Mapping[str, Any]:
         x_title="block",
         y_title="block",
         name="rho",
+        signed=True,
     )
     return side_by_side(pairs, parts)
 
