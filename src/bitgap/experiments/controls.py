@@ -78,13 +78,18 @@ def halves(scores: Scores, plan: int, counts: Bools, thresholds: Thresholds) -> 
 
     how = {"seed": 0, "draws": thresholds.draws, "level": thresholds.level}
     found = estimate(ratio, scores.n_sentences, unit="log2 ratio", **how)
+    return covers_zero(name, found, "the log2 ratio of their damages should cover 0")
+
+
+def covers_zero(name: str, found: Estimate, detail: str) -> Control:
+    """Returns the control of two halves that have one truth: their difference must cover 0."""
     if found.low is None or found.high is None:
         return not_run(name, "negative", f"no interval: {found.reason}")
     return Control(
         name=name,
         kind="negative",
         passed=found.low <= 0 <= found.high,
-        detail="the log2 ratio of their damages should cover 0",
+        detail=detail,
         estimate=found,
     )
 

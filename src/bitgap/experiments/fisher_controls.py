@@ -25,7 +25,14 @@ from scipy import stats
 
 from bitgap.damage import Bools
 from bitgap.errors import UnsupportedArchitecture
-from bitgap.experiments.controls import PLANTED_LANGUAGES, absent, clear, detection, not_run
+from bitgap.experiments.controls import (
+    PLANTED_LANGUAGES,
+    absent,
+    clear,
+    covers_zero,
+    detection,
+    not_run,
+)
 from bitgap.experiments.weight_controls import only
 from bitgap.quant.schemes import RoundToNearest, Seed, parse_scheme
 from bitgap.records import Control, Estimate, Floats, Observations
@@ -355,15 +362,8 @@ def _halves(gram: Floats, thresholds: Thresholds) -> Control:
         lambda w: first(w[:, even])[:, 0] - second(w[:, ~even])[:, 0], n, unit="difference of -rho",
         **how(thresholds),
     )  # fmt: skip
-    if found.low is None or found.high is None:
-        return not_run(name, "negative", f"no interval: {found.reason}")
-    return Control(
-        name=name,
-        kind="negative",
-        passed=found.low <= 0 <= found.high,
-        detail="their difference should cover 0, or intervals over sentences are not to be trusted",
-        estimate=found,
-    )
+    said = "their difference should cover 0, or intervals over sentences are not to be trusted"
+    return covers_zero(name, found, said)
 
 
 def _planted(

@@ -21,7 +21,14 @@ import numpy as np
 
 from bitgap.damage import Bools
 from bitgap.errors import UnsupportedArchitecture
-from bitgap.experiments.controls import PLANTED_LANGUAGES, absent, clear, detection, not_run
+from bitgap.experiments.controls import (
+    PLANTED_LANGUAGES,
+    absent,
+    clear,
+    covers_zero,
+    detection,
+    not_run,
+)
 from bitgap.experiments.one_language import planted_errors
 from bitgap.quant.plan import Plan
 from bitgap.records import Control, Estimate, Floats, Integers, Observations
@@ -265,15 +272,7 @@ def _halves(arrays: Mapping[str, Floats], row: int, thresholds: Thresholds) -> C
         difference, n, unit="mean log2 ratio", seed=0, draws=thresholds.draws,
         level=thresholds.level,
     )  # fmt: skip
-    if found.low is None or found.high is None:
-        return not_run(name, "negative", f"no interval: {found.reason}")
-    return Control(
-        name=name,
-        kind="negative",
-        passed=found.low <= 0 <= found.high,
-        detail="the log2 ratio of their errors should cover 0",
-        estimate=found,
-    )
+    return covers_zero(name, found, "the log2 ratio of their errors should cover 0")
 
 
 def _planted(
