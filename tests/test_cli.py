@@ -194,9 +194,7 @@ def test_the_tiers_offered_are_those_there_are() -> None:
 # ----------------------------------------------------------------------------- what needs no model
 
 
-def test_list_shows_every_experiment_and_what_it_costs_on_this_model(
-    run: Run, tiny: Path
-) -> None:
+def test_list_shows_every_experiment_and_what_it_costs_on_this_model(run: Run, tiny: Path) -> None:
     found = run("list", tiny, "--json").json
     rows = found["experiments"]
     numbered = [f"T-{i:03d}" for i in range(1, 11)]
