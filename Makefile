@@ -16,8 +16,9 @@ setup: .venv/.ready
 demo: setup
 	$(BIN)/bitgap investigate --tier $(or $(TIER),standard) --store runs/demo.db --out runs/demo
 
+# One BLAS thread: the tests' matrices are small, and two threads wait for each other.
 test: setup
-	$(BIN)/python -m pytest
+	OPENBLAS_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest
 
 lint: setup
 	$(BIN)/ruff format --check .
