@@ -45,6 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Threads that spin while they wait for each other are ten to a hundred times slower where
     # anything else runs. Read when torch and numpy are first imported; what somebody set stays.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("GOMP_SPINCOUNT", "20000")  # some µs, as blocks are many short steps
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         _VERBS[options.command](options)
