@@ -102,7 +102,7 @@ def _audit(options: argparse.Namespace) -> None:
 
     with _lab(options, default="exact") as lab:
         plan = _plan(options, lab.n_blocks)
-        lab = _first_sentences(lab, options)
+        lab = lab.first(options.sentences)
         if _dry_run(options, lab.preflight([plan])):
             return
         started = time.time()
@@ -117,7 +117,7 @@ def _map(options: argparse.Namespace) -> None:
     from bitgap.layer_map import make_design, make_map, score_map
 
     with _lab(options, default="fast") as lab:
-        lab = _first_sentences(lab, options)
+        lab = lab.first(options.sentences)
         design = make_design(lab.n_blocks, seed=options.seed)
         if _dry_run(options, lab.preflight(design.plans(options.scheme))):
             return
@@ -271,12 +271,6 @@ def _writable(folder: str, option: str) -> Path:
             f"{option} {folder}: cannot write there ({error.strerror or error}); name a folder "
             f"that can be made or written"
         ) from None
-
-
-def _first_sentences(lab: Lab, options: argparse.Namespace) -> Lab:
-    if not options.sentences or options.sentences >= lab.corpus.n_sentences:
-        return lab
-    return lab.on(sentences=range(options.sentences))
 
 
 def _plan(options: argparse.Namespace, n_blocks: int) -> Any:

@@ -165,7 +165,7 @@ def investigate(
         ModelError: If some language collapses at every number of bits.
     """
     thresholds = load_thresholds()
-    part = _part(lab, tier.sentences)
+    part = lab.first(tier.sentences)
     announce("operating point")
     scheme, rejected = operating_point(part, thresholds)
     plan = Plan.uniform(scheme, lab.n_blocks)
@@ -219,13 +219,6 @@ def operating_point(lab: Lab, thresholds: Thresholds) -> tuple[str, dict[str, li
         f"bits tried, up to {last} (there: {', '.join(gone)}); the model has learned too little of "
         f"it. Leave it out with --languages"
     )
-
-
-def _part(lab: Lab, n: int | None) -> Lab:
-    """Returns the lab on the first n sentences; every fourth of them is for calibration."""
-    if n is None or n >= lab.corpus.n_sentences:
-        return lab
-    return lab.on(sentences=range(n))
 
 
 def _parameters(experiment: Experiment, tier: Tier) -> Any:
@@ -315,7 +308,7 @@ def _gated(
 
 
 def _map(lab: Lab, tier: Tier, scheme: str) -> LayerMap:
-    part = _part(lab, tier.map_sentences)
+    part = lab.first(tier.map_sentences)
     design = _design(lab, tier)
     scores = score_map(part, scheme, design)
     return make_map(scores, scheme, design, seed=lab.settings.seed)
@@ -331,8 +324,8 @@ def foresee(lab: Lab, tier: Tier) -> Preflight:
     thresholds = load_thresholds()
     scheme = f"rtn{thresholds.operating_bits[0]}-g128"
     design = _design(lab, tier)
-    of_map = _part(lab, tier.map_sentences).preflight(design.plans(scheme))
-    part = _part(lab, tier.sentences)
+    of_map = lab.first(tier.map_sentences).preflight(design.plans(scheme))
+    part = lab.first(tier.sentences)
     one = part.preflight([Plan.uniform(scheme, lab.n_blocks)])
     costs = [e.cost for e in CATALOG if e.built and e.cost is not None and not e.cost.of_map]
     blocks = sum(cost.block_evaluations(lab.n_blocks) for cost in costs)

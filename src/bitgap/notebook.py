@@ -97,14 +97,6 @@ def table_frame(finding: Finding, name: str) -> pd.DataFrame:
     return frame_of(rows)
 
 
-def controls_frame(finding: Finding) -> pd.DataFrame:
-    """Returns a row a control: ``name``, ``kind``, ``passed``, ``detail``."""
-    return frame_of(
-        {"name": c.name, "kind": c.kind, "passed": c.passed, "detail": c.detail}
-        for c in finding.controls
-    )
-
-
 def report_frame(report: DisparityReport) -> pd.DataFrame:
     """Returns a row a language, with every number of the audit and its interval."""
     rows = report.as_dict()["languages"]

@@ -80,9 +80,7 @@ def measure_controls(
     from bitgap.models.gauge import loaded_with, random_twin
 
     found, seed = lab.activations(), lab.settings.seed
-    few, fewer = (
-        lab.on(sentences=range(min(n, lab.corpus.n_sentences))) for n in (n_sentences, n_shuffled)
-    )
+    few, fewer = (lab.first(n) for n in (n_sentences, n_shuffled))
     twin = few.twin(loaded_with(lab.loaded, random_twin(lab.decoder.model, seed), "random"))
     shuffled = fewer.with_shuffled_tokens(seed)
     clipped = _clipped(found)

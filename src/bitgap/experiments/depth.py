@@ -50,7 +50,7 @@ from bitgap.experiments.kept_scores import (
     told_left_out,
 )
 from bitgap.experiments.layer_gains import LayerGains
-from bitgap.experiments.mask_controls import few_sentences, layers_in, random_kl
+from bitgap.experiments.mask_controls import layers_in, random_kl
 from bitgap.experiments.triple_controls import biased_kl, depth_controls
 from bitgap.experiments.triple_ranks import beaten_share, log_disparity, share_estimate, share_p
 from bitgap.lab.tree import PlanTree
@@ -101,7 +101,7 @@ def measure(lab: Lab, scheme: str, params: Params) -> Observations:
     ``biased_kl`` (S x 1+T' x A' x N) of S plantings of P2, the planted triple first.
     """
     n = lab.n_blocks
-    part = few_sentences(lab, params.map_sentences)
+    part = lab.first(params.map_sentences)
     design = make_design(n, seed=lab.settings.seed, complete=_complete(n, params))
     masks = triples_of(n)
     testable = len(origin_set(n)) == 3 and (design.complete or len(masks) <= params.most_triples)
@@ -150,7 +150,7 @@ def _shapley(mapped: Scores, design: Design) -> dict[str, Floats]:
 def _measure_controls(
     lab: Lab, scheme: str, params: Params, masks: list[int]
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    few = few_sentences(lab, params.control_sentences)
+    few = lab.first(params.control_sentences)
     rng, mine = np.random.default_rng(lab.settings.seed), mask_of(origin_set(lab.n_blocks))
     others = [m for m in (masks[i] for i in rng.permutation(len(masks))) if m != mine]
     planted, missing = biased_kl(

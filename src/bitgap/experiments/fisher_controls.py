@@ -169,7 +169,7 @@ def measure_controls(
     """
     from bitgap.models.gauge import loaded_with, random_twin
 
-    few = lab.on(sentences=range(min(n_sentences, lab.corpus.n_sentences)))
+    few = lab.first(n_sentences)
     fewer = few.on(languages=few.languages[:PLANTED_LANGUAGES])
     facts: dict[str, Any] = {}
     untrained = random_twin(lab.decoder.model, lab.settings.seed)

@@ -107,7 +107,7 @@ def measure_controls(
     found, seed = lab.activations(), lab.settings.seed
     calibration, _ = lab.corpus.split_of(lab.text.kept)
     scaled = readable_blocks(found, calibration, n_components, seed, 10.0)
-    few = lab.on(sentences=range(min(n_sentences, lab.corpus.n_sentences)))
+    few = lab.first(n_sentences)
     twin = few.twin(loaded_with(lab.loaded, random_twin(lab.decoder.model, seed), "random"))
     seen = twin.activations()
     theirs = readable_blocks(seen, few.corpus.split_of(few.text.kept)[0], probe.n_components, seed)

@@ -141,7 +141,7 @@ def surviving_bits(lab: Lab, scheme: str, n_sentences: int) -> Floats:
     """
     from bitgap.lab.activations import stream, without_sinks
 
-    few = lab.on(sentences=range(min(n_sentences, lab.corpus.n_sentences)))
+    few = lab.first(n_sentences)
     shape = (lab.n_blocks, lab.decoder.width)
     total, squares, count = np.zeros(shape), np.zeros(shape), np.zeros(lab.n_blocks)
     for part in stream(few, [Plan.uniform("fp", lab.n_blocks), Plan.uniform(scheme, lab.n_blocks)]):

@@ -109,7 +109,7 @@ def measure_controls(
     from bitgap.lab.linear_inputs import linear_inputs
     from bitgap.models.gauge import loaded_with, random_twin
 
-    few = lab.on(sentences=range(min(n_sentences, lab.corpus.n_sentences)))
+    few = lab.first(n_sentences)
     rounded = Plan(tuple(scheme for _ in range(lab.n_blocks)))
     untrained = random_twin(lab.decoder.model, lab.settings.seed)
     found = linear_inputs(few.twin(loaded_with(lab.loaded, untrained, "random")), rounded)

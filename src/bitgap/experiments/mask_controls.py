@@ -39,11 +39,6 @@ def layers_in(mask: int) -> tuple[int, ...]:
     return tuple(layer for layer in range(mask.bit_length()) if mask >> layer & 1)
 
 
-def few_sentences(lab: Lab, n: int) -> Lab:
-    """Returns the lab on its first n sentences, or itself where it has no more."""
-    return lab if n >= lab.corpus.n_sentences else lab.on(sentences=range(n))
-
-
 def in_few_languages(lab: Lab) -> Lab:
     """Returns the lab of a twin and of plantings, on three languages."""
     return lab.on(languages=lab.languages[:PLANTED_LANGUAGES])

@@ -107,7 +107,7 @@ def measure_controls(
     """
     from bitgap.models.gauge import loaded_with, random_twin
 
-    few = lab.on(sentences=range(min(n_sentences, lab.corpus.n_sentences)))
+    few = lab.first(n_sentences)
     n = lab.n_blocks
     plans = masks(scheme, n, range(n - 1))
     arrays: dict[str, Any] = {}

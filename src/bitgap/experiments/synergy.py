@@ -49,7 +49,6 @@ from bitgap.experiments.kept_scores import (
 )
 from bitgap.experiments.mask_controls import (
     cancelling_kl,
-    few_sentences,
     random_kl,
     synergy_controls,
 )
@@ -104,7 +103,7 @@ def measure(lab: Lab, scheme: str, params: Params) -> Observations:
     untrained twin and ``cancelling_kl`` (S x 1+4B' x A' x N) of S plantings of P3, both ∅ first.
     """
     n = lab.n_blocks
-    part = few_sentences(lab, params.map_sentences)
+    part = lab.first(params.map_sentences)
     design = make_design(n, seed=lab.settings.seed, complete=_complete(n, params))
     parts = {"map": design.plans(scheme)}
     twins: dict[str, Any] = {}
@@ -148,7 +147,7 @@ def _corners(n_blocks: int, twins: int, seed: int) -> list[int]:
 def _measure_controls(
     lab: Lab, scheme: str, params: Params
 ) -> tuple[dict[str, Floats], dict[str, str]]:
-    few = few_sentences(lab, params.control_sentences)
+    few = lab.first(params.control_sentences)
     masks = [0, *_corners(lab.n_blocks, params.control_twins, lab.settings.seed)]
     planted, missing = cancelling_kl(
         few, scheme, masks, n_plantings=params.planted_seeds, strength=params.planted_strength

@@ -98,7 +98,7 @@ def measure(lab: Lab, scheme: str, params: Params) -> Observations:
 
     n = lab.n_blocks
     rounded = Plan(tuple(scheme for _ in range(n)))
-    part = lab.on(sentences=range(min(params.map_sentences, lab.corpus.n_sentences)))
+    part = lab.first(params.map_sentences)
     complete = params.complete and n <= LARGEST_FACTORIAL
     design = make_design(n, seed=lab.settings.seed, complete=complete)
     scores = score_map(part, scheme, design)

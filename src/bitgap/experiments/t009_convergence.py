@@ -80,7 +80,7 @@ def measure(lab: Lab, scheme: str, params: Params) -> Observations:
             f"sentences are left to choose among; give at least 4"
         )
     states = sentence_states(lab)
-    few = lab.on(sentences=range(min(params.control_sentences, lab.corpus.n_sentences)))
+    few = lab.first(params.control_sentences)
     inside = np.isin(lab.text.kept, few.text.kept)
     untrained = random_twin(lab.decoder.model, lab.settings.seed)
     twin = few.twin(loaded_with(lab.loaded, untrained, "random"))

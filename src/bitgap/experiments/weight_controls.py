@@ -74,7 +74,7 @@ def measure(
         ``<twin>_t2``, ``<twin>_tensor``, ``<twin>_log_variance_raw`` or ``_fixed``. Facts:
         ``no_<twin>`` for each that could not be made.
     """
-    few = lab.on(sentences=range(min(n_sentences, lab.corpus.n_sentences)))
+    few = lab.first(n_sentences)
     n = lab.n_blocks
     each, whole = [only(scheme, n, i) for i in range(n)], Plan.uniform(scheme, n)
     # All blocks alone first: batched as on the regauged twin, so that damage can agree to the bit.

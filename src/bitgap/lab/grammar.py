@@ -45,8 +45,8 @@ def sources(lab: Lab, per_kind: int | None = None) -> Sources:
         lab: Its languages count.
         per_kind: Morphologically rich languages, and others, to keep at most; all when None.
     """
-    grammar: AgreementSet = getattr(lab, "grammar", None) or load_agreement()
-    words: AgreementSet | Treebank = getattr(lab, "treebanks", None) or grammar
+    grammar: AgreementSet = lab.grammar or load_agreement()
+    words: AgreementSet | Treebank = lab.treebanks or grammar
     if not any(words.tagged.values()):
         words = load_agreement()
     agreement: dict[str, list[MinimalPair]] = {}

@@ -179,6 +179,10 @@ class Lab:
         part._read(self.corpus.select(languages, sentences))
         return part
 
+    def first(self, n: int | None) -> Lab:
+        """Returns the lab on its first n sentences; itself where it has no more, or n is None."""
+        return self if n is None or n >= self.corpus.n_sentences else self.on(sentences=range(n))
+
     def with_shuffled_tokens(self, seed: int) -> Lab:
         """Returns a lab whose sentences have their tokens in random order, the BOS in its place.
 

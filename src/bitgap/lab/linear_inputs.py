@@ -25,7 +25,7 @@ from bitgap.lab.activations import Slice, stream, sum_by_sequence, without_sinks
 from bitgap.lab.arithmetic import float32_results
 from bitgap.quant.bank import FP
 from bitgap.quant.plan import Plan
-from bitgap.records import Floats, Integers
+from bitgap.records import Floats
 
 if TYPE_CHECKING:
     from bitgap.lab.lab import Lab
@@ -167,8 +167,3 @@ class _Sums:
         arrays["block"] = np.array([block for block, _ in self._row])
         arrays["width"] = np.array([both.shape[1] for both in self._changes.values()])
         return arrays
-
-
-def block_means(values: Floats, block: Integers) -> Floats:
-    """Returns the mean over each block's linears, (L x ...), of values (M x ...)."""
-    return np.stack([values[block == i].mean(0) for i in np.unique(block)])
