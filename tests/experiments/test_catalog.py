@@ -26,6 +26,7 @@ from bitgap.experiments import (
     t004_residual_propagation,
     t006_error_cancellation,
     t007_bottleneck,
+    t010_rate_distortion,
     weight_controls,
 )
 from bitgap.experiments.catalog import CATALOG, describe, find
@@ -171,6 +172,13 @@ def test_cost_is_what_a_measurement_runs(experiment, monkeypatch):
     if experiment.id == "T-003":
         # Its masks are the layer map's, and counted there.
         score_map(lab, "rtn4-g32", make_design(4))
+    if experiment.id == "T-010":
+        # The map's masks and T-002's noise are counted there; how many first blocks plans share
+        # hangs on the order in which a model's blocks are worth protecting.
+        noisy = t010_rate_distortion._noise_plans(4, experiment.params, lab.settings.seed)
+        lab.score(noisy)
+        monkeypatch.setattr(t010_rate_distortion, "_worth", lambda *_: -np.arange(4.0))
+        monkeypatch.setattr(t010_rate_distortion, "measure_controls", lambda *_, **__: {})
     # A gauge is proved on a few tokens, which is no pass over the text either.
     monkeypatch.setattr(gauge, "gauge_fixed_log_variance", lambda decoder: np.zeros(4))
     monkeypatch.setattr(t007_bottleneck, "measure_controls", lambda *_, **__: ({}, {}))
@@ -228,6 +236,17 @@ def test_bundled_model_is_measured_judged_and_shown(experiment, reference):
             "planted_seeds": 2,
         },
         "T-009": {},
+        "T-010": {
+            "map_sentences": 2,
+            "complete": False,
+            "shares": (0.5,),
+            "random_orders": 1,
+            "noise": (0.1,),
+            "noise_seeds": 1,
+            "control_sentences": 2,
+            "planted_seeds": 1,
+            "frontier_rows": 4,
+        },
         "synergy": {
             "map_sentences": 2,
             "complete": False,

@@ -20,6 +20,7 @@ from bitgap.experiments import (
     t007_bottleneck,
     t008_morphology,
     t009_convergence,
+    t010_rate_distortion,
 )
 from bitgap.experiments.experiment import PHASES, Experiment
 from bitgap.stats.verdicts import load_thresholds
@@ -43,8 +44,7 @@ CATALOG: tuple[Experiment, ...] = (
     t007_bottleneck.EXPERIMENT,
     t008_morphology.EXPERIMENT,
     t009_convergence.EXPERIMENT,
-    _planned("T-010", "H4.1", "Rate and distortion",
-             "Does disparity follow a rate-distortion law in bits?", 3, "high"),
+    t010_rate_distortion.EXPERIMENT,
     synergy.EXPERIMENT,
     depth.EXPERIMENT,
 )  # fmt: skip

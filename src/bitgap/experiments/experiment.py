@@ -30,11 +30,17 @@ class Cost:
         head_evaluations: Heads run, by number of blocks L.
         of_map: Whether these are the layer map's masks, on the map's sentences, so that the main
             job pays for them once.
+        sentences: How many sentences are passed over, where it is not the whole text.
     """
 
     block_evaluations: Callable[[int], int]
     head_evaluations: Callable[[int], int]
     of_map: bool = False
+    sentences: int | None = None
+
+    def share_of(self, n_sentences: int) -> float:
+        """Returns the share of a text of N sentences that is passed over."""
+        return 1.0 if self.sentences is None else min(1.0, self.sentences / n_sentences)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

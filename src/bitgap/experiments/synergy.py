@@ -198,6 +198,10 @@ def judge(observations: Observations, thresholds: Thresholds) -> Finding:
             "variance_by_order": terms.variance_rows(),
             "additive": _additive_rows(observations, shown, null),
             "removable": _removable(terms, declared["sesoi"]),
+            "further": {
+                "top_pair": _is_top(terms, declared["top_share"]),
+                "beyond_additive": null is not None and not null.reproduces,
+            },
             "left_out": left_out,
         },
         thresholds_hash=thresholds.hash,
@@ -229,7 +233,7 @@ def _further(terms: Terms, null: AdditiveNull | None, top_share: float) -> tuple
     """Returns whether what else support needs is there, and what of it is not."""
     failed = []
     rank, n_pairs = terms.rank()
-    if rank / n_pairs > top_share:
+    if not _is_top(terms, top_share):
         failed.append(
             f"the pair ranks {rank} of {n_pairs}, not in the top {top_share:.0%}"
             + (f" (which {n_pairs} pairs do not have)" if n_pairs * top_share < 1 else "")
@@ -245,6 +249,11 @@ def _further(terms: Terms, null: AdditiveNull | None, top_share: float) -> tuple
     if on_text is None or on_text <= 0:
         failed.append("the sign does not hold on the text's own likelihood")
     return not failed, "; ".join(failed)
+
+
+def _is_top(terms: Terms, top_share: float) -> bool:
+    rank, n_pairs = terms.rank()
+    return rank / n_pairs <= top_share
 
 
 def _removable(terms: Terms, sesoi: float) -> bool:
