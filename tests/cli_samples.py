@@ -57,7 +57,9 @@ def write_corpus_folder(folder: Path, **changed: tuple[str, ...]) -> Path:
     return folder
 
 
-def save_model(folder: Path, *, blocks: int = 3, width: int = 32, steps: int = 0) -> Path:
+def save_model(
+    folder: Path, *, blocks: int = 3, width: int = 32, steps: int = 0, family: str = "llama"
+) -> Path:
     """Saves a model whose tokens are characters, trained on the corpus for some steps."""
     letters = sorted(set("".join(text for texts in TEXTS.values() for text in texts)))
     vocabulary = {token: i for i, token in enumerate(["<s>", "<unk>", *letters])}
@@ -66,13 +68,15 @@ def save_model(folder: Path, *, blocks: int = 3, width: int = 32, steps: int = 0
     hf.PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, bos_token="<s>", unk_token="<unk>"
     ).save_pretrained(folder)
-    config = hf.LlamaConfig(
+    kind = {"llama": hf.LlamaConfig, "qwen3": hf.Qwen3Config}[family]
+    config = kind(
         vocab_size=len(vocabulary),
         hidden_size=width,
         intermediate_size=2 * width,
         num_hidden_layers=blocks,
         num_attention_heads=2,
         num_key_value_heads=2,
+        head_dim=width // 2,
         max_position_embeddings=96,
         tie_word_embeddings=False,
         bos_token_id=0,

@@ -16,19 +16,21 @@ import bitgap
 SOURCE = Path(bitgap.__file__).parent
 # A module may import those of its own floor and of the floors below.
 FLOORS = (
-    ("errors", "records", "languages", "language_table", "models"),
+    ("errors", "records", "languages", "language_table", "markdown", "models"),
     ("quant", "corpora", "damage", "disparity", "stats"),
     ("lab",),
     ("experiments", "layer_map"),
-    ("investigate", "results", "calibration"),
-    ("terminal", "tables", "views", "figures", "notebook"),
-    ("cli", "arguments", "__init__", "__main__"),
+    ("investigate", "results", "calibration", "theory"),
+    ("terminal", "tables", "views", "theory_views", "figures", "notebook", "report"),
+    ("cli", "commands", "theory_commands", "arguments", "__init__", "__main__"),
 )
 FLOOR_OF = {name: i for i, names in enumerate(FLOORS) for name in names}
 WITHOUT_TORCH = ("errors", "records", "languages", "damage", "disparity", "stats", "results")
 WITHOUT_TORCH_FILES = (
     *("lab/store.py", "corpora/parallel.py", "quant/plan.py"),
     *("arguments.py", "figures.py", "notebook.py", "tables.py", "terminal.py", "views.py"),
+    *("theory_views.py", "theory/evidence.py", "theory/formal_model.py", "theory/outcomes.py"),
+    *("theory/across.py", "theory/zoo.py", "report/results_page.py"),
 )
 HEAVY = {"torch", "transformers", "safetensors"}
 

@@ -77,6 +77,14 @@ TIERS = {
                 "T-003": {"control_sentences": 4},
                 "T-005": {"tail_draws": 20},
                 "T-006": {"null_draws": 10, "control_sentences": 4},
+                "T-010": {
+                    "sentences": 4,
+                    "shares": (0.3,),
+                    "random_orders": 1,
+                    "noise_seeds": 1,
+                    "control_sentences": 4,
+                    "frontier_rows": 8,
+                },
                 "T-008": {
                     "languages": 3,
                     "words": 120,
@@ -98,6 +106,14 @@ TIERS = {
                 "T-001": {"n_types": 64, "n_components": 64},
                 "T-003": {"control_sentences": 8},
                 "T-006": {"null_draws": 10, "control_sentences": 8},
+                "T-010": {
+                    "sentences": 8,
+                    "shares": (0.1, 0.3, 0.5),
+                    "random_orders": 2,
+                    "noise_seeds": 2,
+                    "control_sentences": 4,
+                    "frontier_rows": 8,
+                },
                 "T-008": {
                     "words": 300,
                     "items": 12,
@@ -192,6 +208,30 @@ def investigate(
         links=links(adjusted, layer_map, thresholds.level),
         work=lab.ledger.passes(part.n_rows),
     )
+
+
+def describe(lab: Lab, plan: str, scheme: str | None = None) -> dict[str, Any]:
+    """Returns what a result is about: model, text and how they were used, as JSON.
+
+    Args:
+        lab: Model and text.
+        plan: What was looked at.
+        scheme: How blocks were rounded, where that is not the plan.
+    """
+    corpus = lab.corpus.info
+    return {
+        "model": lab.info.name,
+        "model_fingerprint": lab.info.fingerprint,
+        "n_blocks": lab.n_blocks,
+        "scheme": scheme or plan,
+        "plan": plan,
+        "corpus": corpus.name,
+        "corpus_fingerprint": corpus.fingerprint,
+        "sentences": int(lab.text.counts.tokens.shape[1]),
+        "sentences_dropped": lab.text.n_dropped,
+        "languages_unreadable": lab.unreadable,
+        "arithmetic": lab.settings.arithmetic,
+    }
 
 
 def operating_point(lab: Lab, thresholds: Thresholds) -> tuple[str, dict[str, list[str]]]:
@@ -328,8 +368,9 @@ def foresee(lab: Lab, tier: Tier) -> Preflight:
     part = lab.first(tier.sentences)
     one = part.preflight([Plan.uniform(scheme, lab.n_blocks)])
     costs = [e.cost for e in CATALOG if e.built and e.cost is not None and not e.cost.of_map]
-    blocks = sum(cost.block_evaluations(lab.n_blocks) for cost in costs)
-    heads = sum(cost.head_evaluations(lab.n_blocks) for cost in costs)
+    n = part.corpus.n_sentences
+    blocks = sum(round(c.share_of(n) * c.block_evaluations(lab.n_blocks)) for c in costs)
+    heads = sum(round(c.share_of(n) * c.head_evaluations(lab.n_blocks)) for c in costs)
     rates = part.measured_rates()
     time_s = one.n_rows * (blocks * rates.block_s + heads * rates.head_s)
     return Preflight(

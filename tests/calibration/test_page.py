@@ -14,7 +14,7 @@ from scipy import stats
 from bitgap.calibration import __main__ as command
 from bitgap.calibration import run
 from bitgap.calibration.counts import Count, highest, lowest, total
-from bitgap.calibration.page import table
+from bitgap.markdown import table
 
 SMALL = replace(
     run.QUICK, tests=3, models=1, tokens=500, setting=None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from bitgap.calibration.counts import Count, Standing, highest, lowest, total
 from bitgap.calibration.detection import ControlCount, Detection, Setting
@@ -18,6 +18,7 @@ from bitgap.calibration.truth_table import (
     Tally,
     hypotheses,
 )
+from bitgap.markdown import table
 from bitgap.records import Label
 from bitgap.stats.verdicts import Thresholds
 
@@ -27,16 +28,6 @@ POWERED = 8
 """Families at which they must be."""
 RANKED = "H2.2"
 """Judged by ranks of noiseless weights, so it has no state of too much noise."""
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Returns a Markdown table."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(_cell(x) for x in line) + " |" for line in lines)
-
-
-def _cell(value: object) -> str:
-    return str(value).replace("|", "\\|").replace("\n", " ")
 
 
 def header(facts: Mapping[str, object]) -> str:

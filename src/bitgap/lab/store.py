@@ -216,6 +216,15 @@ class Store:
             experiment=row[0], version=facts["version"], arrays=arrays, facts=facts["facts"]
         )
 
+    def observations_of(self, experiment: str) -> list[Observations]:
+        """Returns all that was measured for one experiment, in the order it was first kept."""
+        with self._explained("read"):
+            found = self._db.execute(
+                "SELECT key FROM observations WHERE experiment = ? ORDER BY rowid", (experiment,)
+            ).fetchall()
+        kept = (self.get_observations(key) for (key,) in found)
+        return [one for one in kept if one is not None]
+
     def new_files(self, key: str) -> NewFiles:
         """Returns a folder for the large arrays that belong to some observations.
 

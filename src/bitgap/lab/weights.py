@@ -67,3 +67,27 @@ def _mean_by_block(decoder: Decoder, of: Callable[[Tensor], float]) -> Floats:
 def _kurtosis(weight: Tensor) -> float:
     centred = weight.double() - weight.double().mean()
     return float((centred**4).mean() / (centred**2).mean() ** 2 - 3)
+
+
+@torch.inference_mode()
+def pooled_raw_statistics(decoder: Decoder) -> dict[str, Floats]:
+    """Returns the origin's predictors of every block's linear weights taken together, (L) each.
+
+    ``variance``; ``outlier_ratio``, the share more than three standard deviations from the mean;
+    ``sparsity``, the share under a tenth of one in size. The origin printed no definition of the
+    last two; these give values in the range it printed. All depend on the gauge.
+    """
+    rows = []
+    for block in range(decoder.n_blocks):
+        views = decoder.block_linears(block).values()
+        weights = torch.cat([view.get().flatten() for view in views])
+        deviation = float(weights.std())
+        rows.append(
+            (
+                deviation**2,
+                float(((weights - weights.mean()).abs() > 3 * deviation).double().mean()),
+                float((weights.abs() < deviation / 10).double().mean()),
+            )
+        )
+    names = ("variance", "outlier_ratio", "sparsity")
+    return dict(zip(names, np.array(rows).T, strict=True))

@@ -95,19 +95,22 @@ def swap_p(swapped: Floats) -> float:
         swapped: Statistic of every predictor (rows) with every outcome, (M x M).
     """
     m = len(swapped)
-    orders = _orders(m)
+    orders = pairings(m)
     reached = swapped[np.arange(m), orders].sum(1) >= np.trace(swapped) - 1e-9
-    if m <= MOST_PERMUTED:
-        return float(reached.mean())
-    return float((1 + reached.sum()) / (1 + len(orders)))
+    return float(reached.mean())
 
 
 @lru_cache(maxsize=32)
-def _orders(m: int) -> Integers:
+def pairings(m: int) -> Integers:
+    """Returns ways to pair m families with m outcomes, the true one first, (P x M).
+
+    All M! of them, or as many drawn as there are of the most that are enumerated; with the true one
+    among them the share that reaches it is Phipson & Smyth's (1 + #)/(1 + B).
+    """
     if m <= MOST_PERMUTED:
         return np.array(list(permutations(range(m))))
-    rng = np.random.default_rng(SEED)
-    return rng.permuted(np.tile(np.arange(m), (factorial(MOST_PERMUTED) - 1, 1)), axis=1)
+    same = np.tile(np.arange(m), (factorial(MOST_PERMUTED) - 1, 1))
+    return np.vstack([np.arange(m), np.random.default_rng(SEED).permuted(same, axis=1)])
 
 
 @lru_cache(maxsize=32)

@@ -1,0 +1,262 @@
+"""Synthetic model families whose theory is known, and what the formal model says of them.
+
+==========  ======================================================================================
+truth       what holds
+==========  ======================================================================================
+formal      y has one slope per SD of variance, boundary and bottleneck, and smooth noise
+nuisance    y is a smooth function of depth, each model's own; predictors have nothing to do with it
+budget      k = α t² exactly, α-ratios being each model's own; predictors have nothing to do with it
+==========  ======================================================================================
+
+Predictors go with depth as layer profiles do, autocorrelated or trended, on top of a bend that all
+families share or not. Damage adds up over blocks, so masks, Shapley values and the origin's ratio
+follow from that of single blocks. Pure numpy.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from bitgap.calibration.counts import Count
+from bitgap.calibration.truth_table import profile
+from bitgap.records import Finding, Floats, Integers
+from bitgap.stats.profiles import depths
+from bitgap.stats.verdicts import Thresholds
+from bitgap.theory.evidence import Evidence, disparity_of, protected
+from bitgap.theory.formal_controls import between_rungs, per_spread, planted_slope
+from bitgap.theory.formal_model import judge_formal
+from bitgap.theory.ladder_inference import THETA, moments, terms
+from bitgap.theory.ladder_rows import LADDER, SEED_TERMS, gather_rows, model_rows, smooth_features
+
+FAMILIES = ("gpt2", "opt", "bloom", "gpt_neox", "llama", "qwen3", "gemma", "mpt", "phi", "falcon")
+MASKS = 96
+"""Masks drawn beside the empty and the full one."""
+ORDERS = 64
+"""Orders of protection that Shapley values are the mean over."""
+LABELS = ("supported", "refuted", "inconclusive", "not testable")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TheoryWorld:
+    """Some families, as far as they are known beforehand."""
+
+    truth: str = "formal"
+    """``formal``, ``nuisance`` or ``budget``."""
+    families: int = 8
+    """M."""
+    layers: tuple[int, ...] = (12,)
+    """L of the families in turn."""
+    languages: int = 16
+    """A, the reference included; as many as the bundled text has."""
+    checkpoints: int = 1
+    """Models of each family."""
+    kind: str = "ar"
+    """How predictors go with depth: ``ar``, ``walk`` or ``trend``."""
+    shared: float = 0.0
+    """Size of the bends that predictors of all families share, in SDs of what is their own."""
+    gain: float = 0.10
+    """Planted gain in R² over position, if the truth is ``formal``: twice the SESOI."""
+    noise: float = 0.3
+    """SD of y's smooth noise, common to languages, log2."""
+    own_noise: float = 0.3
+    """SD of each (block, language) of y, log2."""
+    budget_noise: float = 0.3
+    """SD of log2 k − log2 αt², of each (block, language); 0 where the truth is ``budget``."""
+
+
+def make_families(world: TheoryWorld, seed: int) -> list[Evidence]:
+    """Returns the evidence of one world.
+
+    Args:
+        world: What is known.
+        seed: Of everything drawn.
+
+    Raises:
+        ValueError: If more families are asked for than have names.
+    """
+    if world.families > len(FAMILIES):
+        raise ValueError(f"{world.families} families asked for; {len(FAMILIES)} have names")
+    rng = np.random.default_rng([seed, world.families, *world.layers])
+    made = [
+        _model(world, family, checkpoint, world.layers[i % len(world.layers)], rng)
+        for i, family in enumerate(FAMILIES[: world.families])
+        for checkpoint in range(world.checkpoints)
+    ]
+    return _with_theory(made, world, rng) if world.truth == "formal" else made
+
+
+def _model(
+    world: TheoryWorld, family: str, checkpoint: int, n: int, rng: np.random.Generator
+) -> Evidence:
+    r = depths(n)
+    hump, slope = (world.shared * _unit(x) for x in (np.sin(np.pi * r**1.5), np.sqrt(r)))
+    y = world.noise * _unit(profile("ar", rng, n))
+    if world.truth == "nuisance":
+        y = smooth_features(r, rng, ()) + y / 3
+    own = y[:, None] + world.own_noise * rng.normal(size=(n, world.languages - 1))
+    y = own + rng.normal(0, 0.7, world.languages - 1)
+    variance, dimension = (_unit(profile(world.kind, rng, n)) for _ in range(2))
+    blank = np.zeros((n, world.languages))
+    empty = Evidence(
+        model=f"{family}-{n}-{checkpoint}",
+        family=family,
+        fingerprint=f"{family}{checkpoint}",
+        scheme="rtn4-g128",
+        languages=tuple(f"l{i}" for i in range(world.languages)),
+        t2=np.exp(rng.normal(-4, 0.3, n)),
+        log_variance=variance + slope,
+        log_dimension=3 + dimension + hump,
+        log_error_ratio=np.hstack([np.zeros((n, 1)), rng.normal(0, 0.1, (n, world.languages - 1))]),
+        sensitivity=blank,
+        single=blank,
+        masks=_masks(n, rng),
+        damage=np.zeros((MASKS + 2, world.languages)),
+        worth={},
+        seed_predictors={
+            "variance": np.exp(variance),
+            "outlier_ratio": 1 + 0.1 * rng.normal(size=n),
+            "sparsity": 7 + rng.normal(size=n),
+        },
+        seed_disparity=np.zeros(n),
+    )
+    return with_response(empty, y, rng, 0.0 if world.truth == "budget" else world.budget_noise)
+
+
+def _unit(values: Floats) -> Floats:
+    return (values - values.mean()) / values.std()
+
+
+def _masks(n: int, rng: np.random.Generator) -> Integers:
+    inside = rng.choice(np.arange(1, 2**n - 1), size=min(MASKS, 2**n - 2), replace=False)
+    return np.sort(np.concatenate([[0], inside, [2**n - 1]])).astype(np.int64)
+
+
+def with_response(
+    evidence: Evidence, y: Floats, rng: np.random.Generator, budget_noise: float
+) -> Evidence:
+    """Returns a model whose single blocks have a log2 damage ratio y, and all that follows from it.
+
+    Args:
+        evidence: Whose t², masks and predictors are kept.
+        y: log2 k_{lλ}/k_{l,ref}, (L x A−1).
+        rng: Source of the reference's sensitivity and of the noise.
+        budget_noise: SD of log2 k − log2 αt².
+    """
+    n, a = len(y), y.shape[1] + 1
+    level = np.exp(0.5 * _unit(profile("ar", rng, n)))[:, None]
+    single = level * evidence.t2[:, None] * 2.0 ** np.hstack([np.zeros((n, 1)), y])
+    alpha = single / evidence.t2[:, None] * 2.0 ** (budget_noise * rng.normal(size=(n, a)))
+    damage = (1 - protected(evidence.masks, n)) @ single
+    alone = disparity_ratio(single.sum(0) - single)
+    return replace(
+        evidence,
+        single=single,
+        sensitivity=alpha,
+        damage=damage,
+        worth={"disparity": shapley_of_disparity(single, rng)},
+        seed_disparity=alone,
+    )
+
+
+def disparity_ratio(damage: Floats) -> Floats:
+    """Returns the mean ratio to the reference's damage, (...)."""
+    return (damage[..., 1:] / damage[..., :1]).mean(-1)
+
+
+def shapley_of_disparity(single: Floats, rng: np.random.Generator) -> Floats:
+    """Returns the Shapley value of protecting each block in −|D|, where damage adds up, (L).
+
+    A mean over random orders; of nothing rounded, D counts as 0.
+    """
+    n = len(single)
+    orders = rng.permuted(np.tile(np.arange(n), (ORDERS, 1)), axis=1)
+    left = single.sum(0) - single[orders].cumsum(1)[:, :-1]
+    whole = np.broadcast_to(single.sum(0), (ORDERS, 1, single.shape[1]))
+    size = np.abs(disparity_of(np.concatenate([whole, left], axis=1)))
+    fall = -np.diff(np.hstack([size, np.zeros((ORDERS, 1))]), axis=1)
+    worth = np.zeros(n)
+    np.add.at(worth, orders, fall / ORDERS)
+    return worth
+
+
+def _with_theory(
+    made: Sequence[Evidence], world: TheoryWorld, rng: np.random.Generator
+) -> list[Evidence]:
+    """Returns models whose responses also have equal slopes on the origin's three predictors."""
+    families, _ = gather_rows(made)
+    upper = moments(families, terms(SEED_TERMS))
+    slope = planted_slope(
+        moments(families, terms(LADDER["F1"])),
+        upper,
+        between_rungs(families, LADDER["F1"], SEED_TERMS),
+        world.gain,
+    )
+    if slope is None:
+        raise ValueError(f"no slope gains {world.gain} over position in this world")
+    out = []
+    for one in made:
+        rows = model_rows(one, "ratio")
+        assert not isinstance(rows, str), rows
+        y = one.log_ratio + slope * (rows.design(SEED_TERMS) @ per_spread(upper))[:, None]
+        out.append(with_response(one, y, rng, world.budget_noise))
+    return out
+
+
+@dataclass(frozen=True, slots=True)
+class TheoryTally:
+    """What the formal model said of many worlds of one kind.
+
+    Attributes:
+        world: Their kind.
+        labels: How often each verdict was reached.
+        reasons: How often each clause decided, by its first words.
+        gain: Mean of θ.
+        detected: How often the engine's own planted effect was found.
+    """
+
+    world: TheoryWorld
+    labels: Counter[str]
+    reasons: Counter[str]
+    gain: float
+    detected: Count
+
+    def rate(self, label: str) -> Count:
+        """Returns how often a verdict was reached."""
+        return Count(self.labels[label], self.labels.total())
+
+
+def rates(world: TheoryWorld, n: int, thresholds: Thresholds, *, seed: int = 0) -> TheoryTally:
+    """Returns what the formal model says of n worlds of one kind.
+
+    Args:
+        world: Their kind.
+        n: How many.
+        thresholds: What was declared.
+        seed: Of the first; the others follow it.
+    """
+    labels, reasons = Counter[str](), Counter[str]()
+    thetas, detected = [], 0
+    for i in range(n):
+        found = judge_formal(make_families(world, seed + i), thresholds)
+        labels[found.verdict.label] += 1
+        reasons[_clause(found)] += 1
+        theta = found.estimates["theta"].value
+        thetas += [] if theta is None else [theta]
+        detected += _detected(found)
+    gain = float(np.mean(thetas)) if thetas else float("nan")
+    return TheoryTally(world, labels, reasons, gain, Count(detected, n))
+
+
+def _clause(finding: Finding) -> str:
+    """Returns the clause that decided, its numbers left out."""
+    reason = finding.verdict.reason.replace(f"{THETA}", "θ")
+    return re.sub(r"\[?-?[0-9][-0-9.e,]*\]?", "", reason)[:60]
+
+
+def _detected(finding: Finding) -> bool:
+    return all(c.passed is True for c in finding.controls if c.kind == "positive")

@@ -1,0 +1,1 @@
+"""The theory over model families: verdicts, formal model, predictions, the origin replayed."""

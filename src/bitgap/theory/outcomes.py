@@ -1,0 +1,192 @@
+"""What the verdicts mean: pillars held, what each outcome rules out, and what the data suggest.
+
+The Gateway-Bottleneck theory stands on four pillars (method.md §5): distinct ends (H2.2), something
+special at three quarters of the depth (any of H3.1 to H3.3), synergy of the ends, and the formal
+model. Each is held, fallen or open; they are never averaged into a score. What the data suggest
+instead is exploratory: numbers over families, each to be declared and tested on models not used
+here. Pure numpy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from bitgap.records import Finding, Floats
+from bitgap.stats.pooling import random_effects
+from bitgap.theory.evidence import Evidence, families_of
+
+PILLARS: Mapping[str, tuple[str, ...]] = {
+    "gateways: the first and the last block are built differently": ("H2.2",),
+    "bottleneck: something is special at three quarters of the depth": ("H3.1", "H3.2", "H3.3"),
+    "synergy: protecting both ends pays more than its parts": ("synergy",),
+    "formal model: variance, boundary and bottleneck predict disparity": ("formal",),
+}
+
+_MEANINGS: Mapping[str, tuple[str, str]] = {
+    "H1.1": (
+        "blocks of larger weights carry more usable information, so protecting them protects it",
+        "that weight variance marks blocks which carry more information about the input",
+    ),
+    "H1.2": (
+        "weight variance predicts how hard rounding hits a block, and that decides its damage",
+        "that blocks matter because of how well their weights survive rounding",
+    ),
+    "H1.3": (
+        "critical blocks are those whose rounding hits other languages' inputs harder",
+        "that a block's local error on a language's inputs decides what protecting it is worth",
+    ),
+    "H2.1": (
+        "errors of the first block travel to the end, and protecting the last pays only after it",
+        "that protecting the last block is conditional on a clean first block",
+    ),
+    "H2.2": (
+        "both ends are structurally apart from the interior, before any text is seen",
+        "that both ends can be told from the interior by their weights",
+    ),
+    "H2.3": (
+        "errors of the first and the last block cancel, so that quantizing both is milder",
+        "that errors of the two ends cancel",
+    ),
+    "H3.1": (
+        "states pass through fewest dimensions near three quarters of the depth",
+        "a dimensional bottleneck near three quarters of the depth",
+    ),
+    "H3.2": (
+        "morphology is told best, and used, near three quarters of the depth",
+        "a seat of morphology near three quarters of the depth",
+    ),
+    "H3.3": (
+        "languages meet near three quarters of the depth",
+        "that languages converge near three quarters of the depth",
+    ),
+    "H4.1": (
+        "each bit more shrinks the gap between languages by a fixed factor",
+        "a rate-distortion law for the gap: bits buy fidelity in all languages alike, and what is "
+        "left between languages is not a matter of bits",
+    ),
+    "synergy": (
+        "protecting both ends pays more than the sum of protecting each",
+        "synergy of the two ends: damage adds up, and ratios of sums look like synergy",
+    ),
+    "formal": (
+        "variance, boundary and bottleneck predict where languages are hurt in an unseen family",
+        "the formal model as a predictor for unseen families",
+    ),
+}
+
+
+def pillars(findings: Sequence[Finding]) -> list[dict[str, Any]]:
+    """Returns for every pillar whether it is held, fallen or open, JSON-ready."""
+    labels = {f.hypothesis: f.verdict.label for f in findings}
+    return [
+        {"pillar": told, "rests_on": list(names), "state": _state([labels[n] for n in names])}
+        for told, names in PILLARS.items()
+        if all(n in labels for n in names)
+    ]
+
+
+def _state(labels: Sequence[str]) -> str:
+    if "supported" in labels:
+        return "held"
+    return "fallen" if all(label == "refuted" for label in labels) else "open"
+
+
+def outcomes(findings: Sequence[Finding], evidence: Sequence[Evidence]) -> dict[str, Any]:
+    """Returns what is established, what is ruled out, what is open, and what the data suggest."""
+    said: dict[str, list[dict[str, str]]] = {"established": [], "ruled_out": [], "open": []}
+    for finding in findings:
+        if_so, if_not = _MEANINGS[finding.hypothesis]
+        row = {"hypothesis": finding.hypothesis, "because": finding.verdict.reason}
+        if finding.verdict.label == "supported":
+            said["established"].append(row | {"says": if_so})
+        elif finding.verdict.label == "refuted":
+            said["ruled_out"].append(row | {"says": if_not})
+        else:
+            said["open"].append(row | {"says": if_so})
+    return {**said, "suggested": suggestions(evidence)}
+
+
+# -- what the data suggest instead ----------------------------------------------------------------
+
+
+def suggestions(evidence: Sequence[Evidence]) -> list[dict[str, Any]]:
+    """Returns exploratory statistics over families, each with its interval, JSON-ready.
+
+    One value a family, its first model's; mean and 95 % interval by random effects with equal
+    weights. With fewer than two families there are none.
+    """
+    spoken = [models[0] for models in families_of(evidence).values()]
+    if len(spoken) < 2:
+        return []
+    rows = []
+    for hypothesis, unit, of in _SUGGESTED:
+        values = np.array([of(one) for one in spoken])
+        values = values[np.isfinite(values)]
+        if len(values) < 2:
+            continue
+        mean, low, high, _ = random_effects(values, np.ones(len(values)), 0.95)
+        rows.append(
+            {
+                "hypothesis": hypothesis,
+                "unit": unit,
+                "value": mean,
+                "low": low,
+                "high": high,
+                "families": len(values),
+            }
+        )
+    return rows
+
+
+def _late_share(one: Evidence) -> float:
+    k = one.single.mean(1)
+    return float(k[one.depths >= 0.75].sum() / k.sum())
+
+
+def _first_share(one: Evidence) -> float:
+    k = one.single.mean(1)
+    return float(k[0] / k.sum())
+
+
+def _sensitivity_share(one: Evidence) -> float:
+    """Returns the share of the spread of log k over blocks that log α alone explains, r²."""
+    return _r(np.log(one.sensitivity.mean(1)), np.log(one.single.mean(1))) ** 2
+
+
+def _learned_link(one: Evidence) -> float:
+    """Returns r over languages of the damage ratio with the bits a byte costs, -log2."""
+    others = one.languages[1:]
+    learned = -np.log2(np.array([one.bits_per_byte[c] for c in others]))
+    return _r(learned, np.log2(one.damage[0, 1:] / one.damage[0, 0]))
+
+
+def _language_not_layer(one: Evidence) -> float:
+    """Returns the share of the spread of y_{lλ} that is the language's, whatever the block."""
+    y = one.log_ratio
+    if not y.size:
+        return float("nan")
+    return float(y.mean(0).var() / y.var()) if y.var() > 0 else float("nan")
+
+
+def _r(x: Floats, y: Floats) -> float:
+    if len(x) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0 or not np.isfinite([x, y]).all():
+        return float("nan")
+    return float(np.corrcoef(x, y)[0, 1])
+
+
+_SUGGESTED: Sequence[tuple[str, str, Callable[[Evidence], float]]] = (
+    ("damage is concentrated in the last quarter of the depth",
+     "share of the blocks' summed damage (a quarter would be even)", _late_share),
+    ("the first block takes more than its share of damage",
+     "share of the blocks' summed damage (1/L would be even)", _first_share),
+    ("how much a block matters decides its damage, not how hard rounding hits it",
+     "r² over blocks of log sensitivity with log damage", _sensitivity_share),
+    ("the gap is the language's, not the block's",
+     "share of the spread of log2 damage ratios that is constant over blocks",
+     _language_not_layer),
+    ("languages that are better known lose more",
+     "r over languages of -log2 bits per byte with log2 damage ratio", _learned_link),
+)  # fmt: skip

@@ -1,0 +1,155 @@
+"""The theory run: every model is investigated once, then all are judged together.
+
+Resumable: what a store holds is not measured again, neither a plan nor a whole model's evidence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bitgap.investigate import Tier
+from bitgap.records import Finding
+from bitgap.stats.verdicts import Thresholds, load_thresholds, with_holm
+from bitgap.theory.across import RULES, across_families
+from bitgap.theory.evidence import Evidence, disparity_of, families_of
+from bitgap.theory.formal_model import judge_formal
+from bitgap.theory.outcomes import outcomes, pillars
+from bitgap.theory.predictions import leave_one_family_out
+from bitgap.theory.scorecard import summarize
+from bitgap.theory.seed_regression import replay_seed_regression
+
+if TYPE_CHECKING:
+    from bitgap.lab.lab import Lab
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Theory:
+    """What all models say together.
+
+    Attributes:
+        tier: How much text was looked at.
+        evidence: Of every model.
+        findings: Theory-level, one a member of the family of twelve, with Holm over them.
+        forecasts: Every family held out, forecast from the others, and scored.
+        seed_regression: The origin's regression, as published and on every model.
+    """
+
+    tier: str
+    evidence: Sequence[Evidence]
+    findings: Sequence[Finding]
+    forecasts: Sequence[dict[str, Any]]
+    seed_regression: Sequence[dict[str, Any]]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns the theory as JSON."""
+        return {
+            "tier": self.tier,
+            "models": [described(one) for one in self.evidence],
+            "findings": [asdict(finding) for finding in self.findings],
+            "pillars": pillars(self.findings),
+            "outcomes": outcomes(self.findings, self.evidence),
+            "forecasts": _forecasts(self.forecasts),
+            "seed_regression": list(self.seed_regression),
+            "thresholds_hash": load_thresholds().hash,
+        }
+
+
+def _forecasts(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Returns every forecast of a family held out, and what they come to."""
+    share = load_thresholds().agreement_share
+    masks = {}
+    for kind in dict.fromkeys(row["kind"] for row in rows):
+        mine = [row["masks"] for row in rows if row["kind"] == kind]
+        masks[kind] = {
+            name: float(np.mean(found)) if (found := _defined(mine, name)) else None
+            for name in ("spearman", "rmse", "covered")
+        }
+    return {"rows": list(rows), "summary": summarize(rows, share), "masks": masks}
+
+
+def _defined(rows: Sequence[dict[str, Any]], name: str) -> list[float]:
+    return [row[name] for row in rows if row.get(name) is not None]
+
+
+def gather_all(
+    models: Sequence[str],
+    open_lab: Callable[[str], Lab],
+    tier: Tier,
+    *,
+    announce: Callable[[str], None] = lambda text: None,
+) -> list[Evidence]:
+    """Returns every model's evidence, measuring what no store holds.
+
+    Args:
+        models: Folders or hub ids; ``reference`` is the bundled model.
+        open_lab: Returns a lab for one; its store is closed here.
+        tier: How much text is looked at.
+        announce: Told what begins, one line each.
+
+    Raises:
+        UserError: If a model cannot be used; what the others gave is kept in the store.
+    """
+    # Imported here: measuring touches torch, judging never does.
+    from bitgap.theory.gather import evidence_of
+
+    found = []
+    for i, model in enumerate(models, start=1):
+        announce(f"model {i} of {len(models)}: {model}")
+        lab = open_lab(model)
+        try:
+            found.append(evidence_of(lab, tier, announce=announce))
+        finally:
+            lab.store.close()
+    return found
+
+
+def judge_all(evidence: Sequence[Evidence], tier: str) -> Theory:
+    """Returns what the models say together; pure, so that it can be judged again at any time.
+
+    Args:
+        evidence: Of every model; the first of each family speaks for it.
+        tier: That they were investigated at.
+    """
+    thresholds = load_thresholds()
+    return Theory(
+        tier=tier,
+        evidence=evidence,
+        findings=theory_findings(evidence, thresholds),
+        forecasts=leave_one_family_out(evidence) if len(families_of(evidence)) > 2 else [],
+        seed_regression=replay_seed_regression(evidence),
+    )
+
+
+def theory_findings(evidence: Sequence[Evidence], thresholds: Thresholds) -> list[Finding]:
+    """Returns the twelve theory-level findings, Holm taken over them."""
+    findings = [across_families(h, evidence, thresholds) for h in RULES]
+    findings.append(judge_formal(evidence, thresholds))
+    return with_holm(findings, thresholds.alpha)
+
+
+def described(one: Evidence) -> dict[str, Any]:
+    """Returns who a model is and what was measured on it, JSON-ready."""
+    reference = one.languages[0]
+    return {
+        "model": one.model,
+        "family": one.family,
+        "fingerprint": one.fingerprint,
+        "n_blocks": one.n_blocks,
+        "scheme": one.scheme,
+        "languages": list(one.languages),
+        "left_out": dict(one.left_out),
+        "bits_per_byte": dict(one.bits_per_byte),
+        "bits_per_byte_reference": one.bits_per_byte.get(reference),
+        "disparity": _number(one.disparity[0]),
+        "damage": float(one.damage[0].mean()),
+        "damage_by_block": [float(k) for k in one.single.mean(1)],
+        "ratio_by_block": [_number(y) for y in disparity_of(one.single)],
+    }
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if np.isfinite(value) else None

@@ -1,0 +1,172 @@
+"""Theory-level verdicts: planted across families they are found, and each clause can fail."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from finding_samples import (
+    NEGATIVE,
+    POSITIVE,
+    blocks,
+    effect,
+    evidence,
+    finding,
+    place,
+    with_control,
+)
+
+from bitgap.records import Control, Estimate, Finding
+from bitgap.stats.verdicts import load_thresholds
+from bitgap.theory.across import RULES, across_families, pooled_controls
+from bitgap.theory.evidence import Evidence
+
+THRESHOLDS = load_thresholds()
+FAMILIES = ("gpt2", "opt", "bloom", "gpt_neox", "llama", "qwen3", "gemma")
+
+
+def profiles(slope: float, seed: int = 0, n: int = 12) -> list[Evidence]:
+    """Families in which log RE follows variance and log k follows log RE, both with a slope."""
+    rng, found = np.random.default_rng(seed), []
+    for family in FAMILIES:
+        variance = rng.normal(size=n)
+        error = -slope * variance + np.sqrt(1 - slope**2) * rng.normal(size=n)
+        damage = slope * error + np.sqrt(1 - slope**2) * rng.normal(size=n)
+        table = blocks(log_variance_fixed=variance, log_t2=error, log_k=damage)
+        estimates = {"variance_and_error": effect(slope), "lmg_share_of_error": effect(0.8)}
+        one = finding("T-002", "H1.2", estimates, tables={"blocks": table})
+        found.append(evidence(family, one))
+    return found
+
+
+def effects(values: list[float], **changes: object) -> list[Evidence]:
+    tables = {"rank_from_below": 1, "n_pairs": 66}
+    return [
+        evidence(
+            family,
+            replace(
+                finding("T-006", "H2.3", {"minus_rho": effect(value),
+                                          "cancelled_share": effect(0.2)}, tables=tables),
+                **changes,  # type: ignore[arg-type]
+            ),
+        )
+        for family, value in zip(FAMILIES, values, strict=True)
+    ]  # fmt: skip
+
+
+def judged(hypothesis: str, found: list[Evidence]) -> Finding:
+    return across_families(hypothesis, found, THRESHOLDS)
+
+
+def test_every_member_of_the_family_but_the_formal_model_has_a_rule() -> None:
+    declared = set(THRESHOLDS.hypotheses) - THRESHOLDS.exploratory
+    assert set(RULES) == declared - {"formal"}
+
+
+def test_planted_correlations_over_blocks_are_supported() -> None:
+    verdict = judged("H1.2", profiles(0.95)).verdict
+    assert verdict.label == "supported", verdict.reason
+    assert verdict.scope == "7 families"
+
+
+def test_unrelated_profiles_are_not_supported() -> None:
+    labels = [judged("H1.2", profiles(0.0, seed)).verdict.label for seed in range(12)]
+    assert "supported" not in labels
+
+
+def test_a_clear_effect_is_supported_and_a_clear_absence_refuted() -> None:
+    assert judged("H2.3", effects([0.3, 0.4, 0.35, 0.3, 0.33, 0.36, 0.31])).verdict.label == (
+        "supported"
+    )
+    none = judged("H2.3", effects([0.0, 0.01, -0.01, 0.0, 0.02, -0.02, 0.0]))
+    assert none.verdict.label == "refuted"
+
+
+def test_a_condition_of_single_models_must_hold_in_two_families_of_three() -> None:
+    values = [0.3, 0.4, 0.35, 0.3, 0.33, 0.36, 0.31]
+    verdict = judged("H2.3", effects(values, tables={"rank_from_below": 40, "n_pairs": 66})).verdict
+    assert verdict.label == "inconclusive"
+    assert "0% show that the pair is among the lowest" in verdict.reason
+
+
+def test_the_window_is_judged_by_hits_over_families() -> None:
+    def at(r: float, width: float = 0.05) -> list[Evidence]:
+        table = {"profile": [{}] * 12}
+        return [
+            evidence(m, finding("T-007", "H3.1", {"minimum_depth": place(r, width)}, tables=table))
+            for m in FAMILIES
+        ]
+
+    assert judged("H3.1", at(8 / 11)).verdict.label == "supported"
+    assert judged("H3.1", at(0.09)).verdict.label == "refuted"
+    assert judged("H3.1", at(8 / 11, width=0.4)).verdict.label == "inconclusive"
+
+
+def test_families_that_are_not_testable_are_left_out_and_told() -> None:
+    found = effects([0.3, 0.4, 0.35, 0.3, 0.33, 0.36, 0.31])
+    for i in (0, 1):
+        one = found[i].findings["H2.3"]
+        closed = replace(one, verdict=replace(one.verdict, label="not testable"))
+        found[i] = replace(found[i], findings={"H2.3": closed})
+    result = judged("H2.3", found)
+    assert set(result.tables["left_out"]) == {"gpt2", "opt"}
+    assert result.verdict.scope == "5 families"
+    assert result.verdict.label == "supported"
+
+
+def test_where_no_family_is_testable_neither_is_the_theory() -> None:
+    none = Estimate(value=None, unit="share", reason="nothing there")
+    closed = finding("T-006", "H2.3", {"minus_rho": none, "cancelled_share": none},
+                     label="not testable")  # fmt: skip
+    result = judged("H2.3", [evidence(m, closed) for m in FAMILIES])
+    assert result.verdict.label == "not testable"
+    assert "not testable for a reason" in result.verdict.reason
+
+
+def test_fewer_than_five_families_conclude_nothing() -> None:
+    found = effects([0.3, 0.4, 0.35, 0.3, 0.33, 0.36, 0.31])[:4]
+    verdict = judged("H2.3", found).verdict
+    assert verdict.label == "inconclusive"
+    assert "5 are needed" in verdict.reason
+
+
+def test_checkpoints_of_one_family_are_one_unit() -> None:
+    found = effects([0.3, 0.4, 0.35, 0.3, 0.33, 0.36, 0.31])
+    again = replace(found[0], model="another", fingerprint="another")
+    once, twice = judged("H2.3", found), judged("H2.3", [*found, again])
+    assert once.estimates == twice.estimates
+    rows = twice.tables["families"]
+    assert [row["speaks"] for row in rows if row["family"] == "gpt2"] == [True, False]
+
+
+@pytest.mark.parametrize(("failures", "passed"), [(0, True), (1, True), (2, False), (7, False)])
+def test_a_negative_control_fails_when_chance_does_not_explain_it(
+    failures: int, passed: bool
+) -> None:
+    base = finding("T-006", "H2.3", {"minus_rho": effect(0.3)}, controls=(POSITIVE,))
+    found = [
+        (m, with_control(base, replace(NEGATIVE, passed=i >= failures)))
+        for i, m in enumerate(FAMILIES)
+    ]
+    pooled = {c.name: c for c in pooled_controls(found, THRESHOLDS)}
+    assert pooled["null"].passed is passed
+
+
+@pytest.mark.parametrize(("missed", "passed"), [(0, True), (1, True), (2, False)])
+def test_a_positive_control_must_be_found_in_four_families_of_five(
+    missed: int, passed: bool
+) -> None:
+    base = finding("T-006", "H2.3", {"minus_rho": effect(0.3)}, controls=())
+    found = [
+        (m, with_control(base, replace(POSITIVE, passed=i >= missed)))
+        for i, m in enumerate(FAMILIES)
+    ]
+    assert pooled_controls(found, THRESHOLDS)[0].passed is passed
+
+
+def test_a_control_that_no_family_could_run_is_not_run() -> None:
+    absent = Control(name="twin", kind="negative", passed=None, detail="no")
+    base = finding("T-006", "H2.3", {"minus_rho": effect(0.3)}, controls=(absent,))
+    pooled = pooled_controls([(m, base) for m in FAMILIES], THRESHOLDS)
+    assert pooled[0].passed is None

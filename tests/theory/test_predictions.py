@@ -1,0 +1,251 @@
+"""Predictions: planted truths are foreseen, nulls are not, and no file can be cheated with."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from evidence_samples import additive
+
+from bitgap.errors import UserError
+from bitgap.stats.profiles import depths
+from bitgap.theory.cards import find_card, inputs_of_card
+from bitgap.theory.evidence import Evidence
+from bitgap.theory.expectation import inputs_of
+from bitgap.theory.forecast import forecast, random_masks
+from bitgap.theory.predictions import (
+    check,
+    leave_one_family_out,
+    masks_to_measure,
+    measured_since,
+    predict,
+    read_prediction,
+    write_prediction,
+)
+from bitgap.theory.scorecard import score, summarize
+
+NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
+ZOO = [additive(name, seed) for seed, name in enumerate("abcde")]
+TARGET = additive("new", 99)
+
+
+def predicted(kind: Any = "weights", target: Evidence = TARGET) -> Any:
+    return predict(ZOO, inputs_of(target), kind, now=NOON)
+
+
+# -- truths ---------------------------------------------------------------------------------------
+
+
+def test_shared_sensitivity_is_foreseen_exactly_from_weights() -> None:
+    card = check(predicted(), TARGET, NOON + timedelta(hours=1))
+    assert card.masks["spearman"] == pytest.approx(1)
+    assert card.masks["rmse"] == pytest.approx(0, abs=1e-9)
+    assert card.masks["n"] == card.masks["asked"] == 20
+    for objective in card.objectives.values():
+        assert objective["percentile"] == 0
+        assert objective["regret"] == pytest.approx(0, abs=1e-12)
+    assert card.objectives["disparity"]["baselines"]["random"]["regret"] > 0
+    json.dumps(card.as_dict(), allow_nan=False)
+
+
+def test_depth_alone_is_foreseen_at_another_number_of_blocks() -> None:
+    def at(family: str, n: int) -> Evidence:
+        return additive(family, 1, n_blocks=n, slope=0.0, profile=3 * depths(n))
+
+    zoo = [at("a", 6), at("b", 9), at("c", 6)]
+    target = at("new", 11)
+    found = forecast(zoo, inputs_of(target), "config", random_masks(11))
+    assert found.protect["damage"] == (8, 9, 10)
+    shares = found.core.damage
+    assert shares == pytest.approx(target.single.mean(1) / target.single.mean(1).sum(), rel=1e-6)
+
+
+def test_families_with_nothing_in_common_are_placed_at_chance() -> None:
+    def null(family: str, seed: int) -> Evidence:
+        rng = np.random.default_rng(1000 + seed)
+        return additive(family, seed, slope=0.0, spread=0.7, profile=rng.normal(0, 1.5, 8))
+
+    places = []
+    for group in range(12):
+        zoo = [null(f"f{i}", 7 * group + i) for i in range(4)]
+        target = null("new", 7 * group + 5)
+        found = forecast(zoo, inputs_of(target), "config", [(0,)])
+        scored = score(found.protect, found.masks, found.disparity, target)
+        places += [scored.objectives[name]["percentile"] for name in ("disparity", "damage")]
+    assert 0.3 < np.mean(places) < 0.7
+
+
+def test_intervals_cover_about_as_often_as_they_say() -> None:
+    # What differs between families is one constant, so the intervals are exact: 95 %.
+    covered = []
+    for group in range(60):
+        rng = np.random.default_rng(group)
+        zoo = []
+        for i in range(5):
+            one = additive(f"f{i}", 3, slope=0.0)
+            tilt = np.exp2(rng.normal(0, 0.5))
+            factor = np.array([1.0, tilt, tilt, tilt])
+            zoo.append(replace(one, single=one.single * factor, damage=one.damage * factor))
+        *known, target = zoo
+        found = forecast(known, replace(inputs_of(target), fingerprint=None), "config", [(0, 3)])
+        scored = score(found.protect, [(0, 3)] * 3, list(found.disparity) * 3, target)
+        covered.append(scored.masks["covered"])
+    assert 0.87 <= np.mean(covered) < 1.0
+
+
+def test_nothing_measured_of_the_held_out_model_leaks() -> None:
+    rng = np.random.default_rng(0)
+    other = replace(
+        TARGET,
+        **{
+            name: rng.random(getattr(TARGET, name).shape)
+            for name in ("damage", "single", "sensitivity", "seed_disparity")
+        },
+        worth={"disparity": rng.random(8)},
+    )
+    for kind in ("config", "weights"):
+        assert predicted(kind, other) == predicted(kind)
+    moved = replace(TARGET, t2=TARGET.t2[::-1].copy())
+    assert predicted("weights", moved) != predicted("weights")
+    assert predicted("config", moved) == predicted("config")
+
+
+# -- leave one family out -------------------------------------------------------------------------
+
+
+def test_every_family_is_held_out_and_its_own_damage_is_not_learned_from() -> None:
+    rows = leave_one_family_out(ZOO)
+    assert len(rows) == 2 * len(ZOO)
+    assert all(row["family"] not in row["learned_from"] for row in rows)
+    summary = summarize(rows, 2 / 3)
+    of_weights = [r for r in summary if r["kind"] == "weights" and r["who"] == "forecast"]
+    assert [r["successes"] for r in of_weights] == [5, 5]
+    assert all(r["success"] for r in of_weights)
+    assert not any(r["success"] for r in summary if r["who"] == "first_three")
+    with pytest.raises(UserError, match="two measured families"):
+        leave_one_family_out(ZOO[:2])
+
+
+# -- files ----------------------------------------------------------------------------------------
+
+
+def test_a_prediction_comes_back_as_it_was_and_never_over_another(tmp_path: Path) -> None:
+    one = predicted()
+    first, second = write_prediction(one, tmp_path), write_prediction(one, tmp_path)
+    assert first != second and first.read_bytes() == second.read_bytes()
+    assert read_prediction(first) == one
+    assert sorted(tmp_path.iterdir()) == sorted([first, second])
+
+
+def test_a_changed_file_is_refused(tmp_path: Path) -> None:
+    path = write_prediction(predicted(), tmp_path)
+    content = json.loads(path.read_text())
+    content["masks"][0]["disparity"][0] += 1e-9
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match="was changed"):
+        read_prediction(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("no json", "holds no JSON"),
+        ("[1]", "is no prediction"),
+        ('{"version": 99, "sha256": "", "masks": []}', "has version 99"),
+    ],
+)
+def test_other_files_are_told_apart(tmp_path: Path, text: str, says: str) -> None:
+    path = tmp_path / "x.json"
+    path.write_text(text)
+    with pytest.raises(UserError, match=says):
+        read_prediction(path)
+    with pytest.raises(UserError, match="cannot read"):
+        read_prediction(tmp_path / "absent.json")
+
+
+# -- refusals -------------------------------------------------------------------------------------
+
+
+def test_a_prediction_made_after_the_measurement_began_is_refused() -> None:
+    for began in (NOON - timedelta(seconds=1), NOON):
+        with pytest.raises(UserError, match="after measuring"):
+            check(predicted(), TARGET, began)
+    with pytest.raises(UserError, match="nothing says when"):
+        check(predicted(), TARGET, None)
+
+
+def test_another_model_is_refused() -> None:
+    later = NOON + timedelta(hours=1)
+    with pytest.raises(UserError, match="check it with the model it is of"):
+        check(predicted(), ZOO[0], later)
+    with pytest.raises(UserError, match="rounded by"):
+        check(predicted(), replace(TARGET, scheme="rtn3-g128"), later)
+    of_card = predict(ZOO, inputs_of_card(find_card("Llama-2-7B")), "config", now=NOON)
+    with pytest.raises(UserError, match="llama, 32 blocks"):
+        check(of_card, TARGET, later)
+
+
+def test_what_cannot_be_predicted_says_why() -> None:
+    card = inputs_of_card(find_card("Llama-2-7B"))
+    with pytest.raises(UserError, match="needs its weights"):
+        predict(ZOO, card, "weights")
+    with pytest.raises(UserError, match="at least two measured families"):
+        predict(ZOO[:1], card, "config")
+    with pytest.raises(UserError, match="among the models to learn from"):
+        predict(ZOO, inputs_of(ZOO[0]), "config")
+
+
+def test_deep_models_get_masks_that_their_map_scores() -> None:
+    one = predict(ZOO, inputs_of_card(find_card("Llama-2-70B")), "config", now=NOON)
+    assert all(len(row["blocks"]) == 3 for row in one.protect.values())
+    assert len({len(row["protected"]) for row in one.masks}) > 5
+    masks = masks_to_measure(one)
+    assert 0 in masks and sum(mask.bit_count() == 3 for mask in masks) >= 200
+    assert random_masks(80) == random_masks(80) != random_masks(80, seed=1)
+
+
+# -- when measuring began -------------------------------------------------------------------------
+
+
+class FakeStore:
+    path = "x.db"
+
+    def __init__(self, runs: list[Any], texts: list[Any]) -> None:
+        self._runs, self._texts = runs, texts
+
+    def runs(self) -> list[Any]:
+        return self._runs
+
+    def scored_texts(self) -> list[Any]:
+        return self._texts
+
+    def scored_plans(self, key: str) -> list[Any]:
+        return [("plan", key)]
+
+    def observations_of(self, experiment: str) -> list[Any]:
+        return []
+
+
+def run_of(fingerprint: str, started: datetime) -> Any:
+    when = SimpleNamespace(started=started.isoformat(timespec="seconds"))
+    return (1, "audit", when, {"model_fingerprint": fingerprint})
+
+
+def test_measuring_began_with_the_earliest_run() -> None:
+    runs = [run_of("f", NOON), run_of("f", NOON - timedelta(days=1)), run_of("g", NOON)]
+    store: Any = FakeStore(runs, [])
+    assert measured_since(store, "f", "m") == NOON - timedelta(days=1)
+    assert measured_since(store, "h", "m") is None
+
+
+def test_scores_that_nothing_dates_count_as_measured() -> None:
+    store: Any = FakeStore([], [("key", {"model": "m"}, {})])
+    with pytest.raises(UserError, match="no run that says when"):
+        measured_since(store, "f", "m")
+    assert measured_since(store, "f", "another") is None

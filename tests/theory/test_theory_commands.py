@@ -1,0 +1,131 @@
+"""The theory's verbs, as a user gives them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bitgap import investigate as investigate_module
+from bitgap.investigate import TIERS
+from cli_samples import Ran, Run, save_model, write_corpus_folder
+
+
+@pytest.fixture(scope="module")
+def families(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of two models of two families that learned a little."""
+    folder = tmp_path_factory.mktemp("zoo")
+    save_model(folder / "one", blocks=4, steps=60)
+    save_model(folder / "two", blocks=4, steps=60, family="qwen3")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def measured(families: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a corpus, and the store of a theory run on it."""
+    from dataclasses import replace
+
+    from bitgap.cli import main
+
+    folder = tmp_path_factory.mktemp("measured")
+    write_corpus_folder(folder / "text")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setitem(investigate_module.TIERS, "smoke", replace(TIERS["smoke"], sentences=6))
+        code = main(
+            ["theory", str(families), "--corpus", "text", "--tier", "smoke", "--threads", "1",
+             "--page", "docs/results.md", "--out", "out"]
+        )  # fmt: skip
+    assert code == 0
+    return folder
+
+
+def test_the_theory_s_twelve_verdicts_are_written(measured: Path) -> None:
+    result = json.loads((measured / "out" / "theory.json").read_text("utf-8"))
+    assert len(result["findings"]) == 12
+    labels = {f["hypothesis"]: f["verdict"] for f in result["findings"]}
+    # Two families speak for no theory.
+    assert not {v["label"] for v in labels.values()} & {"supported", "refuted"}
+    assert {p["state"] for p in result["pillars"]} == {"open"}
+    assert [m["family"] for m in result["models"]] == ["llama", "qwen3"]
+
+
+def test_the_page_has_a_section_for_everything_and_no_machine_s_paths(measured: Path) -> None:
+    page = (measured / "docs" / "results.md").read_text("utf-8")
+    for title in ("Verdicts of the theory", "Pillars", "What follows", "Models", "By family",
+                  "Controls", "The formal model", "The origin's regression"):  # fmt: skip
+        assert f"## {title}" in page
+    assert str(measured) not in page
+    assert "nan" not in page.lower().replace("nance", "")
+
+
+def test_a_second_run_measures_nothing(
+    measured: Path, families: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dataclasses import replace
+
+    monkeypatch.setitem(investigate_module.TIERS, "smoke", replace(TIERS["smoke"], sentences=6))
+    monkeypatch.chdir(measured)
+    ran = run("theory", families, "--corpus", "text", "--tier", "smoke", "--threads", "1")
+    assert ran.code == 0
+    assert "operating point" not in ran.err
+    assert "Pillars of the Gateway-Bottleneck theory" in ran.out
+    assert max(map(len, ran.out.splitlines())) <= 80
+
+
+def test_a_folder_that_holds_no_model_is_misuse(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    run("theory", "empty").refused(2, "holds no model")
+
+
+def test_predict_needs_measured_models(run: Run, measured: Path, tmp_path: Path) -> None:
+    run("predict", "Llama-2-7B").refused(1, "bitgap.db")
+
+
+def predicted(run: Run, measured: Path, target: str, monkeypatch: pytest.MonkeyPatch) -> Ran:
+    monkeypatch.chdir(measured)
+    return run("predict", target, "--corpus", "text", "--out", "predictions", "--json")
+
+
+def test_a_card_is_predicted_from_its_config(
+    run: Run, measured: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran = predicted(run, measured, "Llama-2-70B", monkeypatch)
+    assert ran.code == 0, ran.err
+    assert ran.json["n_blocks"] == 80
+    assert ran.json["kind"] == "config"
+    assert len(ran.json["masks"]) == 20
+    written = json.loads((measured / ran.json["file"]).read_text("utf-8"))
+    assert written["sha256"] == ran.json["sha256"]
+
+
+def test_a_model_is_predicted_checked_and_not_predicted_after(
+    run: Run, measured: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new = save_model(tmp_path / "new", blocks=4, steps=50)
+    ran = predicted(run, measured, str(new), monkeypatch)
+    assert ran.code == 0, ran.err
+    assert ran.json["kind"] == "weights"
+    path = ran.json["file"]
+    run("check", path).refused(1, "measure it first")
+    changed = json.loads(Path(path).read_text("utf-8"))
+    changed["protect"]["damage"]["blocks"] = [0, 1, 2]
+    Path("changed.json").write_text(json.dumps(changed), "utf-8")
+    run("check", "changed.json").refused(1, "was changed after it was made")
+
+
+def test_a_prediction_of_a_measured_model_is_refused(
+    run: Run, measured: Path, families: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran = predicted(run, measured, str(families / "one"), monkeypatch)
+    if ran.code == 0:
+        run("check", ran.json["file"]).refused(1, "after measuring")
+
+
+def test_the_ledger_has_all_claims(run: Run, tiny: Path, tmp_path: Path) -> None:
+    ran = run("replicate", tiny, "--corpus", "text", "--sentences", "4", "--threads", "1",
+              "--page", "ledger.md", "--json")  # fmt: skip
+    assert ran.code == 0, ran.err
+    assert {str(i) for i in range(1, 25)} <= {row["claim"] for row in ran.json["rows"]}
+    assert "## " not in (tmp_path / "ledger.md").read_text("utf-8").split("| claim |")[1][:10]

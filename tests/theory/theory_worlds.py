@@ -1,0 +1,17 @@
+"""Evidence of a synthetic world, and a world loud enough for its theory to be found."""
+
+from __future__ import annotations
+
+from bitgap.calibration.synth_theory import TheoryWorld, make_families
+from bitgap.theory.evidence import Evidence
+
+LOUD = TheoryWorld(noise=0.05, own_noise=0.6)
+"""Little noise that languages share, so that what is planted stands out."""
+
+
+def evidence(
+    families: int = 2, seed: int = 0, *, layers: int = 8, languages: int = 4, truth: str = "budget"
+) -> list[Evidence]:
+    """Returns a small world, by default one in which the error budget is all there is."""
+    world = TheoryWorld(families=families, layers=(layers,), languages=languages, truth=truth)
+    return make_families(world, seed)
