@@ -37,7 +37,9 @@ def make_parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(
         title="commands", required=True, metavar="COMMAND", dest="command"
     )
-    common, loading = _common(), _loading()
+    common, loading_many = _common(), _loading()
+    loading = _Parser(add_help=False, parents=[loading_many])
+    _model(loading)
 
     def add(name: str, help_: str, *parents: _Parser) -> argparse.ArgumentParser:
         return verbs.add_parser(
@@ -55,6 +57,8 @@ def make_parser() -> argparse.ArgumentParser:
     whole = add("investigate", "audit, map and experiments, with verdicts", loading)
     whole.add_argument("--tier", choices=TIERS, default="standard",
                        help="how much text is scored (default: standard)")  # fmt: skip
+    _add_theory(add, loading, loading_many)
+    _add_plan(add, loading)
     _model(add("list", "the experiments, their hypotheses and what they cost"))
     shown = add("show", "one experiment: question, method, costs, thresholds")
     shown.add_argument("experiment", metavar="ID", help="such as T-004")
@@ -63,6 +67,77 @@ def make_parser() -> argparse.ArgumentParser:
     stored.add_argument("--parquet", metavar="DIR", type=_path,
                         help="write tidy tables for pandas or DuckDB")  # fmt: skip
     return parser
+
+
+def _add_theory(add: Any, loading: _Parser, loading_many: _Parser) -> None:
+    """Adds the verbs over model families."""
+    theory = add("theory", "what all model families say together, with verdicts", loading_many)
+    theory.add_argument("models", nargs="*", metavar="MODEL",
+                        help="models or folders of them (default: the bundled model)")  # fmt: skip
+    theory.add_argument("--tier", choices=TIERS, default="standard",
+                        help="how much text is scored (default: standard)")  # fmt: skip
+    theory.add_argument("--page", metavar="FILE", type=_path,
+                        help="also write what came out as a Markdown page")  # fmt: skip
+    ahead = add(
+        "predict", "what a model not measured yet will lose, dated and hashed", loading_many
+    )
+    ahead.add_argument("target", metavar="TARGET",
+                       help="an architecture by name, such as Llama-2-70B, or a model")  # fmt: skip
+    ahead.add_argument("--scheme", default="rtn3-g128", type=_scheme_name,
+                       help="how blocks will be rounded (default: rtn3-g128)")  # fmt: skip
+    _sentences(ahead)
+    checked = add("check", "predictions against what was measured after them")
+    checked.add_argument("files", nargs="+", metavar="FILE", help="that `bitgap predict` wrote")
+    origin = add(
+        "replicate", "every claim of the origin replayed: holds, fails or neither", loading
+    )
+    origin.add_argument("--scheme", type=_scheme_name,
+                        help="of our own measure (default: the operating point)")  # fmt: skip
+    origin.add_argument("--others", nargs="+", metavar="MODEL",
+                        help="models of other families, for the claims about them")  # fmt: skip
+    origin.add_argument("--page", metavar="FILE", type=_path,
+                        help="also write the ledger as a Markdown page")  # fmt: skip
+    _sentences(origin)
+
+
+def _add_plan(add: Any, loading: _Parser) -> None:
+    """Adds the verb that says what to run first, and what a large model would take."""
+    ahead = add("plan", "what to run first here, and what a large model would take", loading)
+    ahead.add_argument("--card", default="Llama-2-70B", metavar="NAME",
+                       help="the large model's architecture (default: Llama-2-70B)")  # fmt: skip
+    ahead.add_argument("--target-languages", type=_positive, default=200, metavar="N",
+                       help="its languages (default: 200)")  # fmt: skip
+    ahead.add_argument("--target-sentences", type=_positive, default=200, metavar="N",
+                       help="sentences of each (default: 200)")  # fmt: skip
+    ahead.add_argument("--gpus", type=_positive, default=8, metavar="N",
+                       help="how many GPUs it runs on (default: 8)")  # fmt: skip
+    ahead.add_argument("--tflops", type=_rate, default=312.0, metavar="T",
+                       help="peak bf16 rate of one (default: 312, an A100's)")  # fmt: skip
+    ahead.add_argument("--utilisation", type=_share, default=0.4, metavar="U",
+                       help="share of the peak that is reached (default: 0.4)")  # fmt: skip
+
+
+def _positive(text: str) -> int:
+    return _whole(text, 1, None)
+
+
+def _rate(text: str) -> float:
+    return _real(text, 0.0, float("inf"))
+
+
+def _share(text: str) -> float:
+    return _real(text, 0.0, 1.0)
+
+
+def _real(text: str, above: float, most: float) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = float("nan")
+    if not (above < number <= most and number != float("inf")):
+        upper = "" if most == float("inf") else f" and at most {most:g}"
+        raise argparse.ArgumentTypeError(f"{text!r} is no number above {above:g}{upper}")
+    return number
 
 
 def _common() -> _Parser:
@@ -93,7 +168,6 @@ def _common() -> _Parser:
 
 def _loading() -> _Parser:
     group = _Parser(add_help=False)
-    _model(group)
     add = group.add_argument
     add("--dry-run", action="store_true", help="print what it would cost, and stop")
     add("--allow-pickle", action="store_true", help="read .bin weights too")

@@ -29,7 +29,7 @@ _FLAGS = {
 _MODEL_WIDTH = 22
 
 
-def _spaced(*parts: Any) -> Group:
+def spaced(*parts: Any) -> Group:
     """Returns parts one below the other with an empty line between."""
     return Group(*(Padding(part, (0, 0, 1 if i < len(parts) else 0, 0))
                    for i, part in enumerate(parts, start=1)))  # fmt: skip
@@ -72,7 +72,7 @@ def audit_view(result: Json) -> Any:
         *flags,
         *notes.lines(),
     ]
-    return _spaced(
+    return spaced(
         _head(result),
         *tables,
         Group(*bullets(legend)),
@@ -178,7 +178,7 @@ def map_view(result: Json) -> Any:
             f"{MISSING} under {', '.join(gaps)}: under some of the masks behind it the reference "
             f"or every other language is collapsed or below resolution."
         )
-    return _spaced(
+    return spaced(
         Group(_head(result), _nothing_kept(result, unit)),
         whole.render(),
         alone.render(),
@@ -240,7 +240,7 @@ def investigation_view(result: Json) -> Any:
     audit, layers = result["audit"], result["map"]
     head = Text(f"Operating point {result['operating_point']}, tier {result['tier']}", style="bold")
     tried = result["collapsed_below"].items()
-    return _spaced(
+    return spaced(
         Group(head, *bullets(f"{s}: {', '.join(codes)} collapsed" for s, codes in tried)),
         audit_view(shared | {"sentences": audit["n_sentences"]} | audit),
         map_view(shared | {"plan": f"map at {layers['scheme']}"} | layers),
@@ -365,7 +365,7 @@ def show_view(result: Json) -> Any:
         facts.append(f"cost: {blocks}, {count(result['head_evaluations'], 'head')}")
     facts += [f"{name} = {value}" for name, value in result["parameters"].items()]
     declared = ", ".join(f"{name} {value}" for name, value in result["declared"].items())
-    return _spaced(
+    return spaced(
         Group(title, Text(result["question"])),
         *map(Text, paragraphs),
         Group(
@@ -396,7 +396,7 @@ def results_view(result: Json) -> Any:
             changed = ", thresholds changed since" if run["thresholds_changed"] else ""
             title = Text(f"Run {run['run']}, judged again{changed}:", style="bold")
             parts.append(Group(title, *verdicts(run["findings"])))
-    return _spaced(*parts)
+    return spaced(*parts)
 
 
 def _tail(name: str) -> str:

@@ -1,0 +1,232 @@
+"""What commands share: labs as options describe them, and results handed out.
+
+Data goes to stdout, progress and messages to stderr. Nothing here imports torch before a lab is
+asked for.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bitgap.errors import UsageError, UserError
+
+if TYPE_CHECKING:
+    from bitgap.lab.budget import Preflight
+    from bitgap.lab.lab import Lab
+    from bitgap.lab.settings import Settings
+    from bitgap.records import Arithmetic
+
+
+@contextmanager
+def lab_of(options: argparse.Namespace, default: Arithmetic) -> Iterator[Lab]:
+    """Yields the lab that the options describe, and closes it."""
+    lab = open_lab(options, options.model, default)
+    try:
+        yield lab
+    finally:
+        lab.store.close()
+
+
+def open_lab(options: argparse.Namespace, model: str | None, default: Arithmetic) -> Lab:
+    """Returns a lab for a model as the options describe it."""
+    from bitgap import terminal
+    from bitgap.lab.budget import current_rss_bytes, keep_freed_memory
+    from bitgap.lab.lab import Lab
+    from bitgap.lab.settings import set_threads
+    from bitgap.lab.store import Store
+
+    if options.out and not options.dry_run:
+        writable(options.out, "--out")
+    set_threads(options.threads)
+    keep_freed_memory()
+    lab = Lab.from_pretrained(
+        model,
+        options.corpus,
+        languages=options.languages,
+        pairs=options.pairs,
+        treebanks=options.treebanks,
+        store=None if options.dry_run else options.store,
+        settings=settings(options, default),
+        progress=terminal.Bar(),
+        allow_pickle=options.allow_pickle,
+        trust_remote_code=options.trust_remote_code,
+    )
+    if options.dry_run and Path(options.store).is_file():
+        lab.store = Store(options.store, read_only=True)  # what it holds need not be paid for
+    options.rss_at_start = current_rss_bytes()
+    return lab
+
+
+def settings(options: argparse.Namespace, default: Arithmetic) -> Settings:
+    """Returns how a lab is to work, as the options say."""
+    from bitgap.lab.budget import parse_bytes
+    from bitgap.lab.settings import Settings
+
+    return Settings(
+        arithmetic=options.arithmetic if options.arithmetic else default,
+        memory_bytes=parse_bytes(options.memory),
+        seed=options.seed,
+        device=checked_device(options.device),
+    )
+
+
+def checked_device(name: str) -> str:
+    """Returns the name of a device that torch finds here.
+
+    Raises:
+        UsageError: If it finds none of that name.
+    """
+    import torch
+
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise UsageError(f"--device {name!r} is no device to measure on; give cpu, cuda or cuda:1")
+    found = torch.cuda.device_count()
+    if device.type == "cuda" and (device.index or 0) >= found:
+        raise UsageError(f"--device {name}: torch finds {found} CUDA devices here; give cpu")
+    return name
+
+
+def writable(folder: str, option: str) -> Path:
+    """Returns a folder, made where it is not there, after trying to write in it.
+
+    Raises:
+        UserError: If nothing can be written there; better told before a measurement than after.
+    """
+    path = Path(folder)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            return path
+    except OSError as error:
+        raise UserError(
+            f"{option} {folder}: cannot write there ({error.strerror or error}); name a folder "
+            f"that can be made or written"
+        ) from None
+
+
+def plan_of(options: argparse.Namespace, n_blocks: int) -> Any:
+    """Returns the plan that the options describe."""
+    from bitgap.quant.plan import Plan
+
+    protect = f" protect {options.protect}" if options.protect else ""
+    return Plan.parse(f"{options.scheme}{protect}", n_blocks)
+
+
+def dry_run(options: argparse.Namespace, preflight: Preflight) -> bool:
+    """Says what the work would cost; returns whether that is all that was asked."""
+    from bitgap import terminal, views
+
+    options.predicted = preflight.as_dict()
+    if options.dry_run:
+        print_result(options, {"preflight": options.predicted}, views.preflight_view)
+    else:
+        terminal.say(terminal.preflight_line(options.predicted))
+        options.begun = True
+    return options.dry_run
+
+
+def described(lab: Lab, options: argparse.Namespace, plan: str) -> dict[str, Any]:
+    """Returns what a result is about, as JSON."""
+    from bitgap.investigate import describe
+
+    return describe(lab, plan, getattr(options, "scheme", None))
+
+
+def finish(
+    options: argparse.Namespace,
+    lab: Lab,
+    started: float,
+    result: dict[str, Any],
+    view: Callable[[Mapping[str, Any]], Any],
+    drawn: Mapping[str, Any],
+    findings: Sequence[Any] = (),
+) -> None:
+    """Stores, writes and prints one result, with what it cost beside what was predicted."""
+    from dataclasses import asdict
+
+    from bitgap import terminal
+    from bitgap.lab.budget import peak_rss_bytes
+    from bitgap.stats.verdicts import load_thresholds
+
+    provenance = lab.provenance(started, load_thresholds().hash)
+    cost = {
+        "predicted_s": options.predicted["time_s"],
+        "took_s": provenance.wall_s,
+        "predicted_bytes": options.predicted["memory_bytes"],
+        "peak_bytes": max(0, peak_rss_bytes() - options.rss_at_start),
+    }
+    result = result | {"cost": cost, "provenance": asdict(provenance)}
+
+    def keep() -> None:
+        options.run = lab.store.put_run(options.command, provenance, result, findings)
+
+    try:
+        keep()
+    finally:
+        # A store that is full is no reason to lose what was measured.
+        terminal.say(terminal.cost_line(cost, options.run, options.store))
+        hand_out(options, result, view, drawn)
+
+
+def hand_out(
+    options: argparse.Namespace,
+    result: Mapping[str, Any],
+    view: Callable[[Mapping[str, Any]], Any],
+    drawn: Mapping[str, Any] | None = None,
+) -> None:
+    """Prints a result, and writes it and its figures where that was asked for."""
+    try:
+        if options.out:
+            folder = writable(options.out, "--out")
+            figures = {f"{name}.vl.json": chart for name, chart in (drawn or {}).items()}
+            write(folder, {f"{options.command}.json": result, **figures}.items())
+    finally:
+        print_result(options, result, view)
+
+
+def write(folder: Path, files: Iterable[tuple[str, Any]]) -> None:
+    """Writes JSON files into a folder."""
+    for name, content in files:
+        write_text(folder / name, as_json(content) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file, whole or not at all, and never half over an older one."""
+    part = path.with_name(f".{path.name}.part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        os.replace(part, path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        # A full disk is told without the name of the file that filled it.
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def as_json(value: Any, ascii_only: bool = False) -> str:
+    """Returns JSON text; NaN is an error."""
+    return json.dumps(value, ensure_ascii=ascii_only, indent=1, allow_nan=False)
+
+
+def print_result(
+    options: argparse.Namespace,
+    result: Mapping[str, Any],
+    view: Callable[[Mapping[str, Any]], Any],
+) -> None:
+    """Prints a result as its view shows it, or as JSON."""
+    from bitgap import terminal
+
+    if options.json:
+        terminal.write(as_json(result, ascii_only=terminal.is_ascii_only()))
+    else:
+        terminal.show(view(result))

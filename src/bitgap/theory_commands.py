@@ -1,0 +1,200 @@
+"""The theory's commands: theory, predict, check, replicate."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bitgap.commands import (
+    hand_out,
+    lab_of,
+    open_lab,
+    print_result,
+    settings,
+    writable,
+    write_text,
+)
+from bitgap.errors import UserError
+
+if TYPE_CHECKING:
+    from bitgap.lab.lab import Lab
+
+
+def theory(options: argparse.Namespace) -> None:
+    """Investigates every model and judges them together."""
+    from bitgap import terminal, theory_views
+    from bitgap.investigate import TIERS, foresee
+    from bitgap.report.results_page import results_page
+    from bitgap.theory.run import gather_all, judge_all
+    from bitgap.theory.zoo import zoo_models
+
+    models, tier = zoo_models(options.models or ["reference"]), TIERS[options.tier]
+    if options.dry_run:
+        costs = []
+        for model in models:
+            options.model = model
+            with lab_of(options, default="fast") as lab:
+                costs.append({"model": model} | foresee(lab, tier).as_dict())
+        print_result(options, {"preflights": costs}, theory_views.preflights_view)
+        return
+    if options.page:
+        writable(str(Path(options.page).parent), "--page")
+    started, options.begun = time.time(), True
+    evidence = gather_all(
+        models,
+        lambda model: open_lab(options, model, "fast"),
+        tier,
+        announce=terminal.say,
+    )
+    terminal.say("judging all models together")
+    result = judge_all(evidence, tier.name).as_dict()
+    result = _kept_result(options, started, f"{len(models)} models", result)
+    if options.page:
+        command = f"bitgap theory {' '.join(options.models)} --tier {tier.name}"
+        page = results_page(result, {"command": command} | _made_with(result["provenance"]))
+        write_text(Path(options.page), page)
+    hand_out(options, result, theory_views.theory_view)
+
+
+def predict(options: argparse.Namespace) -> None:
+    """Predicts an architecture or a model that is not measured yet, and writes that down."""
+    from dataclasses import asdict
+
+    from bitgap import terminal, theory_views
+    from bitgap.lab.store import Store
+    from bitgap.theory.cards import all_cards, find_card, inputs_of_card
+    from bitgap.theory.gather import inputs_of_lab, stored_evidence
+    from bitgap.theory.predictions import predict, write_prediction
+
+    with Store(options.store, read_only=True) as store:
+        zoo = stored_evidence(store)
+    if not zoo:
+        raise UserError(
+            f"{options.store} holds no measured models to learn from; run `bitgap theory MODEL …` "
+            f"with this store first"
+        )
+    if options.target.casefold() in {name.casefold() for name in all_cards()}:
+        prediction = predict(
+            zoo, inputs_of_card(find_card(options.target)), "config", seed=options.seed
+        )
+    else:
+        kept, options.store = options.store, None  # what is to be predicted is not measured
+        lab = open_lab(options, options.target, "fast")
+        options.store = kept
+        inputs = inputs_of_lab(lab.first(options.sentences), options.scheme)
+        zoo = [one for one in zoo if one.fingerprint != inputs.fingerprint]
+        prediction = predict(zoo, inputs, "weights", seed=options.seed)
+    path = write_prediction(prediction, options.out or "predictions")
+    terminal.say(f"written to {path}; publish its SHA-256 before the model is measured")
+    print_result(options, asdict(prediction) | {"file": str(path), "sha256": prediction.digest},
+           theory_views.prediction_view)  # fmt: skip
+
+
+def check(options: argparse.Namespace) -> None:
+    """Scores predictions against what was measured after them."""
+    from bitgap import theory_views
+    from bitgap.lab.store import Store
+    from bitgap.theory.gather import stored_evidence
+    from bitgap.theory.predictions import check_in_store, read_prediction
+
+    predictions = [(path, read_prediction(path)) for path in options.files]
+    with Store(options.store, read_only=True) as store:
+        measured = stored_evidence(store)
+        cards = [
+            {"file": path, "target": one.target, "kind": one.kind, "made": one.made} | row
+            for path, one in predictions
+            for row in check_in_store(one, measured, store)
+        ]
+    hand_out(options, {"checks": cards}, theory_views.check_view)
+
+
+def replicate(options: argparse.Namespace) -> None:
+    """Replays the origin's claims on a model."""
+    from bitgap import terminal, theory_views
+    from bitgap.investigate import describe, operating_point
+    from bitgap.report.ledger_page import ledger_page
+    from bitgap.stats.verdicts import load_thresholds
+    from bitgap.theory.replication import replicate
+    from bitgap.theory.seed_regression import replay_seed_regression
+    from bitgap.theory.zoo import zoo_models
+
+    others: dict[str, Lab] = {}
+    if options.page:
+        writable(str(Path(options.page).parent), "--page")
+    for model in zoo_models(options.others or []):
+        lab = open_lab(options, model, "fast")
+        others.setdefault(lab.info.family, lab)
+    with lab_of(options, default="fast") as lab:
+        started, options.begun = time.time(), True
+        options.predicted = {"time_s": None, "memory_bytes": None}
+        scheme = options.scheme or operating_point(lab.first(32), load_thresholds())[0]
+        terminal.say(f"replaying the origin's claims on {lab.info.name} at {scheme}")
+        ledger = replicate(
+            lab, scheme, others=others, regression=replay_seed_regression([])[0],
+            sentences=options.sentences or 16,
+        )  # fmt: skip
+        result = describe(lab, scheme) | ledger.as_dict()
+        result = _kept_result(options, started, lab.info.name, result)
+    if options.page:
+        told = [options.model] if options.model else []
+        told += [f"--others {' '.join(options.others)}"] if options.others else []
+        command = " ".join(["bitgap replicate", *told])
+        facts = {"command": command} | _made_with(result["provenance"])
+        write_text(Path(options.page), ledger_page(result, facts))
+    hand_out(options, result, theory_views.ledger_view)
+
+
+def plan(options: argparse.Namespace) -> None:
+    """Shows what each experiment is worth and costs here, and what a large model would take."""
+    from bitgap import theory_views
+    from bitgap.investigate import TIERS
+    from bitgap.theory.cards import find_card
+    from bitgap.theory.priorities import at_scale, machine_of, priority_matrix
+
+    card = find_card(options.card)
+    kept, options.store = options.store, None  # only speed is measured
+    with lab_of(options, default="fast") as lab:
+        matrix = priority_matrix(lab.n_blocks, machine_of(lab, TIERS["full"]))
+        result = {
+            "model": lab.info.name,
+            "tier": "full",
+            "languages": len(lab.languages),
+            "matrix": matrix,
+            "at_scale": at_scale(
+                card,
+                n_languages=options.target_languages,
+                n_sentences=options.target_sentences,
+                n_gpus=options.gpus,
+                tflops=options.tflops,
+                utilisation=options.utilisation,
+            ),
+        }
+    options.store = kept
+    hand_out(options, result, theory_views.plan_view)
+
+
+def _kept_result(
+    options: argparse.Namespace, started: float, model: str, result: dict[str, Any]
+) -> dict[str, Any]:
+    """Puts a result that is of no single lab into the store as a run; returns it as it was put."""
+    from dataclasses import asdict
+
+    from bitgap.lab.provenance import provenance
+    from bitgap.lab.store import Store
+    from bitgap.stats.verdicts import load_thresholds
+
+    made = provenance(settings(options, "fast"), started, load_thresholds().hash)
+    about = {"model": model, "corpus": options.corpus or "bundled", "plan": options.command}
+    result = about | result | {"provenance": asdict(made)}
+    with Store(options.store) as store:
+        options.run = store.put_run(options.command, made, result, ())
+    return result
+
+
+def _made_with(provenance: Mapping[str, Any]) -> dict[str, object]:
+    names = ("started", "bitgap", "python", "numpy", "torch", "transformers", "device", "threads",
+             "arithmetic", "seed", "thresholds_hash")  # fmt: skip
+    return {name: provenance[name] for name in names}
