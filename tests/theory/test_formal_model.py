@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from theory_worlds import LOUD, evidence
 from scipy import stats
+from theory_worlds import LOUD, evidence
 
 from bitgap.calibration.synth_theory import TheoryWorld, make_families, rates, with_response
 from bitgap.errors import UserError

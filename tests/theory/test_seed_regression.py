@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from theory_worlds import evidence
 from scipy import stats
+from theory_worlds import evidence
 
 from bitgap.errors import UserError
 from bitgap.theory.seed_regression import (

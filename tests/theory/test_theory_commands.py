@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,10 @@ import pytest
 from bitgap import investigate as investigate_module
 from bitgap.investigate import TIERS
 from cli_samples import Ran, Run, save_model, write_corpus_folder
+
+
+def short_tier(patch: pytest.MonkeyPatch) -> None:
+    patch.setitem(investigate_module.TIERS, "smoke", replace(TIERS["smoke"], sentences=6))
 
 
 @pytest.fixture(scope="module")
@@ -24,15 +30,13 @@ def families(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def measured(families: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a corpus, and the store of a theory run on it."""
-    from dataclasses import replace
-
     from bitgap.cli import main
 
     folder = tmp_path_factory.mktemp("measured")
     write_corpus_folder(folder / "text")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setitem(investigate_module.TIERS, "smoke", replace(TIERS["smoke"], sentences=6))
+        short_tier(patch)
         code = main(
             ["theory", str(families), "--corpus", "text", "--tier", "smoke", "--threads", "1",
              "--page", "docs/results.md", "--out", "out"]
@@ -63,9 +67,7 @@ def test_the_page_has_a_section_for_everything_and_no_machine_s_paths(measured: 
 def test_a_second_run_measures_nothing(
     measured: Path, families: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dataclasses import replace
-
-    monkeypatch.setitem(investigate_module.TIERS, "smoke", replace(TIERS["smoke"], sentences=6))
+    short_tier(monkeypatch)
     monkeypatch.chdir(measured)
     ran = run("theory", families, "--corpus", "text", "--tier", "smoke", "--threads", "1")
     assert ran.code == 0
@@ -100,7 +102,7 @@ def test_a_card_is_predicted_from_its_config(
     assert written["sha256"] == ran.json["sha256"]
 
 
-def test_a_model_is_predicted_checked_and_not_predicted_after(
+def test_a_model_is_predicted_then_measured_then_checked(
     run: Run, measured: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     new = save_model(tmp_path / "new", blocks=4, steps=50)
@@ -114,13 +116,19 @@ def test_a_model_is_predicted_checked_and_not_predicted_after(
     Path("changed.json").write_text(json.dumps(changed), "utf-8")
     run("check", "changed.json").refused(1, "was changed after it was made")
 
+    time.sleep(1.1)  # times are told to the second
+    short_tier(monkeypatch)
+    assert run("theory", new, "--corpus", "text", "--tier", "smoke", "--threads", "1").code == 0
+    checked = run("check", path, "--json")
+    assert checked.code == 0, checked.err
+    (row,) = checked.json["checks"]
+    assert row["model"] == str(new)
+    assert row["objectives"]["damage"]["triples"] == 4
+    assert run("check", path).code == 0
 
-def test_a_prediction_of_a_measured_model_is_refused(
-    run: Run, measured: Path, families: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ran = predicted(run, measured, str(families / "one"), monkeypatch)
-    if ran.code == 0:
-        run("check", ran.json["file"]).refused(1, "after measuring")
+    late = predicted(run, measured, str(new), monkeypatch)
+    assert late.code == 0, late.err
+    run("check", late.json["file"]).refused(1, "after measuring")
 
 
 def test_the_ledger_has_all_claims(run: Run, tiny: Path, tmp_path: Path) -> None:
