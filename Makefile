@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test lint bench calibrate clean
+.PHONY: setup demo theory test lint bench calibrate clean
 
 setup: .venv/.ready
 
@@ -15,6 +15,13 @@ setup: .venv/.ready
 
 demo: setup
 	$(BIN)/bitgap investigate --tier $(or $(TIER),standard) --store runs/demo.db --out runs/demo
+
+# The whole theory over the zoo, and the origin's claims replayed; within an hour on two cores.
+theory: setup
+	$(BIN)/bitgap theory reference models --store runs/theory.db --out runs/theory \
+		--page docs/results.md
+	$(BIN)/bitgap replicate --others models --store runs/theory.db --out runs/theory \
+		--page docs/replication.md
 
 # One BLAS thread: the tests' matrices are small, and two threads wait for each other.
 test: setup

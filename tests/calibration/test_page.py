@@ -77,6 +77,7 @@ def test_the_page_has_all_sections_and_says_what_made_it(written):
         "Tests of a correlation across families",
         "SynthLM: truth that can be written down",
         "Verdict truth table",
+        "The formal model on synthetic families",
     ]
     for fact in ("| date | 20", "| numpy |", "hash ", f"| seed | {run.SEED} |", "| seconds, "):
         assert fact in written

@@ -7,9 +7,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy import stats
-from theory_worlds import LOUD, evidence
+from theory_worlds import evidence
 
-from bitgap.calibration.synth_theory import TheoryWorld, make_families, rates, with_response
+from bitgap.calibration.synth_theory import (
+    LOUD,
+    TheoryWorld,
+    make_families,
+    rates,
+    with_response,
+)
 from bitgap.errors import UserError
 from bitgap.records import Finding
 from bitgap.stats.verdicts import load_thresholds

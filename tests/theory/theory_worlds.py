@@ -1,12 +1,9 @@
-"""Evidence of a synthetic world, and a world loud enough for its theory to be found."""
+"""Evidence of a small synthetic world."""
 
 from __future__ import annotations
 
 from bitgap.calibration.synth_theory import TheoryWorld, make_families
 from bitgap.theory.evidence import Evidence
-
-LOUD = TheoryWorld(noise=0.05, own_noise=0.6)
-"""Little noise that languages share, so that what is planted stands out."""
 
 
 def evidence(

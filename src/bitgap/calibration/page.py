@@ -9,6 +9,7 @@ from bitgap.calibration.detection import ControlCount, Detection, Setting
 from bitgap.calibration.family_tests import ALPHA, SLOPE, TESTS
 from bitgap.calibration.synth_checks import Check
 from bitgap.calibration.synth_synergy import SynergyTally
+from bitgap.calibration.synth_theory import TheoryTally
 from bitgap.calibration.truth_table import (
     ERROR,
     FAINT,
@@ -252,6 +253,45 @@ def _required(
 
 def _requirements(rows: Sequence[Requirement]) -> str:
     return table(["required", "rate", "standing"], rows)
+
+
+# -- the formal model -----------------------------------------------------------------------------
+
+
+def formal_model(
+    nulls: Mapping[str, TheoryTally], planted: Mapping[str, TheoryTally], thresholds: Thresholds
+) -> str:
+    """Returns the section on the formal model.
+
+    Args:
+        nulls: What it says where the theory is not true, by world.
+        planted: What it says where it is, at twice the SESOI, by world.
+        thresholds: What was declared.
+    """
+    rows = [
+        [truth, name, tally.world.families, tally.rate("supported"), tally.rate("refuted"),
+         tally.rate("inconclusive"), f"{tally.gain:+.3f}", tally.detected]
+        for truth, tallies in (("none", nulls), ("planted", planted))
+        for name, tally in tallies.items()
+    ]  # fmt: skip
+    head = ["theory", "world", "families", "supported", "refuted", "inconclusive", "mean θ",
+            "its own planted effect found"]  # fmt: skip
+    required = [
+        _most("false support of the formal model",
+              total(t.rate("supported") for t in nulls.values()), thresholds.alpha),
+        *(_least(f"power at twice the SESOI, {name}", tally.rate("supported"), POWER)
+          for name, tally in planted.items()),
+    ]  # fmt: skip
+    return "\n\n".join(
+        [
+            "## The formal model on synthetic families",
+            "θ is the gain in leave-one-family-out R² of variance, boundary and bottleneck over "
+            "position. Where there is no theory, responses are smooth in depth or an exact error "
+            "budget; predictors go with depth as layer profiles do.",
+            table(head, rows),
+            _requirements(required),
+        ]
+    )
 
 
 # -- detection ------------------------------------------------------------------------------------

@@ -25,6 +25,8 @@ from bitgap.calibration.family_tests import SLOPE, rates
 from bitgap.calibration.synth_checks import checks
 from bitgap.calibration.synth_lm import additive_synth, cancelling_synth
 from bitgap.calibration.synth_synergy import PLANTED_RHO, SynergyTally, count
+from bitgap.calibration.synth_theory import NULLS, PLANTED, TheoryTally, TheoryWorld
+from bitgap.calibration.synth_theory import rates as theory_rates
 from bitgap.calibration.truth_table import KINDS, Tally, World, tally, worlds
 from bitgap.experiments.catalog import CATALOG
 from bitgap.stats.verdicts import Thresholds, load_thresholds
@@ -221,6 +223,22 @@ def _tally_of(world: World, counts: Mapping[str, int], thresholds: Thresholds) -
     return tally(world, counts[world.truth], SEED, thresholds)
 
 
+def _formal_model(size: Size, thresholds: Thresholds, jobs: int, announce: Announce) -> str:
+    named = {**NULLS, **PLANTED}
+    work = partial(_theory_rates_of, n=size.models, thresholds=thresholds)
+    found: dict[str, TheoryTally] = {}
+    for name, done in zip(named, _each(work, named.values(), jobs), strict=True):
+        announce(f"formal model, {name}: {dict(done.labels)}")
+        found[name] = done
+    return page.formal_model(
+        {name: found[name] for name in NULLS}, {name: found[name] for name in PLANTED}, thresholds
+    )
+
+
+def _theory_rates_of(world: TheoryWorld, n: int, thresholds: Thresholds) -> TheoryTally:
+    return theory_rates(world, n, thresholds, seed=SEED)
+
+
 def _experiments(size: Size, thresholds: Thresholds, jobs: int, announce: Announce) -> str:
     setting = _with_tier(size)
     found: list[Outcome] = []
@@ -270,6 +288,7 @@ _SECTIONS: Mapping[str, Callable[[Size, Thresholds, int, Announce], str]] = {
     "tests across families": _family_tests,
     "synthetic models": _synth,
     "truth table": _truth_table,
+    "formal model": _formal_model,
     "experiments": _experiments,
 }
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -67,6 +67,30 @@ class TheoryWorld:
     """SD of each (block, language) of y, log2."""
     budget_noise: float = 0.3
     """SD of log2 k − log2 αt², of each (block, language); 0 where the truth is ``budget``."""
+
+
+LOUD = TheoryWorld(noise=0.05, own_noise=0.6)
+"""Little noise that languages share, so that what is planted stands out."""
+
+NULLS: Mapping[str, TheoryWorld] = {
+    "smooth in depth, autocorrelated predictors": TheoryWorld(truth="nuisance"),
+    "smooth in depth, trends and a shared bend": TheoryWorld(
+        truth="nuisance", families=5, kind="trend", shared=1.5
+    ),
+    "an error budget, random walks": TheoryWorld(truth="budget", kind="walk"),
+    "an error budget, 8, 12 and 24 blocks": TheoryWorld(
+        truth="budget", families=6, layers=(12, 8, 24)
+    ),
+}
+"""Worlds in which the theory is not true."""
+
+PLANTED: Mapping[str, TheoryWorld] = {
+    "16 languages, little noise they share": LOUD,
+    "8 languages, little noise they share": replace(LOUD, languages=8),
+    "16 languages, noise of .1 and a shared bend": replace(LOUD, noise=0.1, shared=1.5),
+    "16 languages, noise of .3": TheoryWorld(),
+}
+"""Worlds in which it is, at twice the smallest effect of interest."""
 
 
 def make_families(world: TheoryWorld, seed: int) -> list[Evidence]:
