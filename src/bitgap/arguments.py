@@ -37,8 +37,11 @@ def make_parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(
         title="commands", required=True, metavar="COMMAND", dest="command"
     )
-    common, loading_many = _common(), _loading()
-    loading = _Parser(add_help=False, parents=[loading_many])
+    common, trust = _common(), _trust()
+    forecast = _Parser(add_help=False, parents=[trust])
+    forecast.add_argument("--dry-run", action="store_true",
+                          help="print what it would cost, and stop")  # fmt: skip
+    loading = _Parser(add_help=False, parents=[forecast])
     _model(loading)
 
     def add(name: str, help_: str, *parents: _Parser) -> argparse.ArgumentParser:
@@ -57,8 +60,8 @@ def make_parser() -> argparse.ArgumentParser:
     whole = add("investigate", "audit, map and experiments, with verdicts", loading)
     whole.add_argument("--tier", choices=TIERS, default="standard",
                        help="how much text is scored (default: standard)")  # fmt: skip
-    _add_theory(add, loading, loading_many)
-    _add_plan(add, loading)
+    _add_theory(add, forecast, trust)
+    _add_plan(add, trust)
     _model(add("list", "the experiments, their hypotheses and what they cost"))
     shown = add("show", "one experiment: question, method, costs, thresholds")
     shown.add_argument("experiment", metavar="ID", help="such as T-004")
@@ -69,18 +72,16 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_theory(add: Any, loading: _Parser, loading_many: _Parser) -> None:
+def _add_theory(add: Any, forecast: _Parser, trust: _Parser) -> None:
     """Adds the verbs over model families."""
-    theory = add("theory", "what all model families say together, with verdicts", loading_many)
+    theory = add("theory", "what all model families say together, with verdicts", forecast)
     theory.add_argument("models", nargs="*", metavar="MODEL",
                         help="models or folders of them (default: the bundled model)")  # fmt: skip
     theory.add_argument("--tier", choices=TIERS, default="standard",
                         help="how much text is scored (default: standard)")  # fmt: skip
     theory.add_argument("--page", metavar="FILE", type=_path,
                         help="also write what came out as a Markdown page")  # fmt: skip
-    ahead = add(
-        "predict", "what a model not measured yet will lose, dated and hashed", loading_many
-    )
+    ahead = add("predict", "what a model not measured yet will lose, dated and hashed", trust)
     ahead.add_argument("target", metavar="TARGET",
                        help="an architecture by name, such as Llama-2-70B, or a model")  # fmt: skip
     ahead.add_argument("--scheme", default="rtn3-g128", type=_scheme_name,
@@ -88,9 +89,8 @@ def _add_theory(add: Any, loading: _Parser, loading_many: _Parser) -> None:
     _sentences(ahead)
     checked = add("check", "predictions against what was measured after them")
     checked.add_argument("files", nargs="+", metavar="FILE", help="that `bitgap predict` wrote")
-    origin = add(
-        "replicate", "every claim of the origin replayed: holds, fails or neither", loading
-    )
+    origin = add("replicate", "every claim of the origin replayed: holds, fails or neither", trust)
+    _model(origin)
     origin.add_argument("--scheme", type=_scheme_name,
                         help="of our own measure (default: the operating point)")  # fmt: skip
     origin.add_argument("--others", nargs="+", metavar="MODEL",
@@ -100,9 +100,10 @@ def _add_theory(add: Any, loading: _Parser, loading_many: _Parser) -> None:
     _sentences(origin)
 
 
-def _add_plan(add: Any, loading: _Parser) -> None:
+def _add_plan(add: Any, trust: _Parser) -> None:
     """Adds the verb that says what to run first, and what a large model would take."""
-    ahead = add("plan", "what to run first here, and what a large model would take", loading)
+    ahead = add("plan", "what to run first here, and what a large model would take", trust)
+    _model(ahead)
     ahead.add_argument("--card", default="Llama-2-70B", metavar="NAME",
                        help="the large model's architecture (default: Llama-2-70B)")  # fmt: skip
     ahead.add_argument("--target-languages", type=_positive, default=200, metavar="N",
@@ -166,10 +167,9 @@ def _common() -> _Parser:
     return group
 
 
-def _loading() -> _Parser:
+def _trust() -> _Parser:
     group = _Parser(add_help=False)
     add = group.add_argument
-    add("--dry-run", action="store_true", help="print what it would cost, and stop")
     add("--allow-pickle", action="store_true", help="read .bin weights too")
     add("--trust-remote-code", action="store_true", help="run code that comes with the model")
     return group

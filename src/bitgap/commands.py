@@ -42,7 +42,8 @@ def open_lab(options: argparse.Namespace, model: str | None, default: Arithmetic
     from bitgap.lab.settings import set_threads
     from bitgap.lab.store import Store
 
-    if options.out and not options.dry_run:
+    dry = getattr(options, "dry_run", False)  # not all verbs have it
+    if options.out and not dry:
         writable(options.out, "--out")
     set_threads(options.threads)
     keep_freed_memory()
@@ -52,13 +53,13 @@ def open_lab(options: argparse.Namespace, model: str | None, default: Arithmetic
         languages=options.languages,
         pairs=options.pairs,
         treebanks=options.treebanks,
-        store=None if options.dry_run else options.store,
+        store=None if dry else options.store,
         settings=settings(options, default),
         progress=terminal.Bar(),
         allow_pickle=options.allow_pickle,
         trust_remote_code=options.trust_remote_code,
     )
-    if options.dry_run and Path(options.store).is_file():
+    if dry and Path(options.store).is_file():
         lab.store = Store(options.store, read_only=True)  # what it holds need not be paid for
     options.rss_at_start = current_rss_bytes()
     return lab

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -121,13 +122,15 @@ def replicate(options: argparse.Namespace) -> None:
     from bitgap.theory.seed_regression import replay_seed_regression
     from bitgap.theory.zoo import zoo_models
 
-    others: dict[str, Lab] = {}
     if options.page:
         writable(str(Path(options.page).parent), "--page")
-    for model in zoo_models(options.others or []):
-        lab = open_lab(options, model, "fast")
-        others.setdefault(lab.info.family, lab)
-    with lab_of(options, default="fast") as lab:
+    with ExitStack() as opened:
+        others: dict[str, Lab] = {}
+        for model in zoo_models(options.others or []):
+            other = open_lab(options, model, "fast")
+            opened.callback(other.store.close)
+            others.setdefault(other.info.family, other)
+        lab = opened.enter_context(lab_of(options, default="fast"))
         started, options.begun = time.time(), True
         options.predicted = {"time_s": None, "memory_bytes": None}
         scheme = options.scheme or operating_point(lab.first(32), load_thresholds())[0]
