@@ -12,8 +12,6 @@ from bitgap.tables import MISSING, Columns, Unit, bullets, grid, layer_list, tol
 from bitgap.terminal import duration, size
 from bitgap.views import Json, spaced, verdict_table
 
-_STATES = {"held": "green", "fallen": "red", "open": "yellow"}
-
 
 def theory_view(result: Json) -> Any:
     """Shows models, verdicts, pillars, forecasts and what follows."""
@@ -74,13 +72,8 @@ def _reasons(findings: Iterable[Json]) -> Any:
 
 
 def _pillars(rows: Sequence[Json]) -> Any:
-    lines = []
-    for row in rows:
-        line = Text("  ")
-        line.append(row["state"], style=_STATES[row["state"]])
-        line.append(f"  {row['pillar']} ({', '.join(row['rests_on'])})")
-        lines.append(line)
-    return Group(Text("Pillars of the Gateway-Bottleneck theory", style="bold"), *lines)
+    lines = [f"{r['state']}: {r['pillar']} ({', '.join(r['rests_on'])})" for r in rows]
+    return Group(Text("Pillars of the Gateway-Bottleneck theory", style="bold"), *bullets(lines))
 
 
 def _outcomes(said: Json) -> Any:
@@ -95,8 +88,8 @@ def _outcomes(said: Json) -> Any:
             parts.append(Group(Text(title, style="bold"), *bullets(lines)))
     if said["suggested"]:
         lines = [
-            f"{row['hypothesis']}? {told(row['value'], (row['low'], row['high']))} over "
-            f"{row['families']} families; {row['unit']}"
+            f"{row['hypothesis']}: {told(row['value'], (row['low'], row['high']))} over "
+            f"{row['families']} families, {row['null']:.2g} if nothing were there; {row['unit']}"
             for row in said["suggested"]
         ]
         title = Text("What the data suggest instead (exploratory; to be tested on other models)",

@@ -270,7 +270,7 @@ def test_one_family_has_no_spread():
     assert across.estimate.value is None and across.p is None
     verdict = judge_families([across], [0.5], sound(), DECLARED)
     assert verdict.label == "inconclusive"
-    assert "1 families" in verdict.reason
+    assert "1 family; 5 are needed" in verdict.reason
 
 
 def test_two_checkpoints_of_a_family_are_refused():

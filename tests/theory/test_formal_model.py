@@ -237,7 +237,7 @@ def test_a_theory_of_the_wrong_sign_is_not_supported_whatever_it_gains():
 def test_few_families_are_described_and_no_more():
     found = judge_formal(evidence(1, layers=12), DECLARED)
     assert found.verdict.label == "inconclusive"
-    assert "1 families; 5 are needed" in found.verdict.reason
+    assert "1 family; 5 are needed" in found.verdict.reason
     assert found.estimates["theta"].value is None
     assert {c.passed for c in found.controls} == {None}
     rung = next(row for row in found.tables["ladder"] if row["rung"] == "F3")

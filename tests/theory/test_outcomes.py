@@ -57,8 +57,10 @@ def test_suggestions_are_what_was_built_in() -> None:
         alpha = k * np.exp(0.001 * rng.normal(size=(n, 1)))
         found.append(replace(evidence(family), single=k, sensitivity=alpha))
     rows = {row["hypothesis"]: row for row in suggestions(found)}
-    late = next(row for name, row in rows.items() if "last quarter" in name)
+    late = rows["damage is concentrated in the last quarter of the depth"]
     assert late["value"] == pytest.approx(9 / 18)
+    assert late["null"] == pytest.approx(3 / 12)
+    assert "the first block takes less than its share of damage" in rows
     explained = next(row for name, row in rows.items() if "how much a block matters" in name)
     assert explained["value"] == pytest.approx(1, abs=0.01)
 

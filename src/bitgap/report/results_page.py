@@ -100,13 +100,22 @@ def _outcomes(said: Json) -> str:
         parts.append(f"### {title}\n\n" + ("\n".join(lines) or "Nothing."))
     if said["suggested"]:
         rows = [
-            [r["hypothesis"], told(r["value"], (r["low"], r["high"])), r["unit"], r["families"]]
+            [
+                r["hypothesis"],
+                told(r["value"], (r["low"], r["high"])),
+                f"{r['null']:.2g}",
+                r["unit"],
+                r["families"],
+            ]
             for r in said["suggested"]
         ]
         parts.append(
             "### New hypotheses that the data suggest\n\n"
             "Exploratory: read off the same models, so each is to be declared and tested on "
-            "others.\n\n" + table(["hypothesis", "over families", "unit", "families"], rows)
+            "others.\n\n"
+            + table(
+                ["hypothesis", "over families", "if nothing were there", "unit", "families"], rows
+            )
         )
     return "\n\n".join(parts)
 

@@ -80,9 +80,13 @@ def judge_families(
         controls,
         alpha=alpha,
         gate=gate,
-        enough=(n >= wanted, f"{n} families; {wanted} are needed to speak for more than a model"),
+        enough=(
+            n >= wanted,
+            f"{n} {'family' if n == 1 else 'families'}; {wanted} are needed to speak for more "
+            f"than a model",
+        ),
         extra=extra if clause is None else (False, clause),
-        scope=f"{n} families",
+        scope=f"{n} {'family' if n == 1 else 'families'}",
     )
 
 

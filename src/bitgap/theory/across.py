@@ -17,7 +17,7 @@ of the families where it could be planted. Pure numpy.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -302,6 +302,9 @@ def across_families(
         gate=gate,
         extra=_further(rule, [f for _, f in open_], declared, thresholds),
     )
+    if closed and verdict.label == "inconclusive":
+        left = f"{len(closed)} of {len(spoken)} families left out: {_most(closed.values())}"
+        verdict = replace(verdict, reason=f"{verdict.reason} ({left})")
     experiment = find(declared["experiment"])
     return Finding(
         experiment=experiment.id,

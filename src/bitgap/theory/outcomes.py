@@ -113,62 +113,70 @@ def outcomes(findings: Sequence[Finding], evidence: Sequence[Evidence]) -> dict[
 
 
 def suggestions(evidence: Sequence[Evidence]) -> list[dict[str, Any]]:
-    """Returns exploratory statistics over families, each with its interval, JSON-ready.
+    """Returns what the data suggest instead: exploratory statistics clear of what chance gives.
 
-    One value a family, its first model's; mean and 95 % interval by random effects with equal
-    weights. With fewer than two families there are none.
+    One value a family, its first model's, less what it would be if nothing were there; mean and
+    95 % interval by random effects with equal weights. A hypothesis is suggested where the interval
+    is clear of 0, and its opposite where it is clear on the other side. With fewer than two
+    families there are none.
     """
     spoken = [models[0] for models in families_of(evidence).values()]
-    if len(spoken) < 2:
-        return []
     rows = []
-    for hypothesis, unit, of in _SUGGESTED:
-        values = np.array([of(one) for one in spoken])
-        values = values[np.isfinite(values)]
-        if len(values) < 2:
+    for above, below, unit, of in _SUGGESTED if len(spoken) > 1 else ():
+        pairs = np.array([of(one) for one in spoken])
+        pairs = pairs[np.isfinite(pairs).all(1)]
+        if len(pairs) < 2:
             continue
-        mean, low, high, _ = random_effects(values, np.ones(len(values)), 0.95)
+        excess, null = pairs[:, 0] - pairs[:, 1], float(pairs[:, 1].mean())
+        mean, low, high, _ = random_effects(excess, np.ones(len(excess)), 0.95)
+        if low <= 0 <= high:
+            continue
         rows.append(
             {
-                "hypothesis": hypothesis,
+                "hypothesis": above if mean > 0 else below,
                 "unit": unit,
-                "value": mean,
-                "low": low,
-                "high": high,
-                "families": len(values),
+                "value": mean + null,
+                "low": low + null,
+                "high": high + null,
+                "null": null,
+                "families": len(excess),
             }
         )
     return rows
 
 
-def _late_share(one: Evidence) -> float:
+Pair = tuple[float, float]
+"""A statistic, and what it would be if nothing were there."""
+
+
+def _late_share(one: Evidence) -> Pair:
+    k, late = one.single.mean(1), one.depths >= 0.75
+    return float(k[late].sum() / k.sum()), float(late.mean())
+
+
+def _first_share(one: Evidence) -> Pair:
     k = one.single.mean(1)
-    return float(k[one.depths >= 0.75].sum() / k.sum())
+    return float(k[0] / k.sum()), 1 / len(k)
 
 
-def _first_share(one: Evidence) -> float:
-    k = one.single.mean(1)
-    return float(k[0] / k.sum())
-
-
-def _sensitivity_share(one: Evidence) -> float:
+def _sensitivity_share(one: Evidence) -> Pair:
     """Returns the share of the spread of log k over blocks that log α alone explains, r²."""
-    return _r(np.log(one.sensitivity.mean(1)), np.log(one.single.mean(1))) ** 2
+    return _r(np.log(one.sensitivity.mean(1)), np.log(one.single.mean(1))) ** 2, 0.5
 
 
-def _learned_link(one: Evidence) -> float:
-    """Returns r over languages of the damage ratio with the bits a byte costs, -log2."""
+def _learned_link(one: Evidence) -> Pair:
+    """Returns r over languages of the damage ratio with how well they are known."""
     others = one.languages[1:]
-    learned = -np.log2(np.array([one.bits_per_byte[c] for c in others]))
-    return _r(learned, np.log2(one.damage[0, 1:] / one.damage[0, 0]))
+    known = -np.log2(np.array([one.bits_per_byte[c] for c in others]))
+    return _r(known, np.log2(one.damage[0, 1:] / one.damage[0, 0])), 0.0
 
 
-def _language_not_layer(one: Evidence) -> float:
+def _language_not_layer(one: Evidence) -> Pair:
     """Returns the share of the spread of y_{lλ} that is the language's, whatever the block."""
     y = one.log_ratio
-    if not y.size:
-        return float("nan")
-    return float(y.mean(0).var() / y.var()) if y.var() > 0 else float("nan")
+    if not y.size or y.var() == 0:
+        return float("nan"), 0.5
+    return float(y.mean(0).var() / y.var()), 0.5
 
 
 def _r(x: Floats, y: Floats) -> float:
@@ -177,16 +185,35 @@ def _r(x: Floats, y: Floats) -> float:
     return float(np.corrcoef(x, y)[0, 1])
 
 
-_SUGGESTED: Sequence[tuple[str, str, Callable[[Evidence], float]]] = (
-    ("damage is concentrated in the last quarter of the depth",
-     "share of the blocks' summed damage (a quarter would be even)", _late_share),
-    ("the first block takes more than its share of damage",
-     "share of the blocks' summed damage (1/L would be even)", _first_share),
-    ("how much a block matters decides its damage, not how hard rounding hits it",
-     "r² over blocks of log sensitivity with log damage", _sensitivity_share),
-    ("the gap is the language's, not the block's",
-     "share of the spread of log2 damage ratios that is constant over blocks",
-     _language_not_layer),
-    ("languages that are better known lose more",
-     "r over languages of -log2 bits per byte with log2 damage ratio", _learned_link),
-)  # fmt: skip
+_SUGGESTED: Sequence[tuple[str, str, str, Callable[[Evidence], Pair]]] = (
+    (
+        "damage is concentrated in the last quarter of the depth",
+        "damage spares the last quarter of the depth",
+        "share of the blocks' summed damage",
+        _late_share,
+    ),
+    (
+        "the first block takes more than its share of damage",
+        "the first block takes less than its share of damage",
+        "share of the blocks' summed damage",
+        _first_share,
+    ),
+    (
+        "how much a block matters decides its damage, not how hard rounding hits it",
+        "how hard rounding hits a block decides its damage, not how much it matters",
+        "r² over blocks of log sensitivity with log damage",
+        _sensitivity_share,
+    ),
+    (
+        "the gap is the language's, much the same in every block",
+        "the gap is made in particular blocks",
+        "share of the spread of log2 damage ratios that is constant over blocks",
+        _language_not_layer,
+    ),
+    (
+        "languages that are better known lose more",
+        "languages that are less well known lose more",
+        "r over languages of -log2 bits per byte with log2 damage ratio",
+        _learned_link,
+    ),
+)
