@@ -198,11 +198,9 @@ def _formal(findings: Sequence[Json]) -> str:
          *(_plain(r.get(k)) for k in ("r2_in_sample", "r2_within", "r2_lofo", "spearman_lofo"))]
         for r in tables["ladder"]
     ]  # fmt: skip
-    masks = [
-        [_short(r["model"]), *(_plain(r.get(k)) for k in ("r2", "spearman", "rmse_log2", "r2_F1",
-                                                          "r2_F3", "r2_log_damage"))]
-        for r in tables["f0"]
-    ]  # fmt: skip
+    names = ("r2", "spearman", "rmse_log2", "r2_F1", "r2_F3", "r2_additive",
+             "spearman_additive", "r2_log_damage")  # fmt: skip
+    masks = [[_short(r["model"]), *(_plain(r.get(name)) for name in names)] for r in tables["f0"]]
     slopes = [
         [r["response"], f"{r['coefficient']} ({r['term']})", _interval(r | {"value": r["mean"]}),
          _p(r["p_wild_cluster"]), _p(r["p_model_swap"])]
@@ -219,9 +217,10 @@ def _formal(findings: Sequence[Json]) -> str:
             f"earns. F3 has to be above that.",
             table(["response", "rung", "families", "rows", "R² in sample", "R², own slopes",
                    "R² held out", "Spearman held out"], rungs),
-            "F0, with nothing fitted, on the damage of every mask:",
+            "F0, with nothing fitted, on the D of every mask. *Adding up* forecasts D from the "
+            "measured damage of single blocks, so that it lacks non-linearity and nothing else:",
             table(["model", "R² of D", "Spearman", "RMSE, log2", "R² by F1", "R² by F3",
-                   "R² of log k = log αt²"], masks),
+                   "R², adding up", "Spearman, adding up", "R² of log k = log αt²"], masks),
             table(["response", "coefficient", "over families", "p, wild cluster",
                    "p, model swap"], slopes),
             table(["rung", "term", "variance inflation"],

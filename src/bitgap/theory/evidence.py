@@ -50,6 +50,10 @@ class Evidence:
     """Bit sets of protected blocks, ascending, (P); the empty set is among them."""
     damage: Floats
     """K_λ(S) of every mask, (P x A)."""
+    mask_sensitivity: Floats | None = None
+    """α_{lλ} on the masks' own sentences, where those are fewer; :attr:`sensitivity` when None."""
+    mask_single: Floats | None = None
+    """k_{lλ} likewise; :attr:`single` when None."""
     worth: Mapping[str, Floats]
     """Shapley value of protecting each block, (L), by game: ``disparity`` (−|D|), ``damage`` (−K),
     ``gap`` (−G); NaN where a game has none."""

@@ -31,7 +31,7 @@ from bitgap.theory.expectation import Inputs
 if TYPE_CHECKING:
     from bitgap.lab.lab import Lab
 
-VERSION = 1
+VERSION = 2
 """Raised whenever the record changes meaning."""
 
 
@@ -85,7 +85,16 @@ def gather(lab: Lab, tier: Tier, found: Investigation) -> Evidence:
     masks = score_map(lab.first(tier.map_sentences), found.scheme, found.layer_map.design)
     counts, left_out = _counted(weights, masks, found)
     order = _reference_first(lab.languages, reference, counts)
-    params = weights.facts["params"]
+    params, noise = weights.facts["params"], scores_of(weights, "noise")
+    alike = _of_masks(single, masks)
+
+    def alpha(scores: Scores) -> Floats:
+        return _by_language(
+            order,
+            lambda one: sensitivity(scores, one, params["noise"], params["noise_seeds"]),
+            scores,
+        )
+
     return Evidence(
         model=lab.info.name,
         family=lab.info.family,
@@ -96,14 +105,10 @@ def gather(lab: Lab, tier: Tier, found: Investigation) -> Evidence:
         log_variance=weights.arrays["log_variance_fixed"],
         log_dimension=_log_dimension(findings["H3.1"]),
         log_error_ratio=_error_ratio(findings["H1.3"], lab.n_blocks, lab.languages)[:, order],
-        sensitivity=_by_language(
-            order,
-            lambda one: sensitivity(
-                scores_of(weights, "noise"), one, params["noise"], params["noise_seeds"]
-            ),
-            single,
-        ),
-        single=_by_language(order, lambda one: block_damage(single, one), single),
+        sensitivity=alpha(noise),
+        single=_damage_by_block(order, single),
+        mask_sensitivity=alpha(noise.select(sentences=alike)),
+        mask_single=_damage_by_block(order, single.select(sentences=alike)),
         masks=np.array(found.layer_map.design.masks, dtype=np.int64),
         damage=_damage(masks, found)[:, order],
         worth=benefits(masks, found.layer_map.design),
@@ -145,6 +150,18 @@ def _reference_first(languages: Sequence[str], reference: str, counts: Bools) ->
     return [first, *(i for i in range(len(languages)) if counts[i] and i != first)]
 
 
+def _of_masks(scores: Scores, masks: Scores) -> range:
+    """Returns the sentences that the masks were scored on, which are the first ones."""
+    alike = range(masks.n_sentences)
+    mine = scores.counts.tokens[:, : len(alike)]
+    assert (mine == masks.counts.tokens).all(), "the layer map's text begins as T-002's does"
+    return alike
+
+
+def _damage_by_block(order: Sequence[int], single: Scores) -> Floats:
+    return _by_language(order, lambda one: block_damage(single, one), single)
+
+
 def _by_language(
     order: Sequence[int], statistic: Callable[[Bools], Callable[[Floats], Floats]], scores: Scores
 ) -> Floats:
@@ -182,7 +199,7 @@ def _seed_predictors(lab: Lab) -> dict[str, Floats]:
 
 _ARRAYS = (
     *("t2", "log_variance", "log_dimension", "log_error_ratio", "sensitivity", "single"),
-    *("masks", "damage", "seed_disparity"),
+    *("mask_sensitivity", "mask_single", "masks", "damage", "seed_disparity"),
 )
 _GROUPS = ("worth", "seed_predictors")
 

@@ -33,16 +33,21 @@ def forecast_row(evidence: Evidence, profiles: Mapping[str, Floats]) -> dict[str
         evidence: One model.
         profiles: What rungs of the ladder predict of y, centred, (L) each, by rung.
     """
-    budget = evidence.sensitivity * evidence.t2[:, None]
     row: dict[str, Any] = {"model": evidence.model, "family": evidence.family}
+    # Masks are forecast from their own sentences: D on few differs from D on many.
+    alpha, single = evidence.mask_sensitivity, evidence.mask_single
+    budget = (evidence.sensitivity if alpha is None else alpha) * evidence.t2[:, None]
+    single = evidence.single if single is None else single
     found = _on_masks(evidence, budget)
     row |= {name: found[name] for name in ("masks", "r2", "spearman", "rmse_log2")}
-    ratios = evidence.log_ratio
+    row |= {f"{name}_additive": value for name, value in _on_masks(evidence, single).items()
+            if name in ("r2", "spearman")}  # fmt: skip
+    ratios = log_ratio(single)
     level = np.where(np.isfinite(ratios).all(0), ratios.mean(0), np.nan)
     for name, profile in profiles.items():
         others = budget[:, :1] * 2.0 ** (level + profile[:, None])
         row[f"r2_{name}"] = _on_masks(evidence, np.hstack([budget[:, :1], others]))["r2"]
-    return row | _on_blocks(evidence, budget)
+    return row | _on_blocks(evidence, evidence.sensitivity * evidence.t2[:, None])
 
 
 def _on_masks(evidence: Evidence, budget: Floats) -> dict[str, Any]:
