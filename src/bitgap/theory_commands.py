@@ -18,7 +18,7 @@ from bitgap.commands import (
     writable,
     write_text,
 )
-from bitgap.errors import UserError
+from bitgap.errors import ModelError, UserError
 
 if TYPE_CHECKING:
     from bitgap.lab.lab import Lab
@@ -83,7 +83,11 @@ def predict(options: argparse.Namespace) -> None:
         )
     else:
         kept, options.store = options.store, None  # what is to be predicted is not measured
-        lab = open_lab(options, options.target, "fast")
+        try:
+            lab = open_lab(options, options.target, "fast")
+        except ModelError as error:
+            known = ", ".join(all_cards())
+            raise UserError(f"{error}. Architectures known by name: {known}") from None
         options.store = kept
         inputs = inputs_of_lab(lab.first(options.sentences), options.scheme)
         zoo = [one for one in zoo if one.fingerprint != inputs.fingerprint]

@@ -19,6 +19,7 @@ def theory_view(result: Json) -> Any:
         _models(result["models"]),
         verdict_table(result["findings"]),
         _reasons(result["findings"]),
+        _formal(result["findings"]),
         _pillars(result["pillars"]),
         _outcomes(result["outcomes"]),
         _forecasts(result["forecasts"]),
@@ -69,6 +70,31 @@ def _number(value: float | None, form: str) -> str:
 def _reasons(findings: Iterable[Json]) -> Any:
     lines = [f"{f['hypothesis']}: {f['verdict']['reason']}" for f in findings]
     return Group(Text("Why", style="bold"), *bullets(lines))
+
+
+def _formal(findings: Iterable[Json]) -> Any:
+    found = next(f for f in findings if f["hypothesis"] == "formal")
+    rungs = {
+        row["rung"]: row["r2_lofo"]
+        for row in found["tables"]["ladder"]
+        if row["response"] == "ratio"
+    }
+    names = {
+        "F0": "error budget, nothing fitted",
+        "F1": "position",
+        "F2": "variance",
+        "F3": "variance, boundary, bottleneck",
+        "F4": "those and the local error ratio",
+    }
+    lines = [f"{rung} {told_}: {_number(rungs.get(rung), '+.2f')}"
+             for rung, told_ in names.items()]  # fmt: skip
+    draws = found["tables"]["f5_draws"]
+    lines.append(
+        f"F5 three smooth features of no meaning: {_number(draws['mean'], '+.2f')} on average, "
+        f"{_number(draws['percentile_95'], '+.2f')} at the 95th percentile"
+    )
+    title = Text("The formal model: R² of log2 damage ratios in a family held out", style="bold")
+    return Group(title, *bullets(lines))
 
 
 def _pillars(rows: Sequence[Json]) -> Any:

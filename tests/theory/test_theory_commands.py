@@ -85,6 +85,13 @@ def test_predict_needs_measured_models(run: Run, measured: Path, tmp_path: Path)
     run("predict", "Llama-2-7B").refused(1, "bitgap.db")
 
 
+def test_a_name_that_is_neither_card_nor_model_is_told_which_cards_there_are(
+    run: Run, measured: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(measured)
+    run("predict", "./nobody").refused(1, "./nobody", "Llama-2-70B")
+
+
 def predicted(run: Run, measured: Path, target: str, monkeypatch: pytest.MonkeyPatch) -> Ran:
     monkeypatch.chdir(measured)
     return run("predict", target, "--corpus", "text", "--out", "predictions", "--json")

@@ -25,15 +25,6 @@ from bitgap.experiments import (
 from bitgap.experiments.experiment import PHASES, Experiment
 from bitgap.stats.verdicts import load_thresholds
 
-
-def _planned(
-    id_: str, hypothesis: str, title: str, question: str, phase: int, value: Any
-) -> Experiment:
-    return Experiment(
-        id=id_, hypothesis=hypothesis, title=title, question=question, phase=phase, value=value
-    )
-
-
 CATALOG: tuple[Experiment, ...] = (
     t001_information_content.EXPERIMENT,
     t002_quantization_robustness.EXPERIMENT,

@@ -179,6 +179,13 @@ def _language_not_layer(one: Evidence) -> Pair:
     return float(y.mean(0).var() / y.var()), 0.5
 
 
+def _local_link(one: Evidence) -> Pair:
+    """Returns r over blocks of the mean local error ratio with the mean log2 damage ratio."""
+    if len(one.languages) < 2:
+        return float("nan"), 0.0
+    return _r(one.log_error_ratio[:, 1:].mean(1), one.log_ratio.mean(1)), 0.0
+
+
 def _r(x: Floats, y: Floats) -> float:
     if len(x) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0 or not np.isfinite([x, y]).all():
         return float("nan")
@@ -209,6 +216,12 @@ _SUGGESTED: Sequence[tuple[str, str, str, Callable[[Evidence], Pair]]] = (
         "the gap is made in particular blocks",
         "share of the spread of log2 damage ratios that is constant over blocks",
         _language_not_layer,
+    ),
+    (
+        "where rounding hits a language's own inputs harder, the block hurts it more",
+        "where rounding hits a language's own inputs harder, the block hurts it less",
+        "r over blocks of the log2 local error ratio with the log2 damage ratio",
+        _local_link,
     ),
     (
         "languages that are better known lose more",
