@@ -16,6 +16,7 @@ import numpy as np
 
 from bitgap.records import Finding, Floats
 from bitgap.stats.pooling import random_effects
+from bitgap.stats.profiles import detrend
 from bitgap.theory.evidence import Evidence, families_of
 
 PILLARS: Mapping[str, tuple[str, ...]] = {
@@ -183,7 +184,8 @@ def _local_link(one: Evidence) -> Pair:
     """Returns r over blocks of the mean local error ratio with the mean log2 damage ratio."""
     if len(one.languages) < 2:
         return float("nan"), 0.0
-    return _r(one.log_error_ratio[:, 1:].mean(1), one.log_ratio.mean(1)), 0.0
+    profiles = one.log_error_ratio[:, 1:].mean(1), one.log_ratio.mean(1)
+    return _r(*map(detrend, profiles)), 0.0
 
 
 def _r(x: Floats, y: Floats) -> float:
@@ -220,7 +222,7 @@ _SUGGESTED: Sequence[tuple[str, str, str, Callable[[Evidence], Pair]]] = (
     (
         "where rounding hits a language's own inputs harder, the block hurts it more",
         "where rounding hits a language's own inputs harder, the block hurts it less",
-        "r over blocks of the log2 local error ratio with the log2 damage ratio",
+        "r over blocks, detrended in depth, of log2 local error ratio and log2 damage ratio",
         _local_link,
     ),
     (
