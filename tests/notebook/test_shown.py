@@ -110,7 +110,6 @@ def test_run_gives_one_finding_and_measures_once(lab):
         ("T-099", {}, "no experiment 'T-099'"),
         ("T-009", {"tier": "huge"}, "no tier 'huge'"),
         ("T-009", {"colour": 3}, "no parameter 'colour'.*n_components"),
-        ("T-010", {}, "not built"),
     ],
 )
 def test_run_says_what_is_wrong(lab, asked, options, told):
