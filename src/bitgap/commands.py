@@ -25,17 +25,19 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def lab_of(options: argparse.Namespace, default: Arithmetic) -> Iterator[Lab]:
+def lab_of(options: argparse.Namespace, default: Arithmetic, *, keep: bool = True) -> Iterator[Lab]:
     """Yields the lab that the options describe, and closes it."""
-    lab = open_lab(options, options.model, default)
+    lab = open_lab(options, options.model, default, keep=keep)
     try:
         yield lab
     finally:
         lab.store.close()
 
 
-def open_lab(options: argparse.Namespace, model: str | None, default: Arithmetic) -> Lab:
-    """Returns a lab for a model as the options describe it."""
+def open_lab(
+    options: argparse.Namespace, model: str | None, default: Arithmetic, *, keep: bool = True
+) -> Lab:
+    """Returns a lab for a model as the options describe it, with a store if it is to keep."""
     from bitgap import terminal
     from bitgap.lab.budget import current_rss_bytes, keep_freed_memory
     from bitgap.lab.lab import Lab
@@ -53,7 +55,7 @@ def open_lab(options: argparse.Namespace, model: str | None, default: Arithmetic
         languages=options.languages,
         pairs=options.pairs,
         treebanks=options.treebanks,
-        store=None if dry else options.store,
+        store=options.store if keep and not dry else None,
         settings=settings(options, default),
         progress=terminal.Bar(),
         allow_pickle=options.allow_pickle,

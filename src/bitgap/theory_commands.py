@@ -54,7 +54,7 @@ def theory(options: argparse.Namespace) -> None:
     result = judge_all(evidence, tier.name).as_dict()
     result = _kept_result(options, started, f"{len(models)} models", result)
     if options.page:
-        command = f"bitgap theory {' '.join(options.models)} --tier {tier.name}"
+        command = " ".join(["bitgap theory", *options.models, "--tier", tier.name])
         page = results_page(result, {"command": command} | _made_with(result["provenance"]))
         write_text(Path(options.page), page)
     hand_out(options, result, theory_views.theory_view)
@@ -82,13 +82,11 @@ def predict(options: argparse.Namespace) -> None:
             zoo, inputs_of_card(find_card(options.target)), "config", seed=options.seed
         )
     else:
-        kept, options.store = options.store, None  # what is to be predicted is not measured
-        try:
-            lab = open_lab(options, options.target, "fast")
+        try:  # what is to be predicted is not measured, so nothing is kept
+            lab = open_lab(options, options.target, "fast", keep=False)
         except ModelError as error:
             known = ", ".join(all_cards())
             raise UserError(f"{error}. Architectures known by name: {known}") from None
-        options.store = kept
         inputs = inputs_of_lab(lab.first(options.sentences), options.scheme)
         zoo = [one for one in zoo if one.fingerprint != inputs.fingerprint]
         prediction = predict(zoo, inputs, "weights", seed=options.seed)
@@ -162,8 +160,7 @@ def plan(options: argparse.Namespace) -> None:
     from bitgap.theory.priorities import at_scale, machine_of, priority_matrix
 
     card = find_card(options.card)
-    kept, options.store = options.store, None  # only speed is measured
-    with lab_of(options, default="fast") as lab:
+    with lab_of(options, default="fast", keep=False) as lab:  # only speed is measured
         matrix = priority_matrix(lab.n_blocks, machine_of(lab, TIERS["full"]))
         result = {
             "model": lab.info.name,
@@ -179,7 +176,6 @@ def plan(options: argparse.Namespace) -> None:
                 utilisation=options.utilisation,
             ),
         }
-    options.store = kept
     hand_out(options, result, theory_views.plan_view)
 
 
