@@ -31,7 +31,7 @@ from bitgap.theory.expectation import Inputs
 if TYPE_CHECKING:
     from bitgap.lab.lab import Lab
 
-VERSION = 2
+VERSION = 3
 """Raised whenever the record changes meaning."""
 
 
@@ -147,7 +147,9 @@ def _damage(masks: Scores, found: Investigation) -> Floats:
 
 def _reference_first(languages: Sequence[str], reference: str, counts: Bools) -> list[int]:
     first = languages.index(reference)
-    return [first, *(i for i in range(len(languages)) if counts[i] and i != first)]
+    # Nothing can be compared with a reference that does not count.
+    others = range(len(languages)) if counts[first] else ()
+    return [first, *(i for i in others if counts[i] and i != first)]
 
 
 def _of_masks(scores: Scores, masks: Scores) -> range:
