@@ -94,7 +94,8 @@ def fraction_done(recipe: Recipe, progress: Progress) -> float:
     """Returns the share of the training that is over, by steps or by the clock."""
     if recipe.minutes is not None:
         whole = 60 * recipe.minutes - progress.reserve_s - progress.began_s
-        return (progress.spent_s - progress.began_s) / max(whole, 1e-9)
+        # The last step may end a moment late.
+        return min(1.0, (progress.spent_s - progress.began_s) / max(whole, 1e-9))
     assert recipe.total_steps is not None
     return progress.step / recipe.total_steps
 

@@ -22,8 +22,8 @@ def short_tier(patch: pytest.MonkeyPatch) -> None:
 def families(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of two models of two families that learned a little."""
     folder = tmp_path_factory.mktemp("zoo")
-    save_model(folder / "one", blocks=4, steps=60)
-    save_model(folder / "two", blocks=4, steps=60, family="qwen3")
+    save_model(folder / "one", blocks=4, steps=120)
+    save_model(folder / "two", blocks=4, steps=120, family="qwen3")
     return folder
 
 
@@ -38,7 +38,7 @@ def measured(families: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.chdir(folder)
         short_tier(patch)
         code = main(
-            ["theory", str(families), "--corpus", "text", "--tier", "smoke", "--threads", "1",
+            ["theory", str(families), "--corpus", "text", "--tier", "smoke", "--threads", "1", "--arithmetic", "exact",
              "--page", "docs/results.md", "--out", "out"]
         )  # fmt: skip
     assert code == 0
@@ -69,7 +69,18 @@ def test_a_second_run_measures_nothing(
 ) -> None:
     short_tier(monkeypatch)
     monkeypatch.chdir(measured)
-    ran = run("theory", families, "--corpus", "text", "--tier", "smoke", "--threads", "1")
+    ran = run(
+        "theory",
+        families,
+        "--corpus",
+        "text",
+        "--tier",
+        "smoke",
+        "--threads",
+        "1",
+        "--arithmetic",
+        "exact",
+    )
     assert ran.code == 0
     assert "operating point" not in ran.err
     assert "Pillars of the Gateway-Bottleneck theory" in ran.out
@@ -112,7 +123,7 @@ def test_a_card_is_predicted_from_its_config(
 def test_a_model_is_predicted_then_measured_then_checked(
     run: Run, measured: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    new = save_model(tmp_path / "new", blocks=4, steps=50)
+    new = save_model(tmp_path / "new", blocks=4, steps=100)
     ran = predicted(run, measured, str(new), monkeypatch)
     assert ran.code == 0, ran.err
     assert ran.json["kind"] == "weights"
@@ -125,7 +136,21 @@ def test_a_model_is_predicted_then_measured_then_checked(
 
     time.sleep(1.1)  # times are told to the second
     short_tier(monkeypatch)
-    assert run("theory", new, "--corpus", "text", "--tier", "smoke", "--threads", "1").code == 0
+    assert (
+        run(
+            "theory",
+            new,
+            "--corpus",
+            "text",
+            "--tier",
+            "smoke",
+            "--threads",
+            "1",
+            "--arithmetic",
+            "exact",
+        ).code
+        == 0
+    )
     checked = run("check", path, "--json")
     assert checked.code == 0, checked.err
     (row,) = checked.json["checks"]
