@@ -38,8 +38,8 @@ def measured(families: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.chdir(folder)
         short_tier(patch)
         code = main(
-            ["theory", str(families), "--corpus", "text", "--tier", "smoke", "--threads", "1", "--arithmetic", "exact",
-             "--page", "docs/results.md", "--out", "out"]
+            ["theory", str(families), "--corpus", "text", "--tier", "smoke", "--threads", "1",
+             "--arithmetic", "exact", "--page", "docs/results.md", "--out", "out"]
         )  # fmt: skip
     assert code == 0
     return folder
