@@ -132,7 +132,7 @@ def _map(options: argparse.Namespace) -> None:
 
 def _investigate(options: argparse.Namespace) -> None:
     from bitgap import figures, terminal, views
-    from bitgap.investigate import TIERS, foresee, investigate
+    from bitgap.investigate import TIERS, foresee, investigate, result_of
 
     with lab_of(options, default="fast") as lab:
         tier = TIERS[options.tier]
@@ -140,8 +140,7 @@ def _investigate(options: argparse.Namespace) -> None:
             return
         started = time.time()
         found = investigate(lab, tier, announce=terminal.say)
-        result = described(lab, options, found.scheme) | found.as_dict()
-        result["sentences"] = found.report.n_sentences
+        result = result_of(lab, found)
         drawn = {
             "audit": figures.audit_figure(result["audit"]),
             "map": figures.map_figure(result["map"]),

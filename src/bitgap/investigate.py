@@ -234,6 +234,12 @@ def describe(lab: Lab, plan: str, scheme: str | None = None) -> dict[str, Any]:
     }
 
 
+def result_of(lab: Lab, found: Investigation) -> dict[str, Any]:
+    """Returns an investigation with what it is about, as JSON."""
+    about = describe(lab, found.scheme) | found.as_dict()
+    return about | {"sentences": found.report.n_sentences}
+
+
 def operating_point(lab: Lab, thresholds: Thresholds) -> tuple[str, dict[str, list[str]]]:
     """Returns the scheme of fewest bits at which no language collapses, on calibration sentences.
 

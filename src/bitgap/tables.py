@@ -183,6 +183,11 @@ def layer_list(layers: Sequence[int]) -> str:
     return ", ".join(str(r[0]) if len(r) == 1 else f"{r[0]}-{r[-1]}" for r in runs)
 
 
+def short_name(model: str) -> str:
+    """Returns a model's name without the folders before it."""
+    return model.rstrip("/").rsplit("/", 1)[-1]
+
+
 def _decimals(values: Sequence[float]) -> int:
     largest = max(map(abs, values), default=0.0)
     if not largest > 0:

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Group
 from rich.text import Text
 
-from bitgap.tables import MISSING, Columns, Unit, bullets, grid, layer_list, told
+from bitgap.tables import MISSING, Columns, Unit, bullets, grid, layer_list, short_name, told
 from bitgap.terminal import duration, size
 from bitgap.views import Json, spaced, verdict_table
 
@@ -30,7 +30,7 @@ def theory_view(result: Json) -> Any:
 def preflights_view(result: Json) -> Any:
     """Shows ``--dry-run`` of several models."""
     rows = result["preflights"]
-    table = Columns("model", [_short(row["model"]) for row in rows])
+    table = Columns("model", [short_name(row["model"]) for row in rows])
     table.add("time", [duration(row["time_s"]) for row in rows])
     table.add("memory", [size(row["memory_bytes"]) for row in rows])
     total = sum(row["time_s"] for row in rows)
@@ -39,7 +39,7 @@ def preflights_view(result: Json) -> Any:
 
 
 def _models(rows: Sequence[Json]) -> Any:
-    table = Columns("model", [_short(row["model"]) for row in rows])
+    table = Columns("model", [short_name(row["model"]) for row in rows])
     table.add("family", [row["family"] for row in rows], left=True)
     table.add("L", [str(row["n_blocks"]) for row in rows])
     table.add("scheme", [row["scheme"] for row in rows], left=True)
@@ -54,13 +54,9 @@ def _models(rows: Sequence[Json]) -> Any:
         "nothing protected",
         unit.note,
     ]
-    left = [f"{row['model']} leaves out {', '.join(row['left_out'])}"
+    left = [f"{row['model']} leaves out {', '.join(sorted(row['left_out']))}"
             for row in rows if row["left_out"]]  # fmt: skip
     return Group(title, table.render(), *bullets([*said, *left]))
-
-
-def _short(name: str) -> str:
-    return name.rstrip("/").rsplit("/", 1)[-1]
 
 
 def _number(value: float | None, form: str) -> str:
@@ -159,13 +155,13 @@ def _yes(value: bool | None) -> str:
 
 def _seed_regression(rows: Sequence[Json]) -> Any:
     fitted = [row for row in rows if row["r2"] is not None]
-    table = Columns("on", [_short(row["source"]) for row in fitted])
+    table = Columns("on", [short_name(row["source"]) for row in fitted])
     table.add("n", [str(row["n"]) for row in fitted])
     for name, key in (("R²", "r2"), ("left out", "r2_leave_one_out"), ("null", "r2_null")):
         table.add(name, [_number(row[key], ".2f") for row in fitted])
     table.add("p", [f"{row['p']:.2g}" for row in fitted])
     notes = ["left out: R² at blocks left out of the fit; null: 95 % of unrelated fits have less"]
-    notes += [f"{_short(row['source'])}: {row['reason']}" for row in rows if row["r2"] is None]
+    notes += [f"{short_name(row['source'])}: {row['reason']}" for row in rows if row["r2"] is None]
     title = Text("The origin's regression of log(disparity + 1)", style="bold")
     return Group(title, table.render(), *bullets(notes))
 
@@ -175,12 +171,12 @@ def _seed_regression(rows: Sequence[Json]) -> Any:
 
 def prediction_view(result: Json) -> Any:
     """Shows a prediction that was just made."""
-    title = Text(f"Prediction for {_short(result['target'])}, {result['n_blocks']} blocks",
+    title = Text(f"Prediction for {short_name(result['target'])}, {result['n_blocks']} blocks",
                  style="bold")  # fmt: skip
     facts = [
         ("made", result["made"]),
         ("from", "the config alone" if result["kind"] == "config" else "weights and one pass"),
-        ("learned from", ", ".join(_short(one["model"]) for one in result["zoo"])),
+        ("learned from", ", ".join(short_name(one["model"]) for one in result["zoo"])),
         ("sha256", result["sha256"]),
         ("file", result["file"]),
     ]
@@ -205,8 +201,8 @@ def check_view(result: Json) -> Any:
     parts: list[Any] = []
     for row in result["checks"]:
         masks = row["masks"]
-        title = Text(f"{_short(row['target'])} ({row['kind']}), made {row['made']}, against "
-                     f"{_short(row['model'])}", style="bold")  # fmt: skip
+        title = Text(f"{short_name(row['target'])} ({row['kind']}), made {row['made']}, against "
+                     f"{short_name(row['model'])}", style="bold")  # fmt: skip
         lines = [
             f"D of {masks['n']} of {masks['asked']} sets: Spearman "
             f"{_number(masks['spearman'], '+.2f')}, error {_number(masks['rmse'], '.3f')} bits, "
@@ -245,8 +241,9 @@ def plan_view(result: Json) -> Any:
     table.add("time", times)
     memory = [MISSING if r["memory_bytes"] is None else size(r["memory_bytes"]) for r in rows]
     table.add("memory", memory)
-    title = Text(f"What to run first on {_short(result['model'])}, {result['languages']} languages,"
-                 f" tier {result['tier']}", style="bold")  # fmt: skip
+    model, languages = short_name(result["model"]), result["languages"]
+    what = f"What to run first on {model}, {languages} languages, tier {result['tier']}"
+    title = Text(what, style="bold")
     notes = [matrix["note"]]
     if matrix["time_s"] is not None:
         notes.append(f"all of it, sharing: about {duration(matrix['time_s'])}")
@@ -283,7 +280,7 @@ def ledger_view(result: Json) -> Any:
     """Shows every claim of the origin and what became of it."""
     parts: list[Any] = [
         Text(
-            f"The origin's claims on {_short(result['model'])}, ours at {result['scheme']}",
+            f"The origin's claims on {short_name(result['model'])}, ours at {result['scheme']}",
             style="bold",
         )
     ]

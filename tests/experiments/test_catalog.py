@@ -175,7 +175,8 @@ def test_cost_is_what_a_measurement_runs(experiment, monkeypatch):
     if experiment.id == "T-010":
         # The map's masks and T-002's noise are counted there; how many first blocks plans share
         # hangs on the order in which a model's blocks are worth protecting.
-        noisy = t010_rate_distortion._noise_plans(4, experiment.params, lab.settings.seed)
+        params = experiment.params
+        noisy = weight_controls.noise_plans(4, params.noise, params.noise_seeds, lab.settings.seed)
         lab.score(noisy)
         monkeypatch.setattr(t010_rate_distortion, "_worth", lambda *_: -np.arange(4.0))
         monkeypatch.setattr(t010_rate_distortion, "measure_controls", lambda *_, **__: {})

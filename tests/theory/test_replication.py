@@ -19,7 +19,7 @@ from bitgap.quant.plan import Plan
 from bitgap.quant.rounding import round_weight
 from bitgap.records import Estimate, ModelInfo
 from bitgap.theory import origin_setup
-from bitgap.theory.origin_blocks import kurtosis_z, null_r_squared, regression
+from bitgap.theory.origin_blocks import kurtosis_z, regression
 from bitgap.theory.origin_case import case_of, training_shares
 from bitgap.theory.origin_claims import (
     NO_SAMPLING,
@@ -35,6 +35,7 @@ from bitgap.theory.origin_quantities import QUANTITIES
 from bitgap.theory.origin_readings import Readings
 from bitgap.theory.origin_record import Case
 from bitgap.theory.replication import Ledger, judge_case, replicate
+from bitgap.theory.seed_regression import null_r2
 from cli_samples import save_model, write_corpus_folder
 from score_samples import make_scores
 
@@ -282,7 +283,7 @@ def test_the_null_of_r_squared_is_where_noise_lies() -> None:
     rng = np.random.default_rng(2)
     design = np.column_stack([np.ones(12), rng.normal(size=(12, 4))])
     r2, _, _ = regression(design, rng.normal(size=(4000, 12)))
-    assert np.mean(r2 > null_r_squared(12, 4)) == pytest.approx(0.05, abs=0.015)
+    assert np.mean(r2 > null_r2(12, 4)) == pytest.approx(0.05, abs=0.015)
 
 
 def test_kurtosis_limit_is_exceeded_by_chance_one_time_in_forty() -> None:

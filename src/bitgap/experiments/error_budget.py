@@ -8,7 +8,7 @@ character, averaged over the languages that count. Pure numpy.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -46,6 +46,18 @@ def sensitivity(noise: Scores, counts: Bools, sizes: Sequence[float], n_draws: i
     kl = noise.kl_nats[:, counts].mean(1).reshape(-1, len(t2), n_draws, noise.n_sentences)
     slope = np.tensordot(t2, kl.mean(2), axes=(0, 1)) / (t2**2).sum()  # (L x N)
     return lambda weights: weights @ slope.T / _length(noise, weights)
+
+
+def by_language(of: Callable[[Bools], Statistic], scores: Scores) -> Floats:
+    """Returns a statistic over blocks of each language by itself on the whole text, (L x A).
+
+    Args:
+        of: Languages that count, (A) -> statistic.
+        scores: Of the text.
+    """
+    ones = np.ones((1, scores.n_sentences))
+    each = np.eye(len(scores.languages), dtype=bool)
+    return np.stack([of(one)(ones)[0] for one in each], axis=1)
 
 
 def error_share(

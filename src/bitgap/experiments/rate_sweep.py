@@ -21,7 +21,7 @@ import numpy as np
 
 from bitgap.damage import Bools, below_resolution, collapsed, damage_bits
 from bitgap.errors import UsageError
-from bitgap.experiments.error_budget import sensitivity
+from bitgap.experiments.error_budget import by_language, sensitivity
 from bitgap.experiments.kept_scores import scores_of
 from bitgap.quant.plan import Plan
 from bitgap.quant.schemes import FULL_PRECISION_BITS, Scheme, bits_per_weight, parse_scheme
@@ -209,11 +209,9 @@ class Sweep:
         """Takes the sweep out of observations."""
         arrays, facts = observations.arrays, observations.facts
         noise, params = scores_of(observations, "noise"), facts["params"]
-        ones = np.ones((1, noise.n_sentences))
-        each = np.eye(len(noise.languages), dtype=bool)
-        alpha = [
-            sensitivity(noise, one, params["noise"], params["noise_seeds"])(ones)[0] for one in each
-        ]
+        alpha = by_language(
+            lambda one: sensitivity(noise, one, params["noise"], params["noise_seeds"]), noise
+        )
         n_designs, levels = len(facts["orders"]), arrays["levels"]
         return cls(
             scores=scores_of(observations, "cells"),
@@ -223,7 +221,7 @@ class Sweep:
             orders=tuple(facts["orders"]),
             kept=arrays["kept"].astype(bool),
             t2=arrays["t2"],
-            alpha=np.array(alpha).T,
+            alpha=alpha,
         )
 
     @property

@@ -42,7 +42,7 @@ from bitgap.experiments.kept_scores import (
     scores_of,
     told_left_out,
 )
-from bitgap.experiments.weight_controls import GAUGE, SEED_SCHEME, only
+from bitgap.experiments.weight_controls import GAUGE, SEED_SCHEME, noise_plans, only
 from bitgap.lab.tree import PlanTree, Work
 from bitgap.quant.plan import Plan
 from bitgap.quant.schemes import largest_level, parse_scheme
@@ -118,11 +118,10 @@ def measure(lab: Lab, scheme: str, params: Params) -> Observations:
 
 
 def _plans(n: int, scheme: str, params: Params, seed: int) -> dict[str, list[Plan]]:
-    draws = [f"noise{t}-s{seed + s}" for t in params.noise for s in range(params.noise_seeds)]
     return {
         "single": [only(scheme, n, j) for j in range(n)],
         "protect": [Plan.uniform(scheme, n, kept) for kept in [(), *((j,) for j in range(n))]],
-        "noise": [only(draw, n, j) for j in range(n) for draw in draws],
+        "noise": noise_plans(n, params.noise, params.noise_seeds, seed),
     }
 
 

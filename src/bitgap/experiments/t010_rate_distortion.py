@@ -46,7 +46,7 @@ from bitgap.experiments.rate_sweep import (
     rate_of,
     sweep_plans,
 )
-from bitgap.experiments.weight_controls import only
+from bitgap.experiments.weight_controls import noise_plans
 from bitgap.lab.tree import PlanTree
 from bitgap.layer_map import LARGEST_FACTORIAL, make_design, score_map
 from bitgap.quant.plan import Plan
@@ -122,7 +122,7 @@ def measure(lab: Lab, scheme: str, params: Params) -> Observations:
     sets = [kept for _, kept in made]
     plans = sweep_plans(scheme, n, params.bits, sets)
     scores = part.score(plans, ID)
-    noisy = _noise_plans(n, params, lab.settings.seed)
+    noisy = noise_plans(n, params.noise, params.noise_seeds, lab.settings.seed)
     # On all the text, where T-002 has scored them already; of it the sweep's sentences are taken.
     noise = lab.score(noisy, ID).select(sentences=range(scores.n_sentences))
     twins = measure_controls(
@@ -158,11 +158,6 @@ def _worth(lab: Lab, scheme: str, params: Params) -> Floats:
     design = make_design(lab.n_blocks, seed=lab.settings.seed, complete=complete)
     scores = score_map(lab.first(params.map_sentences), scheme, design)
     return design.shapley(-scores.kl_nats.sum((1, 2)))
-
-
-def _noise_plans(n: int, params: Params, seed: int) -> list[Plan]:
-    draws = [f"noise{t}-s{seed + s}" for t in params.noise for s in range(params.noise_seeds)]
-    return [only(draw, n, j) for j in range(n) for draw in draws]
 
 
 # -- judgement ------------------------------------------------------------------------------------

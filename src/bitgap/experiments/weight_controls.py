@@ -14,7 +14,7 @@ Source of P1 and of the need for it: method, sections 2 and 6.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -49,6 +49,15 @@ _SAME = 1e-3
 def only(scheme: str, n_blocks: int, block: int) -> Plan:
     """Returns the plan that rounds one block and nothing else, ends included."""
     return Plan(tuple(scheme if i == block else "fp" for i in range(n_blocks)))
+
+
+def noise_plans(n_blocks: int, sizes: Sequence[float], n_draws: int, seed: int) -> list[Plan]:
+    """Returns the L·T·S plans that add noise to one block: block, size, draw.
+
+    One list for all experiments, so that a store shares their scores.
+    """
+    draws = [f"noise{t}-s{seed + s}" for t in sizes for s in range(n_draws)]
+    return [only(draw, n_blocks, j) for j in range(n_blocks) for draw in draws]
 
 
 # -- measurement ----------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bitgap.markdown import table
-from bitgap.tables import MISSING, told
+from bitgap.tables import MISSING, short_name, told
 
 Json = Mapping[str, Any]
 
@@ -123,12 +123,12 @@ def _outcomes(said: Json) -> str:
 def _models(rows: Sequence[Json]) -> str:
     body = [
         [
-            r["model"].rstrip("/").rsplit("/", 1)[-1], r["family"], r["n_blocks"], r["scheme"],
+            short_name(r["model"]), r["family"], r["n_blocks"], r["scheme"],
             "" if r["bits_per_byte_reference"] is None else f"{r['bits_per_byte_reference']:.3f}",
             _plain(r["disparity"]), f"{r['damage']:.4f}",
             _block_list(r["damage_by_block"], "{:.0%}", sum(r["damage_by_block"])),
             _block_list(r["ratio_by_block"], "{:+.2f}"),
-            ", ".join(r["left_out"]) or "none",
+            ", ".join(sorted(r["left_out"])) or "none",
         ]
         for r in rows
     ]  # fmt: skip
@@ -157,7 +157,7 @@ def _by_family(findings: Sequence[Json]) -> str:
             continue
         body = [
             [
-                r["model"].rstrip("/").rsplit("/", 1)[-1] + ("" if r["speaks"] else " (beside)"),
+                short_name(r["model"]) + ("" if r["speaks"] else " (beside)"),
                 r["verdict"],
                 _interval(r),
                 r["reason"],
@@ -200,7 +200,9 @@ def _formal(findings: Sequence[Json]) -> str:
     ]  # fmt: skip
     names = ("r2", "spearman", "rmse_log2", "r2_F1", "r2_F3", "r2_additive",
              "spearman_additive", "r2_log_damage")  # fmt: skip
-    masks = [[_short(r["model"]), *(_plain(r.get(name)) for name in names)] for r in tables["f0"]]
+    masks = [
+        [short_name(r["model"]), *(_plain(r.get(name)) for name in names)] for r in tables["f0"]
+    ]
     slopes = [
         [r["response"], f"{r['coefficient']} ({r['term']})", _interval(r | {"value": r["mean"]}),
          _p(r["p_wild_cluster"]), _p(r["p_model_swap"])]
@@ -233,10 +235,6 @@ def _plain(value: float | None) -> str:
     return MISSING if value is None else f"{value:.3f}"
 
 
-def _short(model: str) -> str:
-    return model.rstrip("/").rsplit("/", 1)[-1]
-
-
 def _forecasts(said: Json) -> str:
     if not said["rows"]:
         return ""
@@ -246,8 +244,8 @@ def _forecasts(said: Json) -> str:
         for r in said["summary"]
     ]  # fmt: skip
     each = [
-        [_short(r["model"]), r["kind"], _plain(r["masks"]["spearman"]), _plain(r["masks"]["rmse"]),
-         _plain(r["masks"]["covered"])]
+        [short_name(r["model"]), r["kind"],
+         *(_plain(r["masks"][name]) for name in ("spearman", "rmse", "covered"))]
         + [
             f"{one['blocks']}: {_plain(one['percentile'])}, regret {_plain(one['regret'])}"
             for one in (r["objectives"]["disparity"], r["objectives"]["damage"])
@@ -271,7 +269,7 @@ def _forecasts(said: Json) -> str:
 
 def _seed_regression(rows: Sequence[Json]) -> str:
     body = [
-        [_short(r["source"]), r["n"], _plain(r["intercept"]), _plain(r["variance"]),
+        [short_name(r["source"]), r["n"], _plain(r["intercept"]), _plain(r["variance"]),
          _plain(r["r2"]), _plain(r["r2_adjusted"]), _plain(r["r2_leave_one_out"]),
          _plain(r["r2_null"]), _p(r["p"]), r["reason"]]
         for r in rows

@@ -17,7 +17,7 @@ import numpy as np
 from scipy import stats
 
 from bitgap.errors import UserError
-from bitgap.layer_map import make_design
+from bitgap.layer_map import layers_of, make_design
 from bitgap.records import Floats, Integers
 from bitgap.theory.evidence import Evidence, disparity_of, families_of
 from bitgap.theory.expectation import (
@@ -155,7 +155,7 @@ def random_masks(n_blocks: int, *, n: int = N_MASKS, seed: int = 0) -> list[tupl
         drawn.append(of_size.pop(rng.integers(len(of_size))))
         if not of_size:
             del by_size[size]
-    return [tuple(i for i in range(n_blocks) if mask >> i & 1) for mask in drawn]
+    return [tuple(layers_of(mask)) for mask in drawn]
 
 
 # -- how sure -------------------------------------------------------------------------------------

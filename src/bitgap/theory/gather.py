@@ -16,10 +16,10 @@ import numpy as np
 
 from bitgap.damage import Bools, Sums, damage_bits, seed_disparity
 from bitgap.experiments.catalog import CATALOG
-from bitgap.experiments.error_budget import block_damage, sensitivity
+from bitgap.experiments.error_budget import block_damage, by_language, sensitivity
 from bitgap.experiments.kept_scores import countable, scores_of
 from bitgap.experiments.language_controls import local_errors
-from bitgap.investigate import Investigation, Tier, describe, investigate
+from bitgap.investigate import Investigation, Tier, investigate, result_of
 from bitgap.lab.store import Store, content_key, decode, encode
 from bitgap.layer_map import benefits, counted_languages, score_map
 from bitgap.quant.plan import Plan
@@ -63,8 +63,7 @@ def evidence_of(
     found = investigate(lab, tier, announce=announce)
     evidence = gather(lab, tier, found)
     lab.store.put_observations(key, pack(evidence))
-    result = describe(lab, found.scheme) | found.as_dict()
-    result["sentences"] = found.report.n_sentences
+    result = result_of(lab, found)
     provenance = lab.provenance(started, thresholds.hash)
     lab.store.put_run("investigate", provenance, result, found.findings)
     return evidence
@@ -89,11 +88,9 @@ def gather(lab: Lab, tier: Tier, found: Investigation) -> Evidence:
     alike = _of_masks(single, masks)
 
     def alpha(scores: Scores) -> Floats:
-        return _by_language(
-            order,
-            lambda one: sensitivity(scores, one, params["noise"], params["noise_seeds"]),
-            scores,
-        )
+        return by_language(
+            lambda one: sensitivity(scores, one, params["noise"], params["noise_seeds"]), scores
+        )[:, order]
 
     return Evidence(
         model=lab.info.name,
@@ -161,16 +158,7 @@ def _of_masks(scores: Scores, masks: Scores) -> range:
 
 
 def _damage_by_block(order: Sequence[int], single: Scores) -> Floats:
-    return _by_language(order, lambda one: block_damage(single, one), single)
-
-
-def _by_language(
-    order: Sequence[int], statistic: Callable[[Bools], Callable[[Floats], Floats]], scores: Scores
-) -> Floats:
-    """Returns a statistic by block of one language at a time, (L x A)."""
-    ones = np.ones((1, scores.n_sentences))
-    each = np.eye(len(scores.languages), dtype=bool)[list(order)]
-    return np.stack([statistic(one)(ones)[0] for one in each], axis=1)
+    return by_language(lambda one: block_damage(single, one), single)[:, order]
 
 
 def _log_dimension(finding: Finding) -> Floats:

@@ -114,15 +114,6 @@ def regressed(read: Callable[[Floats, Floats], Floats]) -> Callable[..., Sampled
     return quantity
 
 
-def null_r_squared(n: int, n_predictors: int, share: float = 0.95) -> float:
-    """Returns the quantile of R² of Gaussian noise on predictors without meaning.
-
-    R² is then Beta(k/2, (n−k−1)/2); for the origin's n = 12 and k = 4 the 95th percentile is .70
-    (Gaussian errors; classical).
-    """
-    return float(stats.beta.ppf(share, n_predictors / 2, (n - n_predictors - 1) / 2))
-
-
 def kurtosis_over_limit(case: Case, readings: Readings, measure: Measure) -> Estimate:
     """Returns by how much the last block's kurtosis exceeds what middle blocks would predict.
 

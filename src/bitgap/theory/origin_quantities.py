@@ -16,7 +16,6 @@ from bitgap.languages import language
 from bitgap.records import Estimate, Floats
 from bitgap.theory.origin_blocks import (
     kurtosis_over_limit,
-    null_r_squared,
     regressed,
     regression,
     snr,
@@ -32,6 +31,7 @@ from bitgap.theory.origin_readings import (
 )
 from bitgap.theory.origin_record import Case, Quantity, Sampled, sized
 from bitgap.theory.origin_setup import blocks_of
+from bitgap.theory.seed_regression import null_r2
 
 _FEWEST_SETS = 20
 """Triples below which no set can be among the best twentieth."""
@@ -257,7 +257,7 @@ QUANTITIES: Mapping[str, Callable[[Case, Readings, Measure], Quantity]] = {
     "share of better triples": _better_triples,
     "r of variance": variance,
     "R2 over its null": regressed(
-        lambda x, y: regression(x, y)[0] - null_r_squared(len(x), x.shape[1] - 1)
+        lambda x, y: regression(x, y)[0] - null_r2(len(x), x.shape[1] - 1)
     ),
     "leave-one-out R2": regressed(lambda x, y: regression(x, y)[1]),
     "coefficient of variance": regressed(lambda x, y: regression(x, y)[2][:, 1]),
