@@ -17,13 +17,14 @@ from bitgap.disparity import DisparityReport, audit
 from bitgap.errors import ModelError, UsageError
 from bitgap.experiments.catalog import CATALOG, find
 from bitgap.experiments.experiment import Experiment
+from bitgap.experiments.judging import judged
 from bitgap.experiments.links import links
 from bitgap.lab.budget import Preflight
 from bitgap.lab.tree import Work
 from bitgap.layer_map import LARGEST_FACTORIAL, LayerMap, make_design, make_map, score_map
 from bitgap.quant.plan import Plan
-from bitgap.records import Finding, Verdict
-from bitgap.stats.verdicts import Thresholds, load_thresholds, with_holm
+from bitgap.records import Finding
+from bitgap.stats.verdicts import Thresholds, gated, load_thresholds, with_holm
 
 if TYPE_CHECKING:
     from bitgap.lab.lab import Lab
@@ -192,11 +193,12 @@ def investigate(
         if experiment.built:
             announce(f"{experiment.id} {experiment.title.lower()}")
             findings.append(_run(experiment, part, scheme, tier, thresholds))
-    findings = _gated(findings, report)
     announce("layer map")
     layer_map = _map(lab, tier, scheme)
     adjusted = with_holm(
-        [finding for finding, _ in findings], thresholds.alpha, exploratory=thresholds.exploratory
+        gated([finding for finding, _ in findings], bool(report.nothing_to_explain)),
+        thresholds.alpha,
+        exploratory=thresholds.exploratory,
     )
     return Investigation(
         scheme=scheme,
@@ -299,7 +301,7 @@ def _measured_and_judged(
             asdict(params) | {"scheme": scheme} | dict(experiment.inputs(lab)),
             lambda: measure(lab, scheme, params),
         )
-        return judge(observations, thresholds), key
+        return judged(judge, observations, thresholds), key
 
 
 def run(
@@ -334,23 +336,6 @@ def run(
     chosen = replace(_parameters(found, TIERS[tier]), **params)
     at = scheme or operating_point(lab, thresholds)[0]
     return _measured_and_judged(found, lab, at, chosen, thresholds)[0]
-
-
-_NEED_DISPARITY = ("H1.3", "H4.1", "synergy", "formal")
-
-
-def _gated(
-    findings: list[tuple[Finding, str]], report: DisparityReport
-) -> list[tuple[Finding, str]]:
-    """Returns findings with disparity hypotheses closed where there is no disparity to explain."""
-    if not report.nothing_to_explain:
-        return findings
-    why = "nothing to explain: every language's damage ratio to the reference covers 1"
-    closed = Verdict(label="not testable", scope="this model", reason=why)
-    return [
-        (replace(f, verdict=closed) if f.hypothesis in _NEED_DISPARITY else f, key)
-        for f, key in findings
-    ]
 
 
 def _map(lab: Lab, tier: Tier, scheme: str) -> LayerMap:

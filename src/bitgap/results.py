@@ -16,13 +16,17 @@ import numpy as np
 
 from bitgap.errors import MissingExtra
 from bitgap.experiments.catalog import find
+from bitgap.experiments.judging import judged
 from bitgap.lab.store import Store
 from bitgap.records import Finding, Floats, Integers, Provenance
-from bitgap.stats.verdicts import load_thresholds, with_holm
+from bitgap.stats.verdicts import gated, load_thresholds, with_holm
 
 
 def judged_again(store: Store, run: int) -> list[Finding]:
-    """Returns a run's findings, judged anew where observations of today's version are there."""
+    """Returns a run's findings, judged anew where observations of today's version are there.
+
+    The gates are those of the run: where its audit found nothing to explain, nothing is.
+    """
     thresholds = load_thresholds()
     findings = []
     for finding, key in store.findings(run):
@@ -31,9 +35,11 @@ def judged_again(store: Store, run: int) -> list[Finding]:
         # Observations of another version of the measurement mean something else to today's judge.
         same = observations is not None and observations.version == experiment.version
         if observations is not None and same and experiment.judge is not None:
-            finding = experiment.judge(observations, thresholds)
+            finding = judged(experiment.judge, observations, thresholds)
         findings.append(finding)
-    return with_holm(findings, thresholds.alpha, exploratory=thresholds.exploratory)
+    audit = store.run(run)[3].get("audit") or {}
+    open_ones = gated(findings, bool(audit.get("nothing_to_explain")))
+    return with_holm(open_ones, thresholds.alpha, exploratory=thresholds.exploratory)
 
 
 def summary(store: Store) -> dict[str, Any]:

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bitgap.lab.scoring import Leaf
 from bitgap.lab.store import Store
 from bitgap.quant.plan import Plan
 from bitgap.records import Arithmetic, Scores, TextCounts
 
 if TYPE_CHECKING:
     from bitgap.lab.lab import Lab
+    from bitgap.lab.scoring import Leaf
 
 # A commit costs milliseconds; this bounds what a kill can lose.
 _COMMIT_EVERY_S = 1.0

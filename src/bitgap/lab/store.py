@@ -300,6 +300,25 @@ class Store:
             ).fetchall()
         return [(i, c, decode(Provenance, p), json.loads(s)) for i, c, p, s in rows]
 
+    def run_numbers(self) -> list[int]:
+        """Returns the number of every run, oldest first."""
+        with self._explained("read"):
+            return [number for (number,) in self._db.execute("SELECT id FROM runs ORDER BY id")]
+
+    def run(self, number: int) -> tuple[int, str, Provenance, dict[str, Any]]:
+        """Returns (number, command, provenance, summary) of one run.
+
+        Raises:
+            StoreError: If there is no such run.
+        """
+        with self._explained("read"):
+            row = self._db.execute(
+                "SELECT id, command, provenance, summary FROM runs WHERE id = ?", (number,)
+            ).fetchone()
+        if row is None:
+            raise StoreError(f"{self.path!r} holds no run {number}; `bitgap results` lists them")
+        return row[0], row[1], decode(Provenance, row[2]), json.loads(row[3])
+
     def findings(self, run: int) -> list[tuple[Finding, str]]:
         """Returns (finding, key of its observations) of one run, by experiment id."""
         with self._explained("read"):

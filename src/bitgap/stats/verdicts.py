@@ -272,6 +272,23 @@ def holm(ps: Mapping[str, float]) -> dict[str, float]:
     return adjusted
 
 
+_NEED_DISPARITY = ("H1.3", "H4.1", "synergy", "formal")
+
+
+def gated(findings: Sequence[Finding], nothing_to_explain: bool) -> list[Finding]:
+    """Returns findings with disparity hypotheses closed where there is no disparity to explain.
+
+    Args:
+        findings: Of one model.
+        nothing_to_explain: Whether every language's damage ratio to the reference covers 1.
+    """
+    if not nothing_to_explain:
+        return list(findings)
+    why = "nothing to explain: every language's damage ratio to the reference covers 1"
+    closed = Verdict(label="not testable", scope=THIS_MODEL, reason=why)
+    return [replace(f, verdict=closed) if f.hypothesis in _NEED_DISPARITY else f for f in findings]
+
+
 def with_holm(
     findings: Sequence[Finding], alpha: float, *, exploratory: frozenset[str] = frozenset()
 ) -> list[Finding]:
