@@ -271,11 +271,11 @@ def _seed_regression(rows: Sequence[Json]) -> str:
     body = [
         [short_name(r["source"]), r["n"], _plain(r["intercept"]), _plain(r["variance"]),
          _plain(r["r2"]), _plain(r["r2_adjusted"]), _plain(r["r2_leave_one_out"]),
-         _plain(r["r2_null"]), _p(r["p"]), r["reason"]]
+         _plain(r["r2_null"]), _plain(r["r2_null_smooth"]), _p(r["p"]), r["reason"]]
         for r in rows
     ]  # fmt: skip
     head = ["on", "n", "intercept", "variance", "R²", "adjusted", "R², block left out",
-            "R² of 95 % of unrelated fits", "p", ""]  # fmt: skip
+            "R² of 95 % of unrelated fits", "of fits to smooth responses", "p", ""]  # fmt: skip
     return "\n\n".join(
         [
             "## The origin's regression",

@@ -108,7 +108,8 @@ def _disagreement(across: Across, thresholds: Thresholds) -> str | None:
 
 def too_few(name: str, unit: str, level: float, n: int, left_out: Mapping[str, str]) -> Across:
     """Returns a statistic that fewer than two families have."""
-    why = f"{n} families have it, and a spread over families needs two"
+    have = "1 family has" if n == 1 else f"{n} families have"
+    why = f"{have} it, and a spread over families needs two"
     return Across(
         name=name,
         estimate=Estimate(value=None, unit=unit, level=level, n=n, reason=why),

@@ -303,7 +303,7 @@ def across_families(
         extra=_further(rule, [f for _, f in open_], declared, thresholds),
     )
     if closed and verdict.label == "inconclusive":
-        left = f"{len(closed)} of {len(spoken)} families left out: {_most(closed.values())}"
+        left = f"{len(closed)} of {_families(len(spoken))} left out: {_most(closed.values())}"
         verdict = replace(verdict, reason=f"{verdict.reason} ({left})")
     experiment = find(declared["experiment"])
     return Finding(
@@ -391,7 +391,7 @@ def _pooled(
     n, failed = len(ran), [family for family, passed in ran if not passed]
     if not n:
         return Control(name=name, kind=kind, passed=None, detail="could be run in no family")
-    told = f"{n - len(failed)} of {n} families" + (
+    told = f"{n - len(failed)} of {_families(n)}" + (
         f"; not in {', '.join(failed)}" if failed else ""
     )
     if kind == "positive":
@@ -405,12 +405,16 @@ def _pooled(
 
 def _sentence(across: Sequence[Across], n: int, closed: Mapping[str, str]) -> str:
     said = "; ".join(
-        f"{a.name} is {_told(a.estimate)} over {a.n} families" if a.estimate.value is not None
+        f"{a.name} is {_told(a.estimate)} over {_families(a.n)}" if a.estimate.value is not None
         else f"{a.name}: {a.estimate.reason}"
         for a in across
     )  # fmt: skip
-    left = f", {len(closed)} of {n} families not testable" if closed else ""
+    left = f", {len(closed)} of {_families(n)} not testable" if closed else ""
     return f"{said[:1].upper()}{said[1:]}{left}."
+
+
+def _families(n: int) -> str:
+    return "1 family" if n == 1 else f"{n} families"
 
 
 def _told(estimate: Estimate) -> str:

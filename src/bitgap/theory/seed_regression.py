@@ -26,6 +26,7 @@ from bitgap.records import Floats
 from bitgap.stats.profiles import depths
 from bitgap.theory.evidence import Evidence
 from bitgap.theory.ladder_rows import smooth_features
+from bitgap.theory.origin_blocks import regression
 
 NAMES = ("variance", "outlier_ratio", "sparsity", "position")
 LEVEL = 0.95
@@ -128,21 +129,14 @@ def seed_regression(
 
 def _fitted(design: Floats, y: Floats, r: Floats, source: str) -> SeedRegression:
     n, k = design.shape[0], design.shape[1] - 1
-    inverse = np.linalg.pinv(design)
-    fitted = inverse @ y
-    left = y - design @ fitted
-    # A left-out block's error is its residual over one less its leverage, exactly.
-    spare = 1 - np.einsum("nk,kn->n", design, inverse)
-    total = float(((y - y.mean()) ** 2).sum())
-    r2 = 1 - float(left @ left) / total if total > 0 else 0.0
-    alone = left / np.maximum(spare, 1e-12)
+    (r2,), (alone,), (fitted,) = regression(design, y[None])
     ratio = (r2 / k) / max((1 - r2) / (n - k - 1), 1e-300)
     return SeedRegression(
         source=source,
         coefficients=dict(zip(("intercept", *NAMES), map(float, fitted), strict=True)),
-        r2=r2,
-        r2_adjusted=1 - (1 - r2) * (n - 1) / (n - k - 1),
-        r2_leave_one_out=1 - float(alone @ alone) / total if total > 0 else 0.0,
+        r2=float(r2),
+        r2_adjusted=float(1 - (1 - r2) * (n - 1) / (n - k - 1)),
+        r2_leave_one_out=float(alone),
         r2_null=null_r2(n, k),
         r2_null_smooth=smooth_null_r2(design, r),
         p=float(stats.f.sf(ratio, k, n - k - 1)),
