@@ -27,6 +27,28 @@ def deep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_model(tmp_path_factory.mktemp("models") / "deep", blocks=15, width=8)
 
 
+@pytest.fixture(scope="session")
+def kept(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with a run of every verb that keeps one, on the tiny model; only to be read.
+
+    Runs: 1 and 2 audit, the second with layers protected; 3 map; 4 investigate; 5 and 6 theory,
+    which investigates first; 7 replicate.
+    """
+    from bitgap.cli import main
+    from cli_samples import write_corpus_folder
+
+    folder = tmp_path_factory.mktemp("kept")
+    corpus, store = write_corpus_folder(folder / "text"), folder / "kept.db"
+    short = ("--tier", "smoke")
+    for verb, *extra in (
+        ("audit",), ("audit", "--protect", "0,2"), ("map",), ("investigate", *short),
+        ("theory", *short), ("replicate",),
+    ):  # fmt: skip
+        arguments = [verb, tiny, "--corpus", corpus, "--store", store, "--no-report", *extra]
+        assert main([str(a) for a in arguments]) == 0
+    return store
+
+
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """Runs a command in an empty folder that has a corpus called ``text``."""

@@ -123,7 +123,7 @@ def assert_presentable(experiment: Experiment, finding: Finding) -> None:
     check_figure(experiment.figure(finding))
 
 
-MARKS = {"bar", "line", "point", "rect", "rule", "text"}
+MARKS = {"bar", "line", "point", "rect", "rule", "text", "tick"}
 TYPES = {"quantitative", "nominal", "ordinal"}
 # A second end takes its type from the first.
 UNTYPED = {"x2", "y2"}
@@ -139,6 +139,8 @@ def check_figure(spec: Mapping[str, Any]) -> None:
         assert (mark if isinstance(mark, str) else mark["type"]) in MARKS
         assert view["encoding"]
         for channel, encoding in view["encoding"].items():
+            if channel == "tooltip" or "field" not in encoding:
+                continue  # a pixel or a choice; what is pointed at may lack a number
             field = encoding["field"]
             missing = [row for row in rows if field not in row or row[field] is None]
             assert not missing, f"{channel} of {mark} has no {field!r} in {missing[0]}"
@@ -151,7 +153,7 @@ def check_figure(spec: Mapping[str, Any]) -> None:
 
 def _views(spec: Mapping[str, Any], data: Any) -> list[dict[str, Any]]:
     data = spec.get("data", data)
-    inner = spec.get("hconcat") or spec.get("layer")
+    inner = spec.get("concat") or spec.get("layer")
     if inner:
         return [view for part in inner for view in _views(part, data)]
     return [{**spec, "data": data}]

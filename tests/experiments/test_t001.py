@@ -207,11 +207,11 @@ def test_judge_is_pure():
 def test_finding_and_figure_can_be_shown():
     finding = t001.judge(observe(), QUICK)
     assert_presentable(t001.EXPERIMENT, finding)
-    assert len(t001.figure(finding)["hconcat"]) == 2
+    assert len(t001.figure(finding)["concat"]) == 2
     # Where no block's bits are above 0 a logarithmic axis has nothing to show.
     below = t001.judge(observe(level=-5.0), QUICK)
     assert_presentable(t001.EXPERIMENT, below)
-    assert "hconcat" not in t001.figure(below)
+    assert "concat" not in t001.figure(below)
 
 
 # -- on models ------------------------------------------------------------------------------------

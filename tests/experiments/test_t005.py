@@ -214,7 +214,7 @@ def test_judge_is_pure():
 def test_finding_and_figure_can_be_shown():
     finding = t005.judge(observe(), QUICK)
     assert_presentable(t005.EXPERIMENT, finding)
-    assert len(t005.figure(finding)["hconcat"]) == 2
+    assert len(t005.figure(finding)["concat"]) == 2
     assert "both" not in finding.sentence
     assert finding.sentence.startswith("The first and the last block stand out")
 

@@ -298,7 +298,7 @@ def test_finding_and_figure_can_be_shown():
     finding = t008.judge(observe(), QUICK)
     assert_presentable(t008.EXPERIMENT, finding)
     figure: Any = t008.figure(finding)
-    assert len(figure["hconcat"]) == 3
+    assert len(figure["concat"]) == 3
     assert {row["language"] for row in finding.tables["codes"]} == set(LANGUAGES)
 
 

@@ -80,14 +80,15 @@ def describe(experiment: Experiment, n_blocks: int, *, full: bool = False) -> di
     thresholds = load_thresholds()
     return row | {
         "phase_name": PHASES[experiment.phase],
-        "method": _method(experiment),
+        "method": method(experiment),
         "parameters": _parameters(experiment),
         "declared": dict(thresholds.of(experiment.hypothesis)),
         "thresholds_hash": thresholds.hash,
     }
 
 
-def _method(experiment: Experiment) -> str | None:
+def method(experiment: Experiment) -> str | None:
+    """Returns how an experiment measures and judges, as its file begins; None if not built."""
     import sys
 
     if experiment.measure is None:

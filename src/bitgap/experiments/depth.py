@@ -346,7 +346,7 @@ def figure(finding: Finding) -> Mapping[str, Any]:
         if rows:
             charts.append(
                 lines(rows, title=title, x="block", y="gain", series="as", x_title="block",
-                      y_title=unit, interval=("low", "high"))
+                      y_title=unit, interval=("low", "high"), rules={"": 0.0})
             )  # fmt: skip
     return side_by_side(*charts)
 

@@ -273,6 +273,9 @@ def _items(arrays: Mapping[str, Any], facts: Mapping[str, Any]) -> list[dict[str
     ]
 
 
+_SAID = {GROUPS[True]: "morphologically rich languages", GROUPS[False]: "other languages"}
+
+
 # -- figure ----------------------------------------------------------------------------------------
 
 
@@ -289,9 +292,9 @@ def figure(finding: Any) -> Mapping[str, Any]:
     charts = []
     for field, title, unit in panels:
         rows = [
-            {"block": row["block"], "value": row[f"{field}_{name}"], "languages": name}
+            {"block": row["block"], "value": row[f"{field}_{name}"], "languages": said}
             for row in table
-            for name in GROUPS.values()
+            for name, said in _SAID.items()
             if row.get(f"{field}_{name}") is not None
         ]
         if rows:
@@ -299,6 +302,7 @@ def figure(finding: Any) -> Mapping[str, Any]:
                 lines(
                     rows, title=title, x="block", y="value", series="languages", x_title="block",
                     y_title=unit, band=(low * last, high * last),
+                    rules={"": 0.0} if field == "extra_loss" else None,
                 )
             )  # fmt: skip
     if not charts:

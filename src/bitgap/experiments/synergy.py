@@ -29,7 +29,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bitgap.damage import Bools, seed_disparity
-from bitgap.experiments.charts import PALETTE, matrix, side_by_side
+from bitgap.experiments.charts import (
+    SIZE,
+    colour,
+    framed_ends,
+    heading,
+    matrix,
+    side_by_side,
+    tip,
+)
 from bitgap.experiments.controls import clear, halves
 from bitgap.experiments.experiment import Cost, Experiment
 from bitgap.experiments.four_cells import (
@@ -327,6 +335,7 @@ def figure(finding: Finding) -> Mapping[str, Any]:
             y_title="block",
             name="share of K(none)",
             signed=True,
+            outlined=framed_ends(finding.tables["pairs"], "first", "second"),
         )
     ]
     rows = [
@@ -337,29 +346,28 @@ def figure(finding: Finding) -> Mapping[str, Any]:
     ]
     if rows:
         charts.append(_cells_chart(rows))
-    return side_by_side(*(chart for chart in charts if _has_data(chart)))
-
-
-def _has_data(chart: Mapping[str, Any]) -> bool:
-    return bool(chart["data"]["values"])
+    return side_by_side(*(chart for chart in charts if chart["data"]["values"]))
 
 
 def _cells_chart(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    names = list(dict.fromkeys(row["protected"] for row in rows))
-    colour = {"field": "of", "type": "nominal", "title": None, "scale": {"range": list(PALETTE)}}
-    return {
-        "title": "The origin's four cells",
-        "width": 240,
-        "height": 240,
-        "data": {"values": rows},
-        "mark": {"type": "point", "filled": True, "size": 80},
-        "encoding": {
-            "x": {"field": "protected", "type": "nominal", "title": "protected", "sort": names},
-            "y": {"field": "disparity", "type": "quantitative", "title": "D, log2 ratio",
-                  "scale": {"zero": False}},
-            "color": colour,
-        },
+    names, series = (list(dict.fromkeys(row[key] for row in rows)) for key in ("protected", "of"))
+    of = colour("of", series)
+    shown = {
+        "x": {"field": "protected", "type": "nominal", "title": "protected", "sort": names,
+              "axis": {"labelAngle": 0}},
+        "y": {"field": "disparity", "type": "quantitative", "title": "D, log2 ratio"},
+        "color": of,
+        "shape": of,
+        "tooltip": tip(("protected", "protected:"), ("of", "number:"), ("disparity", "D")),
     }  # fmt: skip
+    # Moved apart by the mark: a scale of offsets would change the matrix beside it.
+    layers = [
+        {"data": {"values": [row for row in rows if row["of"] == name]}, "encoding": shown,
+         "mark": {"type": "point", "filled": True, "size": 90, "opacity": 1, "xOffset": 16 * k - 8}}
+        for k, name in enumerate(series)
+    ]  # fmt: skip
+    title = heading("D with neither, one or both ends protected")
+    return {"title": title, **SIZE, "data": {"values": rows}, "layer": layers}
 
 
 def _requests(n: int) -> list[list[Plan]]:

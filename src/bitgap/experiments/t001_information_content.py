@@ -363,7 +363,7 @@ def figure(finding: Finding) -> Mapping[str, Any]:
         x="variance",
         y="bits",
         label="block",
-        x_title="e to the gauge-fixed log variance, in standard deviations",
+        x_title="gauge-fixed weight variance, standardised",
         y_title="usable bits per token, mean of both",
     )
     return side_by_side(depth, scatter)

@@ -334,7 +334,7 @@ def figure(finding: Finding) -> Mapping[str, Any]:
         x="block",
         y="value",
         part="part",
-        y_title="difference from the mean block, nats of log k",
+        y_title="against the mean block, nats of log k",
     )
     crests = [row["crest"] for row in blocks]
     law = [{"crest": c, "relative_error": c * finding.tables["law"]}

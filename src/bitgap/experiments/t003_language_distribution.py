@@ -335,7 +335,10 @@ def figure(finding: Finding) -> Mapping[str, Any]:
     rows = [
         {"block": row["block"], "series": name, "value": row[key]}
         for row in finding.tables["blocks"]
-        for name, key in (("error bias B", "bias"), ("benefit for -|D|", "benefit_disparity"))
+        for name, key in (
+            ("bias B towards other languages", "bias"),
+            ("benefit: taken off |D|", "benefit_disparity"),
+        )
         if row[key] is not None
     ]
     if not rows:
@@ -348,6 +351,7 @@ def figure(finding: Finding) -> Mapping[str, Any]:
         series="series",
         x_title="block",
         y_title="log2 ratio",
+        rules={"": 0.0},
     )
     return side_by_side(heat, profiles)
 

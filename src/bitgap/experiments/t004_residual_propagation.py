@@ -301,26 +301,35 @@ def figure(finding: Finding) -> Mapping[str, Any]:
     rows = list(finding.tables["snr"])
     names = list(dict.fromkeys(row["mask"] for row in rows))
     shown = {*names[:2], *names[len(names) // 2 : len(names) // 2 + 1], *names[-1:]}
+    norm = max((row["depth"] for row in rows), default=None)
     travelling = lines(
-        [row for row in rows if row["mask"] in shown],
+        [row | {"mask": _protected(row["mask"])} for row in rows if row["mask"] in shown],
         title="How errors travel, by protected blocks",
         x="depth",
         y="snr_db",
         series="mask",
-        x_title="output of block (last point: after the final norm)",
+        x_title="output of block",
         y_title="signal-to-noise ratio, dB",
+        norm=norm,
     )
     amplified = matrix(
         finding.tables["amplification"],
-        title="Relative error from noise in one block, 1 at its output",
+        title="Error from noise in one block on its way",
         x="depth",
         y="injected",
         value="ratio",
-        x_title="output of block (last: after the final norm)",
+        x_title="output of block",
         y_title="block with noise",
-        name="relative error",
+        name="relative error, 1 at its own output",
+        norm=norm,
     )
     return side_by_side(travelling, amplified)
+
+
+def _protected(mask: str) -> str:
+    """Returns what a mask keeps as people write blocks, such as ``L0 and the last``."""
+    first = mask.split(" and ")[0]
+    return f"L{first} and the last protected" if first.isdigit() else "the last protected"
 
 
 def _block_evaluations(n: int) -> int:

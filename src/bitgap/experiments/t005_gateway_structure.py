@@ -356,7 +356,7 @@ def figure(finding: Finding) -> Mapping[str, Any]:
         y="value",
         series="what",
         x_title="block",
-        y_title="mean log(1 + z²)",
+        y_title="outlyingness, mean log(1 + z²)",
         interval=("low", "high"),
     )
     return side_by_side(heat, standing)

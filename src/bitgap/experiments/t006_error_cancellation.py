@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bitgap.damage import Bools
-from bitgap.experiments.charts import bars, matrix, side_by_side
+from bitgap.experiments.charts import bars, framed_ends, matrix, side_by_side
 from bitgap.experiments.experiment import Cost, Experiment
 from bitgap.experiments.fisher_controls import (
     CLIPPED,
@@ -369,8 +369,9 @@ def figure(finding: Finding) -> Mapping[str, Any]:
         value="rho",
         x_title="block",
         y_title="block",
-        name="rho",
+        name="correlation ρ",
         signed=True,
+        outlined=framed_ends(finding.tables["pairs"], "block", "other"),
     )
     return side_by_side(pairs, parts)
 

@@ -261,13 +261,18 @@ def figure(finding: Finding) -> Mapping[str, Any]:
     for row in table:
         embedding = row[used] - row["alignment"]
         ends = {end: row[end] + embedding for end in ("low", "high")}
-        rows.append({"block": row["block"], "value": row[used], "measure": "corrected", **ends})
+        rows.append(
+            {"block": row["block"], "value": row[used], "measure": "corrected means", **ends}
+        )
     thin: list[dict[str, Any]] = []
     if used == "retrieval":
         rows += [
             {"block": row["block"], "value": row[field], "measure": name}
             for row in table
-            for field, name in (("retrieval_raw", "raw"), ("retrieval_margin", "ratio margin"))
+            for field, name in (
+                ("retrieval_raw", "raw means"),
+                ("retrieval_margin", "ratio margin"),
+            )
         ]
         thin = [
             {"block": row["block"], "value": value, "measure": code}

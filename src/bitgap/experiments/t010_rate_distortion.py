@@ -334,6 +334,16 @@ def _cell_rows(sweep: Sweep, fits: Fits) -> list[dict[str, Any]]:
 # -- figure ---------------------------------------------------------------------------------------
 
 
+# Codes of the models compared, told in words.
+_MODEL_NAMES = {
+    "M0": "M0: constant",
+    "M1": "M1: the origin's form",
+    "M2": "M2: second-order budget",
+    "M3": "M3: M1, each language its own",
+    "M4": "M4: M1 that saturates",
+}
+
+
 def figure(finding: Finding) -> Mapping[str, Any]:
     """Returns damage and its ratio against actual bits per weight, models overlaid."""
     charts = []
@@ -346,9 +356,10 @@ def figure(finding: Finding) -> Mapping[str, Any]:
         rows = [row for row in mine if not row["design"]]
         if rows:
             charts.append(
-                lines(rows, title=title, x="bits_per_weight", y="value", series="series",
-                      x_title="bits per weight, scales and protected blocks counted",
-                      y_title=unit, faint=faint)
+                lines([row | {"series": _MODEL_NAMES.get(row["series"], row["series"])}
+                       for row in rows], title=title, x="bits_per_weight", y="value",
+                      series="series", x_title="bits per weight, scales and protected blocks "
+                      "counted", y_title=unit, faint=faint, blocks=False)
             )  # fmt: skip
     return side_by_side(*charts)
 

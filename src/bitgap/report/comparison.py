@@ -1,0 +1,202 @@
+"""Several runs side by side: what each loses where, and, of one model, which plan is better.
+
+Two runs of one model on one text are compared sentence by sentence by the rule of
+:func:`bitgap.disparity.compare`: better means that disparity falls and nobody is levelled down.
+Runs of different models, texts or stores stand side by side and are not subtracted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Group
+from rich.text import Text
+
+from bitgap.disparity import compare
+from bitgap.errors import UsageError
+from bitgap.lab.store import Store
+from bitgap.quant.plan import Plan
+from bitgap.report.answers import answers
+from bitgap.report.stored import StoredRun, scores_of_plans
+from bitgap.tables import MISSING, Columns, bullets, short_name, told
+
+Json = Mapping[str, Any]
+
+
+def compared(runs: Sequence[StoredRun]) -> dict[str, Any]:
+    """Returns runs side by side, as JSON.
+
+    Args:
+        runs: Each with an audit or a layer map: runs of audit, map or investigate.
+
+    Raises:
+        UsageError: If one has neither.
+    """
+    for run in runs:
+        if audit_of(run) is None and map_of(run) is None:
+            raise UsageError(
+                f"run {run.number} in {run.store} is of {run.command!r}, which has no damage by "
+                f"language or layer to compare; name runs of audit, map or investigate"
+            )
+    labels = run_labels(runs)
+    first, *others = runs
+    return {
+        "runs": [_row(run, label) for run, label in zip(runs, labels, strict=True)],
+        "changes": [
+            {"from": labels[0], "to": label} | change
+            for other, label in zip(others, labels[1:], strict=True)
+            if (change := _change(first, other)) is not None
+        ],
+    }
+
+
+def audit_of(run: StoredRun) -> Json | None:
+    """Returns a run's damage by language, if it has that."""
+    return run.result if run.command == "audit" else run.result.get("audit")
+
+
+def map_of(run: StoredRun) -> Json | None:
+    """Returns a run's layer map, if it has one."""
+    return run.result if run.command == "map" else run.result.get("map")
+
+
+def run_labels(runs: Sequence[StoredRun]) -> list[str]:
+    """Returns a short name of each run: by model, and by plan or number where models repeat."""
+    models = [short_name(str(run.result.get("model"))) for run in runs]
+    plans = [f"{m}, {run.result.get('plan')}" for m, run in zip(models, runs, strict=True)]
+    for names in (models, plans):
+        if len(set(names)) == len(names):
+            return names
+    return [f"{name}, run {run.number}" for name, run in zip(plans, runs, strict=True)]
+
+
+def _row(run: StoredRun, label: str) -> dict[str, Any]:
+    audit, layers = audit_of(run), map_of(run)
+    return {
+        "label": label,
+        "run": run.number,
+        "store": run.store,
+        "command": run.command,
+        "model": run.result.get("model"),
+        "plan": run.result.get("plan"),
+        "n_blocks": run.result.get("n_blocks"),
+        "languages": {} if audit is None else dict(audit["languages"]),
+        **{name: None if audit is None else audit[name]
+           for name in ("D", "D_ci", "D_share", "D_share_ci", "G", "G_ci", "reference")},
+        "damage_by_layer": [] if layers is None else _shares(layers),
+        "origin_set": None if layers is None else dict(layers["origin_set"]),
+        "verdicts": {f.hypothesis: f.verdict.label for f in run.findings},
+        "answers": {answer.key: answer.short for answer in answers(run)},
+    }  # fmt: skip
+
+
+def _shares(layers: Json) -> list[float | None]:
+    """Returns each block's Shapley share of the damage, (L); None where there is no damage."""
+    worth = [row["shapley_damage"] for row in layers["layers"]]
+    whole = sum(worth)
+    return [value / whole if whole > 0 else None for value in worth]
+
+
+def _change(first: StoredRun, other: StoredRun) -> dict[str, Any] | None:
+    """Returns what changes from one run's plan to another's on the same text, or None."""
+    ours, theirs = audit_of(first), audit_of(other)
+    about = ("model_fingerprint", "corpus_fingerprint", "arithmetic")
+    if ours is None or theirs is None or first.store != other.store:
+        return None
+    if any(first.result.get(name) != other.result.get(name) for name in about):
+        return None
+    if ours["plan"] == theirs["plan"] or ours["n_sentences"] != theirs["n_sentences"]:
+        return None
+    if list(ours["languages"]) != list(theirs["languages"]):
+        return None
+    plans = [Plan.parse(audit["plan"], first.result["n_blocks"]) for audit in (ours, theirs)]
+    damage = [_mean_damage(audit["languages"]) for audit in (ours, theirs)]
+    with Store(first.store, read_only=True) as store:
+        scores = scores_of_plans(store, first.result, plans, ours["n_sentences"], damage)
+    if scores is None:
+        return None
+    seed = int(first.result["provenance"]["seed"])
+    return asdict(compare(scores, *scores.plans, seed=seed))
+
+
+def _mean_damage(languages: Json) -> float | None:
+    known = [one["damage"] for one in languages.values() if one["damage"] is not None]
+    return sum(known) / len(known) if len(known) == len(languages) else None
+
+
+def comparison_view(result: Json) -> Any:
+    """Shows runs side by side in at most 80 columns."""
+    rows = result["runs"]
+    names = [str(i) for i in range(1, len(rows) + 1)]
+    legend = [
+        f"{name}: {row['label']} (run {row['run']})" for name, row in zip(names, rows, strict=True)
+    ]
+    parts: list[Any] = [Group(Text("Runs", style="bold"), *bullets(legend))]
+    parts += [Text(""), _language_table(rows, names), Text(""), _disparity_table(rows, names)]
+    parts += bullets(
+        [
+            "K: damage in thousandths of a bit per English character, its intervals on the page. "
+            "D: mean log2 damage ratio to the reference; K/M: damage over what was learned; G: "
+            "gap, bits. Intervals of 95 %."
+        ]
+    )
+    if any(row["verdicts"] for row in rows):
+        parts += [Text(""), _verdict_matrix(rows, names)]
+    whys = [f"{name}: {row['answers']['why']}" for name, row in zip(names, rows, strict=True)
+            if "why" in row["answers"]]  # fmt: skip
+    if whys:
+        parts += [Text(""), Text("Why the origin's layers?", style="bold"), *bullets(whys)]
+    for change in result["changes"]:
+        parts += [Text(""), *_change_lines(change)]
+    return Group(*parts)
+
+
+def _language_table(rows: Sequence[Json], names: Sequence[str]) -> Any:
+    codes = list(dict.fromkeys(code for row in rows for code in row["languages"]))
+    table = Columns("K, mbit", codes)
+    for name, row in zip(names, rows, strict=True):
+        found = row["languages"]
+        cells = [_millis(found[code]["damage"]) if code in found else MISSING for code in codes]
+        table.add(name, cells)
+    return table.render()
+
+
+def _millis(value: float | None) -> str:
+    return MISSING if value is None else f"{1000 * value:.2f}"
+
+
+def _disparity_table(rows: Sequence[Json], names: Sequence[str]) -> Any:
+    table = Columns("", names)
+    for header, name in (("D", "D"), ("D of K/M", "D_share"), ("G", "G")):
+        table.add(header, [told(row[name], row[f"{name}_ci"]) for row in rows], left=True)
+    return table.render()
+
+
+def _verdict_matrix(rows: Sequence[Json], names: Sequence[str]) -> Any:
+    hypotheses = list(dict.fromkeys(h for row in rows for h in row["verdicts"]))
+    table = Columns("hypothesis", hypotheses)
+    for name, row in zip(names, rows, strict=True):
+        table.add(name, [row["verdicts"].get(h, MISSING) for h in hypotheses], left=True)
+    return table.render()
+
+
+def _change_lines(change: Json) -> list[Any]:
+    title = Text(f"From {change['from']} to {change['to']}, sentence by sentence", style="bold")
+    verdict = (
+        "better: D falls and nobody is levelled down"
+        if change["better"]
+        else f"not shown to be better: {'; '.join(change['failed'])}"
+    )
+    numbers = [
+        f"{what} {told(one['value'], (one['low'], one['high']))} {one['unit']}"
+        for name, what in (
+            ("disparity_change", "D changes by"),
+            ("gap_change", "G by"),
+            ("reference_damage_change", f"damage to {change['reference']} by"),
+            ("harm_mean_change", "mean harm by"),
+        )
+        if (one := change[name])["value"] is not None
+    ]
+    return [title, *bullets([verdict, *numbers])]

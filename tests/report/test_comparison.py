@@ -1,0 +1,71 @@
+"""Runs side by side: numbers are the runs' own, and only what may be subtracted is."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from bitgap.errors import UsageError
+from bitgap.report.comparison import compared, comparison_view, run_labels
+from bitgap.report.stored import StoredRun, read_run
+
+
+@pytest.fixture(scope="module")
+def runs(kept: Path) -> dict[int, StoredRun]:
+    return {number: read_run(str(number), str(kept)) for number in range(1, 8)}
+
+
+def shown(result: object) -> str:
+    out = io.StringIO()
+    Console(file=out, width=80, color_system=None).print(comparison_view(result))  # type: ignore[arg-type]
+    return out.getvalue()
+
+
+def test_numbers_are_those_of_the_runs(runs: dict[int, StoredRun]) -> None:
+    result = compared([runs[1], runs[4]])
+    for row, run in zip(result["runs"], (runs[1].result, runs[4].result["audit"]), strict=True):
+        assert row["D"] == run["D"]
+        assert row["languages"]["he"]["damage"] == run["languages"]["he"]["damage"]
+    assert result["runs"][1]["verdicts"] == {
+        f.hypothesis: f.verdict.label for f in runs[4].findings
+    }
+    json.dumps(result, allow_nan=False)
+
+
+def test_two_plans_of_one_model_are_compared_sentence_by_sentence(
+    runs: dict[int, StoredRun],
+) -> None:
+    (change,) = compared([runs[1], runs[2]])["changes"]
+    assert (change["plan_a"], change["plan_b"]) == ("rtn4-g128", "rtn4-g128 protect 0,2")
+    before, after = (runs[n].result["languages"]["en"]["damage"] for n in (1, 2))
+    assert change["reference_damage_change"]["value"] == pytest.approx(after - before)
+    assert "sentence by sentence" in shown(compared([runs[1], runs[2]]))
+
+
+def test_what_may_not_be_subtracted_is_not(runs: dict[int, StoredRun]) -> None:
+    other = {**runs[2].result, "model_fingerprint": "another"}
+    assert compared([runs[1], replace(runs[2], result=other)])["changes"] == []
+    assert compared([runs[1], runs[1]])["changes"] == []
+    assert compared([runs[1], replace(runs[2], store="elsewhere.db")])["changes"] == []
+
+
+def test_runs_without_damage_are_refused(runs: dict[int, StoredRun]) -> None:
+    with pytest.raises(UsageError, match=r"'theory'.*name runs of audit, map or investigate"):
+        compared([runs[1], runs[6]])
+
+
+def test_runs_are_told_apart(runs: dict[int, StoredRun]) -> None:
+    assert run_labels([runs[1], runs[2]]) == ["tiny, rtn4-g128", "tiny, rtn4-g128 protect 0,2"]
+    assert run_labels([runs[1], runs[1]]) == ["tiny, rtn4-g128, run 1"] * 2
+
+
+def test_the_table_fits_80_columns_and_has_a_row_a_language(runs: dict[int, StoredRun]) -> None:
+    text = shown(compared([runs[1], runs[2], runs[3], runs[4]]))
+    assert max(map(len, text.splitlines())) <= 80
+    for code in ("en", "he", "de"):
+        assert sum(line.startswith(f"{code} ") for line in text.splitlines()) == 1

@@ -1,0 +1,146 @@
+"""Runs read back for people: found by name, judged again, their masks the map's own."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bitgap.errors import StoreError, UsageError
+from bitgap.report.stored import StoredRun, find_run, read_run
+
+AUDIT, MAP, INVESTIGATE = "1", "3", "4"
+
+
+@pytest.fixture(scope="module")
+def investigated(kept: Path) -> StoredRun:
+    return read_run(INVESTIGATE, str(kept))
+
+
+def changed(kept: Path, tmp_path: Path, statement: str) -> str:
+    """Returns a copy of the store in which something was changed behind its back."""
+    path = tmp_path / "changed.db"
+    shutil.copy(kept, path)
+    with sqlite3.connect(path) as db:
+        db.execute(statement)
+    db.close()
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("12", ("mine.db", "12")),
+        ("latest", ("mine.db", "latest")),
+        ("other.db:3", ("other.db", "3")),
+        ("a:b/other.db:latest", ("a:b/other.db", "latest")),
+    ],
+)
+def test_runs_are_named_by_number_and_store(text: str, found: tuple[str, str]) -> None:
+    assert find_run(text, "mine.db") == found
+
+
+@pytest.mark.parametrize("text", ["", "twelve", "-1", "1.5", "other.db:", ":3", "3 4"])
+def test_what_names_no_run_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="names no run"):
+        find_run(text, "mine.db")
+
+
+def test_a_run_that_is_not_there_is_told_with_those_that_are(kept: Path) -> None:
+    with pytest.raises(UsageError, match="holds no run 99; the last is 7"):
+        read_run("99", str(kept))
+
+
+def test_a_store_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="there is no store"):
+        read_run("1", str(tmp_path / "none.db"))
+
+
+def test_latest_is_the_last_run(kept: Path) -> None:
+    run = read_run("latest", str(kept))
+    assert (run.number, run.command) == (7, "replicate")
+
+
+def test_every_finding_of_the_run_is_there_and_is_the_result_s(investigated: StoredRun) -> None:
+    told = [(f.hypothesis, f.verdict.label) for f in investigated.findings]
+    assert len(told) == 12
+    shown = [(f["hypothesis"], f["verdict"]["label"]) for f in investigated.result["findings"]]
+    assert told == shown
+
+
+def test_masks_are_those_of_the_map(investigated: StoredRun) -> None:
+    masks, found = investigated.masks, investigated.result["map"]
+    assert masks is not None and masks.complete
+    assert len(masks.masks) == found["masks"] == 2 ** found["n_blocks"]
+    nothing = found["unprotected"]
+    assert masks.mean_damage[0] == pytest.approx(nothing["damage"])
+    assert list(masks.mean_damage_ends[:, 0]) == pytest.approx(nothing["damage_ci"])
+    assert masks.disparity[0] == pytest.approx(nothing["disparity"])
+    for row in found["layers"]:
+        at = masks.masks.index(1 << row["layer"])
+        assert masks.mean_damage[at] == pytest.approx(row["protected_damage"])
+        assert masks.gap[at] == pytest.approx(row["protected_gap"])
+
+
+def test_where_all_is_protected_nothing_is_damaged_and_no_disparity_is_left(
+    investigated: StoredRun,
+) -> None:
+    masks = investigated.masks
+    assert masks is not None
+    assert masks.mean_damage[-1] == 0
+    assert np.isnan(masks.disparity[-1])
+
+
+def test_a_map_run_has_masks_and_an_audit_has_none(kept: Path) -> None:
+    mapped = read_run(MAP, str(kept)).masks
+    assert mapped is not None and mapped.scheme == "rtn4-g128"
+    assert read_run(AUDIT, str(kept)).masks is None
+
+
+def test_scores_that_are_not_the_map_s_are_not_taken_for_them(kept: Path, tmp_path: Path) -> None:
+    """Another version of the model under the same name gives other numbers."""
+    statement = (
+        "UPDATE runs SET summary = json_set(summary, '$.map.unprotected.damage', 0.5) WHERE id = 4"
+    )
+    assert read_run(INVESTIGATE, changed(kept, tmp_path, statement)).masks is None
+
+
+def test_masks_whose_scores_are_gone_are_left_out(kept: Path, tmp_path: Path) -> None:
+    path = changed(kept, tmp_path, "DELETE FROM scores WHERE plan LIKE '%protect 1'")
+    assert read_run(INVESTIGATE, path).masks is None
+
+
+def test_a_gate_of_the_run_stays_closed_when_it_is_judged_again(kept: Path, tmp_path: Path) -> None:
+    statement = (
+        "UPDATE runs SET summary = json_set(summary, '$.audit.nothing_to_explain', json('true')) "
+        "WHERE id = 4"
+    )
+    run = read_run(INVESTIGATE, changed(kept, tmp_path, statement))
+    closed = {f.hypothesis: f.verdict for f in run.findings}
+    for hypothesis in ("H1.3", "H4.1", "synergy"):
+        assert closed[hypothesis].label == "not testable"
+        assert "nothing to explain" in closed[hypothesis].reason
+    assert "nothing to explain" not in closed["H3.1"].reason
+
+
+def test_reading_needs_no_torch_and_no_model(kept: Path) -> None:
+    code = (
+        "import sys\nfrom bitgap.report.stored import read_run\n"
+        f"from bitgap.report.answers import answers\nrun = read_run('4', {str(kept)!r})\n"
+        "print(len(answers(run)), *(m for m in ('torch', 'transformers') if m in sys.modules))"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.split() == ["4"]
+
+
+def test_the_result_is_json_without_nan(kept: Path) -> None:
+    for number in range(1, 8):
+        result: Any = read_run(str(number), str(kept)).result
+        json.dumps(result, allow_nan=False)
