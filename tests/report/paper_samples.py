@@ -1,0 +1,157 @@
+"""Runs as a store would give them, small and made by hand, for papers to be written of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+
+from bitgap.disparity import audit
+from bitgap.layer_map import make_design, make_map
+from bitgap.records import Control, Estimate, Finding, Verdict
+from bitgap.report.stored import Masks, StoredRun
+from score_samples import make_scores
+
+N_BLOCKS = 6
+PROVENANCE: Mapping[str, Any] = {
+    "bitgap": "0.1.0", "python": "3.11.7", "torch": "2.9", "transformers": "5.1", "numpy": "2.1",
+    "device": "cpu", "threads": 1, "arithmetic": "fast", "seed": 0,
+    "started": "2026-03-04T05:06:07+00:00", "wall_s": 3.0, "thresholds_hash": "0123456789ab",
+}  # fmt: skip
+
+
+def estimate(value: float | None = 0.25, unit: str = "share") -> Estimate:
+    if value is None:
+        return Estimate(value=None, unit=unit, reason="nothing to measure")
+    return Estimate(value=value, low=value - 0.1, high=value + 0.1, unit=unit, n=9)
+
+
+def control(name: str, kind: Any = "negative", passed: bool | None = True) -> Control:
+    return Control(name=name, kind=kind, passed=passed, detail=f"seen of {name}")
+
+
+def finding(
+    hypothesis: str = "H2.1",
+    label: Any = "refuted",
+    *,
+    experiment: str = "T-004",
+    controls: Sequence[Control] = (control("twin"), control("P3", "positive")),
+    **others: Any,
+) -> Finding:
+    made = Finding(
+        experiment=experiment,
+        hypothesis=hypothesis,
+        title="Residual propagation",
+        primary="contrast",
+        estimates={"contrast": estimate(), "other": estimate(None)},
+        seed_measure={"cosine": estimate(0.9)},
+        controls=tuple(controls),
+        verdict=Verdict(label=label, scope="this model", reason=f"{label} for its reason",
+                        sesoi=0.5, p=0.01, p_holm=0.03, p_minimum=0.2),
+        sentence="Errors of block 0 travel.",
+        tables={},
+    )  # fmt: skip
+    return replace(made, **others)
+
+
+def investigation(
+    *findings: Finding,
+    model: str = "tiny",
+    languages: Sequence[str] = ("en", "he", "ja", "ar"),
+    masks: Masks | None = None,
+    **changed: Any,
+) -> StoredRun:
+    """Returns an investigation whose audit and map are real, of damage that adds up."""
+    rng = np.random.default_rng(0)
+    design = make_design(N_BLOCKS)
+    shape = (len(languages), 9)
+    damage = rng.gamma(2, 0.05, (N_BLOCKS, len(languages)))
+    damage[0] *= 6
+    damage[-1] *= 4
+    kept = [[layer for layer in range(N_BLOCKS) if not m >> layer & 1] for m in design.masks]
+    kl = np.array([damage[rows].sum(0) for rows in kept])[:, :, None] * rng.gamma(9, 1 / 9, shape)
+    scores = make_scores(kl, tokens=rng.integers(8, 40, shape), languages=languages)
+    result = {
+        "model": model, "model_fingerprint": "f" * 64, "n_blocks": N_BLOCKS, "corpus": "bundled",
+        "tier": "smoke", "operating_point": "rtn4-g128", "collapsed_below": {},
+        "sentences_dropped": 0, "languages_unreadable": {}, "arithmetic": "exact", "links": [],
+        "audit": audit(scores, "plan0", seed=0, draws=200).as_dict(),
+        "map": make_map(scores, "rtn4-g128", design).as_dict(),
+        "findings": [asdict(f) for f in findings or (finding(),)],
+        "provenance": dict(PROVENANCE),
+    } | changed  # fmt: skip
+    return StoredRun(store="some.db", number=7, command="investigate", result=result,
+                     findings=(), masks=masks)  # fmt: skip
+
+
+def masks(*, reference: Sequence[float], other: Sequence[float]) -> Masks:
+    """Returns damage of English and Hebrew with nothing protected, and with the origin's set."""
+    damage = np.array([reference, other]).T
+    ratio = np.log2(damage[:, 1] / damage[:, 0])
+    gap = damage[:, 1] - damage[:, 0]
+    return Masks(
+        n_blocks=N_BLOCKS, scheme="rtn4-g128", reference="en", languages=("en", "he"),
+        n_sentences=9,
+        complete=False, masks=(0, 0b110001), damage=damage, delta=damage,
+        counted=np.ones_like(damage, bool), mean_damage=damage.mean(1),
+        mean_damage_ends=np.stack([damage.mean(1)] * 2), disparity=ratio,
+        disparity_ends=np.stack([ratio - 0.1, ratio + 0.1]), gap=gap,
+        gap_ends=np.stack([gap, gap]), harm_mean=damage.mean(1), harm_max=damage.max(1),
+    )  # fmt: skip
+
+
+def theory(*findings: Finding, damage: bool = True, disparity: bool = False) -> StoredRun:
+    """Returns a run over two families, in which the triple hits or misses."""
+
+    def model(name: str, family: str) -> dict[str, Any]:
+        return {
+            "model": f"zoo/{name}", "family": family, "n_blocks": 4, "scheme": "rtn3-g128",
+            "languages": ["en", "he"], "left_out": {"he": "collapsed"}, "damage": 0.02,
+            "disparity": 0.31, "damage_by_block": [0.4, 0.1, 0.1, 0.2],
+            "ratio_by_block": [0.1, None, 0.2, 0.3], "bits_per_byte_reference": 2.5,
+        }  # fmt: skip
+
+    hits = {"damage": damage, "disparity": disparity}
+    summary = [
+        {"families": 2, "kind": "config", "mean_percentile": 0.05 if hit else 0.47,
+         "objective": name, "success": hit, "successes": 2 * hit, "who": who}
+        for name, hit in hits.items()
+        for who in ("origin", "forecast")
+    ]  # fmt: skip
+    result = {
+        "model": "2 models", "corpus": "bundled", "tier": "smoke",
+        "models": [model("a-4", "gpt2"), model("b-4", "llama")],
+        "findings": [asdict(f) for f in findings or (finding(), formal())],
+        "pillars": [{"pillar": "synergy: both ends", "rests_on": ["synergy"], "state": "fallen"}],
+        "outcomes": {"suggested": [{"hypothesis": "the first block takes more", "value": 0.41,
+                     "low": 0.2, "high": 0.6, "null": 0.25, "unit": "share", "families": 2}]},
+        "forecasts": {"rows": [], "summary": summary},
+        "seed_regression": [{"source": "origin, typed in", "n": 12, "r2": 0.93, "r2_null": 0.7,
+                             "r2_leave_one_out": -0.61, "p": 0.0003}],
+        "provenance": dict(PROVENANCE),
+    }  # fmt: skip
+    return StoredRun(store="some.db", number=9, command="theory", result=result,
+                     findings=(), masks=None)  # fmt: skip
+
+
+def formal(budget: float = 0.6, formula: float = -0.1) -> Finding:
+    rungs = {"F0": budget, "F1": 0.02, "F3": formula}
+    ladder = [
+        {"response": "ratio", "rung": rung, "families": 2, "n_rows": 99, "r2_in_sample": r2,
+         "r2_within": None, "r2_lofo": r2, "spearman_lofo": None}
+        for rung, r2 in rungs.items()
+    ]  # fmt: skip
+    slope = {"response": "ratio", "coefficient": "alpha", "term": "variance", "mean": 0.1,
+             "low": -0.1, "high": 0.3, "p_wild_cluster": 0.5, "p_model_swap": None}  # fmt: skip
+    budget_row = {"model": "zoo/a-4", "masks": 15, "r2": 0.2, "spearman": 0.5, "rmse_log2": 0.1,
+                  "r2_additive": 0.8, "r2_log_damage": 0.9}  # fmt: skip
+    draws = {"draws": 200, "mean": -0.05, "percentile_95": 0.03}
+    return finding(
+        "formal",
+        "inconclusive",
+        experiment="formal",
+        title="Do they predict?",
+        tables={"ladder": ladder, "coefficients": [slope], "f0": [budget_row], "f5_draws": draws},
+    )

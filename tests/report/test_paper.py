@@ -1,0 +1,363 @@
+"""Papers: what a run says decides every sentence, and no text of it becomes markup."""
+
+from __future__ import annotations
+
+import json
+import re
+import string
+import sys
+from dataclasses import asdict, replace
+from importlib import resources
+from itertools import product
+from pathlib import Path
+
+import pytest
+import yaml
+from paper_samples import control, finding, formal, investigation, masks, theory
+
+from bitgap.errors import MissingExtra, UsageError
+from bitgap.records import Control
+from bitgap.report.gaps import GAPS
+from bitgap.report.paper import paper_pdf, paper_source
+from bitgap.report.paper_figures import paper_figures
+from bitgap.report.paper_findings import (
+    PREDICTIONS,
+    controls_sentence,
+    formal_sentences,
+    lead,
+    told_gaps,
+)
+from bitgap.report.paper_text import Markup, escape, markup, number, probability, sentence
+from bitgap.report.paper_triple import protection_sentences, title
+from bitgap.report.wording import LABELS
+from bitgap.stats.verdicts import load_thresholds
+
+HOSTILE = r"a_b*c #x $y <script>@z [b] `r` \q {j} // n /* m */ = h ~ -- ... 'q' \"w\" http://u.v"
+PLAIN = """
+#let plain(c) = {
+  if type(c) == str { c }
+  else if c.has("text") { c.text }
+  else if c.has("children") { c.children.map(plain).join() }
+  else { " " }
+}
+"""
+
+
+def printed(*lines: str) -> list[str]:
+    """Returns what Typst makes of lines of markup, as text without any markup."""
+    typst = pytest.importorskip("typst")
+    source = PLAIN + "\n".join(f"#metadata(plain([{line}])) <line>" for line in lines)
+    found = typst.query(source.encode(), "<line>", field="value")
+    return json.loads(found) if isinstance(found, str) else found
+
+
+# --------------------------------------------------------------------------- text from data
+
+
+def test_text_prints_as_it_stands():
+    hard = [
+        HOSTILE,
+        "1. no list",
+        "12.5 it is",
+        "- no list",
+        "+ 1",
+        "= no heading",
+        "/ t: d",
+        "-1 and -?",
+        "שלום (עולם)",
+        "日本語",
+        "العربية",
+        "a\u00a0b",
+        "u{41}",
+        "&amp; %",
+    ]
+    assert printed(*map(escape, hard)) == hard
+
+
+def test_every_pair_of_signs_prints_as_it_stands():
+    pairs = [a + b + "x" for a, b in product(string.punctuation, repeat=2)]
+    assert printed(*map(escape, pairs)) == pairs
+
+
+def test_lines_and_invisible_marks_do_not_survive():
+    assert escape("a\n\n= b\u202ec\x00") == escape("a = bc")
+
+
+def test_markup_stays_and_its_parts_are_escaped():
+    assert markup("*{}* {}", "a*b", Markup("_c_")) == "*a\\*b* _c_"
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(None, "–"), (0.012, "0.012"), (1e-5, "1·10⁻⁵"), (1.0, "1"), (0.0, "0")],
+)
+def test_probabilities(value, shown):
+    assert probability(value) == shown
+
+
+def test_numbers_have_true_minus_signs_and_reasons_when_missing():
+    assert number(-0.25, (-0.5, 0.125)) == "−0.250 [−0.500, +0.125]"
+    assert number(None) == "–"
+    assert sentence("rank of -rho is -0.5, random-init 5 %") == (
+        "Rank of −ρ is −0.5, random-init 5\u00a0%."
+    )
+
+
+# --------------------------------------------------------------------------- chosen sentences
+
+
+def _labelled(*labels: str) -> list[dict]:
+    return [{"hypothesis": f"H{i}", "verdict": {"label": label}} for i, label in enumerate(labels)]
+
+
+def test_a_gap_is_told_by_its_verdicts():
+    every = {
+        lead(_labelled(*labels), families=families)
+        for labels in product(LABELS, repeat=2)
+        for families in (False, True)
+    }
+    assert len(every) == 2 * len(LABELS) ** 2
+    assert "stands as explanation" in lead(_labelled("supported", "refuted"), families=True)
+    assert "no such effect" in lead(_labelled("refuted", "refuted"), families=True)
+    assert "H1 can be ruled out, and one other stays" in lead(
+        _labelled("inconclusive", "refuted"), families=False
+    )
+    assert "gap is open" in lead(_labelled("inconclusive"), families=True)
+    assert "can be tested" in lead(_labelled("not testable"), families=True)
+
+
+def test_controls_are_told_as_they_came_out():
+    def told(*controls: Control) -> str:
+        return controls_sentence([asdict(one) for one in controls])
+
+    held, failed = control("twin"), control("shuffle", passed=False)
+    found, missed = control("P3", "positive"), control("P3", "positive", False)
+    assert told() == "It has no controls."
+    assert told(held, found) == "Its null control held; the planted effect was found."
+    assert told(held, failed, missed) == (
+        "One null control of 2 failed (shuffle); the planted effect was missed."
+    )
+    assert "could be run" in told(control("twin", passed=None))
+
+
+def test_every_declared_hypothesis_has_a_gap_and_a_prediction():
+    declared = set(load_thresholds().hypotheses)
+    assert {h for gap in GAPS for h in gap.hypotheses} == declared == set(PREDICTIONS)
+
+
+@pytest.mark.parametrize("label", LABELS)
+def test_a_verdict_decides_what_the_paper_says(label):
+    text = paper_source(investigation(finding(label=label))).files["paper.typ"]
+    others = [f"The verdict is *{escape(other)}*" for other in LABELS if other != label]
+    assert f"The verdict is *{escape(label)}*" in text
+    assert not any(other in text for other in others)
+    assert ("No hypothesis is refuted." in text) is (label != "refuted")
+    assert ("None of the 1 hypotheses is supported" in text) is (label != "supported")
+
+
+def test_refuted_says_why_absence_counts_only_where_a_plant_was_found():
+    told = told_gaps(investigation(finding()).result["findings"], families=False)
+    assert "a planted one was found" in told[0].told[0].text
+    bare = investigation(finding(controls=())).result["findings"]
+    assert "a planted one was found" not in told_gaps(bare, families=False)[0].told[0].text
+
+
+def test_a_number_is_not_told_twice():
+    reason = "errors is 0.25 [0.15, 0.35], under 0.5, and it was found"
+    run = investigation(
+        finding(sentence="Errors is 0.25 [0.15, 0.35] over 7 families.",
+                verdict=replace(finding().verdict, reason=reason))
+    )  # fmt: skip
+    text = told_gaps(run.result["findings"], families=True)[0].told[0].text
+    assert text.count("0.15") == 1
+    assert "it is under 0.5, and it was found" in text
+
+
+def test_the_formal_model_is_told_by_which_rung_predicts_best():
+    def told(**rungs: float) -> str:
+        return formal_sentences(theory(formal(**rungs)).result["findings"])[0]
+
+    assert "error budget, with nothing fitted, predicts best" in told(budget=0.6, formula=-0.1)
+    assert "the proposed formula predicts best" in told(budget=0.1, formula=0.7)
+    assert "position alone predicts best" in told(budget=-0.5, formula=-0.1)
+    assert formal_sentences(investigation().result["findings"]) == []
+
+
+def test_titles_say_what_came_out():
+    titles = {
+        (d, g): title(theory(damage=d, disparity=g)) for d, g in product((True, False), repeat=2)
+    }
+    assert len(set(titles.values())) == 4
+    assert "Not Against the Gap" in titles[True, False]
+    assert "Not Special, Neither" in titles[False, False]
+    assert titles[True, True].endswith("Evidence from Two Model Families")
+
+
+def test_a_rank_that_is_not_clear_earns_no_claim():
+    run = investigation(model="some/folder/my-model")
+    origin = dict(run.result["map"]["origin_set"])
+
+    def of(**ranks) -> str:
+        found = dict(run.result["map"]) | {"origin_set": origin | ranks | {"sets": 101}}
+        return title(replace(run, result=dict(run.result) | {"map": found}))
+
+    clear = {"rank_damage": 3, "rank_damage_ci": [1, 9], "rank_disparity": 50}
+    assert of(**clear, rank_disparity_ci=[40, 60]).startswith("L0, L4 and L5 Are Worth")
+    assert "Not Against the Gap" in of(**clear, rank_disparity_ci=[40, 60])
+    assert of(**clear, rank_disparity_ci=[3, 60]).endswith(
+        "Against Damage: A Case Study of my-model"
+    )
+    unclear = {"rank_damage": 9, "rank_damage_ci": [1, 30], "rank_disparity": None}
+    assert of(**unclear).startswith("Why These Layers? One Explanation of")
+
+
+@pytest.mark.parametrize(
+    ("reference", "other", "said"),
+    [
+        ((1.0, 2.0), (4.0, 5.0), "levelling down"),
+        ((2.0, 1.0), (8.0, 2.0), "move together"),
+        ((2.0, 1.0), (4.0, 3.0), "Every language gains, but not alike"),
+        ((2.0, 1.0), (4.0, 5.0), "English gains, but not alike"),
+        ((1.0, 2.0), (2.0, 9.0), "neither evens"),
+    ],
+)
+def test_protection_is_judged_by_what_it_does_to_the_reference(reference, other, said):
+    told = protection_sentences(masks(reference=reference, other=other))
+    assert said in told[1]
+    assert "English" in told[0]
+
+
+def test_nothing_is_said_of_protection_without_masks():
+    assert protection_sentences(None) == ()
+
+
+# --------------------------------------------------------------------------- whole papers
+
+
+def test_numbers_come_from_the_run():
+    run = investigation()
+    text = paper_source(run).files["paper.typ"]
+    audit = dict(run.result["audit"]) | {"D": 7.125, "D_ci": [6.5, 7.5]}
+    changed = paper_source(replace(run, result=dict(run.result) | {"audit": audit}))
+    assert escape("+7.12 [+6.50, +7.50]") not in text
+    assert escape("+7.12 [+6.50, +7.50]") in changed.files["paper.typ"]
+
+
+def test_no_text_of_a_run_becomes_markup():
+    hostile = finding(
+        title=HOSTILE,
+        sentence=HOSTILE,
+        controls=(control(HOSTILE, passed=False), control(HOSTILE, "positive", False)),
+        verdict=replace(finding().verdict, reason=HOSTILE),
+    )
+    run = investigation(hostile, model=HOSTILE, corpus=HOSTILE, languages=("en", "he", "x#y", "zh"))
+    files = paper_source(replace(run, store=HOSTILE))
+    assert "#x $y <script>@z" not in re.sub(r'#raw\("(?:[^"\\]|\\.)*"\)', "", _body(files))
+    assert paper_pdf(files).startswith(b"%PDF")
+
+
+def _body(files) -> str:
+    return files.files["paper.typ"].partition("#set page(")[2]
+
+
+@pytest.mark.parametrize("make", [investigation, theory])
+def test_the_same_run_gives_the_same_bytes(make):
+    pytest.importorskip("typst")
+    first, second = (paper_source(make()) for _ in range(2))
+    assert first == second
+    assert paper_pdf(first) == paper_pdf(second)
+    assert b"2026-03-04" in paper_pdf(first)
+
+
+def test_a_theory_paper_tells_one_model_as_an_example(tmp_path: Path):
+    pytest.importorskip("typst")
+    files = paper_source(theory(), [investigation(model="worked")])
+    text = files.files["paper.typ"]
+    assert "== A worked example: worked" in text
+    assert "predicts best" in text
+    assert "The first block takes more" in text
+    assert "left out" in text
+    assert any(name.startswith("example-1-") for name in files.files)
+    assert paper_pdf(files).startswith(b"%PDF")
+    files.write(tmp_path / "new")
+    assert {p.name for p in (tmp_path / "new").iterdir()} == set(files.files)
+
+
+def test_missing_numbers_and_changed_thresholds_are_told():
+    pytest.importorskip("typst")
+    run = investigation()
+    origin = {"layers": [0, 4], "rank_damage": None, "reason": "not all sets of its size scored"}
+    found = dict(run.result["map"]) | {"all_masks": False, "best_sets": [], "origin_set": origin}
+    run = replace(run, thresholds_changed=True, result=dict(run.result) | {"map": found})
+    files = paper_source(run)
+    text = files.files["paper.typ"]
+    assert "which are not those the run was made with" in text
+    assert "a sample of sets" in text
+    assert "Best sets" not in text
+    assert paper_pdf(files).startswith(b"%PDF")
+
+
+def _panels(n: int, height: int, columns: int) -> dict:
+    panel = {"mark": "point", "width": 280, "height": height,
+             "encoding": {"x": {"field": "x", "type": "quantitative"}}}  # fmt: skip
+    return {"data": {"values": [{"x": 1}]}, "concat": [panel] * n, "columns": columns}
+
+
+@pytest.mark.parametrize(
+    ("spec", "width"),
+    [
+        (_panels(1, 150, 1), (5.0, 9.0)),
+        (_panels(9, 150, 1), (12.0, 15.8)),
+        (_panels(3, 900, 1), (5.0, 15.8)),
+    ],
+)
+def test_a_figure_fits_on_its_page(spec, width, monkeypatch: pytest.MonkeyPatch):
+    from bitgap.report import run_figures
+
+    figure = run_figures.Figure("one", "A title", "How to read it.", "What is seen", spec)
+    monkeypatch.setattr(run_figures, "run_figures", lambda run: {"one": figure, "two": figure})
+    found = paper_figures(investigation(), prefix="x-", only=["one"])
+    assert set(found) == {"one"}
+    assert found["one"].file == "x-one.svg"
+    assert found["one"].caption == "A title. How to read it."
+    drawn = float(found["one"].width.removesuffix("cm"))
+    w, h = (float(re.search(rf'{side}="([0-9.]+)"', found["one"].svg)[1])
+            for side in ("width", "height"))  # fmt: skip
+    assert width[0] <= drawn <= width[1]
+    assert drawn * h / w <= 19.01
+
+
+def test_figures_are_shown_and_told():
+    text = paper_source(investigation()).files["paper.typ"]
+    for name in ("languages", "layers"):
+        assert f'#picture("{name}.svg", ' in text
+        assert f"@fig-{name} shows it." in text
+
+
+@pytest.mark.parametrize("verb", ["audit", "map", "replicate"])
+def test_other_runs_are_refused(verb):
+    with pytest.raises(UsageError, match=f"run 7 of some.db is of `bitgap {verb}`"):
+        paper_source(replace(investigation(), command=verb))
+    with pytest.raises(UsageError, match="give a run of `bitgap investigate`"):
+        paper_source(theory(), [replace(investigation(), command=verb)])
+
+
+def test_a_run_without_findings_is_refused():
+    with pytest.raises(UsageError, match="no finding"):
+        paper_source(investigation(findings=[]))
+
+
+def test_without_typst_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "typst", None)
+    with pytest.raises(MissingExtra, match=r"pip install 'bitgap\[paper\]'"):
+        paper_pdf(paper_source(theory()))
+
+
+def test_every_work_is_cited_and_every_citation_is_there():
+    folder = resources.files("bitgap.report").joinpath("templates")
+    works = yaml.safe_load(folder.joinpath("references.yaml").read_text(encoding="utf-8"))
+    names = [p.name for p in folder.iterdir() if p.name.startswith("paper")]
+    text = "".join(folder.joinpath(name).read_text(encoding="utf-8") for name in names)
+    cited = {*re.findall(r"@([a-z]+\d*)\b(?!-)", text), *re.findall(r"cite\(<(\w+)>", text)}
+    assert cited == set(works)
+    assert all(work["author"] and work["title"] for work in works.values())
