@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo theory test lint bench calibrate clean
+.PHONY: setup demo theory test browser docs lint bench calibrate clean
 
 setup: .venv/.ready
 
@@ -20,12 +20,24 @@ demo: setup
 theory: setup
 	$(BIN)/bitgap theory reference models --store runs/theory.db --out runs/theory \
 		--page docs/results.md
-	$(BIN)/bitgap replicate --others models --store runs/theory.db --out runs/theory \
+	$(BIN)/bitgap replicate --others models --store runs/theory.db --out runs/replication \
 		--page docs/replication.md
 
 # One BLAS thread: the tests' matrices are small, and two threads wait for each other.
 test: setup
 	OPENBLAS_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest
+
+# The pages are tested in a real Chromium, found by its usual names or as BITGAP_CHROMIUM.
+browser:
+	@for name in chromium chromium-browser google-chrome google-chrome-stable; do \
+		command -v $$name >/dev/null && exit 0; done; \
+	{ apt-get update -qq && \
+		apt-get install -qq -y --no-install-recommends chromium fonts-noto-core >/dev/null; } || \
+	echo "no Chromium, and none could be installed: pages will not be opened by the tests"
+
+# The documentation site, into build/docs; any warning is an error.
+docs: setup
+	$(BIN)/sphinx-build -W --keep-going -q -b html docs build/docs
 
 lint: setup
 	$(BIN)/ruff format --check .

@@ -16,16 +16,19 @@ import bitgap
 SOURCE = Path(bitgap.__file__).parent
 # A module may import those of its own floor and of the floors below.
 FLOORS = (
-    ("errors", "records", "languages", "language_table", "markdown", "models"),
+    ("errors", "records", "languages", "language_table", "markdown", "writing", "models"),
     ("quant", "corpora", "damage", "disparity", "stats"),
     ("lab",),
     ("experiments", "layer_map"),
     ("investigate", "results", "calibration", "theory"),
     ("terminal", "tables", "views", "theory_views", "figures", "notebook", "report"),
-    ("cli", "commands", "theory_commands", "arguments", "__init__", "__main__"),
+    ("cli", "commands", "theory_commands", "report_commands", "arguments", "__init__", "__main__"),
 )
 FLOOR_OF = {name: i for i, names in enumerate(FLOORS) for name in names}
-WITHOUT_TORCH = ("errors", "records", "languages", "damage", "disparity", "stats", "results")
+WITHOUT_TORCH = (
+    *("errors", "records", "languages", "damage", "disparity", "stats", "results", "report"),
+    "report_commands",
+)
 WITHOUT_TORCH_FILES = (
     *("lab/store.py", "corpora/parallel.py", "quant/plan.py"),
     *("arguments.py", "figures.py", "notebook.py", "tables.py", "terminal.py", "views.py"),

@@ -69,6 +69,7 @@ def make_parser() -> argparse.ArgumentParser:
     stored = add("results", "what a store holds, judged again from stored numbers")
     stored.add_argument("--parquet", metavar="DIR", type=_path,
                         help="write tidy tables for pandas or DuckDB")  # fmt: skip
+    _add_pages(add)
     return parser
 
 
@@ -118,6 +119,50 @@ def _add_plan(add: Any, trust: _Parser) -> None:
                        help="share of the peak that is reached (default: 0.4)")  # fmt: skip
 
 
+def _add_pages(add: Any) -> None:
+    """Adds the verbs that write stored runs for people."""
+    _run(add("report", "a stored run as one self-contained page, report.html"))
+    drawn = add("figures", "every figure of a stored run")
+    _run(drawn)
+    drawn.add_argument("--format", default="svg", type=_formats, metavar="LIST",
+                       help="such as svg,png,pdf (default: svg)")  # fmt: skip
+    written = add("paper", "a stored run as a paper, paper.pdf")
+    _run(written)
+    written.add_argument("--beside", nargs="+", metavar="RUN", type=_run_name,
+                         help="runs to add as worked examples")  # fmt: skip
+    written.add_argument("--source", action="store_true",
+                         help="also write the paper's source and figures")  # fmt: skip
+    several = add("compare", "stored runs side by side, in the terminal and as compare.html")
+    several.add_argument("runs", nargs="+", metavar="RUN", type=_run_name,
+                         help="numbers, latest, or of another store: other.db:12")  # fmt: skip
+
+
+def _run(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run_name", nargs="?", metavar="RUN", type=_run_name, default="latest",
+                        help="number of a run, or latest (default: latest); `bitgap results` "
+                        "lists them")  # fmt: skip
+
+
+def _run_name(text: str) -> str:
+    from bitgap.report.stored import find_run
+
+    try:
+        find_run(text, DEFAULT_STORE)
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
+
+
+def _formats(text: str) -> list[str]:
+    from bitgap.report.draw import FORMATS
+
+    names = list(dict.fromkeys(part.strip().lower() for part in text.split(",")))
+    for name in names:
+        if name not in FORMATS:
+            raise argparse.ArgumentTypeError(f"{name!r} is not drawn; give {', '.join(FORMATS)}")
+    return names
+
+
 def _positive(text: str) -> int:
     return _whole(text, 1, None)
 
@@ -147,6 +192,7 @@ def _common() -> _Parser:
     add("--json", action="store_true", help="print JSON instead of tables")
     add("--out", metavar="DIR", type=_path,
         help="also write the result as JSON, and Vega-Lite figures, to this folder")  # fmt: skip
+    add("--no-report", action="store_true", help="leave no page beside the store or in --out")
     add("--store", default=DEFAULT_STORE, metavar="FILE", type=_path,
         help=f"where results are kept (default: {DEFAULT_STORE})")  # fmt: skip
     measuring = group.add_argument_group("measuring")

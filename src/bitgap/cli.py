@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from bitgap import theory_commands
+from bitgap import report_commands, theory_commands
 from bitgap.arguments import make_parser
 from bitgap.commands import (
     described,
@@ -199,6 +199,10 @@ _VERBS: Mapping[str, Callable[[argparse.Namespace], None]] = {
     "list": _list,
     "show": _show,
     "results": _results,
+    "report": report_commands.report,
+    "figures": report_commands.figures,
+    "paper": report_commands.paper,
+    "compare": report_commands.compare,
 }
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,6 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bitgap.errors import UsageError, UserError
+from bitgap.writing import write_text
+
+REPORT = "report.html"
+"""What every run leaves, in ``--out`` or beside the store."""
 
 if TYPE_CHECKING:
     from bitgap.lab.budget import Preflight
@@ -180,6 +183,20 @@ def finish(
         # A store that is full is no reason to lose what was measured.
         terminal.say(terminal.cost_line(cost, options.run, options.store))
         hand_out(options, result, view, drawn)
+    leave_report(options)
+
+
+def leave_report(options: argparse.Namespace) -> None:
+    """Writes the page of the run that was just put into the store, and says where it is."""
+    if options.no_report or options.run is None:
+        return
+    from bitgap import terminal
+    from bitgap.report.html import report_html
+    from bitgap.report.stored import read_run
+
+    folder = Path(options.out) if options.out else Path(options.store).parent
+    write_text(folder / REPORT, report_html(read_run(str(options.run), options.store)))
+    terminal.say(f"report: {folder / REPORT}")
 
 
 def hand_out(
@@ -202,18 +219,6 @@ def write(folder: Path, files: Iterable[tuple[str, Any]]) -> None:
     """Writes JSON files into a folder."""
     for name, content in files:
         write_text(folder / name, as_json(content) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a file, whole or not at all, and never half over an older one."""
-    part = path.with_name(f".{path.name}.part")
-    try:
-        part.write_text(text, encoding="utf-8")
-        os.replace(part, path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        # A full disk is told without the name of the file that filled it.
-        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def as_json(value: Any, ascii_only: bool = False) -> str:

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 from bitgap.commands import (
     hand_out,
     lab_of,
+    leave_report,
     open_lab,
     print_result,
     settings,
     writable,
-    write_text,
 )
 from bitgap.errors import ModelError, UserError
+from bitgap.writing import write_text
 
 if TYPE_CHECKING:
     from bitgap.lab.lab import Lab
@@ -58,6 +59,7 @@ def theory(options: argparse.Namespace) -> None:
         page = results_page(result, {"command": command} | _made_with(result["provenance"]))
         write_text(Path(options.page), page)
     hand_out(options, result, theory_views.theory_view)
+    leave_report(options)
 
 
 def predict(options: argparse.Namespace) -> None:
@@ -150,6 +152,7 @@ def replicate(options: argparse.Namespace) -> None:
         facts = {"command": command} | _made_with(result["provenance"])
         write_text(Path(options.page), ledger_page(result, facts))
     hand_out(options, result, theory_views.ledger_view)
+    leave_report(options)
 
 
 def plan(options: argparse.Namespace) -> None:
