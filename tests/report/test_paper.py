@@ -140,9 +140,9 @@ def test_controls_are_told_as_they_came_out():
     assert "could be run" in told(control("twin", passed=None))
 
 
-def test_every_declared_hypothesis_has_a_gap_and_a_prediction():
+def test_every_question_of_the_origin_has_a_prediction_and_is_declared():
     declared = set(load_thresholds().hypotheses)
-    assert {h for gap in GAPS for h in gap.hypotheses} == declared == set(PREDICTIONS)
+    assert {h for gap in GAPS for h in gap.hypotheses} == set(PREDICTIONS) <= declared
 
 
 @pytest.mark.parametrize("label", LABELS)

@@ -8,7 +8,7 @@ from typing import Any
 
 from bitgap.errors import UsageError
 from bitgap.experiments.catalog import find, method
-from bitgap.report.gaps import GAPS
+from bitgap.report.gaps import by_gap
 from bitgap.report.wording import by_label, joined
 from bitgap.stats.verdicts import load_thresholds
 
@@ -39,14 +39,10 @@ def claim(hypothesis: str) -> str:
 
 def chapters(findings: Sequence[Json]) -> list[dict[str, Any]]:
     """Returns the chapters that findings, as JSON, belong to, with their sections, in order."""
-    by_hypothesis = {f["hypothesis"]: f for f in findings}
-    found = []
-    for gap in GAPS:
-        mine = [by_hypothesis[h] for h in gap.hypotheses if h in by_hypothesis]
-        if mine:
-            found.append({"gap": gap, "state": state(mine),
-                          "sections": [_section(f) for f in mine]})  # fmt: skip
-    return found
+    return [
+        {"gap": gap, "state": state(mine), "sections": [_section(f) for f in mine]}
+        for gap, mine in by_gap(findings)
+    ]
 
 
 def state(findings: Sequence[Json]) -> str:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+Json = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,3 +34,20 @@ GAPS = (
     Gap(4, "bound", "Is there a law of how even languages can be at so many bits, and does the "
         "proposed formula hold?", ("H4.1", "formal")),
 )  # fmt: skip
+
+
+def by_gap(findings: Sequence[Json]) -> list[tuple[Gap, list[Json]]]:
+    """Returns the gaps that there are findings on, each with its own, in reading order.
+
+    A hypothesis that the origin did not ask about, such as a new experiment's, comes in one more
+    chapter at the end.
+
+    Args:
+        findings: As JSON, one a hypothesis.
+    """
+    of = {finding["hypothesis"]: finding for finding in findings}
+    told = {hypothesis for gap in GAPS for hypothesis in gap.hypotheses}
+    rest = tuple(hypothesis for hypothesis in of if hypothesis not in told)
+    further = Gap(len(GAPS) + 1, "further", "What else was asked?", rest)
+    found = [(gap, [of[h] for h in gap.hypotheses if h in of]) for gap in (*GAPS, further)]
+    return [(gap, mine) for gap, mine in found if mine]

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bitgap.report.gaps import GAPS, Gap
+from bitgap.report.gaps import Gap, by_gap
 from bitgap.report.paper_text import (
     Markup,
     counted,
@@ -77,14 +77,14 @@ def told_gaps(findings: Sequence[Json], *, families: bool) -> tuple[ToldGap, ...
         findings: JSON of the run's findings.
         families: Whether they are over families.
     """
-    by_name = {f["hypothesis"]: f for f in findings}
-    found = []
-    for gap in GAPS:
-        mine = [by_name[h] for h in gap.hypotheses if h in by_name]
-        if mine:
-            told = tuple(_told(f, families=families) for f in mine)
-            found.append(ToldGap(gap=gap, lead=lead(mine, families=families), told=told))
-    return tuple(found)
+    return tuple(
+        ToldGap(
+            gap=gap,
+            lead=lead(mine, families=families),
+            told=tuple(_told(f, families=families) for f in mine),
+        )
+        for gap, mine in by_gap(findings)
+    )
 
 
 def hypothesis_name(finding: Json) -> str:

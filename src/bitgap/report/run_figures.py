@@ -220,7 +220,7 @@ def _of_finding(finding: Finding) -> Iterator[Figure]:
         yield Figure(
             experiment.id.lower(),
             f"{finding.hypothesis}: {finding.title}" if experiment.id[0] == "T" else finding.title,
-            _READING[experiment.id],
+            _READING.get(experiment.id, experiment.question),
             finding.sentence,
             _with_language_names(dict(experiment.figure(finding))),
         )
