@@ -12,6 +12,8 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bitgap.stats.verdicts import load_thresholds
+
 SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
 # Okabe & Ito 2008: told apart with every common form of colour blindness.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -359,8 +361,14 @@ def colour(field: str, names: Sequence[str] | None = None) -> Chart:
 _LEGEND = {"orient": "bottom", "columns": 2, "title": None}
 
 
+def window_name() -> str:
+    """Returns what the declared window about three quarters of the depth is called."""
+    low, high = load_thresholds().window
+    return f"{100 * low:.0f}–{100 * high:.0f} % of depth"
+
+
 def _band(band: tuple[float, float]) -> list[Chart]:
-    where = {"values": [{"from": band[0], "to": band[1], "said": "65–85 % of depth"}]}
+    where = {"values": [{"from": band[0], "to": band[1], "said": window_name()}]}
     span = {"x": {"field": "from", "type": "quantitative"}, "x2": {"field": "to"}}
     text = {"type": "text", "baseline": "bottom", "align": "left", "fontSize": 9.5, "color": GREY}
     written = {"x": span["x"], "y": {"value": -2}, "text": {"field": "said", "type": "nominal"}}

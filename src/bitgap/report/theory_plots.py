@@ -16,6 +16,7 @@ from bitgap.experiments.charts import (
     lines,
     side_by_side,
     tip,
+    window_name,
 )
 from bitgap.report.plots import MARKED, point, rounded
 from bitgap.stats.verdicts import load_thresholds
@@ -85,7 +86,7 @@ _UNITS = {
     "correlation over layers, detrended in depth": "correlation over blocks, detrended",
     "-rho": "−ρ: above 0 the errors of both ends cancel",
     "dB": "dB by which errors of the first block travel further",
-    "relative depth": "relative depth (shaded: 65–85 %)",
+    "relative depth": f"relative depth (shaded: {window_name()})",
     "share of K(none)": "interaction of the ends, share of K(none)",
     "log2 ratio per bit": "slope of the log2 damage ratio, per bit",
 }
