@@ -225,6 +225,22 @@ def test_a_set_of_layers_shows_its_measured_damage(investigated: Any, kept: Path
     assert "[" in page.locator("#explorer-result dd").first.inner_text()
 
 
+def test_the_chosen_set_is_ringed_where_every_set_is_a_dot(investigated: Any) -> None:
+    page = investigated.page
+    where = (
+        "[...document.querySelectorAll(\"figure[data-figure='landscape'] path\")]"
+        ".filter(p => p.getAttribute('stroke') === '#000000')"
+        ".map(p => p.getAttribute('transform'))"
+    )
+    places = []
+    for preset in ("none", "origin"):
+        page.click(f"[data-preset='{preset}']")
+        page.wait_for_timeout(300)
+        places.append(page.evaluate(where))
+    assert len(places[0]) == len(places[1]) == 2  # one in each panel
+    assert set(places[0]).isdisjoint(places[1])
+
+
 def test_presets_are_the_run_s_sets(investigated: Any, kept: Path) -> None:
     found = read_run("4", str(kept)).result["map"]
     origin = sum(1 << layer for layer in found["origin_set"]["layers"])

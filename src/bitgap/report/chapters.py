@@ -18,7 +18,7 @@ Json = Mapping[str, Any]
 _CLAIMS = {
     "H1.1": "high variance, more information",
     "H1.2": "high variance, more robust",
-    "H1.3": "critical blocks differ across languages",
+    "H1.3": "critical blocks differ by language",
     "H2.1": "errors of the first block travel",
     "H2.2": "the ends are built differently",
     "H2.3": "errors of the ends cancel",

@@ -67,6 +67,43 @@ function labelled(panel) {
   return copy;
 }
 
+// In the figure where every set is a dot, a ring is around the one that is being explored.
+const LANDSCAPE = 'landscape';
+let explored; // its row there, or undefined where the set was not scored
+
+const heightOf = (panel) => panel.layer.at(-1).encoding.y;
+
+// Where there is nothing to ring the ring is unseen, for an axis needs a value.
+function rung(spec, panel) {
+  const { field } = heightOf(panel);
+  const known = (row) => row && row[field] !== null;
+  const row = spec.data.values[explored];
+  return [known(row) ? { ...row, seen: 1 } : { ...spec.data.values.find(known), seen: 0 }];
+}
+
+function ringed(spec) {
+  const around = (panel, i) => {
+    const circle = {
+      data: { name: `explored_${i}`, values: rung(spec, panel) },
+      mark: { type: 'point', size: 420, strokeWidth: 2, filled: false,
+        stroke: isDark() ? '#ffffff' : '#000000', aria: false, tooltip: null },
+      encoding: { x: panel.layer.at(-1).encoding.x, y: heightOf(panel),
+        opacity: { condition: { test: 'datum.seen', value: 1 }, value: 0 } },
+    };
+    return { ...panel, layer: [...panel.layer, circle] };
+  };
+  return spec.concat ? { ...spec, concat: spec.concat.map(around) } : around(spec, 0);
+}
+
+function ring(index) {
+  explored = index;
+  const drawn = views.get(LANDSCAPE);
+  if (!drawn) return;
+  const { spec } = payload.figures[LANDSCAPE];
+  (spec.concat || [spec]).forEach((panel, i) => drawn.view.data(`explored_${i}`, rung(spec, panel)));
+  drawn.view.runAsync();
+}
+
 async function draw(figure) {
   const id = figure.dataset.figure;
   const entry = payload.figures[id];
@@ -76,9 +113,10 @@ async function draw(figure) {
   const room = figure.querySelector('.plot').clientWidth;
   if (!room) { delete figure.dataset.drawn; return; } // not shown now; drawn when it is switched to
   const config = { ...payload.themes[isDark() ? 'dark' : 'light'], background: 'transparent' };
+  const spec = id === LANDSCAPE && payload.explorer ? ringed(entry.spec) : entry.spec;
   const previous = views.get(id);
   try {
-    const result = await globalThis.vegaEmbed(live, fitted(entry.spec, room), {
+    const result = await globalThis.vegaEmbed(live, fitted(spec, room), {
       mode: 'vega-lite', renderer: 'svg', actions: false, ast: true, config, tooltip: { theme: 'custom' },
     });
     if (previous) previous.finalize();
@@ -222,6 +260,7 @@ function explore(data) {
     const names = layers(mask).map((i) => `L${i}`);
     result.append(make('h3', names.length ? `${names.join(', ')} protected` : 'Nothing protected'));
     const i = at.get(mask);
+    ring(i);
     if (i === undefined) {
       delete result.dataset.damage;
       result.append(make('p', `This set was not scored: ${data.masks.length.toLocaleString('en')} of the `
@@ -251,8 +290,14 @@ function explore(data) {
     result.append(list);
     const nothing = at.get(0);
     if (nothing !== undefined && i !== nothing) {
-      const evener = data.D[i] !== null && data.D[nothing] !== null
-        ? Math.abs(data.D[i]) < Math.abs(data.D[nothing]) : Math.abs(data.G[i]) < Math.abs(data.G[nothing]);
+      // A smaller disparity is a finding only if the gap on real text goes the same way.
+      const byGap = Math.abs(data.G[i]) < Math.abs(data.G[nothing]);
+      const hasD = data.D[i] !== null && data.D[nothing] !== null;
+      const byD = hasD ? Math.abs(data.D[i]) < Math.abs(data.D[nothing]) : byGap;
+      const evener = byD || byGap;
+      const even = byD === byGap
+        ? `languages ${byD ? '' : 'do not '}come out more even.`
+        : `languages come out more even by ${byD ? '|D|' : '|G|'} and less so by ${byD ? '|G|' : '|D|'}, which is no finding.`;
       const hurt = data.damage[i][reference] > data.damage[nothing][reference];
       const harmed = data.harm[i] > data.harm[nothing];
       if (evener && (hurt || harmed)) {
@@ -261,7 +306,7 @@ function explore(data) {
       } else {
         const saved = 1 - K / (everyone ? data.K[nothing] : over(nothing, chosen).K);
         result.append(make('p', `It saves ${(100 * saved).toFixed(0)} % of the damage with nothing protected; `
-          + (evener ? 'languages come out more even.' : 'languages do not come out more even.')));
+          + even));
       }
     }
     const most = Math.max(...data.damage[nothing ?? i]);
