@@ -184,8 +184,9 @@ def layer_list(layers: Sequence[int]) -> str:
 
 
 def short_name(model: str) -> str:
-    """Returns a model's name without the folders before it."""
-    return model.rstrip("/").rsplit("/", 1)[-1]
+    """Returns a model's name without the folders before it, on one line."""
+    name = model.rstrip("/").rsplit("/", 1)[-1]
+    return "".join(c if c.isprintable() else " " for c in name)
 
 
 def _decimals(values: Sequence[float]) -> int:

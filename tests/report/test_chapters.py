@@ -14,6 +14,7 @@ from bitgap.report.endonyms import named
 from bitgap.report.explorer import explorer_data
 from bitgap.report.gaps import GAPS, by_gap
 from bitgap.report.stored import read_run
+from bitgap.tables import short_name
 
 
 def finding(label: str, hypothesis: str = "H3.1", **changed: Any) -> dict[str, Any]:
@@ -117,3 +118,7 @@ def test_the_explorer_has_every_set_s_numbers(kept: Path) -> None:
         ]
     origin = run.result["map"]["origin_set"]["layers"]
     assert data["presets"]["origin"] == sum(1 << layer for layer in origin)
+
+
+def test_a_model_s_short_name_is_one_line() -> None:
+    assert short_name("zoo/a\u2028b\tc/") == "a b c"

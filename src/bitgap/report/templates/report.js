@@ -300,13 +300,13 @@ function explore(data) {
         : `languages come out more even by ${byD ? '|D|' : '|G|'} and less so by ${byD ? '|G|' : '|D|'}, which is no finding.`;
       const hurt = data.damage[i][reference] > data.damage[nothing][reference];
       const harmed = data.harm[i] > data.harm[nothing];
-      if (evener && (hurt || harmed)) {
+      if (everyone && evener && (hurt || harmed)) {
         const who = hurt ? 'the reference is hurt more' : 'the text of all languages is predicted worse';
-        result.append(make('p', `Levelling down: languages are more even, but ${who} than with nothing protected.`, { class: 'warning' }));
+        result.append(make('p', `Levelling down, by point estimates: languages are more even, but ${who} than with nothing protected.`, { class: 'warning' }));
       } else {
         const saved = 1 - K / (everyone ? data.K[nothing] : over(nothing, chosen).K);
-        result.append(make('p', `It saves ${(100 * saved).toFixed(0)} % of the damage with nothing protected; `
-          + even));
+        result.append(make('p', `It saves ${(100 * saved).toFixed(0)} % of the damage with nothing protected`
+          + (everyone ? `; ${even}` : '.')));
       }
     }
     const most = Math.max(...data.damage[nothing ?? i]);
