@@ -41,6 +41,8 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
+# Arrays by the names that records.py gives them, and not by what numpy makes of these.
+autodoc_type_aliases = {"Floats": "Floats", "Integers": "Integers"}
 autodoc_default_options = {"members": True}
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False

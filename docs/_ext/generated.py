@@ -180,15 +180,16 @@ def _fields(params: Any) -> list[tuple[str, Any]]:
 
 _ROLE = re.compile(r":\w+:`~?(?:[\w.]*\.)?(\w+)`")
 _LITERAL = re.compile(r"``?([^`]+)``?")
+_EMPHASIS = re.compile(r"(?<![\w*\\])\\\*(\w[\w ]*)\\\*(?![\w*])")
 
 
 def plain(text: str) -> str:
-    """Returns text of a docstring as Markdown that shows every character as it is."""
+    """Returns text of a docstring as Markdown: literals, emphasis, all else as it stands."""
     text = _ROLE.sub(r"``\1``", text)
     pieces = []
     for number, piece in enumerate(_LITERAL.split(text)):
         escaped = re.sub(r"([\\*_{}\[\]<>|#$~])", r"\\\1", piece)
-        pieces.append(f"`{piece}`" if number % 2 else escaped)
+        pieces.append(f"`{piece}`" if number % 2 else _EMPHASIS.sub(r"*\1*", escaped))
     return "".join(pieces)
 
 
