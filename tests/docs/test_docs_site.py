@@ -117,6 +117,7 @@ def test_public_names_are_described(site: Path) -> None:
 def test_characters_of_docstrings_are_shown_as_they_are() -> None:
     made = generated.plain("a*b* |t| [x] :class:`~bitgap.quant.plan.Plan` and ``x_1``")
     assert made == r"a\*b\* \|t\| \[x\] `Plan` and `x_1`"
+    assert generated.plain("gains *less*, a*2, 2*x*") == r"gains *less*, a\*2, 2\*x\*"
 
 
 # -- excerpts -------------------------------------------------------------------------------------
