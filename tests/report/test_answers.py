@@ -79,7 +79,7 @@ def test_a_set_that_is_bad_for_both_is_said_to_be() -> None:
 
 def test_worse_than_most_needs_an_interval_that_is_clear_of_chance() -> None:
     short = of_map(layer_map(ENDS, 2, 200, (90.0, 215.0))).short
-    assert "as good as chance" in short and "worse" not in short
+    assert "not told from chance" in short and "worse" not in short
 
 
 def test_the_first_of_few_sets_is_not_among_the_best() -> None:
@@ -136,7 +136,7 @@ def test_collapsed_languages_are_named_and_are_not_the_worst() -> None:
 
 
 def test_an_interval_over_zero_is_not_told_as_a_difference() -> None:
-    assert any("about what English loses" in d for d in languages(D=0.1, D_ci=[-0.1, 0.3]).details)
+    assert any("is not settled" in d for d in languages(D=0.1, D_ci=[-0.1, 0.3]).details)
     assert any("lose 1.41 [1.32, 1.52] times" in d for d in languages().details)
 
 
@@ -192,7 +192,9 @@ def theory(successes: dict[str, bool]) -> dict[str, Any]:
 def test_the_theory_answers_by_its_hits(damage: bool, gap: bool, says: str) -> None:
     why, who, _, stand = theory_answers(theory({"damage": damage, "disparity": gap}))
     assert says in why.short
-    assert who.short.startswith("In 1 of 1 models") and "Without a D that counts: c." in who.details
+    assert who.short.startswith("In 1 of 1 models") and any(
+        "Without a D that counts" in d and "c." in d for d in who.details
+    )
     assert stand.short.startswith("H1.1 supported")
 
 

@@ -60,7 +60,7 @@ def test_chapters_hold_what_there_is_and_no_more() -> None:
     [
         ("supported", "reaches 0"),
         ("refuted", "reaches the smallest effect of interest, 0.25"),
-        ("inconclusive", "What decided now: the clause"),
+        ("inconclusive", "What decided now and would have to change: the clause"),
         ("not testable", "Something to test: the clause"),
     ],
 )

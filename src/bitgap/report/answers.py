@@ -115,7 +115,7 @@ def _disparity_lines(audit: Json) -> list[str]:
     if lacks(ends):
         meaning = "it has no interval"
     elif ends[0] <= 0 <= ends[1]:
-        meaning = f"on average other languages lose about what {reference} loses"
+        meaning = f"whether other languages lose more or less than {reference} is not settled"
     else:
         ratio = times(2**d, [2**end for end in ends])
         meaning = f"on average other languages lose {ratio} what {reference} loses"
@@ -123,15 +123,18 @@ def _disparity_lines(audit: Json) -> list[str]:
     share, share_ends = audit["D_share"], audit["D_share_ci"]
     if share is not None:
         shown = told(share, share_ends)
-        if audit["share_agrees"]:
+        settled = not any(lacks(one) or one[0] <= 0 <= one[1] for one in (ends, share_ends))
+        if not settled:
+            lines.append(
+                f"As a share of what was learned it is {shown}; the signs are not settled."
+            )
+        elif audit["share_agrees"]:
             lines.append(f"As a share of what was learned it is {shown}, of the same sign.")
-        elif d * share < 0:
+        else:
             lines.append(
                 f"As a share of what was learned it is {shown}: the sign turns, so who is hurt "
                 f"more depends on what damage is counted in."
             )
-        else:
-            lines.append(f"As a share of what was learned it is {shown}.")
     return lines
 
 
@@ -259,12 +262,17 @@ def _for_gap(origin: Json) -> str:
     standing = _standing(origin, "disparity")
     if standing is None:
         return ""
-    if standing <= _BEST:
-        return "For the gap between languages they are among the best sets."
-    ends, chance = origin["rank_disparity_ci"], (origin["sets"] + 1) / 2
-    if standing > 0.5 and not lacks(ends) and ends[0] > chance:
-        return "For the gap between languages they are not special: worse than most sets."
-    return "For the gap between languages they are not special: as good as chance would have it."
+    ends, sets = origin["rank_disparity_ci"], origin["sets"]
+    chance, gap = (sets + 1) / 2, "For the gap between languages"
+    if lacks(ends):
+        return f"{gap} their rank has no interval."
+    if ends[1] / sets <= _BEST:
+        return f"{gap} they are among the best sets."
+    if ends[0] > chance:
+        return f"{gap} they are not special: worse than most sets."
+    if ends[0] <= chance <= ends[1]:
+        return f"{gap} they are not special: not told from chance."
+    return f"{gap} they are better than chance, and not shown to be among the best."
 
 
 def _rank_line(origin: Json) -> str:
@@ -323,7 +331,7 @@ def _mechanism_lines(findings: Mapping[str, Json]) -> list[str]:
             by_label.setdefault(label, []).append(f"{says} ({hypothesis})")
     order = ("supported", "refuted", "inconclusive", "not testable")
     lines = [
-        f"{label.capitalize()} as a reason: {'; '.join(by_label[label])}."
+        f"{label.capitalize()}: {'; '.join(by_label[label])}."
         for label in order
         if label in by_label
     ]

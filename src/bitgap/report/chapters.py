@@ -94,9 +94,10 @@ def change_of_mind(finding: Json) -> list[str]:
         said.append(f"Something to test: {verdict['reason']}.")
     else:
         said.append(
-            f"Support needs an estimate of at least {least} with an interval above 0 and every "
-            f"control held; refutation an interval wholly under {least} and a planted effect that "
-            f"is found. What decided now: {verdict['reason']}."
+            f"What decided now and would have to change: {verdict['reason']}. Beyond that, support "
+            f"needs an estimate of at least {least} with an interval above 0 and every control "
+            f"held; refutation an interval wholly under {least}, a planted effect that is found, "
+            f"and every further clause that was declared."
         )
     said += _of_controls(finding["controls"])
     least_p = verdict["p_minimum"]

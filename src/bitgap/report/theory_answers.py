@@ -72,14 +72,16 @@ def _languages(models: Sequence[Json]) -> Answer:
         return Answer("languages", question, "No model has a disparity that counts.", ())
     more = [m for m in known if m["disparity"] > 0]
     short = (
-        f"In {len(more)} of {len(known)} models D, the mean log2 damage ratio, comes out above 0; "
-        f"each model's own report has its interval."
+        f"In {len(more)} of {len(known)} models D, the mean log2 damage ratio, comes out above 0, "
+        f"on the layer map's few sentences and without intervals, which each model's report has."
     )
     each = [f"{short_name(m['model'])} {m['disparity']:+.2f}" for m in known]
     none = [short_name(m["model"]) for m in models if m["disparity"] is None]
     details = [f"D by model: {', '.join(each)}."]
     if none:
-        details.append(f"Without a D that counts: {joined(none)}.")
+        details.append(
+            f"Without a D that counts, as under some plan too few languages do: {joined(none)}."
+        )
     return Answer("languages", question, short, tuple(details))
 
 

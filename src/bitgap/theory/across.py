@@ -409,7 +409,7 @@ def _sentence(across: Sequence[Across], n: int, closed: Mapping[str, str]) -> st
         else f"{a.name}: {a.estimate.reason}"
         for a in across
     )  # fmt: skip
-    left = f", {len(closed)} of {_families(n)} not testable" if closed else ""
+    left = f", {len(closed)} of {_families(n)} left out" if closed else ""
     return f"{said[:1].upper()}{said[1:]}{left}."
 
 
