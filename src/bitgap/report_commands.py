@@ -70,7 +70,7 @@ def compare(options: argparse.Namespace) -> None:
     result = compared(runs)
     if not options.no_report:
         folder = _folder(options)
-        write_text(folder / "compare.html", compare_html(runs))
+        write_text(folder / "compare.html", compare_html(result))
         terminal.say(f"page: {folder / 'compare.html'}")
     print_result(options, result, comparison_view)
 

@@ -94,11 +94,11 @@ def masks(*, reference: Sequence[float], other: Sequence[float]) -> Masks:
     return Masks(
         n_blocks=N_BLOCKS, scheme="rtn4-g128", reference="en", languages=("en", "he"),
         n_sentences=9,
-        complete=False, masks=(0, 0b110001), damage=damage, delta=damage,
+        complete=False, masks=(0, 0b110001), damage=damage,
         counted=np.ones_like(damage, bool), mean_damage=damage.mean(1),
         mean_damage_ends=np.stack([damage.mean(1)] * 2), disparity=ratio,
         disparity_ends=np.stack([ratio - 0.1, ratio + 0.1]), gap=gap,
-        gap_ends=np.stack([gap, gap]), harm_mean=damage.mean(1), harm_max=damage.max(1),
+        gap_ends=np.stack([gap, gap]), harm_mean=damage.mean(1),
     )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ import pytest
 from paper_samples import control, estimate, finding, formal, investigation, masks, theory
 
 from bitgap.experiments.catalog import find
+from bitgap.report.comparison import compared
 from bitgap.report.html import GLYPHS, compare_html, report_html
 from bitgap.report.stored import StoredRun
 
@@ -109,7 +110,7 @@ def known() -> Any:
 @pytest.fixture(scope="module", params=[*RUNS, "compare"])
 def text(request: pytest.FixtureRequest) -> str:
     if request.param == "compare":
-        return compare_html([investigation(), investigation(model="other")])
+        return compare_html(compared([investigation(), investigation(model="other")]))
     return report_html(RUNS[request.param]())
 
 
@@ -249,7 +250,7 @@ def test_runs_stand_side_by_side_with_a_verdict_each() -> None:
         replace(investigation(model=model), findings=(finding(label=label),))
         for model, label in (("a", "refuted"), ("b", "inconclusive"))
     ]
-    page = Page(compare_html(runs))
+    page = Page(compare_html(compared(runs)))
     assert "H2.1 errors of the first block travel ✗ refuted ? inconclusive" in page.said
     assert set(page.payload["figures"]) >= {"languages", "layers"}
 
@@ -265,7 +266,7 @@ def test_what_looks_like_markup_stays_text(kind: str) -> None:
     if kind == "theory":
         run = told(theory(bad))
         run.result["models"][0]["model"] = HOSTILE
-    text = compare_html([run, investigation()]) if kind == "compare" else report_html(run)
+    text = compare_html(compared([run, investigation()])) if kind == "compare" else report_html(run)
     page = Page(text)
     assert len(page.scripts) == 3
     assert not any("onerror" in at for _, at in page.tags)

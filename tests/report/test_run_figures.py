@@ -16,9 +16,9 @@ from bitgap.experiments.catalog import CATALOG
 from bitgap.experiments.charts import nothing_to_draw
 from bitgap.records import Floats
 from bitgap.report import draw, pareto_plots, plots, theory_plots
-from bitgap.report.comparison import audit_of, map_of
+from bitgap.report.comparison import compared
 from bitgap.report.run_figures import Figure, compare_figures, run_figures
-from bitgap.report.stored import Masks, StoredRun, read_run
+from bitgap.report.stored import Masks, StoredRun, audit_of, map_of, read_run
 from harness import check_figure
 
 AUDIT, MAP, INVESTIGATE, THEORY, REPLICATE = "1", "3", "4", "6", "7"
@@ -250,10 +250,10 @@ def made_masks(english: Floats, gap: Floats, n_blocks: int = 2) -> Masks:
     mean = damage.mean(1)
     return Masks(
         n_blocks=n_blocks, scheme="rtn4-g128", reference="en", languages=("en", "he"),
-        n_sentences=9, complete=True, masks=tuple(range(n)), damage=damage, delta=damage,
+        n_sentences=9, complete=True, masks=tuple(range(n)), damage=damage,
         counted=np.ones_like(damage, bool), mean_damage=mean,
         mean_damage_ends=np.stack([mean, mean]), disparity=d, disparity_ends=np.stack([d, d]),
-        gap=gap, gap_ends=np.stack([gap, gap]), harm_mean=mean, harm_max=damage.max(1),
+        gap=gap, gap_ends=np.stack([gap, gap]), harm_mean=mean,
     )  # fmt: skip
 
 
@@ -389,7 +389,7 @@ def test_damage_of_nothing_is_not_drawn():
 
 def test_runs_are_put_beside_each_other(kept: Path, capfd: pytest.CaptureFixture[str]):
     runs = [read_run(number, str(kept)) for number in (AUDIT, INVESTIGATE)]
-    shown = compare_figures(runs)
+    shown = compare_figures(compared(runs)["runs"])
     assert list(shown) == ["languages", "layers"]
     of = [dict.fromkeys(row["run"] for row in rows(figure.spec)) for figure in shown.values()]
     assert (len(of[0]), len(of[1])) == (2, 1)

@@ -64,23 +64,18 @@ def test_the_page_has_a_section_for_everything_and_no_machine_s_paths(measured: 
     assert "nan" not in page.lower().replace("nance", "")
 
 
+def theory_of(run: Run, models: Path) -> Ran:
+    """Runs the command as the fixture did, so that what it measured is found again."""
+    options = ("--corpus", "text", "--tier", "smoke", "--threads", "1", "--arithmetic", "exact")
+    return run("theory", models, *options)
+
+
 def test_a_second_run_measures_nothing(
     measured: Path, families: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     short_tier(monkeypatch)
     monkeypatch.chdir(measured)
-    ran = run(
-        "theory",
-        families,
-        "--corpus",
-        "text",
-        "--tier",
-        "smoke",
-        "--threads",
-        "1",
-        "--arithmetic",
-        "exact",
-    )
+    ran = theory_of(run, families)
     assert ran.code == 0
     assert "operating point" not in ran.err
     assert "Pillars of the Gateway-Bottleneck theory" in ran.out
@@ -136,21 +131,7 @@ def test_a_model_is_predicted_then_measured_then_checked(
 
     time.sleep(1.1)  # times are told to the second
     short_tier(monkeypatch)
-    assert (
-        run(
-            "theory",
-            new,
-            "--corpus",
-            "text",
-            "--tier",
-            "smoke",
-            "--threads",
-            "1",
-            "--arithmetic",
-            "exact",
-        ).code
-        == 0
-    )
+    assert theory_of(run, new).code == 0
     checked = run("check", path, "--json")
     assert checked.code == 0, checked.err
     (row,) = checked.json["checks"]

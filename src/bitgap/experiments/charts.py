@@ -1,8 +1,8 @@
 """The few chart shapes that experiments share, as Vega-Lite specifications without a library.
 
-Colours come from the theme that a page or a file is drawn with, so that one specification serves a
-light page and a dark one. Every mark says its numbers when it is pointed at; nothing is said in
-that way alone.
+Inks and the colours of series come from the theme that a page or a file is drawn with, so that one
+specification serves a light page and a dark one. Every mark says its numbers when it is pointed at;
+nothing is said in that way alone.
 """
 
 from __future__ import annotations

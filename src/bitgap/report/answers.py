@@ -13,17 +13,24 @@ from typing import Any
 from bitgap.errors import LanguageError
 from bitgap.languages import language
 from bitgap.layer_map import origin_set
-from bitgap.report.stored import StoredRun
+from bitgap.report.stored import StoredRun, audit_of, map_of
 from bitgap.report.theory_answers import ledger_answers, theory_answers
-from bitgap.report.wording import Answer, among, joined, percent, times, verdict_answer
+from bitgap.report.wording import (
+    BEST,
+    LABELS,
+    Answer,
+    among,
+    joined,
+    percent,
+    times,
+    verdict_answer,
+)
 from bitgap.tables import lacks, told
 
 __all__ = ["Answer", "answers"]
 
 Json = Mapping[str, Any]
 
-# A set counts as good where it is in this best share of the sets of its size.
-_BEST = 0.10
 # An average block is worth 1/L; twice that stands out.
 _STANDS_OUT = 2.0
 
@@ -36,8 +43,7 @@ def answers(run: StoredRun) -> tuple[Answer, ...]:
     if run.command == "replicate":
         return ledger_answers(result)
     found: list[Answer] = []
-    layers = result if "best_sets" in result else result.get("map")
-    audit = result if "languages" in result and "D" in result else result.get("audit")
+    layers, audit = map_of(run), audit_of(run)
     if layers and layers["layers"]:
         found.append(_why(layers, result.get("findings", ())))
     if audit:
@@ -228,7 +234,7 @@ def _for_damage(found: Json, layers: Sequence[int]) -> str:
         said = f"This set cannot be ranked against all others of its size here: {why}."
         load = _load(found, layers)
         return f"{said} Of the damage, {load}" if load else said
-    if standing > _BEST:
+    if standing > BEST:
         return "They are not special for damage here."
     load = _load(found, layers, " of it")
     if not load:
@@ -266,7 +272,7 @@ def _for_gap(origin: Json) -> str:
     chance, gap = (sets + 1) / 2, "For the gap between languages"
     if lacks(ends):
         return f"{gap} their rank has no interval."
-    if ends[1] / sets <= _BEST:
+    if ends[1] / sets <= BEST:
         return f"{gap} they are among the best sets."
     if ends[0] > chance:
         return f"{gap} they are not special: worse than most sets."
@@ -329,10 +335,9 @@ def _mechanism_lines(findings: Mapping[str, Json]) -> list[str]:
         if hypothesis in findings:
             label = findings[hypothesis]["verdict"]["label"]
             by_label.setdefault(label, []).append(f"{says} ({hypothesis})")
-    order = ("supported", "refuted", "inconclusive", "not testable")
     lines = [
         f"{label.capitalize()}: {'; '.join(by_label[label])}."
-        for label in order
+        for label in LABELS
         if label in by_label
     ]
     if lines and "supported" not in by_label:

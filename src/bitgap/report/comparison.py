@@ -19,7 +19,7 @@ from bitgap.errors import UsageError
 from bitgap.lab.store import Store
 from bitgap.quant.plan import Plan
 from bitgap.report.answers import answers
-from bitgap.report.stored import StoredRun, scores_of_plans
+from bitgap.report.stored import StoredRun, audit_of, map_of, scores_of_plans
 from bitgap.tables import MISSING, Columns, bullets, short_name, told
 
 Json = Mapping[str, Any]
@@ -50,16 +50,6 @@ def compared(runs: Sequence[StoredRun]) -> dict[str, Any]:
             if (change := _change(first, other)) is not None
         ],
     }
-
-
-def audit_of(run: StoredRun) -> Json | None:
-    """Returns a run's damage by language, if it has that."""
-    return run.result if run.command == "audit" else run.result.get("audit")
-
-
-def map_of(run: StoredRun) -> Json | None:
-    """Returns a run's layer map, if it has one."""
-    return run.result if run.command == "map" else run.result.get("map")
 
 
 def run_labels(runs: Sequence[StoredRun]) -> list[str]:

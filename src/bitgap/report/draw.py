@@ -67,6 +67,11 @@ def svg(spec: Mapping[str, Any], theme: str = "light") -> str:
     return _COUNTED.sub(lambda found: order[found[0]], drawn)
 
 
+def roomy(spec: Mapping[str, Any]) -> Chart:
+    """Returns a chart with room for fonts that are wider than those it is measured in."""
+    return {**spec, "padding": {"left": 22, "right": 36, "top": 5, "bottom": 5}}
+
+
 def png(spec: Mapping[str, Any], theme: str = "light", scale: float = 2.0) -> bytes:
     """Returns a chart as PNG, ``scale`` pixels to a unit of the chart."""
     return _converter().vegalite_to_png(json.dumps(spec, allow_nan=False), config=THEMES[theme],

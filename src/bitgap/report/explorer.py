@@ -11,6 +11,7 @@ from bitgap.damage import Bools
 from bitgap.records import Floats
 from bitgap.report.endonyms import named
 from bitgap.report.stored import Masks
+from bitgap.stats.interactions import mask_of
 
 Json = Mapping[str, Any]
 
@@ -24,12 +25,10 @@ def explorer_data(masks: Masks, found: Json) -> dict[str, Any]:
         masks: What every scored set does.
         found: The run's layer map.
     """
-    origin = sum(1 << layer for layer in found["origin_set"]["layers"])
+    origin = mask_of(found["origin_set"]["layers"])
     return {
         "blocks": masks.n_blocks,
-        "complete": masks.complete,
         "reference": masks.reference,
-        "sentences": masks.n_sentences,
         "languages": [
             {"code": one.code, "name": one.name, "own": one.own, "dir": one.direction}
             for one in map(named, masks.languages)
@@ -58,7 +57,7 @@ def _presets(found: Json, origin: int) -> dict[str, int | None]:
 
     def mask(key: str) -> int | None:
         best = row[key] if row else None
-        return None if best is None else sum(1 << layer for layer in best["layers"])
+        return None if best is None else mask_of(best["layers"])
 
     return {"none": 0, "origin": origin, "damage": mask("least_damage"),
             "even": mask("least_disparity")}  # fmt: skip

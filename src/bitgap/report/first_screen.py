@@ -7,10 +7,9 @@ from typing import Any
 
 from bitgap.experiments.charts import PALETTE, Chart, tip
 from bitgap.report.chapters import claim
-from bitgap.report.comparison import audit_of, map_of
 from bitgap.report.plots import language_panels, layer_panels, rounded
 from bitgap.report.run_figures import Figure
-from bitgap.report.stored import StoredRun
+from bitgap.report.stored import StoredRun, audit_of, map_of
 from bitgap.report.theory_plots import depth_chart
 from bitgap.tables import short_name
 

@@ -19,6 +19,11 @@ class Gap:
     hypotheses: tuple[str, ...]
 
     @property
+    def of_origin(self) -> bool:
+        """Whether the origin asked it."""
+        return self.number <= len(GAPS)
+
+    @property
     def title(self) -> str:
         """Its key as a heading."""
         return self.key.capitalize()

@@ -11,8 +11,7 @@ import base64
 import functools
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from importlib import resources
+from collections.abc import Mapping
 from typing import Any
 
 import jinja2
@@ -23,12 +22,12 @@ from bitgap.quant.schemes import parse_scheme
 from bitgap.report import draw
 from bitgap.report.answers import answers
 from bitgap.report.chapters import chapters, claim
-from bitgap.report.comparison import audit_of, compared, map_of
 from bitgap.report.endonyms import named
 from bitgap.report.explorer import explorer_data
 from bitgap.report.first_screen import anchor, chips, first_panels
+from bitgap.report.packaged import packaged
 from bitgap.report.run_figures import Figure, compare_figures, run_figures
-from bitgap.report.stored import StoredRun
+from bitgap.report.stored import StoredRun, audit_of, map_of
 from bitgap.report.tables_html import (
     best_set_rows,
     language_rows,
@@ -36,7 +35,7 @@ from bitgap.report.tables_html import (
     ledger_rows,
     model_rows,
 )
-from bitgap.tables import MISSING, layer_list, short_name, told
+from bitgap.tables import MISSING, short_name, told
 
 Json = Mapping[str, Any]
 
@@ -44,8 +43,6 @@ GLYPHS = {"supported": "✓", "refuted": "✗", "inconclusive": "?", "not testab
 """A verdict's sign, so that it is not told by colour alone."""
 # A specification of more characters than this has thousands of marks, which weigh less as pixels.
 _HEAVY_CHARACTERS = 150_000
-# A browser sets a picture's text in its own fonts, wider than those it was measured in.
-_ROOM = {"left": 18, "right": 36, "top": 5, "bottom": 5}
 
 
 def report_html(run: StoredRun) -> str:
@@ -79,18 +76,17 @@ def report_html(run: StoredRun) -> str:
     )
 
 
-def compare_html(runs: Sequence[StoredRun]) -> str:
+def compare_html(result: Json) -> str:
     """Returns a page that shows runs side by side, with the same first screen.
 
-    Raises:
-        UsageError: If a run has neither an audit nor a layer map.
+    Args:
+        result: As :func:`bitgap.report.comparison.compared` has it.
     """
-    result = compared(runs)
     rows = result["runs"]
     return _page(
         "compare.html.j2",
-        figures=compare_figures(runs),
-        title=f"{len(runs)} runs side by side",
+        figures=compare_figures(rows),
+        title=f"{len(rows)} runs side by side",
         rows=rows,
         changes=result["changes"],
         hypotheses=list(dict.fromkeys(h for row in rows for h in row["verdicts"])),
@@ -105,14 +101,14 @@ def _page(template: str, *, figures: Mapping[str, Figure], **context: Any) -> st
     payload = {"figures": scripted, "themes": draw.THEMES, "explorer": context.get("explorer")}
     # The library is most of a page's weight, and a page without figures needs none.
     library = draw.bundle().replace("</script", "<\\/script") if figures else ""
-    script = _asset("report.js")
+    script = packaged("report.js")
     return _templates().get_template(template).render(
         figures=shown,
         payload=_script_json(payload),
         library=Markup(library),
         script=Markup(script),
         allowed=" ".join(map(_hash, (library, script))),
-        style=Markup(_asset("report.css")),
+        style=Markup(packaged("report.css")),
         **context,
     )  # fmt: skip
 
@@ -137,7 +133,7 @@ def _drawn(figure: Figure) -> dict[str, Any]:
     if heavy:
         kind, content = "png", draw.png(figure.spec, scale=1.4)
     else:
-        kind, content = "svg+xml", draw.svg({**figure.spec, "padding": _ROOM}).encode()
+        kind, content = "svg+xml", draw.svg(draw.roomy(figure.spec)).encode()
     picture = f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
     return {"id": figure.id, "title": figure.title, "caption": figure.caption, "alt": figure.alt,
             "picture": picture}  # fmt: skip
@@ -216,11 +212,6 @@ def _templates() -> jinja2.Environment:
         undefined=jinja2.StrictUndefined,
     )
     environment.filters |= {"number": _number, "interval": _interval, "short": short_name,
-                            "anchor": anchor, "layer_list": layer_list}  # fmt: skip
+                            "anchor": anchor}  # fmt: skip
     environment.globals |= {"named": named, "glyphs": GLYPHS, "missing": MISSING}
     return environment
-
-
-@functools.cache
-def _asset(name: str) -> str:
-    return resources.files("bitgap.report").joinpath("templates", name).read_text(encoding="utf-8")

@@ -11,11 +11,11 @@ import shlex
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from bitgap.errors import MissingExtra, UsageError
+from bitgap.report.packaged import packaged
 from bitgap.report.paper_figures import PaperFigure, paper_figures
 from bitgap.report.paper_findings import (
     failed_controls,
@@ -97,7 +97,7 @@ def paper_source(run: StoredRun, beside: Sequence[StoredRun] = ()) -> PaperFiles
     context = _context(run, figures, examples, beside)
     drawn = [*figures.values(), *(f for e in examples for f in e.figures.values())]
     template = _environment().get_template("paper.typ.j2")
-    files = {_MAIN: template.render(context), _REFERENCES: _packaged(_REFERENCES)}
+    files = {_MAIN: template.render(context), _REFERENCES: packaged(_REFERENCES)}
     files |= {figure.file: figure.svg for figure in drawn}
     return PaperFiles(started=run.result["provenance"]["started"], files=files)
 
@@ -145,16 +145,12 @@ def _check(run: StoredRun, verbs: Sequence[str]) -> None:
         )
 
 
-def _packaged(name: str) -> str:
-    return resources.files("bitgap.report").joinpath("templates", name).read_text(encoding="utf-8")
-
-
 def _environment() -> Any:
     import jinja2
 
     # HTML escaping would spoil Typst; `written` escapes for Typst whatever is no markup of ours.
     environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(_packaged),
+        loader=jinja2.FunctionLoader(packaged),
         finalize=written,
         autoescape=False,
         undefined=jinja2.StrictUndefined,

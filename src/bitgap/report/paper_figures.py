@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bitgap.report.draw import svg
+from bitgap.report.draw import roomy, svg
 from bitgap.report.paper_text import sentence
 from bitgap.report.stored import StoredRun
 
@@ -63,8 +63,7 @@ def paper_figures(
 
 def _for_a_page(spec: Mapping[str, Any]) -> str:
     """Returns a chart with as many panels side by side as a page needs to hold it."""
-    # A paper sets a picture's text in its own fonts, wider than those it was measured in.
-    spec = {**spec, "padding": {"left": 22, "right": 36, "top": 5, "bottom": 5}}
+    spec = roomy(spec)
     made = svg(spec)
     if "concat" not in spec:
         return made

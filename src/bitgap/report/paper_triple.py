@@ -11,13 +11,11 @@ from bitgap.layer_map import origin_set
 from bitgap.report.answers import language_name
 from bitgap.report.paper_text import counted, log_ratio, model_name, number, plain
 from bitgap.report.stored import Masks, StoredRun
-from bitgap.report.wording import joined
+from bitgap.report.wording import BEST, joined
+from bitgap.stats.interactions import mask_of
 from bitgap.tables import Unit
 
 Json = Mapping[str, Any]
-
-# A triple is good where no more than this share of all triples is better.
-_BEST = 0.10
 
 
 def standing(run: StoredRun, objective: str) -> bool | None:
@@ -37,7 +35,7 @@ def standing(run: StoredRun, objective: str) -> bool | None:
     if found.get(f"rank_{objective}") is None or not ends or None in ends or found["sets"] < 2:
         return None
     low, high = ((end - 1) / (found["sets"] - 1) for end in ends)
-    return True if high <= _BEST else False if low > _BEST else None
+    return True if high <= BEST else False if low > BEST else None
 
 
 _TITLES: Mapping[tuple[bool | None, bool | None], str] = {
@@ -83,7 +81,7 @@ def protection_sentences(masks: Masks | None) -> tuple[str, ...]:
         return ()
     layers = origin_set(masks.n_blocks)
     where = {mask: row for row, mask in enumerate(masks.masks)}
-    none, kept = where.get(0), where.get(sum(1 << layer for layer in layers))
+    none, kept = where.get(0), where.get(mask_of(layers))
     if none is None or kept is None or not np.isfinite(masks.disparity[[none, kept]]).all():
         return ()
     column = masks.languages.index(masks.reference)

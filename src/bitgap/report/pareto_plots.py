@@ -20,6 +20,7 @@ from bitgap.experiments.charts import (
 from bitgap.quant.schemes import FULL_PRECISION_BITS, Scheme, bits_per_weight, parse_scheme
 from bitgap.report.plots import MARKED, rounded, set_name
 from bitgap.report.stored import Masks
+from bitgap.stats.interactions import mask_of
 from bitgap.tables import Unit
 
 Json = Mapping[str, Any]
@@ -53,7 +54,7 @@ def _set_front(masks: Masks, found: Json) -> Chart | None:
             {"bits": rounded(bits), "best": rounded(values.min()), "worst": rounded(values.max()),
              "median": rounded(float(np.median(values))), "set": set_name(masks.masks[int(best)])}
         )  # fmt: skip
-    origin = sum(1 << layer for layer in found["origin_set"]["layers"])
+    origin = mask_of(found["origin_set"]["layers"])
     across = {"field": "bits", "type": "quantitative",
               "title": "mean bits of a block's weights, scales counted",
               "scale": {"zero": False}}  # fmt: skip

@@ -24,6 +24,7 @@ from bitgap.layer_map import layers_of
 from bitgap.records import Floats
 from bitgap.report.answers import language_name
 from bitgap.report.stored import Masks
+from bitgap.stats.interactions import mask_of
 from bitgap.tables import Unit, lacks, layer_list
 
 Json = Mapping[str, Any]
@@ -218,14 +219,14 @@ def levelling_down(masks: Masks, of: Floats) -> Bools:
 
 def _named_sets(masks: Masks, found: Json) -> dict[int, str]:
     """Returns what to call some sets, by mask."""
-    origin = sum(1 << layer for layer in found["origin_set"]["layers"])
+    origin = mask_of(found["origin_set"]["layers"])
     named = {0: "nothing protected", origin: f"the origin's {set_name(origin)}"}
     size = len(found["origin_set"]["layers"])
     for row in found["best_sets"]:
         if row["size"] == size:
             for key, said in (("least_damage", "least damage"), ("least_disparity", "least |D|")):
                 if row[key]:
-                    mask = sum(1 << layer for layer in row[key]["layers"])
+                    mask = mask_of(row[key]["layers"])
                     # A set may be best by both, or be the origin's as well: that is what to see.
                     of = f"{said} of its size"
                     named[mask] = f"{named[mask]}, {of}" if mask in named else (

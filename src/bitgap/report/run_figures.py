@@ -11,8 +11,8 @@ from bitgap.experiments.charts import Chart
 from bitgap.records import Finding
 from bitgap.report import pareto_plots, plots, theory_plots
 from bitgap.report.answers import answers, language_name
-from bitgap.report.comparison import audit_of, compared, map_of
-from bitgap.report.stored import StoredRun
+from bitgap.report.stored import StoredRun, audit_of, map_of
+from bitgap.stats.interactions import mask_of
 from bitgap.tables import short_name
 
 Json = Mapping[str, Any]
@@ -38,9 +38,12 @@ def run_figures(run: StoredRun) -> dict[str, Figure]:
     return {figure.id: figure for figure in drawn}
 
 
-def compare_figures(runs: Sequence[StoredRun]) -> dict[str, Figure]:
-    """Returns the figures that put runs beside each other."""
-    rows = compared(runs)["runs"]
+def compare_figures(rows: Sequence[Json]) -> dict[str, Figure]:
+    """Returns the figures that put runs beside each other.
+
+    Args:
+        rows: ``runs`` of :func:`bitgap.report.comparison.compared`.
+    """
     names = {c: f"{language_name(c)} ({c})" for row in rows for c in row["languages"]}
     hurt = _most(rows, "languages", "Hurt most", lambda row: {
         names[c]: one["damage"] for c, one in row["languages"].items()})  # fmt: skip
@@ -116,7 +119,7 @@ def _of_map(run: StoredRun, found: Json, told: Mapping[str, str]) -> Iterator[Fi
         return
     reference = language_name(masks.reference)
     worse = int(plots.levelling_down(masks, masks.gap).sum())
-    origin = sum(1 << layer for layer in found["origin_set"]["layers"])
+    origin = mask_of(found["origin_set"]["layers"])
     unseen = "" if origin in masks.masks else " The origin's set is not among the scored ones."
     yield Figure(
         "landscape",

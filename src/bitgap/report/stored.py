@@ -17,10 +17,8 @@ from bitgap.damage import (
     Bools,
     Sums,
     damage_bits,
-    delta_bits,
     disparity,
     gap,
-    harm_max,
     harm_mean,
     resample,
     usable,
@@ -57,8 +55,6 @@ class Masks:
     """Bit sets of protected layers, ascending."""
     damage: Floats
     """K_λ, (masks x languages)."""
-    delta: Floats
-    """Δ_λ, (masks x languages)."""
     counted: Bools
     """Which languages may enter D, (masks x languages)."""
     mean_damage: Floats
@@ -71,7 +67,6 @@ class Masks:
     gap_ends: Floats
     """(2 x masks)."""
     harm_mean: Floats
-    harm_max: Floats
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +86,20 @@ class StoredRun:
     """None where the run has no layer map, or its scores are no longer in the store."""
     thresholds_changed: bool = False
     """Whether the declared thresholds are not those that the run was made with."""
+
+
+def audit_of(run: StoredRun) -> Mapping[str, Any] | None:
+    """Returns a run's damage by language, if it has that."""
+    return run.result if run.command == "audit" else run.result.get("audit")
+
+
+def map_of(run: StoredRun) -> Mapping[str, Any] | None:
+    """Returns a run's layer map, if it has one."""
+    return _map_in(run.command, run.result)
+
+
+def _map_in(command: str, result: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    return result if command == "map" else result.get("map")
 
 
 def find_run(text: str, store: str) -> tuple[str, str]:
@@ -143,15 +152,16 @@ def read_run(text: str, store: str) -> StoredRun:
             command=command,
             result=result,
             findings=findings,
-            masks=_masks(opened, result),
+            masks=_masks(opened, result, _map_in(command, result)),
             thresholds_changed=provenance.thresholds_hash != load_thresholds().hash,
         )
 
 
-def _masks(store: Store, result: Mapping[str, Any]) -> Masks | None:
+def _masks(
+    store: Store, result: Mapping[str, Any], found: Mapping[str, Any] | None
+) -> Masks | None:
     """Returns the run's masks, from the stored text on which they give the map's own numbers."""
-    found = result if "best_sets" in result else result.get("map")
-    if not isinstance(found, Mapping) or "best_sets" not in found:
+    if found is None:
         return None
     seed = int(result["provenance"]["seed"])
     design = make_design(found["n_blocks"], seed=seed, complete=found["all_masks"])
@@ -235,7 +245,6 @@ def _read_masks(
         complete=len(masks) == 1 << found["n_blocks"],
         masks=masks,
         damage=damage_bits(sums),
-        delta=delta_bits(sums),
         counted=usable(sums),
         mean_damage=mean_damage(sums),
         mean_damage_ends=ends(mean_damage),
@@ -244,5 +253,4 @@ def _read_masks(
         gap=gap(sums),
         gap_ends=ends(gap),
         harm_mean=harm_mean(sums),
-        harm_max=harm_max(sums),
     )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from bitgap.report.endonyms import named
-from bitgap.tables import MISSING, Unit, layer_list, short_name, told
+from bitgap.report.plots import set_name
+from bitgap.stats.interactions import mask_of
+from bitgap.tables import MISSING, Unit, short_name, told
 
 Json = Mapping[str, Any]
 Table = dict[str, Any]
@@ -87,9 +89,9 @@ def best_set_rows(found: Json) -> Table:
         least, even = row["least_damage"], row["least_disparity"]
         body.append(
             [
-                str(row["size"]), str(row["sets"]), _set(least["layers"]),
+                str(row["size"]), str(row["sets"]), set_name(mask_of(least["layers"])),
                 f"{least['damage'] * unit.factor:.3g}",
-                _set(even["layers"]) if even else "none",
+                set_name(mask_of(even["layers"])) if even else "none",
                 f"{even['disparity']:+.3f}" if even else MISSING,
             ]
         )  # fmt: skip
@@ -99,10 +101,6 @@ def best_set_rows(found: Json) -> Table:
         "head": ["size", "sets", "least damage", f"its K, {unit.name}", "most even", "its D"],
         "rows": body,
     }
-
-
-def _set(layers: Sequence[int]) -> str:
-    return "{" + layer_list(layers) + "}"
 
 
 def ledger_rows(result: Json) -> Table:

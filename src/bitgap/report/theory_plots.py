@@ -64,7 +64,9 @@ def _forest_panel(finding: Json) -> Chart | None:
     shape = {"field": "kind", "type": "nominal", "legend": None,
              "scale": {"domain": kinds, "range": ["circle", "circle", "diamond"]}}  # fmt: skip
     sesoi = load_thresholds().hypotheses.get(finding["hypothesis"], {}).get("sesoi")
-    layers: list[Chart] = _window() if deep else [_upright(0.0, [2, 3])]
+    layers: list[Chart] = [
+        _shaded(*load_thresholds().window, GREY) if deep else _upright(0.0, [2, 3])
+    ]
     if sesoi is not None and not deep:
         layers.append(_upright(float(sesoi), [6, 3]))
     if barred := [row for row in rows if row["low"] is not None]:
@@ -92,13 +94,11 @@ _UNITS = {
 }
 
 
-def _window() -> list[Chart]:
-    low, high = load_thresholds().window
-    return [
-        {"data": {"values": [{"from": low, "to": high}]},
-         "mark": {"type": "rect", "color": GREY, "opacity": 0.15},
-         "encoding": {"x": {"field": "from", "type": "quantitative"}, "x2": {"field": "to"}}}
-    ]  # fmt: skip
+def _shaded(low: float, high: float, color: str) -> Chart:
+    return {"data": {"values": [{"from": low, "to": high}]},
+            "mark": {"type": "rect", "color": color, "opacity": 0.15},
+            "encoding": {"x": {"field": "from", "type": "quantitative"},
+                         "x2": {"field": "to"}}}  # fmt: skip
 
 
 def _upright(at: float, dash: list[int]) -> Chart:
@@ -211,10 +211,6 @@ def forecasts_chart(said: Json) -> Chart:
                   "scale": {"domain": [0, 100]}}  # fmt: skip
         place = {"y": {"field": "who", "type": "nominal", "title": None,
                        "sort": list(_WHO.values())}}  # fmt: skip
-        shade = {"data": {"values": [{"from": 0, "to": 10}]},
-                 "mark": {"type": "rect", "color": "#009E73", "opacity": 0.15},
-                 "encoding": {"x": {"field": "from", "type": "quantitative"},
-                              "x2": {"field": "to"}}}  # fmt: skip
         said_ = tip(("who", "triple by:"), ("model", "model:"), ("blocks", "blocks:"),
                     ("percentile", "percentile"))  # fmt: skip
         panels.append(
@@ -224,7 +220,7 @@ def forecasts_chart(said: Json) -> Chart:
                 "height": 130,
                 "data": {"values": rows},
                 "layer": [
-                    shade,
+                    _shaded(0, 10, PALETTE[2]),
                     {"mark": {"type": "point", "size": 50, "opacity": 0.9},
                      "encoding": {**place, "x": across, "color": {**colour("who"),
                                                                   "legend": None},

@@ -11,6 +11,8 @@ from bitgap.tables import lacks
 Json = Mapping[str, Any]
 Ends = Sequence[float | None] | None
 
+BEST = 0.10
+"""A set counts as good where it is in this best share of the sets of its size."""
 LABELS = ("supported", "refuted", "inconclusive", "not testable")
 """Verdicts in the order in which they are told."""
 
@@ -66,13 +68,13 @@ def by_label(findings: Iterable[Json]) -> dict[str, list[str]]:
     return {label: names for label, names in found.items() if names}
 
 
-def verdict_answer(findings: Sequence[Json], scope: str = "") -> Answer:
+def verdict_answer(findings: Sequence[Json]) -> Answer:
     """Returns which hypotheses stand."""
     labels = by_label(findings)
     standing = labels.get("supported", [])
     counts = [f"{len(names)} {label}" for label, names in labels.items()]
     head = f"{joined(standing)} supported" if standing else "None is supported"
     rest = [part for part in counts if not part.endswith(" supported")]
-    short = f"{head}{scope}; {joined(rest)}." if rest else f"{head}{scope}."
+    short = f"{head}; {joined(rest)}." if rest else f"{head}."
     details = [f"{label.capitalize()}: {', '.join(names)}." for label, names in labels.items()]
     return Answer("hypotheses", "Which hypotheses stand?", short, tuple(details))
