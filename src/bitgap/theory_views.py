@@ -8,6 +8,14 @@ from typing import Any
 from rich.console import Group
 from rich.text import Text
 
+from bitgap.report.withdrawn import (
+    CONFIG_PREDICTIONS,
+    NO_GAP_RANK,
+    SMEARED_PROFILES,
+    withdrawal,
+    withdrawn_outcome,
+    withdrawn_suggestion,
+)
 from bitgap.tables import MISSING, Columns, Unit, bullets, grid, layer_list, short_name, told
 from bitgap.terminal import duration, size
 from bitgap.views import Json, spaced, verdict_table
@@ -64,7 +72,11 @@ def _number(value: float | None, form: str) -> str:
 
 
 def _reasons(findings: Iterable[Json]) -> Any:
-    lines = [f"{f['hypothesis']}: {f['verdict']['reason']}" for f in findings]
+    lines = []
+    for f in findings:
+        lines.append(f"{f['hypothesis']}: {f['verdict']['reason']}")
+        if why := withdrawal(f):
+            lines.append(f"{f['hypothesis']}: {why}")
     return Group(Text("Why", style="bold"), *bullets(lines))
 
 
@@ -106,12 +118,16 @@ def _outcomes(said: Json) -> Any:
         ("open", "What stays open"),
     ):
         if said[key]:
-            lines = [f"{row['hypothesis']}: {row['says']}" for row in said[key]]
+            lines = [
+                f"{row['hypothesis']}: {row['says']}. {withdrawn_outcome(key, row)}".rstrip(" .")
+                for row in said[key]
+            ]
             parts.append(Group(Text(title, style="bold"), *bullets(lines)))
     if said["suggested"]:
         lines = [
             f"{row['hypothesis']}: {told(row['value'], (row['low'], row['high']))} over "
-            f"{row['families']} families, {row['null']:.2g} if nothing were there; {row['unit']}"
+            f"{row['families']} families, {row['null']:.2g} if nothing were there; {row['unit']}. "
+            f"{withdrawn_suggestion(row)}".rstrip(" .")
             for row in said["suggested"]
         ]
         title = Text("What the data suggest instead (exploratory; to be tested on other models)",
@@ -131,7 +147,8 @@ def _forecasts(said: Json) -> Any:
     table.add("success", [_yes(row["success"]) for row in rows], left=True)
     notes = [
         "percentile of the three blocks named among all triples, 0 the best, chance one half; a "
-        "hit is .10 or less, success two families of three"
+        "hit is .10 or less, success two families of three",
+        f"objective disparity: {NO_GAP_RANK}",
     ]
     notes += [
         f"{kind}: Spearman {_number(one['spearman'], '+.2f')} of predicted with measured D on "
@@ -189,6 +206,9 @@ def prediction_view(result: Json) -> Any:
     shares = " ".join(f"{share:.0%}" for share in result["damage_shares"])
     rows.append(f"shares of damage by block: {shares}")
     level = f"intervals of {result['level']:.0%}, from how families that were held out came out"
+    rows.append(SMEARED_PROFILES)
+    if result["kind"] == "config":
+        rows.append(CONFIG_PREDICTIONS)
     return Group(title, grid(facts), *bullets([*rows, level]))
 
 

@@ -1,8 +1,8 @@
 """Results as tables of at most 80 columns.
 
 Each ``*_view`` takes the JSON result of a verb and returns what to show, so a table never says
-anything that ``--json`` does not. Every measured number stands beside its interval, or the reason
-why it has none is told below it.
+anything that ``--json`` does not, but for what is withdrawn (:mod:`bitgap.report.withdrawn`). Every
+measured number stands beside its interval, or the reason why it has none is told below it.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from bitgap.report.withdrawn import withdrawal
 from bitgap.tables import MISSING, Columns, Notes, Unit, aligned, bullets, grid, layer_list, told
 from bitgap.terminal import count, duration, sharing, size
 
@@ -226,7 +227,7 @@ def _origin_line(origin: Json) -> str:
 
     said = f"rank {rank('damage')} of {origin['sets']} by least damage"
     if origin["rank_disparity"] is not None:
-        said += f", {rank('disparity')} by least |D|"
+        said += f", {rank('disparity')} by least |D| per text, which is no answer for the gap"
     return f"The origin's set {layers}: {said}."
 
 
@@ -310,6 +311,7 @@ def verdicts(findings: Iterable[Json]) -> list[Any]:
         body = [
             Text(finding["sentence"]),
             Text(verdict["reason"] + (f"; {', '.join(ps)}" if ps else ""), style="dim"),
+            *bullets(filter(None, [withdrawal(finding)])),
             *bullets(_estimate(name, one) for name, one in finding["estimates"].items()),
             *bullets(map(_control, finding["controls"])),
         ]

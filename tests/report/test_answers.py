@@ -11,6 +11,7 @@ import pytest
 from bitgap.report.answers import answers
 from bitgap.report.stored import StoredRun, read_run
 from bitgap.report.theory_answers import theory_answers
+from bitgap.report.withdrawn import NO_GAP_RANK
 from bitgap.report.wording import among, joined, percent, times
 
 
@@ -65,21 +66,32 @@ EVEN = [1 / 12] * 12
 ENDS = [0.4, *[0.04] * 8, 0.05, 0.04, 0.19]
 
 
-def test_a_set_that_is_good_for_both_is_said_to_be() -> None:
+def test_a_set_that_is_good_for_damage_is_said_to_be() -> None:
     short = of_map(layer_map(ENDS)).short
     assert short.startswith("A good choice for damage, because L0 and L11 carry 59 % of it")
     assert "L9 is an ordinary block (5 %)" in short
-    assert "among the best sets" in short
 
 
-def test_a_set_that_is_bad_for_both_is_said_to_be() -> None:
-    short = of_map(layer_map(EVEN, 150, 200, (180.0, 215.0))).short
-    assert "not special for damage" in short and "worse than most sets" in short
+def test_a_set_that_is_bad_for_damage_is_said_to_be() -> None:
+    assert "not special for damage" in of_map(layer_map(EVEN, 150)).short
 
 
-def test_worse_than_most_needs_an_interval_that_is_clear_of_chance() -> None:
-    short = of_map(layer_map(ENDS, 2, 200, (90.0, 215.0))).short
-    assert "not told from chance" in short and "worse" not in short
+@pytest.mark.parametrize(
+    ("rank", "ends"), [(1, (1.0, 5.0)), (110, (90.0, 130.0)), (200, (180.0, 215.0))]
+)
+def test_no_place_by_absolute_d_is_an_answer_for_the_gap(
+    rank: int, ends: tuple[float, float]
+) -> None:
+    why = of_map(layer_map(ENDS, 2, rank, ends))
+    gap = why.short[why.short.index("For the gap between languages") :]
+    assert gap == f"For the gap between languages this map has no answer: {NO_GAP_RANK}."
+    low, high = ends
+    assert any(d.endswith(f"number {rank} [{low:.0f}, {high:.0f}].") for d in why.details)
+    assert not any("chance" in d.partition("|D|")[2] for d in why.details)
+
+
+def test_without_a_rank_by_absolute_d_nothing_is_said_of_it() -> None:
+    assert "|D|" not in of_map(layer_map(ENDS, 2, None)).short
 
 
 def test_the_first_of_few_sets_is_not_among_the_best() -> None:
@@ -140,10 +152,13 @@ def test_an_interval_over_zero_is_not_told_as_a_difference() -> None:
     assert any("lose 1.41 [1.32, 1.52] times" in d for d in languages().details)
 
 
-def test_a_sign_that_turns_with_the_measure_is_told() -> None:
-    turned = languages(D_share=-0.3, D_share_ci=[-0.5, -0.1], share_agrees=False)
-    assert any("the sign turns" in d for d in turned.details)
-    assert not any("the sign turns" in d for d in languages().details)
+@pytest.mark.parametrize(("share", "agrees"), [(-0.3, False), (0.3, True)])
+def test_of_the_learned_share_nothing_is_concluded(share: float, agrees: bool) -> None:
+    ends = [share - 0.1, share + 0.1]
+    told = languages(D_share=share, D_share_ci=ends, share_agrees=agrees).details
+    (line,) = (d for d in told if "share of what was learned D" in d)
+    assert f"{share:+.1f}" in line and "neither its size nor its sign is established" in line
+    assert not any("the sign turns" in d or "of the same sign" in d for d in told)
 
 
 def test_an_undefined_disparity_says_why() -> None:
@@ -183,15 +198,17 @@ def theory(successes: dict[str, bool]) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("damage", "gap", "says"),
     [
-        (True, True, "for damage and for the gap"),
-        (True, False, "for the gap between languages they are not special"),
-        (False, True, "For the gap between languages they are among the best"),
-        (False, False, "They are not special, neither"),
+        (True, True, "For damage they are among the best triples"),
+        (True, False, "For damage they are among the best triples"),
+        (False, True, "For damage they are not among the best triples"),
+        (False, False, "For damage they are not among the best triples"),
     ],
 )
 def test_the_theory_answers_by_its_hits(damage: bool, gap: bool, says: str) -> None:
     why, who, _, stand = theory_answers(theory({"damage": damage, "disparity": gap}))
-    assert says in why.short
+    assert why.short.startswith(says)
+    assert "for the gap between languages these runs have no answer" in why.short
+    assert all(("chance" in d) == ("least damage" in d) for d in why.details)
     assert who.short.startswith("In 1 of 1 models") and any(
         "Without a D that counts" in d and "c." in d for d in who.details
     )

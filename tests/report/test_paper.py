@@ -187,9 +187,10 @@ def test_titles_say_what_came_out():
     titles = {
         (d, g): title(theory(damage=d, disparity=g)) for d, g in product((True, False), repeat=2)
     }
-    assert len(set(titles.values())) == 4
-    assert "Not Against the Gap" in titles[True, False]
-    assert "Not Special, Neither" in titles[False, False]
+    assert "Worth Protecting Against Damage:" in titles[True, False]
+    assert "Not Special for Damage:" in titles[False, True]
+    # A rank by |D| changes no title, as it does not answer for the gap between languages.
+    assert all(titles[d, True] == titles[d, False] for d in (True, False))
     assert titles[True, True].endswith("Evidence from Two Model Families")
 
 
@@ -202,11 +203,10 @@ def test_a_rank_that_is_not_clear_earns_no_claim():
         return title(replace(run, result=dict(run.result) | {"map": found}))
 
     clear = {"rank_damage": 3, "rank_damage_ci": [1, 9], "rank_disparity": 50}
-    assert of(**clear, rank_disparity_ci=[40, 60]).startswith("L0, L4 and L5 Are Worth")
-    assert "Not Against the Gap" in of(**clear, rank_disparity_ci=[40, 60])
-    assert of(**clear, rank_disparity_ci=[3, 60]).endswith(
-        "Against Damage: A Case Study of my-model"
-    )
+    for ends in ([40, 60], [3, 60], [1, 5]):
+        said = of(**clear, rank_disparity_ci=ends)
+        assert said.startswith("L0, L4 and L5 Are Worth")
+        assert said.endswith("Against Damage: A Case Study of my-model")
     unclear = {"rank_damage": 9, "rank_damage_ci": [1, 30], "rank_disparity": None}
     assert of(**unclear).startswith("Why These Layers? One Explanation of")
 

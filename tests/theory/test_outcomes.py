@@ -10,6 +10,7 @@ import pytest
 from finding_samples import effect, evidence, finding
 
 from bitgap.records import Finding
+from bitgap.report.withdrawn import withdrawn_suggestion
 from bitgap.stats.verdicts import load_thresholds
 from bitgap.theory.outcomes import PILLARS, outcomes, pillars, suggestions
 
@@ -63,6 +64,7 @@ def test_suggestions_are_what_was_built_in() -> None:
     assert "the first block takes less than its share of damage" in rows
     explained = next(row for name, row in rows.items() if "how much a block matters" in name)
     assert explained["value"] == pytest.approx(1, abs=0.01)
+    assert withdrawn_suggestion(explained) and not withdrawn_suggestion(late)
 
 
 def test_one_family_suggests_nothing() -> None:

@@ -62,6 +62,11 @@ ENOUGH_SENTENCES = 200
 """Sentences that method.md asks for; fewer earn a caveat."""
 ENOUGH_LANGUAGES = 6
 """Languages that method.md asks for; fewer earn a caveat."""
+SHARE_UNSETTLED = (
+    "with a unigram model of fewer than 50,000 tokens a language neither its size nor its sign is "
+    "established"
+)
+"""Why D_share, the disparity of K/M, is told and nothing is concluded from it."""
 
 _PER_LANGUAGE: Quantities = {
     "damage": (damage_bits, PER_TEXT),
@@ -333,8 +338,8 @@ def _caveats(report: DisparityReport) -> list[str]:
         ),
         f"D is below 0: on average {reference} takes more damage than the other languages; a "
         "language the model barely knows has few bits to lose.": bool(ends and ends[1] < 0),
-        f"D and D_share differ in sign ({signs}): who is hurt more depends on whether damage is "
-        "counted in bits or as a share of what was learned; state both.": bool(signs),
+        f"D and D_share differ in sign ({signs}), and of D_share nothing is concluded: "
+        f"{SHARE_UNSETTLED}.": bool(signs),
         f"D_share is missing: {share.reason}.": d is not None and share.value is None,
         "D and G differ in sign: a claim about disparity would be inconclusive.": (
             _same_sign(report.disparity, report.gap) is False

@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from bitgap.disparity.report import SHARE_UNSETTLED
 from bitgap.errors import LanguageError
 from bitgap.languages import language
 from bitgap.layer_map import origin_set
 from bitgap.report.stored import StoredRun, audit_of, map_of
 from bitgap.report.theory_answers import ledger_answers, theory_answers
+from bitgap.report.withdrawn import NO_GAP_RANK
 from bitgap.report.wording import (
     BEST,
     LABELS,
@@ -70,7 +72,8 @@ def _languages(audit: Json) -> Answer:
     rows, reference = audit["languages"], audit["reference"]
     counted = {c: r for c, r in rows.items() if not (r["collapsed"] or r["below_resolution"])}
     question = "Which languages are hurt, and how much?"
-    details = [*_collapsed_line(rows), *_disparity_lines(audit), *_gap_line(audit)]
+    details = [*_collapsed_line(rows), _disparity_line(audit), *_gap_line(audit)]
+    details += _share_line(audit)
     known = {c: r for c, r in counted.items() if r["damage"] is not None}
     if len(known) < 2:
         return Answer("languages", question, "No two languages can be compared.", tuple(details))
@@ -87,8 +90,8 @@ def _languages(audit: Json) -> Answer:
         same = "also " if top == worst else ""
         details.insert(
             0,
-            f"Counted as a share of what the model had learned, {language_name(top)} {same}loses "
-            f"most: {percent(share['learned_share'], share['learned_share_ci'], 2)}.",
+            f"Counted as a share of what the model had learned, {language_name(top)} {same}comes "
+            f"out highest: {percent(share['learned_share'], share['learned_share_ci'], 2)}.",
         )
     return Answer("languages", question, short, tuple(details))
 
@@ -112,11 +115,11 @@ def _collapsed_line(rows: Json) -> list[str]:
     return said
 
 
-def _disparity_lines(audit: Json) -> list[str]:
+def _disparity_line(audit: Json) -> str:
     d, ends = audit["D"], audit["D_ci"]
     reference = language_name(audit["reference"])
     if d is None:
-        return [f"D, the mean log2 damage ratio to {reference}, is undefined: {audit['D_reason']}."]
+        return f"D, the mean log2 damage ratio to {reference}, is undefined: {audit['D_reason']}."
     said = f"D, the mean log2 damage ratio to {reference}, is {told(d, ends)}"
     if lacks(ends):
         meaning = "it has no interval"
@@ -125,23 +128,15 @@ def _disparity_lines(audit: Json) -> list[str]:
     else:
         ratio = times(2**d, [2**end for end in ends])
         meaning = f"on average other languages lose {ratio} what {reference} loses"
-    lines = [f"{said}: {meaning}."]
-    share, share_ends = audit["D_share"], audit["D_share_ci"]
-    if share is not None:
-        shown = told(share, share_ends)
-        settled = not any(lacks(one) or one[0] <= 0 <= one[1] for one in (ends, share_ends))
-        if not settled:
-            lines.append(
-                f"As a share of what was learned it is {shown}; the signs are not settled."
-            )
-        elif audit["share_agrees"]:
-            lines.append(f"As a share of what was learned it is {shown}, of the same sign.")
-        else:
-            lines.append(
-                f"As a share of what was learned it is {shown}: the sign turns, so who is hurt "
-                f"more depends on what damage is counted in."
-            )
-    return lines
+    return f"{said}: {meaning}."
+
+
+def _share_line(audit: Json) -> list[str]:
+    """Returns D_share with why nothing is concluded from it."""
+    if audit["D"] is None or audit["D_share"] is None:
+        return []
+    shown = told(audit["D_share"], audit["D_share_ci"])
+    return [f"As a share of what was learned D comes out at {shown}; {SHARE_UNSETTLED}."]
 
 
 def _gap_line(audit: Json) -> list[str]:
@@ -221,14 +216,14 @@ def _why(found: Json, findings: Iterable[Json]) -> Answer:
     return Answer("why", f"Why {_named(layers)}?", short, tuple(details))
 
 
-def _standing(origin: Json, name: str) -> float | None:
-    """Returns the origin's rank over the number of sets of its size; None where unknown."""
-    rank = origin.get(f"rank_{name}")
+def _standing(origin: Json) -> float | None:
+    """Returns the origin's rank by damage over the number of sets; None where unknown."""
+    rank = origin.get("rank_damage")
     return None if rank is None or origin["sets"] < 2 else rank / origin["sets"]
 
 
 def _for_damage(found: Json, layers: Sequence[int]) -> str:
-    origin, standing = found["origin_set"], _standing(found["origin_set"], "damage")
+    origin, standing = found["origin_set"], _standing(found["origin_set"])
     if standing is None:
         why = origin.get("reason", "its rank is undefined")
         said = f"This set cannot be ranked against all others of its size here: {why}."
@@ -265,20 +260,10 @@ def _carry(layers: Sequence[int]) -> str:
 
 
 def _for_gap(origin: Json) -> str:
-    standing = _standing(origin, "disparity")
-    if standing is None:
+    """Returns that a rank by |D| is no answer, where there is one that could be taken for it."""
+    if origin.get("rank_disparity") is None:
         return ""
-    ends, sets = origin["rank_disparity_ci"], origin["sets"]
-    chance, gap = (sets + 1) / 2, "For the gap between languages"
-    if lacks(ends):
-        return f"{gap} their rank has no interval."
-    if ends[1] / sets <= BEST:
-        return f"{gap} they are among the best sets."
-    if ends[0] > chance:
-        return f"{gap} they are not special: worse than most sets."
-    if ends[0] <= chance <= ends[1]:
-        return f"{gap} they are not special: not told from chance."
-    return f"{gap} they are better than chance, and not shown to be among the best."
+    return f"For the gap between languages this map has no answer: {NO_GAP_RANK}."
 
 
 def _rank_line(origin: Json) -> str:
@@ -291,10 +276,13 @@ def _rank_line(origin: Json) -> str:
         return f"{origin[f'rank_{name}']}{shown}"
 
     chance = (origin["sets"] + 1) / 2
-    said = f"Of {origin['sets']} sets of that size it is number {rank('damage')} by least damage"
+    said = (
+        f"Of {origin['sets']} sets of that size it is number {rank('damage')} by least damage, "
+        f"where chance is {chance:.0f}"
+    )
     if origin.get("rank_disparity") is not None:
-        said += f" and number {rank('disparity')} by least |D|"
-    return f"{said}; chance is {chance:.0f}."
+        said += f"; by least |D| per text it is number {rank('disparity')}"
+    return f"{said}."
 
 
 def _place_line(found: Json) -> str:

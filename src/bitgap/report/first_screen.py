@@ -11,6 +11,7 @@ from bitgap.report.plots import language_panels, layer_panels, rounded
 from bitgap.report.run_figures import Figure
 from bitgap.report.stored import StoredRun, audit_of, map_of
 from bitgap.report.theory_plots import depth_chart
+from bitgap.report.withdrawn import withdrawal
 from bitgap.tables import short_name
 
 Json = Mapping[str, Any]
@@ -55,7 +56,8 @@ def chips(findings: Sequence[Json]) -> list[dict[str, str]]:
     ranked = sorted(findings, key=lambda f: (order.get(f["hypothesis"][0], 9), f["hypothesis"]))
     return [
         {"hypothesis": f["hypothesis"], "label": f["verdict"]["label"],
-         "claim": claim(f["hypothesis"]), "anchor": anchor(f["hypothesis"])}
+         "claim": claim(f["hypothesis"]) + (" (withdrawn)" if withdrawal(f) else ""),
+         "anchor": anchor(f["hypothesis"])}
         for f in ranked
     ]  # fmt: skip
 

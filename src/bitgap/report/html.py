@@ -35,6 +35,7 @@ from bitgap.report.tables_html import (
     ledger_rows,
     model_rows,
 )
+from bitgap.report.withdrawn import withdrawal, withdrawn_outcome, withdrawn_suggestion
 from bitgap.tables import MISSING, short_name, told
 
 Json = Mapping[str, Any]
@@ -212,6 +213,10 @@ def _templates() -> jinja2.Environment:
         undefined=jinja2.StrictUndefined,
     )
     environment.filters |= {"number": _number, "interval": _interval, "short": short_name,
-                            "anchor": anchor}  # fmt: skip
+                            "anchor": anchor, "withdrawal": withdrawal}  # fmt: skip
+    environment.globals |= {
+        "withdrawn_outcome": withdrawn_outcome,
+        "withdrawn_suggestion": withdrawn_suggestion,
+    }
     environment.globals |= {"named": named, "glyphs": GLYPHS, "missing": MISSING}
     return environment

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bitgap.markdown import table
+from bitgap.report.withdrawn import NO_GAP_RANK
 from bitgap.tables import MISSING
 
 Json = Mapping[str, Any]
@@ -37,7 +38,8 @@ def ledger_page(result: Json, facts: Mapping[str, object]) -> str:
         "own weights; *in kind*, its direction or order is tested on the model at hand, in the "
         "origin's scope and measure, and in ours (block linears at the operating point, D and G). "
         "What each claim is held to was declared in `src/bitgap/theory/claims.toml` beforehand; it "
-        "holds or fails only if the interval is clear of the threshold.",
+        "holds or fails only if the interval is clear of the threshold. Where ours is |D| per "
+        f"text, the outcome is one of that measure alone: {NO_GAP_RANK}.",
         table(["made with", ""], {**facts, "model": result["model"]}.items()),
         table(["claims", *names], counts),
         table(head, rows),

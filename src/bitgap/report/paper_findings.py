@@ -19,6 +19,7 @@ from bitgap.report.paper_text import (
     sentence,
     signs,
 )
+from bitgap.report.withdrawn import NO_GAP_RANK, withdrawal, withdrawn_names
 from bitgap.report.wording import by_label, joined
 from bitgap.stats.verdicts import load_thresholds
 from bitgap.tables import short_name
@@ -103,14 +104,18 @@ def lead(findings: Sequence[Json], *, families: bool) -> str:
     where = "over families" if families else "on this model"
     parts = [f"{joined(names)} {_be(names)} {label}" for label, names in labels.items()]
     head = f"{sentence('; '.join(parts))[:-1]} {where}."
+    withdrawn = withdrawn_names(findings)
+    if withdrawn:
+        head += f" The refutation of {joined(withdrawn)} is withdrawn."
+    excluded = [name for name in labels.get("refuted", ()) if name not in withdrawn]
     if names := labels.get("supported"):
         return f"{head} {joined(names)} {'stands' if len(names) == 1 else 'stand'} as explanation."
-    if len(labels.get("refuted", ())) == len(findings):
+    if len(excluded) == len(findings):
         return f"{head} Every explanation offered is refuted: there is no such effect to explain."
-    if names := labels.get("refuted"):
-        rest = len(findings) - len(names)
+    if excluded:
+        rest = len(findings) - len(excluded)
         return (
-            f"{head} Of the explanations offered, {joined(names)} can be ruled out, and "
+            f"{head} Of the explanations offered, {joined(excluded)} can be ruled out, and "
             f"{counted(rest, 'other')} {'stays' if rest == 1 else 'stay'} open."
         )
     if len(labels.get("not testable", ())) == len(findings):
@@ -175,6 +180,8 @@ def _primary(finding: Json) -> Markup:
 
 def _reading(finding: Json) -> str:
     """Returns what the label lets one conclude."""
+    if why := withdrawal(finding):
+        return why
     label = finding["verdict"]["label"]
     planted = [c for c in finding["controls"] if c["kind"] == "positive"]
     if label == "supported":
@@ -257,7 +264,10 @@ def failed_controls(findings: Iterable[Json], *, positive: bool) -> list[str]:
 def refuted(findings: Iterable[Json]) -> list[str]:
     """Returns refuted hypotheses with the clause that decided."""
     return [
-        signs(f"{hypothesis_name(f)}: that {_prediction(f)} is refuted; {f['verdict']['reason']}")
+        signs(
+            f"{hypothesis_name(f)}: that {_prediction(f)} is refuted; {f['verdict']['reason']}. "
+            f"{withdrawal(f)}".rstrip(". ")
+        )
         for f in findings
         if f["verdict"]["label"] == "refuted"
     ]
@@ -278,7 +288,8 @@ def failed_forecasts(result: Json) -> list[str]:
             where = "" if place is None else f", on average at percentile {100 * place:.0f}"
             said.append(
                 f"Triples of {asked[row['objective']]} forecast from {means[row['kind']]} are in "
-                f"the best tenth in {row['successes']} of {row['families']} families{where}."
+                f"the best tenth in {row['successes']} of {row['families']} families{where}"
+                f"{'' if row['objective'] == 'damage' else f'; {NO_GAP_RANK}'}."
             )
     return said + _regressions(result.get("seed_regression", ()))
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bitgap.disparity.report import SHARE_UNSETTLED
 from bitgap.report.answers import Answer, answers, language_name
 from bitgap.report.paper_findings import formal_sentences
 from bitgap.report.paper_text import (
@@ -17,6 +18,7 @@ from bitgap.report.paper_text import (
 )
 from bitgap.report.paper_triple import protection_sentences, title
 from bitgap.report.stored import StoredRun
+from bitgap.report.withdrawn import withdrawn_names, withdrawn_suggestion
 from bitgap.report.wording import by_label, joined
 from bitgap.stats.verdicts import load_thresholds
 from bitgap.tables import lacks, short_name
@@ -98,7 +100,9 @@ def verdict_sentence(findings: Sequence[Json]) -> str:
         for label, names in labels.items()
         if label != "supported"
     ]
-    return f"{head}; {joined(rest)}." if rest else f"{head}."
+    said = f"{head}; {joined(rest)}." if rest else f"{head}."
+    withdrawn = withdrawn_names(findings)
+    return f"{said} The refutation of {joined(withdrawn)} is withdrawn." if withdrawn else said
 
 
 # -- materials ------------------------------------------------------------------------------------
@@ -226,9 +230,8 @@ def _model_limits(run: StoredRun) -> tuple[str, ...]:
     d, share = audit["D"], audit["D_share"]
     if d is not None and share is not None and d * share < 0:
         said.append(
-            f"D ({number(d)}) and its learned share ({number(share)}) differ in sign, so that who "
-            f"is hurt more depends on whether damage is counted in bits or as a share of what had "
-            f"been learned."
+            f"D ({number(d)}) and its learned share ({number(share)}) differ in sign, and of the "
+            f"learned share nothing is concluded: {SHARE_UNSETTLED}."
         )
     return (*said, *_missed(result["findings"]), *_ALWAYS)
 
@@ -272,7 +275,8 @@ def suggestions(result: Json) -> list[str]:
         sentence(
             f"{r['hypothesis']}: {r['unit']} "
             f"{number(r['value'], (r['low'], r['high']), signed=False)} over {r['families']} "
-            f"families, where {r['null']:.2g} would be seen if nothing were there"
+            f"families, where {r['null']:.2g} would be seen if nothing were there. "
+            f"{withdrawn_suggestion(r)}".rstrip(". ")
         )
         for r in result.get("outcomes", {}).get("suggested", ())
         if not lacks((r["low"], r["high"]))

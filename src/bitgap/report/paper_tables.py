@@ -16,6 +16,7 @@ from bitgap.report.paper_text import (
     probability,
     signs,
 )
+from bitgap.report.withdrawn import withdrawal
 from bitgap.tables import MISSING, Unit, layer_list, told
 
 Json = Mapping[str, Any]
@@ -60,7 +61,7 @@ def verdict_table(findings: Sequence[Json]) -> PaperTable:
                 signs(primary["unit"]),
                 MISSING if verdict["sesoi"] is None else f"{verdict['sesoi']:g}",
                 MISSING if verdict["p"] is None else ps,
-                signs(verdict["reason"]),
+                signs(f"{verdict['reason']}. {withdrawal(f)}".rstrip(". ")),
             )
         )
     return PaperTable(

@@ -160,7 +160,8 @@ def _forecasts(rows: Sequence[Json]) -> PaperTable:
     return PaperTable(
         id="forecasts",
         caption="Triples named for families held out, from the configuration alone or from weights "
-        "and one forward pass. Percentile among all triples: 0 is best, 50 is chance. A success "
+        "and one forward pass. Percentile among all triples: 0 is best, 50 is chance; by |D| "
+        "(disparity) it is no answer for the gap between languages. A success "
         "is the best tenth in two families of three.",
         head=("From", "For", "Triple by", "Best tenth", "Mean percentile", "Success"),
         rows=tuple(

@@ -18,41 +18,37 @@ from bitgap.tables import Unit
 Json = Mapping[str, Any]
 
 
-def standing(run: StoredRun, objective: str) -> bool | None:
-    """Returns whether the origin's triple is among the best, or None where that is not clear.
+def standing(run: StoredRun) -> bool | None:
+    """Returns whether the origin's triple is among the best by damage, or None where not clear.
+
+    Its rank by |D| is left out, as it does not answer for the gap between languages.
 
     Args:
         run: An investigation or a theory run.
-        objective: ``damage`` or ``disparity``.
     """
     if run.command == "theory":
         for row in run.result["forecasts"]["summary"]:
-            if row["who"] == "origin" and row["objective"] == objective and row["families"]:
+            if row["who"] == "origin" and row["objective"] == "damage" and row["families"]:
                 return None if row["success"] is None else bool(row["success"])
         return None
     found = (run.result.get("map") or {}).get("origin_set") or {}
-    ends = found.get(f"rank_{objective}_ci")
-    if found.get(f"rank_{objective}") is None or not ends or None in ends or found["sets"] < 2:
+    ends = found.get("rank_damage_ci")
+    if found.get("rank_damage") is None or not ends or None in ends or found["sets"] < 2:
         return None
     low, high = ((end - 1) / (found["sets"] - 1) for end in ends)
     return True if high <= BEST else False if low > BEST else None
 
 
-_TITLES: Mapping[tuple[bool | None, bool | None], str] = {
-    (True, True): "{} Among the Best to Protect, for Damage and for the Gap Between Languages",
-    (True, False): "{} Worth Protecting Against Damage, Not Against the Gap Between Languages",
-    (True, None): "{} Worth Protecting Against Damage",
-    (False, True): "{} Worth Protecting Against the Gap Between Languages, Not Against Damage",
-    (False, False): "{} Not Special, Neither for Damage nor for the Gap Between Languages",
-    (False, None): "{} Not Special for Damage",
-    (None, True): "{} Among the Best to Protect Against the Gap Between Languages",
-    (None, False): "{} Not Special for the Gap Between Languages",
+_TITLES: Mapping[bool, str] = {
+    True: "{} Worth Protecting Against Damage",
+    False: "{} Not Special for Damage",
 }
 
 
 def title(run: StoredRun) -> str:
     """Returns a title that says what came out."""
-    pattern = _TITLES.get((standing(run, "damage"), standing(run, "disparity")))
+    clear = standing(run)
+    pattern = None if clear is None else _TITLES[clear]
     if run.command == "theory":
         families = len({m["family"] for m in run.result["models"]})
         n, noun = counted(families, "Model Family", "Model Families").split(" ", 1)
@@ -120,4 +116,4 @@ def _judged(masks: Masks, none: int, kept: int, worse: bool) -> str:
         return f"It neither evens languages out nor spares {reference}."
     everyone = bool((masks.damage[kept] < masks.damage[none]).all())
     who = "Every language gains" if everyone else f"{reference} gains"
-    return f"{who}, but not alike: languages are further apart than with nothing kept whole."
+    return f"{who}, but not alike: |D| per text is larger than with nothing kept whole."

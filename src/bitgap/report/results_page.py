@@ -6,6 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bitgap.markdown import table
+from bitgap.report.withdrawn import (
+    NO_GAP_RANK,
+    with_note,
+    withdrawal,
+    withdrawn_outcome,
+    withdrawn_suggestion,
+)
 from bitgap.tables import MISSING, short_name, told
 
 Json = Mapping[str, Any]
@@ -60,7 +67,7 @@ def _verdicts(findings: Sequence[Json]) -> str:
                 _p(verdict["p"]),
                 _p(verdict["p_holm"]),
                 verdict["scope"],
-                verdict["reason"],
+                with_note(verdict["reason"], withdrawal(f)),
             ]
         )
     head = ["hypothesis", "verdict", "statistic", "p", "Holm p", "scope", "why"]
@@ -96,12 +103,17 @@ def _outcomes(said: Json) -> str:
         ("ruled_out", "Ruled out"),
         ("open", "Open"),
     ):
-        lines = [f"- **{r['hypothesis']}**: {r['says']}. ({r['because']})" for r in said[key]]
+        lines = [
+            with_note(
+                f"- **{r['hypothesis']}**: {r['says']}. ({r['because']})", withdrawn_outcome(key, r)
+            )
+            for r in said[key]
+        ]
         parts.append(f"### {title}\n\n" + ("\n".join(lines) or "Nothing."))
     if said["suggested"]:
         rows = [
             [
-                r["hypothesis"],
+                with_note(r["hypothesis"], withdrawn_suggestion(r)),
                 told(r["value"], (r["low"], r["high"])),
                 f"{r['null']:.2g}",
                 r["unit"],
@@ -173,6 +185,7 @@ def _by_family(findings: Sequence[Json]) -> str:
         said = f"{f['sentence']} Statistics: {across}." + (
             f" Tests that must concur: {concurring}." if concurring else ""
         )
+        said = with_note(said, withdrawal(f))
         parts += [f"### {f['hypothesis']} {f['title'].lower()}", said, table(head, body)]
     return "\n\n".join(parts)
 
@@ -258,7 +271,8 @@ def _forecasts(said: Json) -> str:
             "From the config alone, or from weights and one forward pass, learned from the other "
             "families; no damage of the family forecast is used. Percentile of the triple named "
             "among all triples: 0 is the best, chance is one half; a success is .10 or less in two "
-            "families of three. `largest_damage` knows the measurement and is no forecast.",
+            "families of three. `largest_damage` knows the measurement and is no forecast. "
+            f"Percentiles for `disparity` are by |D| per text: {NO_GAP_RANK}.",
             table(["kind", "objective", "triple by", "hits", "mean percentile", "success"],
                   summary),
             table(["model", "kind", "Spearman of D", "RMSE", "intervals that hold",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bitgap.report.withdrawn import NO_GAP_RANK, withdrawn_suggestion
 from bitgap.report.wording import Answer, joined, percent, verdict_answer
 from bitgap.tables import short_name, told
 
@@ -39,26 +40,23 @@ def _why(result: Json) -> Answer:
 
 
 def _headline(rows: Mapping[str, Json]) -> str:
-    damage, gap = rows.get("damage"), rows.get("disparity")
-    if not damage or not gap or not damage["families"]:
+    damage = rows.get("damage")
+    if not damage or not damage["families"]:
         return "Too few families to say whether they are special."
-    good = {name: bool(r["success"]) for name, r in (("damage", damage), ("gap", gap))}
-    if good["damage"] and good["gap"]:
-        return "They are among the best triples in most families, for damage and for the gap."
-    if good["damage"]:
-        return (
-            "For damage they are among the best triples in most families; for the gap between "
-            "languages they are not special."
-        )
-    if good["gap"]:
-        return "For the gap between languages they are among the best triples in most families."
-    return "They are not special, neither for damage nor for the gap between languages."
+    place = (
+        "among the best triples in most families" if damage["success"] else
+        "not among the best triples in most families"
+    )  # fmt: skip
+    return (
+        f"For damage they are {place}; for the gap between languages these runs have no answer: "
+        f"{NO_GAP_RANK}."
+    )
 
 
 def _hits(row: Json, objective: str) -> str:
-    by = {"damage": "least damage", "disparity": "least |D|"}[objective]
-    mean = row["mean_percentile"]
-    place = "" if mean is None else f", on average at percentile {100 * mean:.0f} (50 is chance)"
+    by = {"damage": "least damage", "disparity": "least |D| per text"}[objective]
+    mean, chance = row["mean_percentile"], " (50 is chance)" if objective == "damage" else ""
+    place = "" if mean is None else f", on average at percentile {100 * mean:.0f}{chance}"
     return (
         f"By {by} the triple is in the best tenth in {row['successes']} of {row['families']} "
         f"families{place}."
@@ -103,10 +101,11 @@ def _layers(result: Json) -> Answer:
 def _suggestion(row: Json) -> str:
     head = row["hypothesis"][:1].upper() + row["hypothesis"][1:]
     shown = told(row["value"], (row["low"], row["high"]), signed=row["null"] == 0)
-    return (
+    said = (
         f"{head}: {row['unit']} {shown} over {row['families']} families "
-        f"({row['null']:.2g} if nothing were there). Exploratory."
+        f"({row['null']:.2g} if nothing were there)."
     )
+    return f"{said} {withdrawn_suggestion(row) or 'Exploratory.'}"
 
 
 def ledger_answers(result: Json) -> tuple[Answer, ...]:

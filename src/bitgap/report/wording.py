@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bitgap.report.withdrawn import withdrawal
 from bitgap.tables import lacks
 
 Json = Mapping[str, Any]
@@ -77,4 +78,5 @@ def verdict_answer(findings: Sequence[Json]) -> Answer:
     rest = [part for part in counts if not part.endswith(" supported")]
     short = f"{head}; {joined(rest)}." if rest else f"{head}."
     details = [f"{label.capitalize()}: {', '.join(names)}." for label, names in labels.items()]
+    details += [f"{f['hypothesis']}: {why}" for f in findings if (why := withdrawal(f))]
     return Answer("hypotheses", "Which hypotheses stand?", short, tuple(details))

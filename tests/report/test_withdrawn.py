@@ -1,0 +1,115 @@
+"""What is withdrawn is said wherever it is shown, and verdicts and numbers stay as they were."""
+
+from __future__ import annotations
+
+import html
+import io
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+from paper_samples import finding, formal, investigation, theory
+from rich.console import Console, Group
+
+from bitgap.report.first_screen import chips
+from bitgap.report.html import report_html
+from bitgap.report.paper_findings import lead, refuted
+from bitgap.report.paper_story import suggestions, verdict_sentence
+from bitgap.report.theory_answers import theory_answers
+from bitgap.report.withdrawn import (
+    CONFIG_PREDICTIONS,
+    NO_GAP_RANK,
+    SMEARED_PROFILES,
+    WITHDRAWN_ON,
+    withdrawal,
+    withdrawn_names,
+    withdrawn_suggestion,
+)
+from bitgap.report.wording import LABELS, verdict_answer
+from bitgap.theory.predictions import read_prediction
+from bitgap.theory_views import prediction_view
+from bitgap.views import verdicts
+
+ROOT = Path(__file__).parents[2]
+Json = Mapping[str, Any]
+
+
+def told(hypothesis: str, label: str) -> Json:
+    return asdict(finding(hypothesis, label))
+
+
+def plain(view: Any) -> str:
+    out = io.StringIO()
+    Console(file=out, width=2000).print(view)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("label", LABELS)
+def test_only_a_refutation_is_withdrawn_and_only_of_what_rests_on_absolute_d(label: str) -> None:
+    for hypothesis in ("H1.3", "depth"):
+        why = withdrawal(told(hypothesis, label))
+        assert bool(why) == (label == "refuted")
+        assert not why or (why.startswith(f"Withdrawn {WITHDRAWN_ON}: ") and NO_GAP_RANK in why)
+    assert withdrawal(told("H3.1", label)) == ""
+    assert told("H1.3", label)["verdict"]["label"] == label
+
+
+def test_a_withdrawn_refutation_rules_nothing_out_in_a_paper() -> None:
+    alone = [told("H1.3", "refuted"), told("H1.1", "inconclusive")]
+    assert "The refutation of H1.3 is withdrawn." in lead(alone, families=True)
+    assert "none is ruled out" in lead(alone, families=True)
+    beside = lead([*alone, told("H1.2", "refuted")], families=True)
+    assert "H1.2 can be ruled out" in beside
+    assert "withdrawn" not in lead([told("H1.2", "refuted")], families=True)
+
+
+def test_verdicts_say_what_is_withdrawn_wherever_they_are_shown() -> None:
+    run = theory(finding("H1.3", "refuted"), formal())
+    findings = run.result["findings"]
+    why = withdrawal(findings[0])
+    assert withdrawn_names(findings) == ["H1.3"]
+    assert why in refuted(findings)[0] + "."
+    assert verdict_sentence(findings).endswith("The refutation of H1.3 is withdrawn.")
+    assert f"H1.3: {why}" in verdict_answer(findings).details
+    assert chips(findings)[0]["claim"].endswith("(withdrawn)")
+    assert why in plain(Group(*verdicts(findings)))
+    page = report_html(investigation(finding("H1.3", "refuted")))
+    assert why in html.unescape(page)
+
+
+def test_a_withdrawn_suggestion_is_marked_and_others_are_exploratory() -> None:
+    run = theory()
+    (other,) = run.result["outcomes"]["suggested"]
+    row = dict(other) | {"unit": "r² over blocks of log sensitivity with log damage"}
+    result = dict(run.result) | {"outcomes": {"suggested": [row, other]}}
+    why = withdrawn_suggestion(row)
+    assert why and not withdrawn_suggestion(other)
+    details = next(a for a in theory_answers(result) if a.key == "layers").details
+    assert details[0].endswith(why) and details[1].endswith("Exploratory.")
+    assert [why in line for line in suggestions(result)] == [True, False]
+
+
+def test_the_published_pages_have_what_the_code_says() -> None:
+    results = (ROOT / "docs" / "results.md").read_text(encoding="utf-8").replace("\\|", "|")
+    why = withdrawal(told("H1.3", "refuted")).partition(": ")[2]
+    # In the table of verdicts, in what is ruled out, and in the hypothesis' own section.
+    assert results.count(why) == 3
+    rows = [line for line in results.splitlines() if "log sensitivity with log damage" in line]
+    assert rows and all(f"**Withdrawn {WITHDRAWN_ON}**" in line for line in rows)
+    assert NO_GAP_RANK in (ROOT / "docs" / "replication.md").read_text(encoding="utf-8")
+
+
+def test_predictions_from_a_configuration_are_named_as_withdrawn() -> None:
+    folder = ROOT / "docs" / "predictions"
+    page = (folder / "README.md").read_text(encoding="utf-8")
+    withdrawn = page[page.index("## Withdrawn") :]
+    for path in folder.glob("*.json"):
+        # Reading checks the hash: what is withdrawn is not changed.
+        prediction = read_prediction(path)
+        assert (path.name in withdrawn) == (prediction.kind == "config"), path.name
+        shown = asdict(prediction) | {"file": path.name, "sha256": prediction.digest}
+        said = plain(prediction_view(shown))
+        assert SMEARED_PROFILES in said
+        assert (CONFIG_PREDICTIONS in said) == (prediction.kind == "config")
