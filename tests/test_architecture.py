@@ -16,7 +16,7 @@ import bitgap
 SOURCE = Path(bitgap.__file__).parent
 # A module may import those of its own floor and of the floors below.
 FLOORS = (
-    ("errors", "records", "languages", "language_table", "markdown", "writing", "models"),
+    ("errors", "records", "languages", "markdown", "writing", "models"),
     ("quant", "corpora", "damage", "disparity", "stats"),
     ("lab",),
     ("experiments", "layer_map"),

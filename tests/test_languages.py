@@ -1,17 +1,24 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import subprocess
 import sys
 import typing
+from importlib import resources
 
 import pytest
 
+from bitgap import languages as languages_module
 from bitgap.errors import LanguageError
-from bitgap.language_table import ROWS, Morphology
-from bitgap.languages import LANGUAGES, language
+from bitgap.languages import Language, Morphology, Named, language, languages, named
 
-BUNDLED = "en de fr es ru zh ja he ar tr fi hu ko hi sw eu".split()
+# The languages of the bundled corpus and their classes as Joshi et al. (2020) published them.
+BUNDLED = {
+    **dict.fromkeys(("en", "de", "fr", "es", "zh", "ja", "ar"), 5),
+    **dict.fromkeys(("ru", "tr", "fi", "hu", "ko", "hi", "eu"), 4),
+    **{"he": 3, "sw": 2},
+}
 
 # The codes of NTREX-128's LANGUAGES.tsv and file names.
 NTREX = """afr amh arb aze-Latn bak bel bem ben bod bos bul cat ces ckb-Arab cym dan deu div dzo ell
@@ -44,27 +51,49 @@ tzm_Tfng uig_Arab ukr_Cyrl umb_Latn urd_Arab uzn_Latn vec_Latn vie_Latn war_Latn
 ydd_Hebr yor_Latn yue_Hant zho_Hans zho_Hant zsm_Latn zul_Latn
 cmn_Hans cmn_Hant ekk_Latn sat_Olck fil_Latn gug_Latn ktu_Latn""".split()
 
+# Codes of single languages whose texts are the standard of a macrolanguage, or were merged.
+STANDARD_OF = {
+    **{"arb": "ara", "cmn": "zho", "zsm": "msa", "swh": "swa", "pes": "fas", "azj": "aze"},
+    **{"uzn": "uzb", "lvs": "lav", "ekk": "est", "als": "sqi", "plt": "mlg", "khk": "mon"},
+    **{"npi": "nep", "ory": "ori", "gaz": "orm", "pbt": "pus", "ydd": "yid", "quy": "que"},
+    **{"ayr": "aym", "gug": "grn", "ktu": "kon", "fil": "tgl", "ajp": "apc"},
+}
+
 
 def test_the_table_has_each_language_once_and_no_impossible_fact():
-    assert len(LANGUAGES) == len(ROWS) >= 70
-    for code, entry in LANGUAGES.items():
+    lines = resources.files("bitgap").joinpath("languages.tsv").read_text("utf-8").splitlines()
+    assert len(languages()) == len(lines) - 1 >= 200
+    for code, entry in languages().items():
         assert entry.code == code
         assert len(entry.code3) == 3 and entry.code3.islower()
         assert len(entry.script) == 4 and entry.script.istitle()
         assert entry.morphology in typing.get_args(Morphology)
         assert entry.resource_class in (None, 0, 1, 2, 3, 4, 5)
         assert entry.name and entry.family and entry.genus
-    assert len({entry.name for entry in LANGUAGES.values()}) == len(LANGUAGES)
+        facts = (code, entry.name, entry.endonym or "", entry.family, entry.genus)
+        assert all(fact == " ".join(fact.split()) for fact in facts)
+    assert len({entry.name for entry in languages().values()}) == len(languages())
 
 
-@pytest.mark.parametrize("code", BUNDLED)
-def test_every_bundled_language_is_known_with_a_published_resource_class(code: str):
-    assert LANGUAGES[code].resource_class is not None
+def test_the_columns_are_those_of_the_record_and_explained():
+    table = resources.files("bitgap").joinpath("languages.tsv").read_text("utf-8")
+    header, *lines = table.splitlines()
+    columns = header.split("\t")
+    assert sorted(columns) == sorted(f.name for f in dataclasses.fields(Language))
+    assert all(f"``{column}``" in (languages_module.__doc__ or "") for column in columns)
+    rich = columns.index("morphologically_rich")
+    assert {line.split("\t")[rich] for line in lines} == {"yes", "no"}
+
+
+@pytest.mark.parametrize(("code", "resource_class"), BUNDLED.items())
+def test_every_bundled_language_has_its_published_resource_class(code: str, resource_class: int):
+    assert languages()[code].resource_class == resource_class
 
 
 @pytest.mark.parametrize("code", NTREX + FLORES)
 def test_every_ntrex_and_flores_code_is_recognised(code: str):
-    language(code)
+    stated = re.split("[-_]", code)[0]
+    assert language(code).code3 == STANDARD_OF.get(stated, stated)
 
 
 def test_distinct_flores_texts_stay_distinct():
@@ -107,7 +136,7 @@ def test_names_of_several_words_name_the_language():
 
 
 def test_every_code_and_name_in_the_table_finds_its_own_row():
-    for entry in LANGUAGES.values():
+    for entry in languages().values():
         assert language(entry.code) is entry
         assert language(entry.name) is entry
         assert language(f"{entry.code3}_{entry.script}") is entry
@@ -125,7 +154,7 @@ def test_another_script_keeps_the_facts_and_enters_the_code():
 
 
 def test_direction_follows_the_script():
-    rtl = {code for code, entry in LANGUAGES.items() if entry.script_direction == "rtl"}
+    rtl = {code for code, entry in languages().items() if entry.script_direction == "rtl"}
     assert {"he", "ar", "fa", "ur", "yi", "dv", "ug"} <= rtl
     assert not rtl & {"en", "ru", "zh", "ja", "hi", "tr"}
 
@@ -145,7 +174,17 @@ def test_a_misspelling_is_answered_with_the_closest_language():
 
 def test_a_language_cannot_be_changed():
     with pytest.raises(dataclasses.FrozenInstanceError):
-        LANGUAGES["he"].name = "Ivrit"  # type: ignore[misc]
+        languages()["he"].name = "Ivrit"  # type: ignore[misc]
+    with pytest.raises(TypeError):
+        languages()["he"] = languages()["ar"]  # type: ignore[index]
+
+
+def test_a_page_names_a_language_in_itself_where_that_says_more():
+    assert named("heb_Hebr") == Named("heb_Hebr", "Hebrew", "עברית", "rtl")
+    assert named("en") == Named("en", "English", None, "ltr")
+    assert named("fo").own is None
+    assert named("ar-Latn") == Named("ar-Latn", "Arabic (Latn)", None, "ltr")
+    assert named("no such") == Named("no such", "no such", None, "ltr")
 
 
 def test_languages_and_corpora_import_no_torch():

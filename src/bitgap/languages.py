@@ -3,19 +3,29 @@
 Covers every language of NTREX-128 and nearly all of FLORES+, so that any of their files has a
 name here. The facts are coarse and are for naming, grouping and sorting; no verdict rests on one.
 
-Sources. Codes: ISO 639-1 and 639-3; scripts: ISO 15924, the script most text is printed in.
-Family and genus: general reference in the manner of Glottolog and WALS; where the two disagree the
-family is the uncontested smaller one (Turkic, Mande), the genus is the customary branch, and
-neither claims a position on disputed groupings. Morphological type: the dominant type in textbook
-typology; real languages mix types. ``morphologically_rich``: after Tsarfaty et al. (2010), whether
-grammatical relations are expressed inside the word: nouns that inflect for case or class, verbs
-that agree with more than the subject or stack affixes, or roots with patterns. It is a judgement;
-languages usually called borderline (Romance without case, Persian, mainland North Germanic) are
-False and German and South Slavic are True. Resource class: Joshi et al. (2020), The State and Fate
-of Linguistic Diversity and Inclusion in the NLP World, 1 (little) to 5 (most), from the list
-published with the paper by way of a copy keyed by language code; where it has two names for one
-language the higher class is used, and None means class 0 (nothing) or not certain. The classes
-describe 2020, are as recalled where the copy was unclear, and may be revised.
+They stand in ``languages.tsv``, one language a line, in the columns
+
+* ``code``: ISO 639-1 where there is one, else ISO 639-3; with a script (``zh-Hant``) for a second
+  script;
+* ``code3``: ISO 639-3, of the macrolanguage where corpora use it for one standard (``ara``);
+* ``name``: in English;
+* ``endonym``: what the language calls itself; empty where that is not known;
+* ``script``: ISO 15924, the script most text is printed in; of Tachelhit that of NTREX, although
+  Latin and Tifinagh are in use too;
+* ``family`` and ``genus``: general reference in the manner of Glottolog and WALS; where the two
+  disagree the family is the uncontested smaller one (Turkic, Mande), the genus is the customary
+  branch, and neither claims a position on disputed groupings;
+* ``morphology``: the dominant type in textbook typology; real languages mix types;
+* ``morphologically_rich``, ``yes`` or ``no``: after Tsarfaty et al. (2010), whether grammatical
+  relations are expressed inside the word: nouns that inflect for case or class, verbs that agree
+  with more than the subject or stack affixes, or roots with patterns. It is a judgement; languages
+  usually called borderline (Romance without case, Persian, mainland North Germanic) are ``no``,
+  German and South Slavic are ``yes``;
+* ``resource_class``: Joshi et al. (2020), The State and Fate of Linguistic Diversity and Inclusion
+  in the NLP World, 1 (little) to 5 (most), from the list published with the paper by way of a copy
+  keyed by language code; where it has two names for one language the higher class is used, and
+  empty means class 0 (nothing) or not certain. The classes describe 2020, are as recalled where
+  the copy was unclear, and may be revised.
 """
 
 from __future__ import annotations
@@ -23,12 +33,17 @@ from __future__ import annotations
 import difflib
 import functools
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from importlib import resources
+from types import MappingProxyType
+from typing import Literal, cast
 
 from bitgap.errors import LanguageError
-from bitgap.language_table import ROWS, Morphology
 
+Morphology = Literal[
+    "isolating", "analytic", "agglutinative", "fusional", "introflexive", "polysynthetic"
+]
 Direction = Literal["ltr", "rtl"]
 
 
@@ -42,6 +57,8 @@ class Language:
     """ISO 639-3; the macrolanguage where corpora use it for one standard (``ara``, ``zho``)."""
     name: str
     """English name."""
+    endonym: str | None
+    """What it calls itself, in its usual script, or None where that is not known."""
     script: str
     """ISO 15924, such as ``Latn``."""
     family: str
@@ -61,6 +78,30 @@ class Language:
         return "rtl" if self.script in _RIGHT_TO_LEFT else "ltr"
 
 
+@functools.cache
+def languages() -> Mapping[str, Language]:
+    """Returns every language of the table by its code, in the table's order; read once."""
+    table = resources.files("bitgap").joinpath("languages.tsv").read_text(encoding="utf-8")
+    header, *lines = (line.split("\t") for line in table.splitlines())
+    rows = [dict(zip(header, cells, strict=True)) for cells in lines]
+    return MappingProxyType({row["code"]: _of_row(row) for row in rows})
+
+
+def _of_row(row: Mapping[str, str]) -> Language:
+    return Language(
+        code=row["code"],
+        code3=row["code3"],
+        name=row["name"],
+        endonym=row["endonym"] or None,
+        script=row["script"],
+        family=row["family"],
+        genus=row["genus"],
+        morphology=cast(Morphology, row["morphology"]),
+        morphologically_rich=row["morphologically_rich"] == "yes",
+        resource_class=int(row["resource_class"]) if row["resource_class"] else None,
+    )
+
+
 def language(spelling: str) -> Language:
     """Finds a language by any of its usual spellings.
 
@@ -78,13 +119,36 @@ def language(spelling: str) -> Language:
     """
     text = spelling.strip()
     by_name = _index().get(text.casefold())
-    found = LANGUAGES[by_name] if by_name else _from_tag(text)
-    if found is None:
+    entry = languages()[by_name] if by_name else _from_tag(text)
+    if entry is None:
         raise LanguageError(
             f"unknown language {spelling!r}{_closest(text)}; write an ISO 639 code (he, heb), a "
             "FLORES code (heb_Hebr), a BCP 47 tag (pt-BR) or an English name"
         )
-    return found
+    return entry
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A language as a page writes it."""
+
+    code: str
+    name: str
+    """In English, or the code where it is none that is known."""
+    own: str | None
+    """In itself, or None where that is not known or is the English name."""
+    direction: Direction
+    """Of its script; every name is set in its own direction."""
+
+
+def named(code: str) -> Named:
+    """Returns how a page writes a language, known or not."""
+    try:
+        entry = language(code)
+    except LanguageError:
+        return Named(code, code, None, "ltr")
+    own = entry.endonym if entry.endonym != entry.name else None
+    return Named(code, entry.name, own, entry.script_direction)
 
 
 def _from_tag(tag: str) -> Language | None:
@@ -98,19 +162,19 @@ def _from_tag(tag: str) -> Language | None:
             region = subtag.upper()
         else:
             return None
-    if code is None or (script and script not in _SCRIPTS):
+    if code is None or (script and script not in _scripts()):
         return None
     if code == "zh" and not script and region in ("TW", "HK", "MO"):
         script = "Hant"
-    return _in_script(LANGUAGES[code], script)
+    return _in_script(languages()[code], script)
 
 
-def _in_script(found: Language, script: str) -> Language:
-    if not script or script in (found.script, _SAME_SCRIPT.get(found.script)):
-        return found
-    code = f"{found.code.split('-')[0]}-{script}"
-    return LANGUAGES.get(code) or replace(
-        found, code=code, script=script, name=f"{found.name} ({script})"
+def _in_script(entry: Language, script: str) -> Language:
+    if not script or script in (entry.script, _SAME_SCRIPT.get(entry.script)):
+        return entry
+    code = f"{entry.code.split('-')[0]}-{script}"
+    return languages().get(code) or replace(
+        entry, code=code, script=script, name=f"{entry.name} ({script})", endonym=None
     )
 
 
@@ -118,7 +182,7 @@ def _in_script(found: Language, script: str) -> Language:
 def _index() -> dict[str, str]:
     """Every spelling without a script or region, casefolded, and the code it means."""
     index: dict[str, str] = {}
-    for code, entry in LANGUAGES.items():
+    for code, entry in languages().items():
         index.setdefault(entry.code3, code)
         index.setdefault(entry.name.casefold(), code)
         index[code.casefold()] = code
@@ -128,8 +192,14 @@ def _index() -> dict[str, str]:
 def _closest(text: str) -> str:
     near = difflib.get_close_matches(text.casefold(), _index(), n=4, cutoff=0.6)
     codes = dict.fromkeys(_index()[spelling] for spelling in near)
-    names = ", ".join(f"{code} ({LANGUAGES[code].name})" for code in codes)
+    names = ", ".join(f"{code} ({languages()[code].name})" for code in codes)
     return f"; closest: {names}" if names else ""
+
+
+@functools.cache
+def _scripts() -> frozenset[str]:
+    known = {entry.script for entry in languages().values()}
+    return frozenset(known | set(_SAME_SCRIPT.values()) | _RIGHT_TO_LEFT)
 
 
 _RIGHT_TO_LEFT = frozenset({"Arab", "Hebr", "Thaa", "Syrc", "Nkoo", "Adlm"})
@@ -161,7 +231,3 @@ _ALIASES = {
     **{"standard malay": "ms", "standard latvian": "lv", "ivrit": "he", "euskara": "eu"},
     **{"northern uzbek": "uz", "north azerbaijani": "az", "tosk albanian": "sq", "azeri": "az"},
 }
-
-LANGUAGES: dict[str, Language] = {row[0]: Language(*row) for row in ROWS}
-
-_SCRIPTS = frozenset({row[3] for row in ROWS} | set(_SAME_SCRIPT.values()) | _RIGHT_TO_LEFT)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from bitgap.experiments.catalog import CATALOG
+from bitgap.languages import named
 from bitgap.report.chapters import change_of_mind, chapters, claim, paragraphs
-from bitgap.report.endonyms import named
 from bitgap.report.explorer import explorer_data
 from bitgap.report.gaps import GAPS, by_gap
 from bitgap.report.stored import read_run

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from bitgap.damage import Bools
+from bitgap.languages import named
 from bitgap.records import Floats
-from bitgap.report.endonyms import named
 from bitgap.report.stored import Masks
 from bitgap.stats.interactions import mask_of
 

@@ -18,11 +18,11 @@ import jinja2
 from markupsafe import Markup
 
 from bitgap.errors import BitgapError
+from bitgap.languages import named
 from bitgap.quant.schemes import parse_scheme
 from bitgap.report import draw
 from bitgap.report.answers import answers
 from bitgap.report.chapters import chapters, claim
-from bitgap.report.endonyms import named
 from bitgap.report.explorer import explorer_data
 from bitgap.report.first_screen import anchor, chips, first_panels
 from bitgap.report.packaged import packaged

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from bitgap.report.endonyms import named
+from bitgap.languages import named
 from bitgap.report.plots import set_name
 from bitgap.stats.interactions import mask_of
 from bitgap.tables import MISSING, Unit, short_name, told
