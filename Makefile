@@ -49,7 +49,7 @@ bench: setup
 
 # The slow half of the toolkit's own calibration; the fast half is in the tests.
 calibrate: setup
-	$(BIN)/python -m bitgap.calibration --out docs/calibration.md
+	$(BIN)/python -m validation --out docs/calibration.md
 
 clean:
 	rm -rf .venv build runs

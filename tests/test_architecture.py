@@ -20,7 +20,7 @@ FLOORS = (
     ("quant", "corpora", "damage", "disparity", "stats"),
     ("lab",),
     ("experiments", "layer_map"),
-    ("investigate", "results", "calibration", "theory"),
+    ("investigate", "results", "theory"),
     ("terminal", "tables", "views", "theory_views", "figures", "notebook", "report"),
     ("cli", "commands", "theory_commands", "report_commands", "arguments", "__init__", "__main__"),
 )

@@ -9,13 +9,6 @@ import pytest
 from scipy import stats
 from theory_worlds import evidence
 
-from bitgap.calibration.synth_theory import (
-    LOUD,
-    TheoryWorld,
-    make_families,
-    rates,
-    with_response,
-)
 from bitgap.errors import UserError
 from bitgap.records import Finding
 from bitgap.stats.verdicts import load_thresholds
@@ -32,6 +25,13 @@ from bitgap.theory.ladder_inference import (
     wild_p,
 )
 from bitgap.theory.ladder_rows import LADDER, SEED_TERMS, gather_rows, smooth_features
+from validation.synth_theory import (
+    LOUD,
+    TheoryWorld,
+    make_families,
+    rates,
+    with_response,
+)
 
 DECLARED = load_thresholds()
 

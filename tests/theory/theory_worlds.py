@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from bitgap.calibration.synth_theory import TheoryWorld, make_families
 from bitgap.theory.evidence import Evidence
+from validation.synth_theory import TheoryWorld, make_families
 
 
 def evidence(

@@ -1,4 +1,4 @@
-"""Makes the page of error rates: ``python -m bitgap.calibration --out docs/calibration.md``.
+"""Makes the page of error rates: ``python -m validation --out docs/calibration.md``.
 
 The page is written anew after every section, so a run that is stopped loses the section in hand and
 no other. ``--quick`` does a little of everything, to see that it works; its rates say nothing.
@@ -12,12 +12,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bitgap.calibration.run import FULL, QUICK, calibrate
+from validation.run import FULL, QUICK, calibrate
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code; 130 where it was interrupted."""
-    parser = argparse.ArgumentParser(prog="python -m bitgap.calibration", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m validation", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="the page to write")
     parser.add_argument("--quick", action="store_true", help="a little of everything, in a minute")
     parser.add_argument(

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from lab_samples import make_lab, write_corpus
 
-from bitgap.calibration.detection import Detection, Setting, merged, outcomes, parts
-from bitgap.calibration.page import detection as section
 from bitgap.experiments import t009_convergence as t009
 from bitgap.experiments.experiment import Experiment
 from bitgap.records import Control, Estimate, Finding, Observations, Verdict
 from harness import QUICK
+from validation.detection import Detection, Setting, merged, outcomes, parts
+from validation.page import detection as section
 
 SETTING = Setting(
     languages=("en", "he"),

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from bitgap.calibration.counts import Count
-from bitgap.calibration.truth_table import KINDS, profile
 from bitgap.stats.families import FamilyProfiles, correlation_across
+from validation.counts import Count
+from validation.truth_table import KINDS, profile
 
 ALPHA = 0.05
 SLOPE = 0.7
@@ -25,7 +25,7 @@ def rates(
     Args:
         families: M.
         layers: L.
-        kind: How profiles go with depth, of :data:`bitgap.calibration.truth_table.KINDS`.
+        kind: How profiles go with depth, of :data:`validation.truth_table.KINDS`.
         slope: Correlation of predictor and outcome; 0 for none.
         n: How many times.
         seed: Of the profiles.

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from bitgap.calibration.counts import Count, Standing, highest, lowest, total
-from bitgap.calibration.detection import ControlCount, Detection, Setting
-from bitgap.calibration.family_tests import ALPHA, SLOPE, TESTS
-from bitgap.calibration.synth_checks import Check
-from bitgap.calibration.synth_synergy import SynergyTally
-from bitgap.calibration.synth_theory import TheoryTally
-from bitgap.calibration.truth_table import (
+from bitgap.markdown import table
+from bitgap.records import Label
+from bitgap.stats.verdicts import Thresholds
+from validation.counts import Count, Standing, highest, lowest, total
+from validation.detection import ControlCount, Detection, Setting
+from validation.family_tests import ALPHA, SLOPE, TESTS
+from validation.synth_checks import Check
+from validation.synth_synergy import SynergyTally
+from validation.synth_theory import TheoryTally
+from validation.truth_table import (
     ERROR,
     FAINT,
     FEW,
@@ -19,9 +22,6 @@ from bitgap.calibration.truth_table import (
     Tally,
     hypotheses,
 )
-from bitgap.markdown import table
-from bitgap.records import Label
-from bitgap.stats.verdicts import Thresholds
 
 POWER = 0.8
 """Share of worlds at twice the smallest effect of interest that must be supported."""
@@ -40,7 +40,7 @@ def header(facts: Mapping[str, object]) -> str:
     return "\n\n".join(
         [
             "# How often this toolkit is wrong",
-            "Made by `python -m bitgap.calibration`; written by no hand. Rates stand with exact "
+            "Made by `python -m validation`; written by no hand. Rates stand with exact "
             "95 % binomial intervals. A requirement is *met* where the whole interval keeps it, "
             "*NOT MET* where none of it does, and *not shown* in between.",
             table(["made with", ""], facts.items()),

@@ -18,18 +18,18 @@ from typing import Any, TypeVar
 from threadpoolctl import threadpool_limits
 
 from bitgap import __version__
-from bitgap.calibration import page
-from bitgap.calibration.counts import Count
-from bitgap.calibration.detection import Outcome, Part, Setting, merged, outcomes, parts
-from bitgap.calibration.family_tests import SLOPE, rates
-from bitgap.calibration.synth_checks import checks
-from bitgap.calibration.synth_lm import additive_synth, cancelling_synth
-from bitgap.calibration.synth_synergy import PLANTED_RHO, SynergyTally, count
-from bitgap.calibration.synth_theory import NULLS, PLANTED, TheoryTally, TheoryWorld
-from bitgap.calibration.synth_theory import rates as theory_rates
-from bitgap.calibration.truth_table import KINDS, Tally, World, tally, worlds
 from bitgap.experiments.catalog import CATALOG
 from bitgap.stats.verdicts import Thresholds, load_thresholds
+from validation import page
+from validation.counts import Count
+from validation.detection import Outcome, Part, Setting, merged, outcomes, parts
+from validation.family_tests import SLOPE, rates
+from validation.synth_checks import checks
+from validation.synth_lm import additive_synth, cancelling_synth
+from validation.synth_synergy import PLANTED_RHO, SynergyTally, count
+from validation.synth_theory import NULLS, PLANTED, TheoryTally, TheoryWorld
+from validation.synth_theory import rates as theory_rates
+from validation.truth_table import KINDS, Tally, World, tally, worlds
 
 Announce = Callable[[str], None]
 T = TypeVar("T")

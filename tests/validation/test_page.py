@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from scipy import stats
 
-from bitgap.calibration import __main__ as command
-from bitgap.calibration import run
-from bitgap.calibration.counts import Count, highest, lowest, total
 from bitgap.markdown import table
+from validation import __main__ as command
+from validation import run
+from validation.counts import Count, highest, lowest, total
 
 SMALL = replace(
     run.QUICK, tests=3, models=1, tokens=500, setting=None,
@@ -127,7 +127,7 @@ def test_the_command_refuses_what_it_cannot_do(capsys):
 
 def test_help_needs_no_torch():
     code = (
-        "import sys, bitgap.calibration.__main__, bitgap.calibration.run as run\n"
+        "import sys, validation.__main__, validation.run as run\n"
         "assert 'torch' not in sys.modules, 'torch'"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parent)
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])

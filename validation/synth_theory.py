@@ -22,8 +22,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bitgap.calibration.counts import Count
-from bitgap.calibration.truth_table import profile
 from bitgap.records import Finding, Floats, Integers
 from bitgap.stats.profiles import depths
 from bitgap.stats.verdicts import Thresholds
@@ -32,6 +30,8 @@ from bitgap.theory.formal_controls import between_rungs, per_spread, planted_slo
 from bitgap.theory.formal_model import judge_formal
 from bitgap.theory.ladder_inference import THETA, moments, terms
 from bitgap.theory.ladder_rows import LADDER, SEED_TERMS, gather_rows, model_rows, smooth_features
+from validation.counts import Count
+from validation.truth_table import profile
 
 FAMILIES = ("gpt2", "opt", "bloom", "gpt_neox", "llama", "qwen3", "gemma", "mpt", "phi", "falcon")
 MASKS = 96

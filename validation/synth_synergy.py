@@ -14,7 +14,6 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from bitgap.calibration.synth_lm import SCHEME, SynthLM, additive_synth, cancelling_synth
 from bitgap.damage import seed_disparity
 from bitgap.experiments import synergy
 from bitgap.experiments.four_cells import cell_masks, shows_origin_pattern
@@ -23,6 +22,7 @@ from bitgap.quant.plan import mask_plans
 from bitgap.records import Floats, Integers, Label, Observations, Scores
 from bitgap.stats.interactions import corner_masks
 from bitgap.stats.verdicts import Thresholds
+from validation.synth_lm import SCHEME, SynthLM, additive_synth, cancelling_synth
 
 PLANTED_RHO = -0.8
 """Error correlation of the ends where cancellation is planted."""

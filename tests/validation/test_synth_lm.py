@@ -9,20 +9,20 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bitgap.calibration.synth_checks import bottleneck_synth, checks, damage_nats
-from bitgap.calibration.synth_lm import (
+from bitgap.damage import collapsed, damage_bits, delta_bits, seed_disparity
+from bitgap.experiments.four_cells import cell_masks, shows_origin_pattern
+from bitgap.layer_map import make_design, make_map
+from bitgap.stats.interactions import banzhaf_interactions, shapley_values
+from harness import QUICK
+from validation.synth_checks import bottleneck_synth, checks, damage_nats
+from validation.synth_lm import (
     LANGUAGES,
     SynthLM,
     additive_synth,
     cancelling_synth,
     make_synth,
 )
-from bitgap.calibration.synth_synergy import SynergyTally, count
-from bitgap.damage import collapsed, damage_bits, delta_bits, seed_disparity
-from bitgap.experiments.four_cells import cell_masks, shows_origin_pattern
-from bitgap.layer_map import make_design, make_map
-from bitgap.stats.interactions import banzhaf_interactions, shapley_values
-from harness import QUICK
+from validation.synth_synergy import SynergyTally, count
 
 BLOCKS = 4
 SINGLE = 15 ^ (1 << np.arange(BLOCKS))

@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bitgap.calibration.family_tests import TESTS, rates
-from bitgap.calibration.truth_table import (
+from bitgap.stats.families import both_ends_percentile
+from bitgap.stats.profiles import correlate_profiles
+from bitgap.stats.verdicts import load_thresholds
+from validation.family_tests import TESTS, rates
+from validation.truth_table import (
     FEW,
     KINDS,
     TRUTHS,
@@ -22,9 +25,6 @@ from bitgap.calibration.truth_table import (
     tally,
     worlds,
 )
-from bitgap.stats.families import both_ends_percentile
-from bitgap.stats.profiles import correlate_profiles
-from bitgap.stats.verdicts import load_thresholds
 
 DECLARED = load_thresholds()
 CHANCE = 1e-3

@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bitgap.calibration.synth_lm import SynthLM, additive_synth, cancelling_synth, make_synth
 from bitgap.damage import Sums
 from bitgap.records import Floats
 from bitgap.stats.interactions import banzhaf_interactions
 from bitgap.stats.similarity import debiased_cka
+from validation.synth_lm import SynthLM, additive_synth, cancelling_synth, make_synth
 
 
 @dataclass(frozen=True, slots=True)
