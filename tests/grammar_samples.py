@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from bitgap.corpora.minimal_pairs import (
+from bitgap.corpora.grammar.pairs import (
     AgreementSet,
     MinimalPair,
     TaggedSentence,

@@ -9,7 +9,7 @@ import pytest
 import torch
 from lab_samples import log_probabilities, make_lab, quantized_copy, write_corpus
 
-from bitgap.corpora.minimal_pairs import MinimalPair
+from bitgap.corpora.grammar.pairs import MinimalPair
 from bitgap.lab.lab import Lab
 from bitgap.lab.lens import (
     NOTHING_BEFORE,

@@ -11,7 +11,7 @@ import pytest
 import torch
 from lab_samples import make_lab, write_corpus
 
-from bitgap.corpora.minimal_pairs import TaggedSentence
+from bitgap.corpora.grammar.pairs import TaggedSentence
 from bitgap.lab.lab import Lab
 from bitgap.lab.probes import NO_TOKEN, TOO_LONG, UNKNOWN, sample_words, word_states
 from grammar_samples import sample_grammar

@@ -1,4 +1,4 @@
-"""Text that the laboratory reads: parallel sentences, minimal pairs and treebanks.
+"""Text that the laboratory reads: parallel sentences, and what tests grammar in ``grammar/``.
 
 ``parallel`` is the corpus every measurement needs and the only module most callers import;
 ``intake`` says which languages and which text are acceptable; ``readers`` and ``hub`` turn files

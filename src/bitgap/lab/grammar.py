@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bitgap.corpora.agreement import load_agreement
-from bitgap.corpora.minimal_pairs import AgreementSet, MinimalPair, TaggedSentence
-from bitgap.corpora.treebank import Treebank
+from bitgap.corpora.grammar.agreement import load_agreement
+from bitgap.corpora.grammar.pairs import AgreementSet, MinimalPair, TaggedSentence
+from bitgap.corpora.grammar.treebank import Treebank
 from bitgap.lab.matched_pairs import LEXICAL
 from bitgap.languages import language
 

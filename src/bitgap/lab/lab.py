@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import torch
 
-from bitgap.corpora.agreement import AgreementSet, load_agreement
+from bitgap.corpora.grammar.agreement import AgreementSet, load_agreement
+from bitgap.corpora.grammar.treebank import Treebank, load_treebanks
 from bitgap.corpora.parallel import ParallelCorpus, load_corpus
-from bitgap.corpora.treebank import Treebank, load_treebanks
 from bitgap.lab.activations import (
     ACTIVATIONS_VERSION,
     Activations,

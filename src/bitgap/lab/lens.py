@@ -25,7 +25,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bitgap.corpora.minimal_pairs import MinimalPair
+from bitgap.corpora.grammar.pairs import MinimalPair
 from bitgap.errors import UnsupportedArchitecture
 from bitgap.lab.activations import stream
 from bitgap.lab.arithmetic import products

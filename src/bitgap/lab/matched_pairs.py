@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bitgap.corpora.minimal_pairs import MinimalPair
+from bitgap.corpora.grammar.pairs import MinimalPair
 from bitgap.lab.lens import PairTokens, tokenize_pairs
 from bitgap.records import Floats, Integers
 

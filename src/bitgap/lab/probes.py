@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bitgap.corpora.minimal_pairs import TaggedSentence
-from bitgap.corpora.treebank import FEATURES, token_ranges
+from bitgap.corpora.grammar.pairs import TaggedSentence
+from bitgap.corpora.grammar.treebank import FEATURES, token_ranges
 from bitgap.lab.activations import stream
 from bitgap.lab.text import cut_rows
 from bitgap.quant.bank import FP

@@ -15,8 +15,9 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from bitgap.corpora.lexicon import Features, Grammar, Slot, Template, Word
-from bitgap.corpora.minimal_pairs import MinimalPair, TaggedSentence, make_pair
+from grammar_lexicon import Features, Grammar, Slot, Template, Word
+
+from bitgap.corpora.grammar.pairs import MinimalPair, TaggedSentence, make_pair
 from bitgap.errors import CorpusError
 
 _CONTRASTS: dict[str, tuple[str, tuple[tuple[str, str], ...]]] = {

@@ -25,8 +25,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from bitgap.corpora.grammar.pairs import TaggedSentence
 from bitgap.corpora.intake import parse_languages
-from bitgap.corpora.minimal_pairs import TaggedSentence
 from bitgap.errors import CorpusError, LanguageError
 from bitgap.languages import language
 

@@ -1,6 +1,6 @@
 """Minimal pairs of agreement, with lexical control pairs, and sentences with gold features.
 
-:func:`load_agreement` reads our own (``bundled_pairs/``), or a folder in the layout of CLAMS
+:func:`load_agreement` reads our own (``bundled/``), or a folder in the layout of CLAMS
 (Mueller et al. 2020, *Cross-Linguistic Syntactic Evaluation of Word Prediction Models*) or of
 MultiBLiMP (Jumelet et al. 2025, *MultiBLiMP 1.0*). Whatever the source, text is in NFC, the two
 sentences of a pair differ in exactly one word, and what had to be left out is counted.
@@ -16,9 +16,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from bitgap.corpora.intake import clean_sentence
-from bitgap.corpora.lexicon import read_grammar
-from bitgap.corpora.minimal_pairs import (
+from bitgap.corpora.grammar.pairs import (
     PHENOMENA,
     AgreementSet,
     MinimalPair,
@@ -27,8 +25,8 @@ from bitgap.corpora.minimal_pairs import (
     make_set,
     present,
 )
+from bitgap.corpora.intake import clean_sentence
 from bitgap.corpora.readers import text_lines
-from bitgap.corpora.sentences import make_pairs, make_tagged
 from bitgap.errors import CorpusError, LanguageError
 from bitgap.languages import language
 
@@ -39,10 +37,11 @@ __all__ = [
     "load_agreement",
 ]
 
-BUNDLED_PAIRS = Path(__file__).parent / "bundled_pairs"
-
-N_TAGGED = 320
-"""Tagged sentences of each bundled language: every noun and verb of the lexicon, several times."""
+BUNDLED = Path(__file__).parent / "bundled"
+"""Our own, two tables a language, as ``recipes/grammar_tables.py`` makes them."""
+PAIR_COLUMNS = ("phenomenon", "template", "item", "good", "bad")
+TAGGED_COLUMNS = ("text", "lemmas", "features")
+"""Lemmas and features have one entry for each word of the text, with spaces between."""
 
 _LAYOUTS = (
     "known layouts are CLAMS (<language>/*.txt with lines True<TAB>sentence and "
@@ -71,8 +70,8 @@ def load_agreement(
         LanguageError: If a spelling names no language, or none of them is there.
     """
     if spec is None or spec == "bundled":
-        files = {path.stem: path for path in sorted(BUNDLED_PAIRS.glob("*.yaml"))}
-        codes = present(files, languages, "bundled minimal pairs")
+        codes = [path.name.partition(".")[0] for path in sorted(BUNDLED.glob("*.pairs.tsv"))]
+        codes = present(codes, languages, "bundled minimal pairs")
         return _bundled(tuple(codes))
     folder = Path(spec).expanduser()
     if not folder.is_dir():
@@ -91,15 +90,57 @@ def load_agreement(
 
 @functools.lru_cache(maxsize=8)
 def _bundled(codes: tuple[str, ...]) -> AgreementSet:
-    grammars = [read_grammar(BUNDLED_PAIRS / f"{code}.yaml") for code in codes]
     return make_set(
         "bundled",
-        {grammar.code: make_pairs(grammar) for grammar in grammars},
-        tagged={grammar.code: make_tagged(grammar, N_TAGGED) for grammar in grammars},
+        {code: _bundled_pairs(code) for code in codes},
+        tagged={code: _bundled_tagged(code) for code in codes},
         excluded={},
         source="written for bitgap",
         licence="Apache-2.0",
     )
+
+
+def _bundled_pairs(code: str) -> list[MinimalPair]:
+    pairs: list[MinimalPair] = []
+    for phenomenon, template, item, good, bad in _rows(f"{code}.pairs.tsv", PAIR_COLUMNS):
+        pair = make_pair(good, bad, code=code, phenomenon=phenomenon, template=template, item=item)
+        if isinstance(pair, str):
+            raise CorpusError(f"{code}.pairs.tsv: {good!r} and {bad!r} are no pair: {pair}")
+        pairs.append(pair)
+    return pairs
+
+
+def _bundled_tagged(code: str) -> list[TaggedSentence]:
+    sentences: list[TaggedSentence] = []
+    for text, lemmas, features in _rows(f"{code}.tagged.tsv", TAGGED_COLUMNS):
+        words = text.split(" ")
+        starts = [sum(len(word) + 1 for word in words[:i]) for i in range(len(words))]
+        sentences.append(
+            TaggedSentence(
+                language=code,
+                words=tuple(words),
+                text=text,
+                spans=tuple((i, i + len(word)) for i, word in zip(starts, words, strict=True)),
+                features=tuple(_features(cell) for cell in features.split(" ")),
+                lemmas=tuple(lemmas.split(" ")),
+            )
+        )
+    return sentences
+
+
+def _features(cell: str) -> dict[str, str]:
+    """Reads ``Number=Plur|Case=Dat``; ``_`` is none."""
+    parts = (part.partition("=") for part in cell.split("|") if cell != "_")
+    return {name: value for name, _, value in parts}
+
+
+def _rows(name: str, columns: Sequence[str]) -> Iterator[list[str]]:
+    """Yields the cells of a bundled table's lines."""
+    header, *lines = (BUNDLED / name).read_text(encoding="utf-8").splitlines()
+    if header.split("\t") != list(columns):
+        raise CorpusError(f"{name}: columns {header!r}, not {', '.join(columns)}")
+    for line in lines:
+        yield line.split("\t")
 
 
 def _read_clams(

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bitgap.corpora.treebank import NO_TAGS, NOT_IN_TEXT, align, load_treebanks, locate
+from bitgap.corpora.grammar.treebank import NO_TAGS, NOT_IN_TEXT, align, load_treebanks, locate
 from bitgap.errors import CorpusError, LanguageError
 from bitgap.models.load import load_model
 
-SHARED = Path(__file__).parents[2].parent / "shared" / "data" / "treebanks"
+SHARED = Path(__file__).parents[4] / "shared" / "data" / "treebanks"
 
 
 def row(
