@@ -38,7 +38,6 @@ MASKS = 96
 """Masks drawn beside the empty and the full one."""
 ORDERS = 64
 """Orders of protection that Shapley values are the mean over."""
-LABELS = ("supported", "refuted", "inconclusive", "not testable")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

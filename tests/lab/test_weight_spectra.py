@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 from lab_samples import load_tiny
-from tiny_models import shared
+from tiny_models import planted, shared
 
 from bitgap.lab.weight_spectra import MEASURES, BlockMatrices
 from bitgap.models.decoder import Decoder
-from bitgap.models.gauge import plant_fragility, rescale_norms
+from bitgap.models.gauge import rescale_norms
 from bitgap.models.roles import matrix_parts
 
 SCHEME = "rtn4-g32"
@@ -132,8 +132,8 @@ def test_random_twins_are_of_the_same_shapes_and_differ_by_seed():
 def test_planted_matrices_are_those_of_a_planted_model(case):
     loaded = load_tiny(case)
     decoder = Decoder.from_model(loaded.model, loaded.info)
-    planted = plant_fragility(loaded.model, decoder, 1, group=16, seed=3)
-    wanted = BlockMatrices(Decoder.from_model(planted), SCHEME).of(1)
+    fragile = Decoder.from_model(planted(decoder, 1, group=16, seed=3))
+    wanted = BlockMatrices(fragile, SCHEME).of(1)
     matrices = BlockMatrices(decoder, SCHEME)
     found = matrices.planted(1, matrices.of(1), factor=64.0, width=16, seed=3)
     assert found is not None

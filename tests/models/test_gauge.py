@@ -14,6 +14,7 @@ from tiny_models import (
     build,
     draw,
     own_logits,
+    planted,
     shared,
     state,
 )
@@ -24,7 +25,6 @@ from bitgap.models.decoder import Decoder
 from bitgap.models.gauge import (
     gauge_fixed_log_variance,
     loaded_with,
-    plant_fragility,
     random_twin,
     raw_log_variance,
     rescale_norms,
@@ -197,26 +197,26 @@ def test_a_matrix_of_zeros_has_no_log_variance() -> None:
 def test_planted_fragility_leaves_every_bit_of_the_logits(case: str) -> None:
     decoder, ids = shared(case), draw(2, 11)
     before, modules = state(decoder.model), list(decoder.model.modules())
-    planted = plant_fragility(decoder.model, decoder, 1, group=16)
+    fragile = planted(decoder, 1, group=16)
     assert_untouched(decoder.model, before, modules)
-    assert torch.equal(own_logits(planted, ids), own_logits(decoder.model, ids))
+    assert torch.equal(own_logits(fragile, ids), own_logits(decoder.model, ids))
     pair = value_output_pair(decoder, 1)
     assert pair is not None
-    old, new = (d.block_linears(1)[pair.target].get() for d in (decoder, Decoder(planted)))
+    old, new = (d.block_linears(1)[pair.target].get() for d in (decoder, Decoder(fragile)))
     assert crest_factor_sq(new, 16) > 2 * crest_factor_sq(old, 16)
 
 
 @pytest.mark.parametrize("case", ["gpt2", "llama", "falcon"])
 def test_fragility_is_planted_in_every_group_of_one_block(case: str) -> None:
     decoder = shared(case)
-    planted = Decoder(plant_fragility(decoder.model, decoder, 1, group=8, factor=32, seed=3))
+    fragile = Decoder(planted(decoder, 1, group=8, factor=32, seed=3))
     pair = value_output_pair(decoder, 1)
     assert pair is not None
-    old, new = (d.block_linears(1)[pair.target].get() for d in (decoder, planted))
+    old, new = (d.block_linears(1)[pair.target].get() for d in (decoder, fragile))
     ratios = (new / old)[0]
     assert set(ratios.tolist()) == {1.0, 32.0}
     assert ((ratios.view(-1, 8) == 32).sum(1) >= 1).all()
-    before, after = state(decoder.model), state(planted.model)
+    before, after = state(decoder.model), state(fragile.model)
     inside = f"{decoder.family.blocks}.1."
     assert {n for n in before if not torch.equal(before[n], after[n])} <= {
         n for n in before if n.startswith(inside)
@@ -225,7 +225,7 @@ def test_fragility_is_planted_in_every_group_of_one_block(case: str) -> None:
 
 def test_the_seed_chooses_the_columns_and_nothing_else_does() -> None:
     decoder = shared("gpt2")
-    plants = [plant_fragility(decoder.model, decoder, 1, group=8, seed=s) for s in (0, 0, 1)]
+    plants = [planted(decoder, 1, group=8, seed=s) for s in (0, 0, 1)]
     assert fingerprint(plants[0]) == fingerprint(plants[1]) != fingerprint(plants[2])
 
 
@@ -236,34 +236,16 @@ def reference() -> LoadedModel:
 
 def test_a_planted_block_is_damaged_many_times_more_by_rounding(reference: LoadedModel) -> None:
     decoder = Decoder(reference.model)
-    planted = Decoder(plant_fragility(reference.model, decoder, 5))
+    fragile = Decoder(planted(decoder, 5))
     text = "The children went down to the river before the sun was up."
     ids = torch.tensor([reference.tokenizer(text).input_ids])
     exact = rounded_logits(decoder, ids, "fp")
-    assert torch.equal(rounded_logits(planted, ids, "fp"), exact)
+    assert torch.equal(rounded_logits(fragile, ids, "fp"), exact)
     errors = [
         float((rounded_logits(d, ids, "rtn4-g128", range(5, 6)) - exact).square().mean())
-        for d in (decoder, planted)
+        for d in (decoder, fragile)
     ]
     assert errors[1] > 4 * errors[0]
-
-
-@pytest.mark.parametrize(
-    ("settings", "found"),
-    [
-        ({"block": 3}, "no block 3; give one of 0 to 2"),
-        ({"block": -1}, "no block -1"),
-        ({"block": 0, "group": 0}, "group is 0"),
-        ({"block": 0, "factor": 0}, "factor is 0"),
-        ({"block": 0, "factor": float("inf")}, "factor is inf"),
-    ],
-)
-def test_fragility_that_cannot_be_planted_is_refused(settings: Any, found: str) -> None:
-    decoder = shared("gpt2")
-    with pytest.raises(UsageError, match=found):
-        plant_fragility(decoder.model, decoder, **settings)
-    with pytest.raises(UsageError, match="another model's"):
-        plant_fragility(shared("llama").model, decoder, 0)
 
 
 # -- twins ---------------------------------------------------------------------------------------

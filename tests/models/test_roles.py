@@ -9,7 +9,7 @@ from transformers import MptConfig, MptForCausalLM
 
 from bitgap.errors import UnsupportedArchitecture
 from bitgap.models.decoder import Decoder
-from bitgap.models.gauge import plant_fragility
+from bitgap.models.gauge import fragile_parameters
 from bitgap.models.roles import gain_offset, norm_consumers, up_down_pair, value_output_pair
 
 # -- norms ---------------------------------------------------------------------------------------
@@ -111,7 +111,7 @@ def test_values_that_are_clipped_or_normed_are_no_pair() -> None:
     attention.v_proj = _Normed.of(attention.v_proj)
     assert value_output_pair(normed, 0) is None
     with pytest.raises(UnsupportedArchitecture, match="block 0 of LlamaForCausalLM"):
-        plant_fragility(normed.model, normed, 0)
+        fragile_parameters(normed, 0)
 
 
 class _Normed(nn.Linear):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from functools import cache
 from typing import Any
 
@@ -10,6 +11,7 @@ import transformers as hf
 from torch import Tensor, nn
 
 from bitgap.models.decoder import Decoder
+from bitgap.models.gauge import fragile_parameters
 
 torch.set_num_threads(1)
 
@@ -193,6 +195,15 @@ def assert_close(mine: Tensor, own: Tensor, relative: float = 1e-5) -> None:
 def state(model: nn.Module) -> dict[str, Tensor]:
     tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     return {name: tensor.detach().clone() for name, tensor in tensors.items()}
+
+
+def planted(decoder: Decoder, block: int, **settings: Any) -> nn.Module:
+    """A copy of the decoder's model with a block that is hard to round (control P1)."""
+    copied = copy.deepcopy(decoder.model)
+    target = copied.get_submodule(f"{decoder.family.blocks}.{block}")
+    for name, value in fragile_parameters(decoder, block, **settings).items():
+        target.get_parameter(name).data.copy_(value)
+    return copied
 
 
 def assert_untouched(model: nn.Module, before: dict[str, Tensor], modules: list[nn.Module]) -> None:

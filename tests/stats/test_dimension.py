@@ -15,7 +15,6 @@ from bitgap.stats.dimension import (
     participation_ratio,
     participation_ratios,
     rank_me,
-    two_nn,
     unit_products,
 )
 
@@ -146,7 +145,7 @@ def ball(rng: np.random.Generator, n: int, k: int, d: int) -> Floats:
 @pytest.mark.parametrize("k", [2, 5])
 def test_intrinsic_dimension_of_a_ball_is_found_at_every_scale(k):
     distances = neighbour_distances(ball(np.random.default_rng(k), 1500, k, 30), 16)
-    found = two_nn(distances)
+    found = gride(distances, 1)
     # n/Σ log μ has relative error 1/√n; the ball's edge biases it low by some per cent.
     assert found == pytest.approx(k, rel=0.12)
     for scale in (2, 4, 8):
@@ -157,7 +156,7 @@ def test_noise_raises_the_dimension_near_and_not_far():
     rng = np.random.default_rng(0)
     points = ball(rng, 1500, 2, 20) + 0.01 * rng.normal(size=(1500, 20))
     distances = neighbour_distances(points, 128)
-    near, far = two_nn(distances), gride(distances, 64)
+    near, far = gride(distances, 1), gride(distances, 64)
     assert near is not None
     assert far is not None
     assert near > 1.5 * far
@@ -165,13 +164,13 @@ def test_noise_raises_the_dimension_near_and_not_far():
 
 
 def test_high_dimensions_come_out_low_as_documented():
-    found = two_nn(neighbour_distances(np.random.default_rng(0).normal(size=(1500, 40)), 2))
+    found = gride(neighbour_distances(np.random.default_rng(0).normal(size=(1500, 40)), 2), 1)
     assert found is not None
     assert 20 < found < 32
 
 
 def test_points_without_distinct_neighbours_have_no_dimension():
-    assert two_nn(neighbour_distances(np.zeros((5, 3)), 2)) is None
+    assert gride(neighbour_distances(np.zeros((5, 3)), 2), 1) is None
     assert gride(neighbour_distances(np.eye(6), 4), 2) is None
 
 

@@ -22,7 +22,6 @@ from bitgap.theory.forecast import forecast, random_masks
 from bitgap.theory.predictions import (
     check,
     leave_one_family_out,
-    masks_to_measure,
     measured_since,
     predict,
     read_prediction,
@@ -201,12 +200,10 @@ def test_what_cannot_be_predicted_says_why() -> None:
         predict(ZOO, inputs_of(ZOO[0]), "config")
 
 
-def test_deep_models_get_masks_that_their_map_scores() -> None:
+def test_deep_models_get_triples_and_random_masks_of_many_sizes() -> None:
     one = predict(ZOO, inputs_of_card(find_card("Llama-2-70B")), "config", now=NOON)
     assert all(len(row["blocks"]) == 3 for row in one.protect.values())
     assert len({len(row["protected"]) for row in one.masks}) > 5
-    masks = masks_to_measure(one)
-    assert 0 in masks and sum(mask.bit_count() == 3 for mask in masks) >= 200
     assert random_masks(80) == random_masks(80) != random_masks(80, seed=1)
 
 

@@ -49,8 +49,6 @@ MEASURES = (
 """Of every matrix, as natural logarithms but for the exponent, which is a logarithm's slope."""
 SPECTRAL = MEASURES[:5]
 """Those that entries in another order would change."""
-ORIGIN = ("count_above", "condition", "kurtosis")
-"""The origin's measures of attention matrices: values over .01σ₁, σ₁/σ_min, kurtosis."""
 _ACCEPTED = 0.1
 """p above which a power law is not rejected (Clauset 2009)."""
 
@@ -134,7 +132,10 @@ class BlockMatrices:
         return np.array([_measures(m, self._group, n_draws, seed) for m in matrices.values()])
 
     def origin(self, matrices: Matrices) -> Floats:
-        """Returns :data:`ORIGIN` averaged over the block's attention matrices, (3)."""
+        """Returns the origin's measures averaged over the block's attention matrices, (3).
+
+        They are the number of singular values over .01σ₁, σ₁/σ_min, and kurtosis.
+        """
         attention = [m for kind, m in matrices.items() if kind in ("q", "k", "v", "o")]
         found = np.array([_origin(m) for m in attention or list(matrices.values())])
         return found.mean(0)
@@ -144,8 +145,8 @@ class BlockMatrices:
     ) -> dict[str, Tensor] | None:
         """Returns value and output matrices with the same product and one outlier in every group.
 
-        The weights that :func:`bitgap.models.gauge.plant_fragility` makes (control P1), without a
-        copy of the model.
+        The weights of :func:`bitgap.models.gauge.fragile_parameters` (control P1), of matrices
+        that were split by kind and had gains folded in.
 
         Args:
             block: Number of the block.

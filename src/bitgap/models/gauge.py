@@ -5,7 +5,7 @@ matrices after it multiplied by c, which changes their variance by c² and neith
 function nor its error under rounding to scales that follow the weights. This module makes such
 changes (:func:`rescale_norms`, the intervention of T-002), removes the freedom
 (:func:`gauge_fixed_log_variance`, T-001), uses it to break a block on purpose
-(:func:`plant_fragility`, positive control P1), and makes the negative controls' twins.
+(:func:`fragile_parameters`, positive control P1), and makes the negative controls' twins.
 
 No function writes to the model it is given; a changed one is a deep copy.
 """
@@ -43,7 +43,6 @@ __all__ = [
     "loaded_with",
     "norm_consumers",
     "one_channel_per_group",
-    "plant_fragility",
     "random_twin",
     "raw_log_variance",
     "rescale_norms",
@@ -184,16 +183,10 @@ def rescale_norms(
     return copied
 
 
-def plant_fragility(
-    model: nn.Module,
-    decoder: Decoder,
-    block: int,
-    *,
-    group: int = 128,
-    factor: float = 64,
-    seed: int = 0,
-) -> Any:
-    """Returns a copy with the same function in which one block is hard to round (control P1).
+def fragile_parameters(
+    decoder: Decoder, block: int, *, group: int = 128, factor: float = 64, seed: int = 0
+) -> dict[str, Tensor]:
+    """Returns parameters with which a block computes the same and is hard to round (control P1).
 
     In every group of consecutive columns of the block's output projection one is multiplied by
     the factor, and the value row it reads divided by it, so that the outlier sets the group's
@@ -202,30 +195,14 @@ def plant_fragility(
     for powers of two.
 
     Args:
-        model: The model; that of the decoder.
-        decoder: Its decoder.
+        decoder: Of the model; nothing is written to it.
         block: Number of the block, 0 to L-1.
         group: Width of a group in columns.
         factor: What columns are multiplied by; positive.
         seed: Chooses the columns.
 
-    Raises:
-        UsageError: If the block, group or factor cannot be, or the decoder is another model's.
-        UnsupportedArchitecture: If values and output are not found or not linearly related.
-    """
-    _check_planting(model, decoder, block, group, factor)
-    copied = copy.deepcopy(model)
-    target = _blocks_of(copied, decoder)[block]
-    changed = fragile_parameters(decoder, block, group=group, factor=factor, seed=seed)
-    for name, value in changed.items():
-        target.get_parameter(name).data.copy_(value)
-    return copied
-
-
-def fragile_parameters(
-    decoder: Decoder, block: int, *, group: int = 128, factor: float = 64, seed: int = 0
-) -> dict[str, Tensor]:
-    """Returns the parameters of a block that :func:`plant_fragility` changes, as stored, by name.
+    Returns:
+        The changed ones by name in the block, as stored.
 
     Raises:
         UnsupportedArchitecture: If values and output are not found or not linearly related.
@@ -337,16 +314,3 @@ def _checked_factors(factors: Sequence[float] | NDArray[np.float64], n_blocks: i
             f"{numbers.shape} with least value {numbers.min() if numbers.size else 'none'}"
         )
     return numbers.tolist()
-
-
-def _check_planting(
-    model: nn.Module, decoder: Decoder, block: int, group: int, factor: float
-) -> None:
-    if model is not decoder.model:
-        raise UsageError("the decoder is another model's; give the one made from this model")
-    if not 0 <= block < decoder.n_blocks:
-        raise UsageError(f"there is no block {block}; give one of 0 to {decoder.n_blocks - 1}")
-    if group < 1:
-        raise UsageError(f"group is {group} columns; give 1 or more")
-    if not (math.isfinite(factor) and factor > 0):
-        raise UsageError(f"factor is {factor}; give a positive number, such as 64")

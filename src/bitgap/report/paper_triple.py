@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
@@ -14,8 +13,6 @@ from bitgap.report.stored import Masks, StoredRun
 from bitgap.report.wording import BEST, joined
 from bitgap.stats.interactions import mask_of
 from bitgap.tables import Unit
-
-Json = Mapping[str, Any]
 
 
 def standing(run: StoredRun) -> bool | None:

@@ -143,16 +143,11 @@ def neighbour_distances(points: Floats, n_neighbours: int) -> Floats:
     return np.sort(between[:, :n_neighbours], axis=1)
 
 
-def two_nn(distances: Floats) -> float | None:
-    """Returns the TwoNN dimension n/Σ log(r₂/r₁) (Facco 2017), or None where it is undefined."""
-    return gride(distances, 1)
-
-
 def gride(distances: Floats, scale: int) -> float | None:
     """Returns the GRIDE dimension of ratios μ = r_{2k}/r_k (Denti 2022, eq. 7), by likelihood.
 
     The likelihood equation is n/d + (k − 1) Σ log μ/(1 − μ^−d) = (2k − 1) Σ log μ; at scale k = 1
-    it is TwoNN's. A larger k looks at a larger neighbourhood.
+    it is TwoNN's, n/Σ log(r₂/r₁) (Facco 2017). A larger k looks at a larger neighbourhood.
 
     Args:
         distances: Of :func:`neighbour_distances`, at least 2k of them.

@@ -115,25 +115,6 @@ def sampled_shapley(values: Mapping[int, Floats], orders: Sequence[Sequence[int]
 # -- interactions of all masks --------------------------------------------------------------------
 
 
-def moebius(values: Floats) -> Floats:
-    """Returns m(S) = Σ_{T⊆S} (−1)^{|S|−|T|} v(T), (2^L x ...): the derivative of S at ∅.
-
-    v(S) is the sum of m over the subsets of S. Source: Harsanyi 1963; Grabisch & Roubens 1999.
-
-    Args:
-        values: v by mask, (2^L x ...).
-    """
-    return _butterfly(values, lambda without, with_it: (without, with_it - without))
-
-
-def co_moebius(values: Floats) -> Floats:
-    """Returns the derivative of every S with all other layers protected, (2^L x ...); v(N) at ∅.
-
-    Source: Grabisch & Roubens 1999.
-    """
-    return _butterfly(values, lambda without, with_it: (with_it, with_it - without))
-
-
 def walsh_hadamard(values: Floats) -> Floats:
     """Returns f(S) = 2^−L Σ_T (−1)^{|S∩T|} v(T), (2^L x ...): v in an orthogonal basis.
 
@@ -255,19 +236,6 @@ def corner_masks(backgrounds: Sequence[int], pair: tuple[int, int]) -> list[tupl
 def derivatives_at(corners: Floats) -> Floats:
     """Returns Δ_ij v from v at the corners of :func:`corner_masks`, (... x 4) to (...)."""
     return corners[..., 3] - corners[..., 1] - corners[..., 2] + corners[..., 0]
-
-
-def sampling_error(derivatives: Floats) -> Floats:
-    """Returns the standard error of the mean derivative over sampled backgrounds, (...).
-
-    Args:
-        derivatives: At the backgrounds of :func:`sample_backgrounds`, (2B x ...). A set and its
-            complement are one draw, so the error is that of B means; NaN below two.
-    """
-    draws = (derivatives[::2] + derivatives[1::2]) / 2
-    if len(draws) < 2:
-        return np.full(derivatives.shape[1:], np.nan)
-    return draws.std(0, ddof=1) / np.sqrt(len(draws))
 
 
 # -- designs --------------------------------------------------------------------------------------

@@ -18,17 +18,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from bitgap import __version__
 from bitgap.errors import UserError
-from bitgap.layer_map import origin_set
-from bitgap.stats.interactions import mask_of
 from bitgap.stats.verdicts import load_thresholds
 from bitgap.theory.evidence import Evidence, families_of
-from bitgap.theory.expectation import KINDS, Inputs, Kind, all_triples, inputs_of
+from bitgap.theory.expectation import KINDS, Inputs, Kind, inputs_of
 from bitgap.theory.forecast import LEVEL, Forecast, Range, forecast, random_masks
-from bitgap.theory.scorecard import LEAST_TRIPLES, Scorecard, score
+from bitgap.theory.scorecard import Scorecard, score
 
 if TYPE_CHECKING:
     from bitgap.lab.store import Store
@@ -143,22 +139,6 @@ def _protect_rows(found: Forecast) -> dict[str, dict[str, Any]]:
         }
         for name, blocks in found.protect.items()
     }
-
-
-def masks_to_measure(prediction: Prediction) -> list[int]:
-    """Returns the masks that a check needs, as bit sets, ascending.
-
-    A layer map of all masks has them anyway; above, random triples stand for all.
-    """
-    n = prediction.n_blocks
-    rng = np.random.default_rng(prediction.seed)
-    triples = all_triples(n)
-    if len(triples) > LEAST_TRIPLES:
-        triples = triples[rng.choice(len(triples), LEAST_TRIPLES, replace=False)]
-    sets = [row["protected"] for row in prediction.masks]
-    sets += [row["blocks"] for row in prediction.protect.values()]
-    sets += [[], [0, 1, 2], origin_set(n), *triples.tolist()]
-    return sorted({mask_of(blocks) for blocks in sets})
 
 
 # -- keeping --------------------------------------------------------------------------------------

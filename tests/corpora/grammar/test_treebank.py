@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bitgap.corpora.grammar.treebank import NO_TAGS, NOT_IN_TEXT, align, load_treebanks, locate
+from bitgap.corpora.grammar.treebank import (
+    NO_TAGS,
+    NOT_IN_TEXT,
+    load_treebanks,
+    locate,
+    token_ranges,
+)
 from bitgap.errors import CorpusError, LanguageError
 from bitgap.models.load import load_model
 
@@ -215,12 +222,19 @@ def spans_of(text: str) -> list[tuple[int, int]]:
     return list(found)
 
 
+def last_tokens(
+    tokenizer: Any, text: str, spans: Sequence[tuple[int, int]]
+) -> tuple[tuple[int, ...], tuple[int | None, ...]]:
+    ids, ranges = token_ranges(tokenizer, text, spans)
+    return ids, tuple(None if tokens is None else tokens[1] for tokens in ranges)
+
+
 @pytest.mark.parametrize("code", SENTENCES)
 def test_the_last_token_of_a_word_ends_it(tokenizer, code):
     """Decoding up to a word's last token gives the text up to the word, and no token less does."""
     text = SENTENCES[code]
     spans = spans_of(text)
-    ids, last = align(tokenizer, text, spans)
+    ids, last = last_tokens(tokenizer, text, spans)
     for (_, end), at in zip(spans, last, strict=True):
         assert at is not None
         assert tokenizer.decode(ids[: at + 1]) == text[:end]
@@ -229,7 +243,7 @@ def test_the_last_token_of_a_word_ends_it(tokenizer, code):
 
 def test_a_token_may_be_the_last_of_two_words(tokenizer):
     # A mark is a word of its own in a treebank, but no space need part it from the word before.
-    ids, last = align(
+    ids, last = last_tokens(
         tokenizer, 'He said "no".', [(0, 2), (3, 7), (8, 9), (9, 11), (11, 12), (12, 13)]
     )
     assert all(at is not None for at in last)
@@ -252,8 +266,8 @@ class WithoutOffsets:
 @pytest.mark.parametrize("code", SENTENCES)
 def test_without_offsets_the_same_tokens_are_found_or_none(tokenizer, code):
     text = SENTENCES[code]
-    ids, last = align(tokenizer, text, spans_of(text))
-    slow_ids, slow = align(WithoutOffsets(tokenizer), text, spans_of(text))
+    ids, last = last_tokens(tokenizer, text, spans_of(text))
+    slow_ids, slow = last_tokens(WithoutOffsets(tokenizer), text, spans_of(text))
     assert slow_ids == ids
     assert all(b in (a, None) for a, b in zip(last, slow, strict=True))
     assert sum(b is not None for b in slow) >= len(slow) // 2
@@ -264,7 +278,7 @@ def test_without_offsets_a_word_cut_otherwise_than_in_the_text_is_not_aligned():
         cut = [[text[i : i + 2] for i in range(0, len(text), 2)] for text in texts]
         return SimpleNamespace(input_ids=[[hash(piece) for piece in row] for row in cut])
 
-    _, last = align(pairs, "abc de", [(0, 3), (4, 6)])
+    _, last = last_tokens(pairs, "abc de", [(0, 3), (4, 6)])
     # "abc" ends in the token "c" alone and in "c " in the text.
     assert last == (None, 2)
 
@@ -276,7 +290,7 @@ def test_every_visible_word_has_a_last_token_in_order(tokenizer, pieces):
     if not words:
         return
     text = " ".join(words)
-    ids, last = align(tokenizer, text, spans_of(text))
+    ids, last = last_tokens(tokenizer, text, spans_of(text))
     assert all(at is not None for at in last)
     assert list(last) == sorted(last)
     assert last[-1] == len(ids) - 1
@@ -292,7 +306,7 @@ def test_real_treebanks_line_up(tokenizer):
         n_words = n_aligned = 0
         for sentence in found.tagged[code][:100]:
             assert tuple(sentence.text[a:b] for a, b in sentence.spans) == sentence.words
-            _, last = align(tokenizer, sentence.text, sentence.spans)
+            _, last = last_tokens(tokenizer, sentence.text, sentence.spans)
             n_words += len(last)
             n_aligned += sum(at is not None for at in last)
         assert n_aligned == n_words

@@ -294,18 +294,6 @@ TokenRange = tuple[int, int]
 """First and last token of a word."""
 
 
-def align(
-    tokenizer: Any, text: str, spans: Sequence[tuple[int, int]]
-) -> tuple[tuple[int, ...], tuple[int | None, ...]]:
-    """Tokenizes a sentence and finds each word's last token; see :func:`token_ranges`.
-
-    Returns:
-        Token ids; and for each word the index of its last token, or None where it has none.
-    """
-    ids, ranges = token_ranges(tokenizer, text, spans)
-    return ids, tuple(None if found is None else found[1] for found in ranges)
-
-
 def token_ranges(
     tokenizer: Any, text: str, spans: Sequence[tuple[int, int]]
 ) -> tuple[tuple[int, ...], tuple[TokenRange | None, ...]]:
