@@ -308,6 +308,8 @@ def test_a_signal_in_the_middle_of_a_long_map_ends_it_with_a_message(
     child = subprocess.Popen(
         [sys.executable, "-m", "bitgap", "map", *options],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        # A shell starts what runs in the background with SIGINT ignored, and that is inherited.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     wait_until(lambda: Path("bitgap.db").exists() and bool(stored_plans("bitgap.db")), child)
     child.send_signal(signal.SIGINT)

@@ -8,13 +8,16 @@ import sqlite3
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 from bitgap.errors import StoreError, UsageError
 from bitgap.report.stored import StoredRun, find_run, read_run
+
+if TYPE_CHECKING:
+    from cli_samples import Run
 
 AUDIT, MAP, INVESTIGATE = "1", "3", "4"
 
@@ -102,6 +105,19 @@ def test_a_map_run_has_masks_and_an_audit_has_none(kept: Path) -> None:
     mapped = read_run(MAP, str(kept)).masks
     assert mapped is not None and mapped.scheme == "rtn4-g128"
     assert read_run(AUDIT, str(kept)).masks is None
+
+
+def test_where_products_do_not_round_a_fast_map_after_an_exact_audit_has_masks(
+    measure: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There fast is exact, and both are kept on one text, under the arithmetic that came first."""
+    for module in ("arithmetic", "lab", "scoring"):
+        monkeypatch.setattr(f"bitgap.lab.{module}.fast_products_round", lambda device="cpu": False)
+    for verb in ("audit", "map"):
+        assert measure(verb, "--sentences", "4", "--no-report").code == 0
+    audit, mapped = (read_run(number, str(tmp_path / "bitgap.db")) for number in ("1", "2"))
+    assert (audit.result["arithmetic"], mapped.result["arithmetic"]) == ("exact", "fast")
+    assert mapped.masks is not None and mapped.masks.n_sentences == 4
 
 
 def test_scores_that_are_not_the_map_s_are_not_taken_for_them(kept: Path, tmp_path: Path) -> None:

@@ -194,7 +194,9 @@ def scores_of_plans(
         damage: Mean K of the first plans, as the run tells it.
     """
     for key, facts, arrays in store.scored_texts():
-        if facts["arithmetic"] != result.get("arithmetic"):
+        # Where products do not round, fast is exact, and both have one text, kept under the name of
+        # whichever came first.
+        if facts.get("products_round", True) and facts["arithmetic"] != result.get("arithmetic"):
             continue
         keys = dict(store.scored_plans(key))
         if arrays["nll_fp_nats"].shape[1] != n_sentences or not _has(keys, plans):
