@@ -21,7 +21,7 @@ FLOORS = (
     ("lab",),
     ("experiments", "layer_map"),
     ("investigate", "results", "theory"),
-    ("terminal", "tables", "views", "theory_views", "figures", "notebook", "report"),
+    ("terminal", "tables", "views", "theory_views", "notebook", "report"),
     ("cli", "commands", "theory_commands", "report_commands", "arguments", "__init__", "__main__"),
 )
 FLOOR_OF = {name: i for i, names in enumerate(FLOORS) for name in names}
@@ -31,7 +31,7 @@ WITHOUT_TORCH = (
 )
 WITHOUT_TORCH_FILES = (
     *("lab/store.py", "corpora/parallel.py", "quant/plan.py"),
-    *("arguments.py", "figures.py", "notebook.py", "tables.py", "terminal.py", "views.py"),
+    *("arguments.py", "notebook.py", "tables.py", "terminal.py", "views.py"),
     *("theory_views.py", "theory/evidence.py", "theory/formal_model.py", "theory/outcomes.py"),
     *("theory/across.py", "theory/zoo.py", "report/results_page.py"),
 )
@@ -101,7 +101,7 @@ def modules_after(code: str) -> set[str]:
     [
         "import bitgap",
         "import bitgap.disparity, bitgap.stats.verdicts, bitgap.lab.store, bitgap.results",
-        "import bitgap.views, bitgap.figures, bitgap.layer_map, bitgap.experiments.catalog",
+        "import bitgap.views, bitgap.layer_map, bitgap.experiments.catalog",
         "from bitgap.quant.plan import Plan; Plan.parse('rtn4-g128 protect 0', 12)",
     ],
 )

@@ -176,10 +176,17 @@ def test_investigate_gives_a_verdict_on_every_experiment_that_is_built(
     assert labels <= {"supported", "refuted", "inconclusive", "not testable"}
     assert found["operating_point"] == found["plan"] == found["audit"]["plan"]
     assert found["sentences"] == found["audit"]["n_sentences"] == 6
-    for name in ("audit", "map", *built):
+    figures = {p.name.removesuffix(".vl.json") for p in (tmp_path / "out").glob("*.vl.json")}
+    assert figures >= {"languages", "layers", "landscape", *(id_.lower() for id_ in built)}
+    for name in ("languages", "layers", *(id_.lower() for id_ in built)):
         check_figure(json.loads((tmp_path / "out" / f"{name}.vl.json").read_text("utf-8")))
     written = json.loads((tmp_path / "out" / "investigate.json").read_text("utf-8"))
     assert written == found
+    again = run("results", "--json", "--out", "again")
+    assert len(again.json["runs"][0]["findings"]) == len(built)
+    for id_ in built:
+        name = f"{id_.lower()}.vl.json"
+        assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "out" / name).read_bytes()
 
 
 def test_investigate_says_when_the_model_has_learned_too_little(run: Run, deep: Path) -> None:
@@ -276,11 +283,11 @@ def test_what_it_cost_is_told_beside_what_was_predicted(measure: Run) -> None:
 
 
 def test_out_gets_json_and_figures_that_parse(measure: Run, run: Run, tmp_path: Path) -> None:
-    for verb in ("audit", "map"):
+    for verb, figure in (("audit", "languages"), ("map", "layers")):
         ran = measure(verb, "--json", "--out", "a/b")
         written = json.loads((tmp_path / "a" / "b" / f"{verb}.json").read_text("utf-8"))
         assert written == ran.json
-        check_figure(json.loads((tmp_path / "a" / "b" / f"{verb}.vl.json").read_text("utf-8")))
+        check_figure(json.loads((tmp_path / "a" / "b" / f"{figure}.vl.json").read_text("utf-8")))
     for verb, *more in (("list",), ("show", "T-002"), ("results",)):
         ran = run(verb, *more, "--json", "--out", "a/b")
         written = json.loads((tmp_path / "a" / "b" / f"{verb}.json").read_text("utf-8"))

@@ -12,18 +12,18 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from bitgap import report_commands, theory_commands
 from bitgap.arguments import make_parser
 from bitgap.commands import (
     described,
     dry_run,
-    finish,
+    finish_in_lab,
     hand_out,
     lab_of,
     plan_of,
     writable,
+    write_figures,
 )
 from bitgap.errors import BitgapError
 
@@ -98,7 +98,7 @@ def _is_lack_of_memory(error: Exception) -> bool:
 
 
 def _audit(options: argparse.Namespace) -> None:
-    from bitgap import figures, views
+    from bitgap import views
     from bitgap.disparity import audit
 
     with lab_of(options, default="exact") as lab:
@@ -109,12 +109,12 @@ def _audit(options: argparse.Namespace) -> None:
         started = time.time()
         report = audit(lab.score([plan], "audit"), plan.text, seed=options.seed)
         result = described(lab, options, plan.text) | report.as_dict()
-        drawn = {"audit": figures.audit_figure(result)}
-        finish(options, lab, started, result, views.audit_view, drawn)
+        result["texts"] = {"audit": lab.text_key}
+        finish_in_lab(options, lab, started, result, views.audit_view)
 
 
 def _map(options: argparse.Namespace) -> None:
-    from bitgap import figures, views
+    from bitgap import views
     from bitgap.layer_map import make_design, make_map, score_map
 
     with lab_of(options, default="fast") as lab:
@@ -126,12 +126,12 @@ def _map(options: argparse.Namespace) -> None:
         scores = score_map(lab, options.scheme, design)
         found = make_map(scores, options.scheme, design, seed=options.seed)
         result = described(lab, options, options.scheme) | found.as_dict()
-        drawn = {"map": figures.map_figure(result)}
-        finish(options, lab, started, result, views.map_view, drawn)
+        result["texts"] = {"map": lab.text_key}
+        finish_in_lab(options, lab, started, result, views.map_view, map_scores=scores)
 
 
 def _investigate(options: argparse.Namespace) -> None:
-    from bitgap import figures, terminal, views
+    from bitgap import terminal, views
     from bitgap.investigate import TIERS, foresee, investigate, result_of
 
     with lab_of(options, default="fast") as lab:
@@ -140,13 +140,15 @@ def _investigate(options: argparse.Namespace) -> None:
             return
         started = time.time()
         found = investigate(lab, tier, announce=terminal.say)
-        result = result_of(lab, found)
-        drawn = {
-            "audit": figures.audit_figure(result["audit"]),
-            "map": figures.map_figure(result["map"]),
-            **figures.finding_figures(finding for finding, _ in found.findings),
-        }
-        finish(options, lab, started, result, views.investigation_view, drawn, found.findings)
+        finish_in_lab(
+            options,
+            lab,
+            started,
+            result_of(lab, found),
+            views.investigation_view,
+            findings=found.findings,
+            map_scores=found.map_scores,
+        )
 
 
 def _list(options: argparse.Namespace) -> None:
@@ -171,20 +173,20 @@ def _show(options: argparse.Namespace) -> None:
 
 
 def _results(options: argparse.Namespace) -> None:
-    from bitgap import figures, results, terminal, views
+    from bitgap import results, terminal, views
     from bitgap.lab.store import Store
+    from bitgap.report.run_figures import finding_figures
 
     with Store(options.store, read_only=True) as store:
+        judged = results.all_judged_again(store)
         if options.parquet:
             folder = writable(options.parquet, "--parquet")
-            for path in results.write_parquet(store, folder):
+            for path in results.write_parquet(store, folder, judged):
                 terminal.say(str(path))
+        hand_out(options, results.summary(store, judged), views.results_view)
+    if options.out:
         # A later run's figure replaces an earlier one's of the same experiment.
-        drawn: dict[str, Any] = {}
-        if options.out:
-            for number, *_ in store.runs():
-                drawn |= figures.finding_figures(results.judged_again(store, number))
-        hand_out(options, results.summary(store), views.results_view, drawn)
+        write_figures(options, finding_figures(f for findings in judged.values() for f in findings))
 
 
 _VERBS: Mapping[str, Callable[[argparse.Namespace], None]] = {

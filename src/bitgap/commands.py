@@ -24,7 +24,10 @@ if TYPE_CHECKING:
     from bitgap.lab.budget import Preflight
     from bitgap.lab.lab import Lab
     from bitgap.lab.settings import Settings
-    from bitgap.records import Arithmetic
+    from bitgap.lab.store import Store
+    from bitgap.records import Arithmetic, Finding, Provenance, Scores
+    from bitgap.report.run_figures import Figure
+    from bitgap.report.stored import Run
 
 
 @contextmanager
@@ -149,19 +152,27 @@ def described(lab: Lab, options: argparse.Namespace, plan: str) -> dict[str, Any
     return describe(lab, plan, getattr(options, "scheme", None))
 
 
-def finish(
+def finish_in_lab(
     options: argparse.Namespace,
     lab: Lab,
     started: float,
-    result: dict[str, Any],
+    result: Mapping[str, Any],
     view: Callable[[Mapping[str, Any]], Any],
-    drawn: Mapping[str, Any],
-    findings: Sequence[Any] = (),
-) -> None:
-    """Stores, writes and prints one result, with what it cost beside what was predicted."""
-    from dataclasses import asdict
+    *,
+    findings: Sequence[tuple[Finding, str]] = (),
+    map_scores: Scores | None = None,
+) -> Run:
+    """Hands out what was measured in a lab, with what it cost beside what was predicted.
 
-    from bitgap import terminal
+    Args:
+        options: The command line's.
+        lab: Where it was measured, and its store.
+        started: When, by ``time.time()``.
+        result: As JSON.
+        view: Shows it in a terminal.
+        findings: (finding, key of its observations) for each experiment.
+        map_scores: Of every mask of the layer map, where there is one.
+    """
     from bitgap.lab.budget import peak_rss_bytes
     from bitgap.stats.verdicts import load_thresholds
 
@@ -172,45 +183,97 @@ def finish(
         "predicted_bytes": options.predicted["memory_bytes"],
         "peak_bytes": max(0, peak_rss_bytes() - options.rss_at_start),
     }
-    result = result | {"cost": cost, "provenance": asdict(provenance)}
+    return finish(
+        options,
+        lab.store,
+        provenance,
+        {**result, "cost": cost},
+        view,
+        findings=findings,
+        map_scores=map_scores,
+    )
 
-    def keep() -> None:
-        options.run = lab.store.put_run(options.command, provenance, result, findings)
 
+def finish(
+    options: argparse.Namespace,
+    store: Store,
+    provenance: Provenance,
+    result: Mapping[str, Any],
+    view: Callable[[Mapping[str, Any]], Any],
+    *,
+    findings: Sequence[tuple[Finding, str]] = (),
+    map_scores: Scores | None = None,
+) -> Run:
+    """Stores a result as a run, prints it, and leaves its files; returns the run.
+
+    Args:
+        options: The command line's.
+        store: Where the run is put.
+        provenance: Where the numbers came from.
+        result: As JSON, what it cost under ``cost`` where that is known.
+        view: Shows it in a terminal.
+        findings: (finding, key of its observations) for each experiment.
+        map_scores: Of every mask of the layer map, where there is one.
+
+    Raises:
+        StoreError: If the store cannot be written; the result is printed all the same.
+    """
+    from dataclasses import asdict
+
+    from bitgap import terminal
+    from bitgap.report.stored import run_in_hand
+
+    result = {**result, "provenance": asdict(provenance)}
     try:
-        keep()
+        options.run = store.put_run(options.command, provenance, result, findings)
     finally:
         # A store that is full is no reason to lose what was measured.
-        terminal.say(terminal.cost_line(cost, options.run, options.store))
-        hand_out(options, result, view, drawn)
-    leave_report(options)
+        if "cost" in result:
+            terminal.say(terminal.cost_line(result["cost"], options.run, options.store))
+        hand_out(options, result, view)
+    run = run_in_hand(
+        store=options.store,
+        number=options.run,
+        command=options.command,
+        provenance=provenance,
+        result=result,
+        findings=[finding for finding, _ in findings],
+        map_scores=map_scores,
+    )
+    leave_files(options, run)
+    return run
 
 
-def leave_report(options: argparse.Namespace) -> None:
-    """Writes the page of the run that was just put into the store, and says where it is."""
-    if options.no_report or options.run is None:
-        return
+def leave_files(options: argparse.Namespace, run: Run) -> None:
+    """Writes a run's figures where that was asked for, and its page, and says where that is."""
     from bitgap import terminal
     from bitgap.report.html import report_html
-    from bitgap.report.stored import read_run
+    from bitgap.report.run_figures import run_figures
 
+    if options.out:
+        write_figures(options, run_figures(run))
+    if options.no_report:
+        return
     folder = Path(options.out) if options.out else Path(options.store).parent
-    write_text(folder / REPORT, report_html(read_run(str(options.run), options.store)))
+    write_text(folder / REPORT, report_html(run))
     terminal.say(f"report: {folder / REPORT}")
+
+
+def write_figures(options: argparse.Namespace, figures: Mapping[str, Figure]) -> None:
+    """Writes figures to ``--out`` as Vega-Lite specifications, each under its id."""
+    folder = writable(options.out, "--out")
+    write(folder, {f"{id_}.vl.json": figure.spec for id_, figure in figures.items()}.items())
 
 
 def hand_out(
     options: argparse.Namespace,
     result: Mapping[str, Any],
     view: Callable[[Mapping[str, Any]], Any],
-    drawn: Mapping[str, Any] | None = None,
 ) -> None:
-    """Prints a result, and writes it and its figures where that was asked for."""
+    """Prints a result, and writes it where that was asked for."""
     try:
         if options.out:
-            folder = writable(options.out, "--out")
-            figures = {f"{name}.vl.json": chart for name, chart in (drawn or {}).items()}
-            write(folder, {f"{options.command}.json": result, **figures}.items())
+            write(writable(options.out, "--out"), [(f"{options.command}.json", result)])
     finally:
         print_result(options, result, view)
 

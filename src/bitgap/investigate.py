@@ -17,13 +17,12 @@ from bitgap.disparity import DisparityReport, audit
 from bitgap.errors import ModelError, UsageError
 from bitgap.experiments.catalog import CATALOG, find
 from bitgap.experiments.experiment import Experiment
-from bitgap.experiments.judging import judged
 from bitgap.experiments.links import links
 from bitgap.lab.budget import Preflight
 from bitgap.lab.tree import Work
 from bitgap.layer_map import LARGEST_FACTORIAL, LayerMap, make_design, make_map, score_map
 from bitgap.quant.plan import Plan
-from bitgap.records import Finding
+from bitgap.records import Finding, Scores
 from bitgap.stats.verdicts import Thresholds, gated, load_thresholds, with_holm
 
 if TYPE_CHECKING:
@@ -138,6 +137,8 @@ class Investigation:
         tier: How much text was looked at.
         report: Damage by language with nothing protected, at the operating point.
         layer_map: What every set of protected layers does.
+        map_scores: What the layer map was read off, rows as its design's masks.
+        texts: Key in the store of the text that ``audit`` and ``map`` were scored on.
         findings: (finding, key of its observations) for every experiment that was run.
         rejected: Bits at which some language collapsed, and which.
         links: How each experiment's profile goes with what protecting a block is worth.
@@ -149,6 +150,8 @@ class Investigation:
     tier: str
     report: DisparityReport
     layer_map: LayerMap
+    map_scores: Scores
+    texts: Mapping[str, str]
     findings: tuple[tuple[Finding, str], ...]
     rejected: Mapping[str, list[str]]
     links: Sequence[Mapping[str, Any]]
@@ -162,6 +165,7 @@ class Investigation:
             "collapsed_below": {k: list(v) for k, v in self.rejected.items()},
             "audit": self.report.as_dict(),
             "map": self.layer_map.as_dict(),
+            "texts": dict(self.texts),
             "findings": [asdict(finding) for finding, _ in self.findings],
             "links": [dict(row) for row in self.links],
             "work": dict(self.work),
@@ -194,7 +198,9 @@ def investigate(
             announce(f"{experiment.id} {experiment.title.lower()}")
             findings.append(_run(experiment, part, scheme, tier, thresholds))
     announce("layer map")
-    layer_map = _map(lab, tier, scheme)
+    of_map, design = lab.first(tier.map_sentences), _design(lab, tier)
+    map_scores = score_map(of_map, scheme, design)
+    layer_map = make_map(map_scores, scheme, design, seed=lab.settings.seed)
     adjusted = with_holm(
         gated([finding for finding, _ in findings], bool(report.nothing_to_explain)),
         thresholds.alpha,
@@ -205,6 +211,8 @@ def investigate(
         tier=tier.name,
         report=report,
         layer_map=layer_map,
+        map_scores=map_scores,
+        texts={"audit": part.text_key, "map": of_map.text_key},
         findings=tuple(zip(adjusted, [key for _, key in findings], strict=True)),
         rejected=rejected,
         links=links(adjusted, layer_map, thresholds.level),
@@ -301,7 +309,7 @@ def _measured_and_judged(
             asdict(params) | {"scheme": scheme} | dict(experiment.inputs(lab)),
             lambda: measure(lab, scheme, params),
         )
-        return judged(judge, observations, thresholds), key
+        return judge(observations, thresholds), key
 
 
 def run(
@@ -336,13 +344,6 @@ def run(
     chosen = replace(_parameters(found, TIERS[tier]), **params)
     at = scheme or operating_point(lab, thresholds)[0]
     return _measured_and_judged(found, lab, at, chosen, thresholds)[0]
-
-
-def _map(lab: Lab, tier: Tier, scheme: str) -> LayerMap:
-    part = lab.first(tier.map_sentences)
-    design = _design(lab, tier)
-    scores = score_map(part, scheme, design)
-    return make_map(scores, scheme, design, seed=lab.settings.seed)
 
 
 def _design(lab: Lab, tier: Tier) -> Any:

@@ -16,7 +16,6 @@ import numpy as np
 
 from bitgap.errors import MissingExtra
 from bitgap.experiments.catalog import find
-from bitgap.experiments.judging import judged
 from bitgap.lab.store import Store
 from bitgap.records import Finding, Floats, Integers, Provenance
 from bitgap.stats.verdicts import gated, load_thresholds, with_holm
@@ -35,15 +34,30 @@ def judged_again(store: Store, run: int) -> list[Finding]:
         # Observations of another version of the measurement mean something else to today's judge.
         same = observations is not None and observations.version == experiment.version
         if observations is not None and same and experiment.judge is not None:
-            finding = judged(experiment.judge, observations, thresholds)
+            finding = experiment.judge(observations, thresholds)
         findings.append(finding)
     audit = store.run(run)[3].get("audit") or {}
     open_ones = gated(findings, bool(audit.get("nothing_to_explain")))
     return with_holm(open_ones, thresholds.alpha, exploratory=thresholds.exploratory)
 
 
-def summary(store: Store) -> dict[str, Any]:
-    """Returns every run, its findings judged anew, and what was scored, as JSON."""
+def all_judged_again(store: Store) -> dict[int, list[Finding]]:
+    """Returns the findings of every run by its number, as :func:`judged_again` gives them."""
+    return {number: judged_again(store, number) for number in store.run_numbers()}
+
+
+Judged = Mapping[int, Sequence[Finding]]
+"""Every run's findings, as :func:`all_judged_again` gives them."""
+
+
+def summary(store: Store, findings: Judged | None = None) -> dict[str, Any]:
+    """Returns every run, its findings judged anew, and what was scored, as JSON.
+
+    Args:
+        store: What to read.
+        findings: Every run's, where they were judged before.
+    """
+    judged = all_judged_again(store) if findings is None else findings
     runs = []
     for number, command, provenance, result in store.runs():
         runs.append(
@@ -55,7 +69,7 @@ def summary(store: Store) -> dict[str, Any]:
                 "plan": result.get("plan"),
                 "provenance": asdict(provenance),
                 "thresholds_changed": provenance.thresholds_hash != load_thresholds().hash,
-                "findings": [asdict(finding) for finding in judged_again(store, number)],
+                "findings": [asdict(finding) for finding in judged[number]],
             }
         )
     texts = [
@@ -65,7 +79,7 @@ def summary(store: Store) -> dict[str, Any]:
     return {"store": store.path, "runs": runs, "texts": texts}
 
 
-def write_parquet(store: Store, folder: Path) -> list[Path]:
+def write_parquet(store: Store, folder: Path, findings: Judged | None = None) -> list[Path]:
     """Writes tidy tables: a row a (plan, language, sentence), a finding's estimate, and a run.
 
     A table without rows has its columns all the same. A table is written whole or not at all.
@@ -73,6 +87,7 @@ def write_parquet(store: Store, folder: Path) -> list[Path]:
     Args:
         store: What to read.
         folder: Made where it is not there.
+        findings: Every run's, where they were judged before.
 
     Raises:
         MissingExtra: If pyarrow is not installed.
@@ -86,8 +101,9 @@ def write_parquet(store: Store, folder: Path) -> list[Path]:
             "--parquet needs pyarrow, which is not installed; pip install 'bitgap[parquet]'"
         ) from None
     folder.mkdir(parents=True, exist_ok=True)
+    judged = all_judged_again(store) if findings is None else findings
     paths = []
-    for name, (columns, batches) in _tables(store).items():
+    for name, (columns, batches) in _tables(store, judged).items():
         schema = pa.schema([(column, getattr(pa, kind)()) for column, kind in columns.items()])
         path, part = folder / f"{name}.parquet", folder / f".{name}.parquet.part"
         try:
@@ -133,11 +149,11 @@ _RUNS: Columns = {
 }
 
 
-def _tables(store: Store) -> dict[str, tuple[Columns, Iterable[Batch]]]:
+def _tables(store: Store, judged: Judged) -> dict[str, tuple[Columns, Iterable[Batch]]]:
     runs = [{"run": n, "command": c, **asdict(p)} for n, c, p, _ in store.runs()]
     return {
         "scores": (_SCORES, _scores(store)),
-        "findings": (_FINDINGS, [_batch(_FINDINGS, list(_findings(store)))]),
+        "findings": (_FINDINGS, [_batch(_FINDINGS, list(_findings(judged)))]),
         "runs": (_RUNS, [_batch(_RUNS, runs)]),
     }
 
@@ -171,9 +187,9 @@ def _scores(store: Store) -> Iterator[Batch]:
             }
 
 
-def _findings(store: Store) -> Iterator[dict[str, Any]]:
-    for number, *_ in store.runs():
-        for finding in judged_again(store, number):
+def _findings(judged: Judged) -> Iterator[dict[str, Any]]:
+    for number, findings in judged.items():
+        for finding in findings:
             for name, estimate in finding.estimates.items():
                 yield {
                     "run": number,

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bitgap.commands import (
+    finish,
     hand_out,
     lab_of,
-    leave_report,
     open_lab,
     print_result,
     settings,
@@ -23,6 +23,7 @@ from bitgap.writing import write_text
 
 if TYPE_CHECKING:
     from bitgap.lab.lab import Lab
+    from bitgap.report.stored import Run
 
 
 def theory(options: argparse.Namespace) -> None:
@@ -53,13 +54,11 @@ def theory(options: argparse.Namespace) -> None:
     )
     terminal.say("judging all models together")
     result = judge_all(evidence, tier.name).as_dict()
-    result = _kept_result(options, started, f"{len(models)} models", result)
+    run = _finish(options, started, f"{len(models)} models", result, theory_views.theory_view)
     if options.page:
         command = " ".join(["bitgap theory", *options.models, "--tier", tier.name])
-        page = results_page(result, {"command": command} | _made_with(result["provenance"]))
+        page = results_page(result, {"command": command} | _made_with(run.result["provenance"]))
         write_text(Path(options.page), page)
-    hand_out(options, result, theory_views.theory_view)
-    leave_report(options)
 
 
 def predict(options: argparse.Namespace) -> None:
@@ -144,15 +143,13 @@ def replicate(options: argparse.Namespace) -> None:
             sentences=options.sentences or 16,
         )  # fmt: skip
         result = describe(lab, scheme) | ledger.as_dict()
-        result = _kept_result(options, started, lab.info.name, result)
+        run = _finish(options, started, lab.info.name, result, theory_views.ledger_view)
     if options.page:
         told = [options.model] if options.model else []
         told += [f"--others {' '.join(options.others)}"] if options.others else []
         command = " ".join(["bitgap replicate", *told])
-        facts = {"command": command} | _made_with(result["provenance"])
+        facts = {"command": command} | _made_with(run.result["provenance"])
         write_text(Path(options.page), ledger_page(result, facts))
-    hand_out(options, result, theory_views.ledger_view)
-    leave_report(options)
 
 
 def plan(options: argparse.Namespace) -> None:
@@ -182,22 +179,22 @@ def plan(options: argparse.Namespace) -> None:
     hand_out(options, result, theory_views.plan_view)
 
 
-def _kept_result(
-    options: argparse.Namespace, started: float, model: str, result: dict[str, Any]
-) -> dict[str, Any]:
-    """Puts a result that is of no single lab into the store as a run; returns it as it was put."""
-    from dataclasses import asdict
-
+def _finish(
+    options: argparse.Namespace,
+    started: float,
+    model: str,
+    result: Mapping[str, Any],
+    view: Callable[[Mapping[str, Any]], Any],
+) -> Run:
+    """Hands out a result that is of no single lab; returns its run."""
     from bitgap.lab.provenance import provenance
     from bitgap.lab.store import Store
     from bitgap.stats.verdicts import load_thresholds
 
     made = provenance(settings(options, "fast"), started, load_thresholds().hash)
     about = {"model": model, "corpus": options.corpus or "bundled", "plan": options.command}
-    result = about | result | {"provenance": asdict(made)}
     with Store(options.store) as store:
-        options.run = store.put_run(options.command, made, result, ())
-    return result
+        return finish(options, store, made, about | dict(result), view)
 
 
 def _made_with(provenance: Mapping[str, Any]) -> dict[str, object]:

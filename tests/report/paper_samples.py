@@ -11,7 +11,7 @@ import numpy as np
 from bitgap.disparity import audit
 from bitgap.layer_map import make_design, make_map
 from bitgap.records import Control, Estimate, Finding, Verdict
-from bitgap.report.stored import Masks, StoredRun
+from bitgap.report.stored import Masks, Run
 from score_samples import make_scores
 
 N_BLOCKS = 6
@@ -62,7 +62,7 @@ def investigation(
     languages: Sequence[str] = ("en", "he", "ja", "ar"),
     masks: Masks | None = None,
     **changed: Any,
-) -> StoredRun:
+) -> Run:
     """Returns an investigation whose audit and map are real, of damage that adds up."""
     rng = np.random.default_rng(0)
     design = make_design(N_BLOCKS)
@@ -82,7 +82,7 @@ def investigation(
         "findings": [asdict(f) for f in findings or (finding(),)],
         "provenance": dict(PROVENANCE),
     } | changed  # fmt: skip
-    return StoredRun(store="some.db", number=7, command="investigate", result=result,
+    return Run(store="some.db", number=7, command="investigate", result=result,
                      findings=(), masks=masks)  # fmt: skip
 
 
@@ -102,7 +102,7 @@ def masks(*, reference: Sequence[float], other: Sequence[float]) -> Masks:
     )  # fmt: skip
 
 
-def theory(*findings: Finding, damage: bool = True, disparity: bool = False) -> StoredRun:
+def theory(*findings: Finding, damage: bool = True, disparity: bool = False) -> Run:
     """Returns a run over two families, in which the triple hits or misses."""
 
     def model(name: str, family: str) -> dict[str, Any]:
@@ -132,7 +132,7 @@ def theory(*findings: Finding, damage: bool = True, disparity: bool = False) -> 
                              "r2_leave_one_out": -0.61, "p": 0.0003}],
         "provenance": dict(PROVENANCE),
     }  # fmt: skip
-    return StoredRun(store="some.db", number=9, command="theory", result=result,
+    return Run(store="some.db", number=9, command="theory", result=result,
                      findings=(), masks=None)  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bitgap.report.answers import answers
-from bitgap.report.stored import StoredRun, read_run
+from bitgap.report.stored import Run, read_run
 from bitgap.report.theory_answers import theory_answers
 from bitgap.report.withdrawn import NO_GAP_RANK
 from bitgap.report.wording import among, joined, percent, times
@@ -51,8 +51,8 @@ def audit(**changed: Any) -> dict[str, Any]:
     } | changed  # fmt: skip
 
 
-def stored(**result: Any) -> StoredRun:
-    return StoredRun(
+def stored(**result: Any) -> Run:
+    return Run(
         store="x.db", number=1, command="investigate", result=result, findings=(), masks=None
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,11 +13,11 @@ from rich.console import Console
 
 from bitgap.errors import UsageError
 from bitgap.report.comparison import compared, comparison_view, run_labels
-from bitgap.report.stored import StoredRun, read_run
+from bitgap.report.stored import Run, read_run
 
 
 @pytest.fixture(scope="module")
-def runs(kept: Path) -> dict[int, StoredRun]:
+def runs(kept: Path) -> dict[int, Run]:
     return {number: read_run(str(number), str(kept)) for number in range(1, 8)}
 
 
@@ -26,7 +27,7 @@ def shown(result: object) -> str:
     return out.getvalue()
 
 
-def test_numbers_are_those_of_the_runs(runs: dict[int, StoredRun]) -> None:
+def test_numbers_are_those_of_the_runs(runs: dict[int, Run]) -> None:
     result = compared([runs[1], runs[4]])
     for row, run in zip(result["runs"], (runs[1].result, runs[4].result["audit"]), strict=True):
         assert row["D"] == run["D"]
@@ -38,7 +39,7 @@ def test_numbers_are_those_of_the_runs(runs: dict[int, StoredRun]) -> None:
 
 
 def test_two_plans_of_one_model_are_compared_sentence_by_sentence(
-    runs: dict[int, StoredRun],
+    runs: dict[int, Run],
 ) -> None:
     (change,) = compared([runs[1], runs[2]])["changes"]
     assert (change["plan_a"], change["plan_b"]) == ("rtn4-g128", "rtn4-g128 protect 0,2")
@@ -47,24 +48,39 @@ def test_two_plans_of_one_model_are_compared_sentence_by_sentence(
     assert "sentence by sentence" in shown(compared([runs[1], runs[2]]))
 
 
-def test_what_may_not_be_subtracted_is_not(runs: dict[int, StoredRun]) -> None:
+def test_what_may_not_be_subtracted_is_not(runs: dict[int, Run]) -> None:
     other = {**runs[2].result, "model_fingerprint": "another"}
     assert compared([runs[1], replace(runs[2], result=other)])["changes"] == []
     assert compared([runs[1], runs[1]])["changes"] == []
     assert compared([runs[1], replace(runs[2], store="elsewhere.db")])["changes"] == []
+    text = {**runs[2].result, "texts": {"audit": "another text"}}
+    assert compared([runs[1], replace(runs[2], result=text)])["changes"] == []
 
 
-def test_runs_without_damage_are_refused(runs: dict[int, StoredRun]) -> None:
+@pytest.mark.parametrize("old", [(1,), (2,), (1, 2)])
+def test_runs_that_name_no_text_are_compared_by_their_numbers(
+    runs: dict[int, Run], old: tuple[int, ...]
+) -> None:
+    """As those of stores written before 2026-11-29."""
+    pair = {n: replace(runs[n], result=deepcopy(dict(runs[n].result))) for n in (1, 2)}
+    for n in old:
+        del pair[n].result["texts"]  # type: ignore[attr-defined]
+    assert compared(list(pair.values()))["changes"] == compared([runs[1], runs[2]])["changes"]
+    pair[2].result["languages"]["en"]["damage"] *= 1.001
+    assert compared(list(pair.values()))["changes"] == []
+
+
+def test_runs_without_damage_are_refused(runs: dict[int, Run]) -> None:
     with pytest.raises(UsageError, match=r"'theory'.*name runs of audit, map or investigate"):
         compared([runs[1], runs[6]])
 
 
-def test_runs_are_told_apart(runs: dict[int, StoredRun]) -> None:
+def test_runs_are_told_apart(runs: dict[int, Run]) -> None:
     assert run_labels([runs[1], runs[2]]) == ["tiny, rtn4-g128", "tiny, rtn4-g128 protect 0,2"]
     assert run_labels([runs[1], runs[1]]) == ["tiny, rtn4-g128, run 1"] * 2
 
 
-def test_the_table_fits_80_columns_and_has_a_row_a_language(runs: dict[int, StoredRun]) -> None:
+def test_the_table_fits_80_columns_and_has_a_row_a_language(runs: dict[int, Run]) -> None:
     text = shown(compared([runs[1], runs[2], runs[3], runs[4]]))
     assert max(map(len, text.splitlines())) <= 80
     for code in ("en", "he", "de"):

@@ -16,7 +16,7 @@ from paper_samples import control, estimate, finding, formal, investigation, mas
 from bitgap.experiments.catalog import find
 from bitgap.report.comparison import compared
 from bitgap.report.html import GLYPHS, compare_html, report_html
-from bitgap.report.stored import StoredRun
+from bitgap.report.stored import Run
 
 HOSTILE = "</script><script>alert(1)</script>\"'&<img src=x onerror=alert(2)>"
 VOID = {"meta", "img", "input", "br", "hr", "link"}
@@ -67,7 +67,7 @@ class Page(HTMLParser):
         return next(json.loads(text) for at, text in self.scripts if at.get("id") == "payload")
 
 
-def replayed() -> StoredRun:
+def replayed() -> Run:
     row = {"claim": "4", "text": "Hebrew is hurt", "outcome": "holds", "reason": "1.2 [1, 1.4]",
            "outcome_here": "fails", "reason_here": "-0.3 [-0.4, -0.2]", "how": "replayed",
            "outcome_origin": "unclear", "reason_origin": "no weights"}  # fmt: skip
@@ -81,7 +81,7 @@ def replayed() -> StoredRun:
     return replace(run, command="replicate", result=result)
 
 
-def without(run: StoredRun, command: str, key: str) -> StoredRun:
+def without(run: Run, command: str, key: str) -> Run:
     """Returns a run of a verb that measures only what is under ``key``."""
     flat = {k: v for k, v in run.result.items() if k not in ("audit", "map", "findings", "links")}
     return replace(run, command=command, result=flat | run.result[key])
@@ -96,7 +96,7 @@ RUNS = {
 }
 
 
-def told(run: StoredRun) -> StoredRun:
+def told(run: Run) -> Run:
     """Returns a theory run that also says what follows from it."""
     follows = {"hypothesis": "H2.1", "says": "errors travel", "because": "it was seen"}
     run.result["outcomes"].update(established=[follows], ruled_out=[], open=[])

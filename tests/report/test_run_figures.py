@@ -18,7 +18,7 @@ from bitgap.records import Floats
 from bitgap.report import draw, pareto_plots, plots, theory_plots
 from bitgap.report.comparison import compared
 from bitgap.report.run_figures import Figure, compare_figures, run_figures
-from bitgap.report.stored import Masks, StoredRun, audit_of, map_of, read_run
+from bitgap.report.stored import Masks, Run, audit_of, map_of, read_run
 from harness import check_figure
 
 AUDIT, MAP, INVESTIGATE, THEORY, REPLICATE = "1", "3", "4", "6", "7"
@@ -26,17 +26,17 @@ HOSTILE = "x']+alert(1)//</script>"
 
 
 @pytest.fixture(scope="module")
-def investigated(kept: Path) -> StoredRun:
+def investigated(kept: Path) -> Run:
     return read_run(INVESTIGATE, str(kept))
 
 
 @pytest.fixture(scope="module")
-def drawn(investigated: StoredRun) -> dict[str, Figure]:
+def drawn(investigated: Run) -> dict[str, Figure]:
     return run_figures(investigated)
 
 
 @pytest.fixture(scope="module")
-def masks(investigated: StoredRun) -> Masks:
+def masks(investigated: Run) -> Masks:
     assert investigated.masks is not None
     return investigated.masks
 
@@ -75,7 +75,7 @@ def ratio(shown: Any, known: Any) -> float:
 
 
 def test_an_investigation_has_every_figure_in_reading_order(
-    investigated: StoredRun, drawn: Mapping[str, Figure]
+    investigated: Run, drawn: Mapping[str, Figure]
 ):
     ids = list(drawn)
     assert ids[:4] == ["languages", "layers", "landscape", "pareto"]
@@ -97,7 +97,7 @@ def test_other_verbs_have_what_applies(kept: Path, number: str, ids: list[str]):
     assert list(run_figures(read_run(number, str(kept))))[: len(ids) or 1] == ids
 
 
-def test_without_masks_there_is_no_landscape(investigated: StoredRun):
+def test_without_masks_there_is_no_landscape(investigated: Run):
     assert not {"landscape", "pareto"} & set(run_figures(replace(investigated, masks=None)))
 
 
@@ -188,7 +188,7 @@ def test_text_of_data_is_no_expression_and_no_markup():
 # -- the run's numbers ----------------------------------------------------------------------------
 
 
-def test_languages_are_the_audit_s(investigated: StoredRun, drawn: Mapping[str, Figure]):
+def test_languages_are_the_audit_s(investigated: Run, drawn: Mapping[str, Figure]):
     audit: Any = audit_of(investigated)
     known = audit["languages"]
     shown = {name: panel for name, panel in zip(
@@ -211,7 +211,7 @@ def unit(title: str) -> str:
     return next((name for name in ("mbit", "\\u00b5bit", "µbit") if name in title), "bit")
 
 
-def test_layers_are_the_map_s(investigated: StoredRun, drawn: Mapping[str, Figure]):
+def test_layers_are_the_map_s(investigated: Run, drawn: Mapping[str, Figure]):
     found: Any = map_of(investigated)
     names = ("shapley_damage", "shapley_gap", "shapley_disparity")
     whole = sum(row["shapley_damage"] for row in found["layers"])
@@ -302,7 +302,7 @@ def test_protected_blocks_cost_sixteen_bits_and_others_their_scheme_s():
     assert [row["set"] for row in shown] == ["nothing", "{1}"]
 
 
-def test_the_rate_sweep_is_t010_s(investigated: StoredRun, drawn: Mapping[str, Figure]):
+def test_the_rate_sweep_is_t010_s(investigated: Run, drawn: Mapping[str, Figure]):
     cells = next(f.tables["cells"] for f in investigated.findings if f.experiment == "T-010")
     known = [c for c in cells if c["mean_log2_damage"] is not None]
     panel = panels(drawn["pareto"].spec)[-1]
@@ -336,7 +336,7 @@ def test_the_matrix_is_in_percent_with_the_ends_framed():
     assert "%" in json.dumps(chart["layer"][0]["encoding"]["color"]["title"])
 
 
-def test_synergy_has_a_matrix_of_its_own_and_says_the_sentence(investigated: StoredRun):
+def test_synergy_has_a_matrix_of_its_own_and_says_the_sentence(investigated: Run):
     pairs = [{"first": a, "second": b, "interaction": 0.1} for a, b in ((0, 1), (1, 0))]
     findings = [
         replace(f, tables={**f.tables, "pairs": pairs}) if f.experiment == "synergy" else f

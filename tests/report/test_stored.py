@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,9 @@ import numpy as np
 import pytest
 
 from bitgap.errors import StoreError, UsageError
-from bitgap.report.stored import StoredRun, find_run, read_run
+from bitgap.lab.store import Store
+from bitgap.report import stored
+from bitgap.report.stored import find_run, read_run, run_in_hand
 
 if TYPE_CHECKING:
     from cli_samples import Run
@@ -23,7 +26,7 @@ AUDIT, MAP, INVESTIGATE = "1", "3", "4"
 
 
 @pytest.fixture(scope="module")
-def investigated(kept: Path) -> StoredRun:
+def investigated(kept: Path) -> stored.Run:
     return read_run(INVESTIGATE, str(kept))
 
 
@@ -32,7 +35,7 @@ def changed(kept: Path, tmp_path: Path, statement: str) -> str:
     path = tmp_path / "changed.db"
     shutil.copy(kept, path)
     with sqlite3.connect(path) as db:
-        db.execute(statement)
+        db.executescript(statement)
     db.close()
     return str(path)
 
@@ -71,14 +74,14 @@ def test_latest_is_the_last_run(kept: Path) -> None:
     assert (run.number, run.command) == (7, "replicate")
 
 
-def test_every_finding_of_the_run_is_there_and_is_the_result_s(investigated: StoredRun) -> None:
+def test_every_finding_of_the_run_is_there_and_is_the_result_s(investigated: stored.Run) -> None:
     told = [(f.hypothesis, f.verdict.label) for f in investigated.findings]
     assert len(told) == 12
     shown = [(f["hypothesis"], f["verdict"]["label"]) for f in investigated.result["findings"]]
     assert told == shown
 
 
-def test_masks_are_those_of_the_map(investigated: StoredRun) -> None:
+def test_masks_are_those_of_the_map(investigated: stored.Run) -> None:
     masks, found = investigated.masks, investigated.result["map"]
     assert masks is not None and masks.complete
     assert len(masks.masks) == found["masks"] == 2 ** found["n_blocks"]
@@ -93,7 +96,7 @@ def test_masks_are_those_of_the_map(investigated: StoredRun) -> None:
 
 
 def test_where_all_is_protected_nothing_is_damaged_and_no_disparity_is_left(
-    investigated: StoredRun,
+    investigated: stored.Run,
 ) -> None:
     masks = investigated.masks
     assert masks is not None
@@ -105,27 +108,6 @@ def test_a_map_run_has_masks_and_an_audit_has_none(kept: Path) -> None:
     mapped = read_run(MAP, str(kept)).masks
     assert mapped is not None and mapped.scheme == "rtn4-g128"
     assert read_run(AUDIT, str(kept)).masks is None
-
-
-def test_where_products_do_not_round_a_fast_map_after_an_exact_audit_has_masks(
-    measure: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """There fast is exact, and both are kept on one text, under the arithmetic that came first."""
-    for module in ("arithmetic", "lab", "scoring"):
-        monkeypatch.setattr(f"bitgap.lab.{module}.fast_products_round", lambda device="cpu": False)
-    for verb in ("audit", "map"):
-        assert measure(verb, "--sentences", "4", "--no-report").code == 0
-    audit, mapped = (read_run(number, str(tmp_path / "bitgap.db")) for number in ("1", "2"))
-    assert (audit.result["arithmetic"], mapped.result["arithmetic"]) == ("exact", "fast")
-    assert mapped.masks is not None and mapped.masks.n_sentences == 4
-
-
-def test_scores_that_are_not_the_map_s_are_not_taken_for_them(kept: Path, tmp_path: Path) -> None:
-    """Another version of the model under the same name gives other numbers."""
-    statement = (
-        "UPDATE runs SET summary = json_set(summary, '$.map.unprotected.damage', 0.5) WHERE id = 4"
-    )
-    assert read_run(INVESTIGATE, changed(kept, tmp_path, statement)).masks is None
 
 
 def test_masks_whose_scores_are_gone_are_left_out(kept: Path, tmp_path: Path) -> None:
@@ -160,3 +142,108 @@ def test_the_result_is_json_without_nan(kept: Path) -> None:
     for number in range(1, 8):
         result: Any = read_run(str(number), str(kept)).result
         json.dumps(result, allow_nan=False)
+
+
+# -- in hand --------------------------------------------------------------------------------------
+
+
+def equal(one: Any, other: Any) -> bool:
+    """Whether two values are the same to the bit, NaN like NaN."""
+    if isinstance(one, np.ndarray):
+        return np.array_equal(one, other, equal_nan=one.dtype.kind == "f")
+    return one == other
+
+
+VERBS = {
+    "audit": ["--protect", "0"],
+    "map": [],
+    "investigate": ["--tier", "smoke"],
+    "theory": ["--tier", "smoke"],
+    "replicate": [],
+}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_run_in_hand_is_the_run_read_back_and_leaves_the_same_page(
+    run: Run, tiny: Path, kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    """Field by field and to the bit; the page is made without reading the store."""
+    in_hand: list[stored.Run] = []
+
+    def remembered(**parts: Any) -> stored.Run:
+        in_hand.append(run_in_hand(**parts))
+        return in_hand[-1]
+
+    store = tmp_path / "again.db"
+    shutil.copy(kept, store)  # so that little is measured
+    monkeypatch.setattr("bitgap.report.stored.run_in_hand", remembered)
+    with monkeypatch.context() as patch:
+        patch.setattr("bitgap.report.stored.read_run", None)
+        patch.setattr("bitgap.results.judged_again", None)
+        ran = run(verb, tiny, "--corpus", "text", "--store", store, "--out", "o", *VERBS[verb])
+    assert ran.code == 0, ran.err
+    (made,) = in_hand
+    again = read_run("latest", str(store))
+    differing = [f.name for f in fields(made) if f.name != "masks"
+                 and not equal(getattr(made, f.name), getattr(again, f.name))]  # fmt: skip
+    assert differing == []
+    assert list(made.result) == list(again.result), "pages follow the order of keys"
+    assert (made.masks is None) == (again.masks is None) == (verb not in ("map", "investigate"))
+    if made.masks is not None and again.masks is not None:
+        for field in fields(made.masks):
+            one, other = (getattr(masks, field.name) for masks in (made.masks, again.masks))
+            assert equal(one, other), field.name
+    page = Path("o", "report.html").read_text("utf-8")
+    assert run("report", "--store", store, "--out", "o").code == 0
+    assert Path("o", "report.html").read_text("utf-8") == page
+
+
+def test_a_run_names_the_texts_that_its_scores_are_on(kept: Path) -> None:
+    with Store(kept, read_only=True) as store:
+        plans = {key: len(store.scored_plans(key)) for key, *_ in store.scored_texts()}
+    named = {number: read_run(number, str(kept)).result["texts"] for number in (AUDIT, MAP)}
+    assert named[AUDIT].keys() == {"audit"} and named[MAP].keys() == {"map"}
+    assert plans[named[MAP]["map"]] >= 7, "all masks of three blocks but the one that rounds none"
+    both = read_run(INVESTIGATE, str(kept)).result["texts"]
+    assert both.keys() == {"audit", "map"} and set(both.values()) <= plans.keys()
+
+
+# -- stores written before 2026-11-29, whose runs name no text ------------------------------------
+
+FORGET = "UPDATE runs SET summary = json_remove(summary, '$.texts')"
+DAMAGE = "$.map.unprotected.damage"
+
+
+@pytest.mark.parametrize("number", [MAP, INVESTIGATE])
+def test_a_run_that_names_no_text_is_found_by_its_numbers(
+    kept: Path, tmp_path: Path, number: str
+) -> None:
+    old = read_run(number, changed(kept, tmp_path, FORGET)).masks
+    named = read_run(number, str(kept)).masks
+    assert old is not None and named is not None
+    for field in fields(named):
+        assert equal(getattr(old, field.name), getattr(named, field.name)), field.name
+
+
+def test_scores_that_are_not_the_map_s_are_not_taken_for_them(kept: Path, tmp_path: Path) -> None:
+    """Another version of the model under the same name gives other numbers."""
+    statement = f"{FORGET}; UPDATE runs SET summary = json_set(summary, '{DAMAGE}', 0.5)"
+    assert read_run(INVESTIGATE, changed(kept, tmp_path, statement)).masks is None
+    nothing = f"{FORGET}; UPDATE runs SET summary = json_set(summary, '{DAMAGE}', null)"
+    assert read_run(INVESTIGATE, changed(kept, tmp_path, nothing)).masks is None
+
+
+def test_where_products_do_not_round_a_fast_map_is_found_on_the_text_of_an_exact_audit(
+    measure: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There fast is exact, and both are kept on one text, under the arithmetic that came first."""
+    for module in ("arithmetic", "lab", "scoring"):
+        monkeypatch.setattr(f"bitgap.lab.{module}.fast_products_round", lambda device="cpu": False)
+    for verb in ("audit", "map"):
+        assert measure(verb, "--sentences", "4", "--no-report").code == 0
+    named = read_run("2", "bitgap.db").masks
+    old = changed(tmp_path / "bitgap.db", tmp_path, FORGET)
+    audit, mapped = (read_run(number, old) for number in ("1", "2"))
+    assert (audit.result["arithmetic"], mapped.result["arithmetic"]) == ("exact", "fast")
+    assert named is not None and mapped.masks is not None
+    assert equal(mapped.masks.damage, named.damage) and mapped.masks.n_sentences == 4

@@ -396,6 +396,11 @@ def _dumps(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, sort_keys=True, allow_nan=False)
 
 
+def as_stored(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a result as a store gives it back: plain JSON, keys in order of the alphabet."""
+    return json.loads(_dumps(summary))
+
+
 def pack(arrays: Mapping[str, Any]) -> bytes:
     """Returns named arrays as the bytes of a compressed ``.npz``."""
     buffer = io.BytesIO()

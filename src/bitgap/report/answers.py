@@ -14,7 +14,7 @@ from bitgap.disparity.report import SHARE_UNSETTLED
 from bitgap.errors import LanguageError
 from bitgap.languages import language
 from bitgap.layer_map import origin_set
-from bitgap.report.stored import StoredRun, audit_of, map_of
+from bitgap.report.stored import Run, audit_of, map_of
 from bitgap.report.theory_answers import ledger_answers, theory_answers
 from bitgap.report.withdrawn import NO_GAP_RANK
 from bitgap.report.wording import (
@@ -37,7 +37,7 @@ Json = Mapping[str, Any]
 _STANDS_OUT = 2.0
 
 
-def answers(run: StoredRun) -> tuple[Answer, ...]:
+def answers(run: Run) -> tuple[Answer, ...]:
     """Returns the answers that a run can give, the most asked for first."""
     result = run.result
     if run.command == "theory":

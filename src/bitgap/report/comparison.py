@@ -19,13 +19,20 @@ from bitgap.errors import UsageError
 from bitgap.lab.store import Store
 from bitgap.quant.plan import Plan
 from bitgap.report.answers import answers
-from bitgap.report.stored import StoredRun, audit_of, map_of, scores_of_plans
+from bitgap.report.stored import (
+    Run,
+    audit_of,
+    map_of,
+    named_text,
+    scores_by_numbers,
+    scores_on,
+)
 from bitgap.tables import MISSING, Columns, bullets, short_name, told
 
 Json = Mapping[str, Any]
 
 
-def compared(runs: Sequence[StoredRun]) -> dict[str, Any]:
+def compared(runs: Sequence[Run]) -> dict[str, Any]:
     """Returns runs side by side, as JSON.
 
     Args:
@@ -52,7 +59,7 @@ def compared(runs: Sequence[StoredRun]) -> dict[str, Any]:
     }
 
 
-def run_labels(runs: Sequence[StoredRun]) -> list[str]:
+def run_labels(runs: Sequence[Run]) -> list[str]:
     """Returns a short name of each run: by model, and by plan or number where models repeat."""
     models = [short_name(str(run.result.get("model"))) for run in runs]
     plans = [f"{m}, {run.result.get('plan')}" for m, run in zip(models, runs, strict=True)]
@@ -62,7 +69,7 @@ def run_labels(runs: Sequence[StoredRun]) -> list[str]:
     return [f"{name}, run {run.number}" for name, run in zip(plans, runs, strict=True)]
 
 
-def _row(run: StoredRun, label: str) -> dict[str, Any]:
+def _row(run: Run, label: str) -> dict[str, Any]:
     audit, layers = audit_of(run), map_of(run)
     return {
         "label": label,
@@ -89,7 +96,7 @@ def _shares(layers: Json) -> list[float | None]:
     return [value / whole if whole > 0 else None for value in worth]
 
 
-def _change(first: StoredRun, other: StoredRun) -> dict[str, Any] | None:
+def _change(first: Run, other: Run) -> dict[str, Any] | None:
     """Returns what changes from one run's plan to another's on the same text, or None."""
     ours, theirs = audit_of(first), audit_of(other)
     about = ("model_fingerprint", "corpus_fingerprint", "arithmetic")
@@ -102,9 +109,14 @@ def _change(first: StoredRun, other: StoredRun) -> dict[str, Any] | None:
     if list(ours["languages"]) != list(theirs["languages"]):
         return None
     plans = [Plan.parse(audit["plan"], first.result["n_blocks"]) for audit in (ours, theirs)]
-    damage = [_mean_damage(audit["languages"]) for audit in (ours, theirs)]
+    keys = [named_text(run.result, "audit") for run in (first, other)]
     with Store(first.store, read_only=True) as store:
-        scores = scores_of_plans(store, first.result, plans, ours["n_sentences"], damage)
+        if None in keys:
+            damage = [_mean_damage(audit["languages"]) for audit in (ours, theirs)]
+            n_sentences = ours["n_sentences"]
+            scores = scores_by_numbers(store, first.result, plans, n_sentences, damage)
+        else:
+            scores = scores_on(store, str(keys[0]), plans) if keys[0] == keys[1] else None
     if scores is None:
         return None
     seed = int(first.result["provenance"]["seed"])

@@ -9,7 +9,7 @@ from bitgap.experiments.charts import PALETTE, Chart, tip
 from bitgap.report.chapters import claim
 from bitgap.report.plots import language_panels, layer_panels, rounded
 from bitgap.report.run_figures import Figure
-from bitgap.report.stored import StoredRun, audit_of, map_of
+from bitgap.report.stored import Run, audit_of, map_of
 from bitgap.report.theory_plots import depth_chart
 from bitgap.report.withdrawn import withdrawal
 from bitgap.tables import short_name
@@ -20,7 +20,7 @@ _MEASURES = {"damage": "damage", "share": "share of learned", "delta": "change o
 _GAMES = {"damage": "damage", "gap": "gap", "disparity": "|D|"}
 
 
-def first_panels(run: StoredRun) -> list[dict[str, Any]]:
+def first_panels(run: Run) -> list[dict[str, Any]]:
     """Returns the charts of the first screen, each with what it can be switched to."""
     audit, found, panels = audit_of(run), map_of(run), []
     if run.command == "theory":

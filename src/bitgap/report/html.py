@@ -27,7 +27,7 @@ from bitgap.report.explorer import explorer_data
 from bitgap.report.first_screen import anchor, chips, first_panels
 from bitgap.report.packaged import packaged
 from bitgap.report.run_figures import Figure, compare_figures, run_figures
-from bitgap.report.stored import StoredRun, audit_of, map_of
+from bitgap.report.stored import Run, audit_of, map_of
 from bitgap.report.tables_html import (
     best_set_rows,
     language_rows,
@@ -46,7 +46,7 @@ GLYPHS = {"supported": "✓", "refuted": "✗", "inconclusive": "?", "not testab
 _HEAVY_CHARACTERS = 150_000
 
 
-def report_html(run: StoredRun) -> str:
+def report_html(run: Run) -> str:
     """Returns a run's page; every kind of run has one."""
     figures = run_figures(run)
     audit, found = audit_of(run), map_of(run)
@@ -140,7 +140,7 @@ def _drawn(figure: Figure) -> dict[str, Any]:
             "picture": picture}  # fmt: skip
 
 
-def _title(run: StoredRun) -> str:
+def _title(run: Run) -> str:
     result, model = run.result, short_name(str(run.result.get("model")))
     if run.command == "theory":
         return f"Why these layers? {model} asked together"
@@ -163,7 +163,7 @@ def _rounding(result: Json) -> str:
     return f"rounding to {bits} bits" + (f", blocks {kept} kept," if kept else "")
 
 
-def _lead_line(run: StoredRun) -> str:
+def _lead_line(run: Run) -> str:
     """Returns what was measured on what."""
     result, audit, found = run.result, audit_of(run), map_of(run)
     parts = [f"{result['n_blocks']} blocks"] if result.get("n_blocks") else []
@@ -176,14 +176,14 @@ def _lead_line(run: StoredRun) -> str:
     return " · ".join([*parts, str(result["provenance"]["started"])[:10], f"run {run.number}"])
 
 
-def _lead(run: StoredRun) -> tuple[str, ...]:
+def _lead(run: Run) -> tuple[str, ...]:
     """Returns the figures shown before the chapters."""
     if run.command == "theory":
         return ("damage-by-depth", "forest", "formal", "forecasts")
     return ("landscape", "pareto", "languages", "layers", "synergy-matrix")
 
 
-def _facts(run: StoredRun) -> list[tuple[str, str]]:
+def _facts(run: Run) -> list[tuple[str, str]]:
     result = run.result
     names = (
         ("model", "model"), ("model_fingerprint", "the model's fingerprint"),

@@ -44,7 +44,7 @@ from bitgap.report.paper_text import (
     written,
 )
 from bitgap.report.paper_theory_tables import theory_tables
-from bitgap.report.stored import StoredRun
+from bitgap.report.stored import Run
 from bitgap.stats.verdicts import load_thresholds
 from bitgap.writing import write_text
 
@@ -79,7 +79,7 @@ class Example:
     figures: Mapping[str, PaperFigure]
 
 
-def paper_source(run: StoredRun, beside: Sequence[StoredRun] = ()) -> PaperFiles:
+def paper_source(run: Run, beside: Sequence[Run] = ()) -> PaperFiles:
     """Returns the sources of a paper.
 
     Args:
@@ -132,7 +132,7 @@ def _moment(started: str) -> datetime.datetime:
     return found if found.tzinfo else found.replace(tzinfo=datetime.UTC)
 
 
-def _check(run: StoredRun, verbs: Sequence[str]) -> None:
+def _check(run: Run, verbs: Sequence[str]) -> None:
     if run.command not in verbs:
         raise UsageError(
             f"run {run.number} of {run.store} is of `bitgap {run.command}`, and a paper needs "
@@ -172,10 +172,10 @@ def _environment() -> Any:
 
 
 def _context(
-    run: StoredRun,
+    run: Run,
     figures: Mapping[str, PaperFigure],
     examples: Sequence[Example],
-    beside: Sequence[StoredRun],
+    beside: Sequence[Run],
 ) -> dict[str, Any]:
     result, families = run.result, run.command == "theory"
     findings = result["findings"]
@@ -201,7 +201,7 @@ def _context(
     }
 
 
-def _commands(run: StoredRun, beside: Sequence[StoredRun]) -> list[str]:
+def _commands(run: Run, beside: Sequence[Run]) -> list[str]:
     """Returns how to make the run, and this paper from it."""
     result, store = run.result, run.store
     models = [m["model"] for m in result["models"]] if "models" in result else [result["model"]]
@@ -213,7 +213,7 @@ def _commands(run: StoredRun, beside: Sequence[StoredRun]) -> list[str]:
     ]
 
 
-def _tables(run: StoredRun, beside: Sequence[StoredRun]) -> list[PaperTable]:
+def _tables(run: Run, beside: Sequence[Run]) -> list[PaperTable]:
     findings = run.result["findings"]
     tables = [verdict_table(findings)]
     if run.command == "theory":
@@ -234,6 +234,6 @@ def _model_tables(result: Json) -> list[PaperTable]:
     return [table for table in found if table is not None]
 
 
-def _example(run: StoredRun, place: int) -> Example:
+def _example(run: Run, place: int) -> Example:
     found = paper_figures(run, prefix=f"example-{place}-", only=_OF_EXAMPLES)
     return Example(name=model_name(run.result["model"]), story=story(run), figures=found)

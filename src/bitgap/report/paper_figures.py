@@ -9,7 +9,7 @@ from typing import Any
 
 from bitgap.report.draw import roomy, svg
 from bitgap.report.paper_text import sentence
-from bitgap.report.stored import StoredRun
+from bitgap.report.stored import Run
 
 _LINE_CM, _HEIGHT_CM = 15.8, 19.0
 # Pixels of a chart to a line of text, so that its letters come out a little smaller than a caption.
@@ -34,7 +34,7 @@ class PaperFigure:
 
 
 def paper_figures(
-    run: StoredRun, *, prefix: str = "", only: Sequence[str] | None = None
+    run: Run, *, prefix: str = "", only: Sequence[str] | None = None
 ) -> Mapping[str, PaperFigure]:
     """Returns a run's figures by id.
 

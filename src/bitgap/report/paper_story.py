@@ -17,7 +17,7 @@ from bitgap.report.paper_text import (
     signs,
 )
 from bitgap.report.paper_triple import protection_sentences, title
-from bitgap.report.stored import StoredRun
+from bitgap.report.stored import Run
 from bitgap.report.withdrawn import withdrawn_names, withdrawn_suggestion
 from bitgap.report.wording import by_label, joined
 from bitgap.stats.verdicts import load_thresholds
@@ -47,7 +47,7 @@ class Story:
     conclusion: tuple[str, ...]
 
 
-def story(run: StoredRun) -> Story:
+def story(run: Run) -> Story:
     """Returns what a paper on an investigation or a theory run says."""
     found = {a.key: a for a in answers(run)}
     families = run.command == "theory"
@@ -68,7 +68,7 @@ def story(run: StoredRun) -> Story:
 # -- abstract -------------------------------------------------------------------------------------
 
 
-def _abstract(run: StoredRun, found: Mapping[str, Answer], subject: str) -> str:
+def _abstract(run: Run, found: Mapping[str, Answer], subject: str) -> str:
     findings = run.result["findings"]
     parts = [
         "Low-bit quantization does not hurt all languages alike. An earlier study of GPT-2 found "
@@ -207,7 +207,7 @@ def _few_families(finding: Json, least: int) -> bool:
     return finding["verdict"]["scope"].endswith(("family", "families")) and 0 < n < least
 
 
-def _model_limits(run: StoredRun) -> tuple[str, ...]:
+def _model_limits(run: Run) -> tuple[str, ...]:
     result = run.result
     audit, found = result["audit"], result["map"]
     said = [
@@ -253,7 +253,7 @@ def _missed(findings: Sequence[Json]) -> list[str]:
 # -- conclusion -----------------------------------------------------------------------------------
 
 
-def _conclusion(run: StoredRun, found: Mapping[str, Answer]) -> tuple[str, ...]:
+def _conclusion(run: Run, found: Mapping[str, Answer]) -> tuple[str, ...]:
     said = [f"As to the three blocks: {lowered(found['why'].short)}"] if "why" in found else []
     said.append(verdict_sentence(run.result["findings"]))
     if pillars := run.result.get("pillars"):

@@ -9,13 +9,13 @@ import numpy as np
 from bitgap.layer_map import origin_set
 from bitgap.report.answers import language_name
 from bitgap.report.paper_text import counted, log_ratio, model_name, number, plain
-from bitgap.report.stored import Masks, StoredRun
+from bitgap.report.stored import Masks, Run
 from bitgap.report.wording import BEST, joined
 from bitgap.stats.interactions import mask_of
 from bitgap.tables import Unit
 
 
-def standing(run: StoredRun) -> bool | None:
+def standing(run: Run) -> bool | None:
     """Returns whether the origin's triple is among the best by damage, or None where not clear.
 
     Its rank by |D| is left out, as it does not answer for the gap between languages.
@@ -42,7 +42,7 @@ _TITLES: Mapping[bool, str] = {
 }
 
 
-def title(run: StoredRun) -> str:
+def title(run: Run) -> str:
     """Returns a title that says what came out."""
     clear = standing(run)
     pattern = None if clear is None else _TITLES[clear]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ from bitgap.experiments.charts import Chart
 from bitgap.records import Finding
 from bitgap.report import pareto_plots, plots, theory_plots
 from bitgap.report.answers import answers, language_name
-from bitgap.report.stored import StoredRun, audit_of, map_of
+from bitgap.report.stored import Run, audit_of, map_of
 from bitgap.stats.interactions import mask_of
 from bitgap.tables import short_name
 
@@ -32,10 +32,15 @@ class Figure:
     """Vega-Lite, without a theme."""
 
 
-def run_figures(run: StoredRun) -> dict[str, Figure]:
+def run_figures(run: Run) -> dict[str, Figure]:
     """Returns every figure that a run has, by id, in reading order."""
     drawn = _of_theory(run.result) if run.command == "theory" else _of_model(run)
     return {figure.id: figure for figure in drawn}
+
+
+def finding_figures(findings: Iterable[Finding]) -> dict[str, Figure]:
+    """Returns the figures of findings, by id; of two of one experiment, the later's."""
+    return {figure.id: figure for finding in findings for figure in _of_finding(finding)}
 
 
 def compare_figures(rows: Sequence[Json]) -> dict[str, Figure]:
@@ -84,7 +89,7 @@ def _figure(id_: str, title: str, caption: str, alt: str, spec: Chart | None) ->
 # -- one model ------------------------------------------------------------------------------------
 
 
-def _of_model(run: StoredRun) -> Iterator[Figure]:
+def _of_model(run: Run) -> Iterator[Figure]:
     told = {answer.key: answer.short for answer in answers(run)}
     audit, found = audit_of(run), map_of(run)
     if audit and any(row["damage"] is not None for row in audit["languages"].values()):
@@ -104,7 +109,7 @@ def _of_model(run: StoredRun) -> Iterator[Figure]:
         yield from _of_finding(finding)
 
 
-def _of_map(run: StoredRun, found: Json, told: Mapping[str, str]) -> Iterator[Figure]:
+def _of_map(run: Run, found: Json, told: Mapping[str, str]) -> Iterator[Figure]:
     yield Figure(
         "layers",
         "Which layers matter",
@@ -144,7 +149,7 @@ def _of_map(run: StoredRun, found: Json, told: Mapping[str, str]) -> Iterator[Fi
     )
 
 
-def _pareto_alt(run: StoredRun) -> str:
+def _pareto_alt(run: Run) -> str:
     masks = run.masks
     assert masks is not None
     ones = [i for i, mask in enumerate(masks.masks) if mask.bit_count() == 1]
