@@ -23,11 +23,11 @@ import torch
 import torch.nn.functional as F
 
 from bitgap.corpora.parallel import load_corpus
-from bitgap.lab.arithmetic import float32_results, products
-from bitgap.lab.budget import keep_freed_memory
+from bitgap.lab.engine.arithmetic import float32_results, products
+from bitgap.lab.engine.budget import keep_freed_memory
+from bitgap.lab.engine.tree import PlanTree
 from bitgap.lab.lab import Lab
 from bitgap.lab.settings import Settings
-from bitgap.lab.tree import PlanTree
 from bitgap.models.load import load_model
 from bitgap.quant.plan import Plan, mask_plans
 from bitgap.quant.rounding import round_weight

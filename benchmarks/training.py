@@ -26,7 +26,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bitgap.lab.budget import keep_freed_memory
+from bitgap.lab.engine.budget import keep_freed_memory
 from bitgap.models.silence import hushed_log
 
 sys.path.append(str(Path(__file__).parents[1] / "recipes"))

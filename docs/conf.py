@@ -11,7 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 
-from bitgap import __version__
+from bitgap.version import __version__
 
 project = "bitgap"
 author = "the bitgap developers"

@@ -9,8 +9,8 @@
 - *Compiling.* torch.compile fuses all between the products. It pays for itself in minutes.
 - *Optimiser.* AdamW in one fused pass over each parameter.
 
-Freed memory is kept for the next step by :func:`bitgap.lab.budget.keep_freed_memory`, which the
-program calls. ``benchmarks/training.py`` compares all of it with a plain loop.
+Freed memory is kept for the next step by :func:`bitgap.lab.engine.budget.keep_freed_memory`, which
+the program calls. ``benchmarks/training.py`` compares all of it with a plain loop.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from transformers import AttentionInterface
 from transformers.activations import ACT2FN
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from bitgap.lab.arithmetic import fast_products_round
+from bitgap.lab.engine.arithmetic import fast_products_round
 from bitgap.models.families import FAMILIES as SPLITS
 
 BETAS = (0.9, 0.95)

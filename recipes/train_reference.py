@@ -55,7 +55,7 @@ from training_text import (
 )
 
 from bitgap.errors import BitgapError, BudgetError, UsageError
-from bitgap.lab.budget import keep_freed_memory
+from bitgap.lab.engine.budget import keep_freed_memory
 from bitgap.models.silence import silenced
 
 Report = Callable[[Progress, float], None]

@@ -34,7 +34,7 @@ def kept(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     Runs: 1 and 2 audit, the second with layers protected; 3 map; 4 investigate; 5 and 6 theory,
     which investigates first; 7 replicate.
     """
-    from bitgap.cli import main
+    from bitgap.cli.main import main
     from cli_samples import write_corpus_folder
 
     folder = tmp_path_factory.mktemp("kept")
@@ -52,8 +52,8 @@ def kept(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """Runs a command in an empty folder that has a corpus called ``text``."""
-    from bitgap.cli import main
-    from bitgap.lab import budget
+    from bitgap.cli.main import main
+    from bitgap.lab.engine import budget
     from cli_samples import Ran, write_corpus_folder
 
     monkeypatch.chdir(tmp_path)

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from bitgap.experiments.experiment import Experiment
+from bitgap.experiments.protocol.experiment import Experiment
 from bitgap.records import Control, Estimate, Finding, Floats, Observations
 from bitgap.stats.verdicts import Thresholds, load_thresholds
 
@@ -119,7 +119,6 @@ def assert_presentable(experiment: Experiment, finding: Finding) -> None:
     assert finding.sentence.endswith(".")
     assert finding.thresholds_hash
     assert finding.verdict.reason
-    assert experiment.figure is not None
     check_figure(experiment.figure(finding))
 
 
@@ -183,7 +182,7 @@ def kept_scores(
     floor_nats: float = 1e-9,
     scripts: Sequence[str] = (),
 ) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    """Returns arrays and facts as :mod:`bitgap.experiments.kept_scores` keeps them.
+    """Returns arrays and facts as :mod:`bitgap.experiments.protocol.scores` keeps them.
 
     Args:
         parts: KL in nats of each part, (plans x A x N); the text gets as much harder.

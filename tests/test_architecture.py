@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -14,79 +16,141 @@ import pytest
 import bitgap
 
 SOURCE = Path(bitgap.__file__).parent
-# A module may import those of its own floor and of the floors below.
+# A module may import those of its own floor's rooms named before it, and of the floors below.
+# Imports inside functions and under TYPE_CHECKING count: a reader follows them all the same.
 FLOORS = (
-    ("errors", "records", "languages", "markdown", "writing", "models"),
-    ("quant", "corpora", "damage", "disparity", "stats"),
+    ("errors", "version"),
+    ("records",),
+    ("languages",),
+    ("models", "corpora"),
+    ("quant",),
+    ("stats",),
+    ("disparity",),
+    ("show",),
     ("lab",),
-    ("experiments", "layer_map"),
-    ("investigate", "results", "theory"),
-    ("terminal", "tables", "views", "theory_views", "notebook", "report"),
-    ("cli", "commands", "theory_commands", "report_commands", "arguments", "__init__", "__main__"),
+    ("experiments",),
+    ("jobs",),
+    ("theory",),
+    ("report",),
+    ("cli",),
+    ("__init__", "__main__"),
 )
 FLOOR_OF = {name: i for i, names in enumerate(FLOORS) for name in names}
-WITHOUT_TORCH = (
-    *("errors", "records", "languages", "damage", "disparity", "stats", "results", "report"),
-    "report_commands",
-)
-WITHOUT_TORCH_FILES = (
-    *("lab/store.py", "corpora/parallel.py", "quant/plan.py"),
-    *("arguments.py", "notebook.py", "tables.py", "terminal.py", "views.py"),
-    *("theory_views.py", "theory/evidence.py", "theory/formal_model.py", "theory/outcomes.py"),
-    *("theory/across.py", "theory/zoo.py", "report/results_page.py"),
-)
 HEAVY = {"torch", "transformers", "safetensors"}
+TORCH_ROOMS = ("models", "lab", "quant")
+"""Rooms some of whose files hold torch; in ``experiments`` the name of the file says it."""
+TORCH_PARTS = ("measure.py", "twins.py")  # wherever they stand
+INSTRUMENTS = {
+    "t004_residual_propagation/propagation.py",
+    "t005_gateway_structure/spectra.py",
+    "t006_error_cancellation/fisher.py",
+    "t008_morphology/lens.py",
+    "t008_morphology/matched_pairs.py",
+    "t008_morphology/tagged_words.py",
+    "t009_convergence/alignment.py",
+}
+WITHOUT_TORCH_FILES = (
+    "lab/store.py",
+    "lab/local_errors.py",
+    "lab/engine/tree.py",
+    "quant/plan.py",
+    "quant/sets.py",
+)
 
 
 def files() -> list[Path]:
     return sorted(SOURCE.rglob("*.py"))
 
 
-def part(path: Path) -> str:
-    """Returns the top-level module or package a file belongs to."""
-    first = path.relative_to(SOURCE).parts[0]
-    return first.removesuffix(".py")
+def name_of(path: Path) -> str:
+    parts = list(path.relative_to(SOURCE).with_suffix("").parts)
+    return ".".join(["bitgap", *(parts[:-1] if parts[-1] == "__init__" else parts)])
 
 
-def imports(path: Path, *, at_import_time: bool = False) -> Iterator[tuple[str, int]]:
-    """Yields (module, line) of imports; of those that run when the file is imported, if asked."""
+MODULES = {name_of(path): path for path in files()}
+
+
+def room(module: str) -> str:
+    """Returns the top-level module or package that a module belongs to."""
+    return module.split(".")[1] if "." in module else "__init__"
+
+
+def imports(path: Path) -> Iterator[tuple[str, int, bool]]:
+    """Yields (module, line, whether at the top of the file) of every import, wherever it stands."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    skipped: set[ast.AST] = set()
-    if at_import_time:
-        for node in ast.walk(tree):
-            lazy = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-            checking = isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
-            if lazy or checking:
-                skipped.update(ast.walk(node))
     for node in ast.walk(tree):
-        if node in skipped:
-            continue
         if isinstance(node, ast.Import):
-            yield from ((alias.name, node.lineno) for alias in node.names)
+            yield from ((alias.name, node.lineno, node in tree.body) for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module, node.lineno
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                yield (whole if whole in MODULES else node.module), node.lineno, node in tree.body
 
 
 def test_every_file_has_a_floor() -> None:
-    assert {part(path) for path in files()} <= FLOOR_OF.keys()
+    assert {room(name) for name in MODULES} == FLOOR_OF.keys()
 
 
-@pytest.mark.parametrize("path", files(), ids=lambda p: str(p.relative_to(SOURCE)))
-def test_imports_flow_downward_only(path: Path) -> None:
-    mine = FLOOR_OF[part(path)]
-    for module, line in imports(path, at_import_time=True):
-        if module.startswith("bitgap."):
-            other = module.split(".")[1]
-            assert FLOOR_OF[other] <= mine, f"{path}:{line} imports {module} from a floor above"
+@pytest.mark.parametrize("name", MODULES)
+def test_imports_flow_downward_only(name: str) -> None:
+    for module in arrows_of(name):
+        assert FLOOR_OF[room(module)] <= FLOOR_OF[room(name)], f"{name} imports {module}, above it"
 
 
-def test_judging_touches_no_torch() -> None:
-    named = [SOURCE / name for name in WITHOUT_TORCH_FILES]
-    judging = [path for path in files() if part(path) in WITHOUT_TORCH] + named
-    assert len(judging) > 15
-    for path in judging:
-        for module, line in imports(path):
-            assert module.split(".")[0] not in HEAVY, f"{path}:{line} imports {module}"
+def arrows_of(name: str) -> set[str]:
+    """Returns what a module imports: what it names, and the packages that run on the way there."""
+    named = {m for m, *_ in imports(MODULES[name]) if m in MODULES and m != name}
+    ways = {m.rsplit(".", n)[0] for m in named for n in range(1, m.count(".") + 1)}
+    return named | {w for w in ways - {"bitgap", name} if not f"{name}.".startswith(f"{w}.")}
+
+
+_UNDER_THE_LAB = ("bitgap.lab.activations", "bitgap.lab.scores")
+
+
+def test_nothing_imports_in_a_circle() -> None:
+    graph = {name: arrows_of(name) for name in MODULES}
+    for name in _UNDER_THE_LAB:  # they are given a lab, which is made of them
+        graph[name] -= {"bitgap.lab.lab"}
+    try:
+        tuple(TopologicalSorter(graph).static_order())
+    except CycleError as error:
+        pytest.fail(f"a circle: {' -> '.join(error.args[1])}")
+
+
+def test_experiments_do_not_import_each_other() -> None:
+    own = re.compile(r"bitgap\.experiments\.((?:t0\d\d_\w+)|synergy|depth)\b")
+    for name in MODULES:
+        if found := own.match(name):
+            others = {m[1] for other in arrows_of(name) if (m := own.match(other))} - {found[1]}
+            assert not others, f"{name} imports {others}"
+
+
+def test_protocol_and_plants_stand_under_the_experiments() -> None:
+    for name in MODULES:
+        if name.startswith(("bitgap.experiments.protocol", "bitgap.experiments.plants")):
+            for module in arrows_of(name):
+                below = not module.startswith("bitgap.experiments.") or module.startswith(
+                    ("bitgap.experiments.protocol", "bitgap.experiments.plants")
+                )
+                assert below, f"{name} imports {module}"
+
+
+def may_hold_torch(path: Path) -> bool:
+    relative = path.relative_to(SOURCE)
+    if relative.name in TORCH_PARTS:
+        return True
+    if relative.parts[0] == "experiments":
+        return relative.parts[1] == "plants" or "/".join(relative.parts[1:]) in INSTRUMENTS
+    return relative.parts[0] in TORCH_ROOMS and str(relative) not in WITHOUT_TORCH_FILES
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_torch_stands_at_the_top_of_the_files_that_may_have_it_and_nowhere_else(name: str) -> None:
+    path = MODULES[name]
+    for module, line, top in imports(path):
+        if module.split(".")[0] in HEAVY:
+            assert may_hold_torch(path), f"{path}:{line} imports {module}"
+            assert top, f"{path}:{line} imports {module} inside a function"
 
 
 def modules_after(code: str) -> set[str]:
@@ -100,8 +164,8 @@ def modules_after(code: str) -> set[str]:
     "code",
     [
         "import bitgap",
-        "import bitgap.disparity, bitgap.stats.verdicts, bitgap.lab.store, bitgap.results",
-        "import bitgap.views, bitgap.layer_map, bitgap.experiments.catalog",
+        "import bitgap.disparity, bitgap.stats.verdicts, bitgap.lab.store, bitgap.jobs.results",
+        "import bitgap.show.tables_model, bitgap.disparity.layer_map, bitgap.experiments.catalog",
         "from bitgap.quant.plan import Plan; Plan.parse('rtn4-g128 protect 0', 12)",
     ],
 )
@@ -132,6 +196,7 @@ def test_public_names_are_frozen() -> None:
         "Settings",
         "__version__",
         "audit",
+        "frame",
         "load_corpus",
         "run",
     ]
@@ -139,11 +204,6 @@ def test_public_names_are_frozen() -> None:
         assert getattr(bitgap, name) is not None
 
 
-def test_files_and_functions_fit_a_screen_or_two() -> None:
-    for path in files():
-        text = path.read_text(encoding="utf-8")
-        assert text.count("\n") <= 470, f"{path} is too long: does one room hold two things?"
-        for node in ast.walk(ast.parse(text)):
-            if isinstance(node, ast.FunctionDef):
-                length = (node.end_lineno or node.lineno) - node.lineno + 1
-                assert length <= 62, f"{path}:{node.lineno} {node.name} has {length} lines"
+def test_an_experiment_is_a_first_screen() -> None:
+    for path in sorted((SOURCE / "experiments").glob("*/__init__.py")):
+        assert path.read_text(encoding="utf-8").count("\n") <= 120, f"{path} is no first screen"

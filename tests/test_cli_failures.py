@@ -20,9 +20,10 @@ from typing import Any
 import pytest
 
 from bitgap.errors import StoreError
-from bitgap.lab import assembly, store
+from bitgap.lab import scores as assembly
+from bitgap.lab import store
 from bitgap.lab.lab import Lab
-from bitgap.terminal import count
+from bitgap.show.words import count
 from cli_samples import HEBREW, Ran, Run, save_model, write_corpus_folder
 
 SCHEME = "rtn4-channel"
@@ -141,8 +142,8 @@ def test_a_full_disk_is_told_and_the_next_run_goes_on_from_what_is_kept(
     measure: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Every plan commits by itself, so that some are in before the disk is full.
-    monkeypatch.setattr("bitgap.lab.assembly._COMMIT_EVERY_S", 0.0)
-    monkeypatch.setattr("bitgap.lab.budget._MAX_NODES", 1)
+    monkeypatch.setattr("bitgap.lab.scores._COMMIT_EVERY_S", 0.0)
+    monkeypatch.setattr("bitgap.lab.engine.budget._MAX_NODES", 1)
     assert measure("audit").code == 0
     with file_size_limit(Path("bitgap.db").stat().st_size):
         ran = measure("map", "--arithmetic", "exact", "--json")
@@ -269,7 +270,7 @@ def test_an_interrupt_before_anything_began_says_so(
 def test_an_interrupt_keeps_what_was_finished_and_the_next_run_goes_on(
     measure: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bitgap.lab.budget._MAX_NODES", 1)
+    monkeypatch.setattr("bitgap.lab.engine.budget._MAX_NODES", 1)
     seen: list[int] = []
     score = assembly.score_and_keep
 

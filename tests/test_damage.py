@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-import bitgap.damage as dm
-from bitgap.damage import Sums
+import bitgap.disparity.formulas as dm
+from bitgap.disparity.formulas import Sums
 from bitgap.stats.bootstrap import bootstrap_weights
 from score_samples import make_scores, random_scores
 

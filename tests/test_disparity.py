@@ -9,7 +9,8 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 
-from bitgap.disparity import audit, compare
+from bitgap.disparity.audit import audit
+from bitgap.disparity.compare import compare
 from bitgap.errors import UsageError
 from bitgap.records import Estimate
 from score_samples import make_scores, random_scores

@@ -11,16 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bitgap.disparity.layer_map import DRAWS, Design, LayerMap, make_design, make_map, shapley_rows
 from bitgap.errors import UsageError
-from bitgap.layer_map import (
-    DRAWS,
-    Design,
-    LayerMap,
-    layers_of,
-    make_design,
-    make_map,
-    shapley_rows,
-)
+from bitgap.quant.sets import layers_of
 from bitgap.records import Floats, Scores
 from bitgap.stats.bootstrap import bootstrap_weights
 from bitgap.stats.interactions import pair_design

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bitgap.report.draw import FORMATS
+from bitgap.show.draw import FORMATS
 from cli_samples import Ran, Run
 
 INVESTIGATE, THEORY = "4", "6"

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bitgap import results
 from bitgap.errors import MissingExtra, StoreError
+from bitgap.jobs import results
 from bitgap.lab.store import Store
 from bitgap.records import Estimate, Finding, Observations, Provenance, Verdict
 from bitgap.stats.verdicts import load_thresholds

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from bitgap import terminal, views
-from bitgap.tables import Columns, Notes, Unit, aligned, bullets, layer_list, told
+from bitgap.cli import console as terminal
+from bitgap.show import tables_model as views
+from bitgap.show.numbers import Columns, Notes, Unit, aligned, bullets, layer_list, told
+from bitgap.show.words import count, duration, preflight_line, size
 
 
 def shown(what: Any, width: int = 80) -> str:
@@ -71,13 +73,13 @@ def test_a_list_of_layers_reads_back(mask: int) -> None:
 
 
 def test_times_and_sizes_are_said_as_people_say_them() -> None:
-    assert [terminal.duration(s) for s in (0.04, 9.94, 61, 600, 7200)] == [
+    assert [duration(s) for s in (0.04, 9.94, 61, 600, 7200)] == [
         "0.0 s", "9.9 s", "61 s", "10 min", "2.0 h",
     ]  # fmt: skip
-    assert [terminal.size(b) for b in (2**20, 300 * 2**20, 3 * 2**29)] == [
+    assert [size(b) for b in (2**20, 300 * 2**20, 3 * 2**29)] == [
         "1 MiB", "300 MiB", "1.5 GiB",
     ]  # fmt: skip
-    assert terminal.count(1, "plan") == "1 plan" and terminal.count(0, "plan") == "0 plans"
+    assert count(1, "plan") == "1 plan" and count(0, "plan") == "0 plans"
 
 
 # ------------------------------------------------------------------------------------------ tables
@@ -319,10 +321,10 @@ def test_the_preflight_says_what_sharing_saves_and_what_is_known() -> None:
     cost = {"plans": 8, "plans_in_store": 1, "block_evaluations": 13, "head_evaluations": 7,
             "block_evaluations_without_sharing": 21, "token_rows": 9, "time_s": 75.0,
             "memory_bytes": 3 * 2**30}  # fmt: skip
-    assert terminal.preflight_line(cost) == (
+    assert preflight_line(cost) == (
         "7 plans to score of 8, 13 blocks (sharing saves 1.6x); about 75 s, 3.0 GiB"
     )
-    known = terminal.preflight_line(cost | {"plans_in_store": 8})
+    known = preflight_line(cost | {"plans_in_store": 8})
     assert known == "8 plans, nothing left to score"
     said = shown(views.preflight_view({"preflight": cost}))
     assert "7 to score of 8" in said and "about 75 s" in said and "3.0 GiB" in said

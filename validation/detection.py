@@ -1,4 +1,4 @@
-"""What every built experiment's controls do on a real model, and what it says where nothing is.
+"""What every experiment's controls do on a real model, and what it says where nothing is.
 
 Each experiment of the catalog is measured and judged, by its own code, on a small text for several
 seeds of the lab; each seed draws its own sentences. Its positive controls plant their effects as
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bitgap.experiments.experiment import Experiment
+from bitgap.experiments.protocol.experiment import Experiment
 from bitgap.records import Control, ControlKind, Label
 from bitgap.stats.verdicts import Thresholds
 
@@ -164,7 +164,7 @@ def outcomes(
     setting: Setting,
     thresholds: Thresholds,
 ) -> list[Outcome]:
-    """Returns what each built experiment of a catalog does on one lab, in order.
+    """Returns what each experiment of a catalog does on one lab, in order.
 
     Args:
         lab: Model and text to draw from; nothing is stored in it.
@@ -175,11 +175,7 @@ def outcomes(
     """
     # One lab for all, so that the pass they share is made once.
     mine = _drawn(lab, setting, part)
-    return [
-        _outcome(experiment, mine, part, setting, thresholds)
-        for experiment in catalog
-        if experiment.built
-    ]
+    return [_outcome(experiment, mine, part, setting, thresholds) for experiment in catalog]
 
 
 def merged(catalog: Sequence[Experiment], found: Iterable[Outcome]) -> list[Detection]:
@@ -209,7 +205,6 @@ def _drawn(lab: Lab, setting: Setting, part: Part) -> Lab:
 def _outcome(
     experiment: Experiment, lab: Lab, part: Part, setting: Setting, thresholds: Thresholds
 ) -> Outcome:
-    assert experiment.measure is not None and experiment.judge is not None
     start = time.perf_counter()
     label, controls, failure = None, (), None
     try:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from bitgap.markdown import table
 from bitgap.records import Label
+from bitgap.show.to_markdown import table
 from bitgap.stats.verdicts import Thresholds
 from validation.counts import Count, Standing, highest, lowest, total
 from validation.detection import ControlCount, Detection, Setting
@@ -299,9 +299,7 @@ def formal_model(
 
 def detection(found: Sequence[Detection], setting: Setting, model: str) -> str:
     """Returns the section on what experiments and their controls do on a real model."""
-    built = [d for d in found if d.experiment.built]
-    skipped = [d.experiment.id for d in found if not d.experiment.built]
-    false = Count(sum(d.twins["supported"] for d in built), sum(d.twins.total() for d in built))
+    false = Count(sum(d.twins["supported"] for d in found), sum(d.twins.total() for d in found))
     parts = [
         "## Experiments and their controls on a real model",
         f"Model {model}, {setting.scheme}, languages {', '.join(setting.languages)}, "
@@ -310,22 +308,21 @@ def detection(found: Sequence[Detection], setting: Setting, model: str) -> str:
         f"that differ from the default: {_told(setting.overrides)}; of single experiments: "
         f"{_told_of_each(setting)}; on twins also: {_told(setting.twin_overrides)}. Verdicts are "
         "of one model, before Holm.",
-        f"Not built, so skipped: {', '.join(skipped) or 'none'}.",
         f"\"Supported\" on a random-init twin, over all experiments: {false}.",
         table(
             ["experiment", "hypothesis", "on the model", "on random-init twins", "seconds"],
             ([d.experiment.id, d.experiment.hypothesis, _verdicts(d.verdicts), _verdicts(d.twins),
-              f"{d.wall_s:.0f}"] for d in built),
+              f"{d.wall_s:.0f}"] for d in found),
         ),
         "Controls on the model, by seeds:",
         table(
             ["experiment", "control", "kind", "passed", "failed", "not run", "what it said last"],
             ([d.experiment.id, c.name, c.kind, c.passed, c.failed, c.not_run, c.detail]
-             for d in built for c in _ordered(d)),
+             for d in found for c in _ordered(d)),
         ),
     ]  # fmt: skip
-    failures = [f"- {d.experiment.id} {why}" for d in built for why in dict.fromkeys(d.failures)]
-    without = [d.experiment.id for d in built if not any(c.kind == "positive" and c.passed for c in
+    failures = [f"- {d.experiment.id} {why}" for d in found for why in dict.fromkeys(d.failures)]
+    without = [d.experiment.id for d in found if not any(c.kind == "positive" and c.passed for c in
                                                          d.controls.values())]  # fmt: skip
     if without:
         parts.append(f"No positive control was detected in: {', '.join(without)}.")

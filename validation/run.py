@@ -17,9 +17,9 @@ from typing import Any, TypeVar
 
 from threadpoolctl import threadpool_limits
 
-from bitgap import __version__
 from bitgap.experiments.catalog import CATALOG
 from bitgap.stats.verdicts import Thresholds, load_thresholds
+from bitgap.version import __version__
 from validation import page
 from validation.counts import Count
 from validation.detection import Outcome, Part, Setting, merged, outcomes, parts
@@ -256,7 +256,7 @@ def _experiments(size: Size, thresholds: Thresholds, jobs: int, announce: Announ
 def _with_tier(size: Size) -> Setting:
     """Returns the setting, with the tier's parameters of single experiments."""
     # Imports torch, so only here: processes that simulate do without.
-    from bitgap.investigate import TIERS
+    from bitgap.jobs.investigate import TIERS
 
     assert size.setting is not None
     if size.tier is None:

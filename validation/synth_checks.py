@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bitgap.damage import Sums
+from bitgap.disparity.formulas import Sums
 from bitgap.records import Floats
 from bitgap.stats.interactions import banzhaf_interactions
 from bitgap.stats.similarity import debiased_cka

@@ -14,10 +14,10 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from bitgap.damage import seed_disparity
+from bitgap.disparity.formulas import seed_disparity
 from bitgap.experiments import synergy
-from bitgap.experiments.four_cells import cell_masks, shows_origin_pattern
-from bitgap.experiments.kept_scores import facts_of, keep
+from bitgap.experiments.protocol.scores import facts_of, keep
+from bitgap.experiments.synergy.cells import cell_masks, shows_origin_pattern
 from bitgap.quant.plan import mask_plans
 from bitgap.records import Floats, Integers, Label, Observations, Scores
 from bitgap.stats.interactions import corner_masks
@@ -79,7 +79,7 @@ def count(
         if controls is None:
             controls = _controls(model.n_blocks, sentences)
         observations = observe(scores, model.n_blocks, controls)
-        label = synergy.judge(observations, thresholds).verdict.label
+        label = synergy.EXPERIMENT.judge(observations, thresholds).verdict.label
         pattern = shows_origin_pattern(seed_disparity(_rows(scores, cell_masks(model.n_blocks))))
         labels[label] += 1
         n, origin, both = n + 1, origin + pattern, both + (pattern and label == "supported")

@@ -26,10 +26,10 @@ from bitgap.records import Finding, Floats, Integers
 from bitgap.stats.profiles import depths
 from bitgap.stats.verdicts import Thresholds
 from bitgap.theory.evidence import Evidence, disparity_of, protected
-from bitgap.theory.formal_controls import between_rungs, per_spread, planted_slope
-from bitgap.theory.formal_model import judge_formal
-from bitgap.theory.ladder_inference import THETA, moments, terms
-from bitgap.theory.ladder_rows import LADDER, SEED_TERMS, gather_rows, model_rows, smooth_features
+from bitgap.theory.formal.controls import between_rungs, per_spread, planted_slope
+from bitgap.theory.formal.inference import THETA, moments, terms
+from bitgap.theory.formal.model import judge_formal
+from bitgap.theory.formal.rows import LADDER, SEED_TERMS, gather_rows, model_rows, smooth_features
 from validation.counts import Count
 from validation.truth_table import profile
 

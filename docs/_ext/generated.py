@@ -26,11 +26,12 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bitgap import terminal, views
-from bitgap.arguments import make_parser
+from bitgap.cli import console as terminal
+from bitgap.cli.options import make_parser
 from bitgap.experiments.catalog import CATALOG, describe
-from bitgap.experiments.experiment import PHASES, Experiment
+from bitgap.experiments.protocol.experiment import PHASES, Experiment
 from bitgap.quant.schemes import KNOWN_SCHEMES
+from bitgap.show import tables_model as views
 from bitgap.stats.verdicts import load_thresholds
 
 if TYPE_CHECKING:

@@ -5,35 +5,69 @@
 
 from __future__ import annotations
 
+import sys
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from bitgap.version import __version__
 
-__all__ = ["Lab", "Plan", "Scores", "Settings", "__version__", "audit", "load_corpus", "run"]
+if TYPE_CHECKING:
+    from bitgap.corpora.parallel import load_corpus
+    from bitgap.disparity.audit import audit
+    from bitgap.jobs.investigate import run
+    from bitgap.lab.lab import Lab
+    from bitgap.lab.settings import Settings
+    from bitgap.quant.plan import Plan
+    from bitgap.records import Scores
+    from bitgap.show.frames import frame
+
+__all__ = [
+    "Lab",
+    "Plan",
+    "Scores",
+    "Settings",
+    "__version__",
+    "audit",
+    "frame",
+    "load_corpus",
+    "run",
+]
 
 _HOMES = {
     "Lab": "bitgap.lab.lab",
     "Settings": "bitgap.lab.settings",
     "Plan": "bitgap.quant.plan",
     "Scores": "bitgap.records",
-    "audit": "bitgap.disparity",
+    "audit": "bitgap.disparity.audit",
+    "frame": "bitgap.show.frames",
     "load_corpus": "bitgap.corpora.parallel",
-    "run": "bitgap.investigate",
+    "run": "bitgap.jobs.investigate",
 }
-
-if TYPE_CHECKING:
-    from bitgap.corpora.parallel import load_corpus
-    from bitgap.disparity import audit
-    from bitgap.investigate import run
-    from bitgap.lab.lab import Lab
-    from bitgap.lab.settings import Settings
-    from bitgap.quant.plan import Plan
-    from bitgap.records import Scores
+# Results that show themselves as the last line of a notebook's cell.
+_SHOWN = (
+    ("bitgap.records", "Finding"),
+    ("bitgap.disparity.records", "DisparityReport"),
+    ("bitgap.disparity.layer_map", "LayerMap"),
+)
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'bitgap' has no attribute {name!r}")
-    import importlib
+    return getattr(import_module(_HOMES[name]), name)
 
-    return getattr(importlib.import_module(_HOMES[name]), name)
+
+def _html(result: Any) -> str:
+    return import_module("bitgap.show.frames").html(result)
+
+
+def _register_with_notebooks() -> None:
+    """Tells a running notebook how results look, by name, so that records need not know."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    formatter = getattr(shell, "display_formatter", None)
+    if formatter is not None:
+        for module, name in _SHOWN:
+            formatter.formatters["text/html"].for_type_by_name(module, name, _html)
+
+
+_register_with_notebooks()

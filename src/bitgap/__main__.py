@@ -2,6 +2,6 @@
 
 import sys
 
-from bitgap.cli import main
+from bitgap.cli.main import main
 
 sys.exit(main())

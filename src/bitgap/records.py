@@ -20,10 +20,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+
+
 Integers = NDArray[np.int64]
 
+
 Arithmetic = Literal["exact", "fast"]
+
+
 Label = Literal["supported", "refuted", "inconclusive", "not testable"]
+
+
 ControlKind = Literal["negative", "positive", "invariance"]
 
 
@@ -275,22 +282,6 @@ class Finding:
     thresholds_hash: str = ""
     """Hash of the declared thresholds the verdict was made with."""
 
-    def frame(self, table: str | None = None) -> Any:
-        """Returns the estimates as a pandas frame, a row each; or one of ``tables`` by name.
-
-        Raises:
-            UsageError: If there is no such table.
-            MissingExtra: If pandas is not installed.
-        """
-        from bitgap import notebook
-
-        return notebook.finding_frame(self) if table is None else notebook.table_frame(self, table)
-
-    def _repr_html_(self) -> str:
-        from bitgap.notebook import finding_html
-
-        return finding_html(self)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provenance:
@@ -309,3 +300,6 @@ class Provenance:
     """UTC, ISO 8601."""
     wall_s: float
     thresholds_hash: str
+
+
+Bools = NDArray[np.bool_]

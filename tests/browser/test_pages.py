@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from bitgap.report.html import report_html
-from bitgap.report.stored import read_run
+from bitgap.report.page import report_html
+from bitgap.report.run import read_run
 
 PAGES = ("audit", "map", "investigate", "theory", "replicate", "compare")
 PHONE = {"width": 390, "height": 844}

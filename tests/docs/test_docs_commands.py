@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from docs_samples import PAGES, Step, steps, steps_of
 
-from bitgap import cli
-from bitgap.arguments import make_parser
-from bitgap.lab import budget
+from bitgap.cli import main as cli
+from bitgap.cli.options import make_parser
+from bitgap.lab.engine import budget
 from cli_samples import ENGLISH, GERMAN, TEXTS, save_model, write_corpus_folder
 
 NOT_RUN_AT_MOST = 9

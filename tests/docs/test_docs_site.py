@@ -16,7 +16,7 @@ import record  # pyright: ignore[reportMissingImports]
 from docs_samples import DOCS, ROOT, steps
 
 from bitgap import __all__ as public
-from bitgap import arguments
+from bitgap.cli import options as arguments
 from bitgap.experiments.catalog import CATALOG
 from bitgap.stats.verdicts import load_thresholds
 
@@ -143,8 +143,8 @@ def test_what_is_kept_is_of_today(name: str) -> None:
 def test_the_audit_is_what_the_command_prints(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from bitgap.cli import main
-    from bitgap.lab import budget
+    from bitgap.cli.main import main
+    from bitgap.lab.engine import budget
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")

@@ -12,14 +12,17 @@ from lab_samples import make_lab, write_corpus
 from mask_games import damage_of, scattered
 from scipy import stats
 
+from bitgap.disparity.layer_map import make_design, origin_set
 from bitgap.experiments import depth
-from bitgap.experiments.biased_blocks import biased_plan, hurt_side, plant_bias
-from bitgap.experiments.layer_gains import LayerGains
-from bitgap.experiments.triple_ranks import beaten_share, log_disparity, share_estimate, share_p
-from bitgap.layer_map import make_design, origin_set, score_map
+from bitgap.experiments.depth.gains import LayerGains
+from bitgap.experiments.depth.judge import _guards
+from bitgap.experiments.depth.plans import triples_of
+from bitgap.experiments.depth.ranks import beaten_share, log_disparity, share_estimate, share_p
+from bitgap.experiments.plants.biased import biased_plan, hurt_side, plant_bias
 from bitgap.quant.plan import Plan
+from bitgap.quant.sets import mask_of
 from bitgap.records import Estimate, Floats, Observations
-from bitgap.stats.interactions import mask_of, shapley_values
+from bitgap.stats.interactions import shapley_values
 from harness import (
     CHANCE,
     QUICK,
@@ -34,7 +37,7 @@ from harness import (
 
 BLOCKS, LANGUAGES, SENTENCES, PLANTINGS = 8, 3, 12, 10
 LAST = BLOCKS - 1
-TRIPLES = depth.triples_of(BLOCKS)
+TRIPLES = triples_of(BLOCKS)
 ORIGIN = origin_set(BLOCKS)
 MINE = TRIPLES.index(mask_of(ORIGIN))
 
@@ -108,12 +111,14 @@ def arbitrary(seed: int, **options: Any) -> Observations:
 
 
 def test_judge_finds_the_planted_triple():
-    assert_planted(depth.judge, observe, seeds=range(20))
+    assert_planted(depth.EXPERIMENT.judge, observe, seeds=range(20))
 
 
 def test_a_triple_like_any_other_is_supported_no_oftener_than_alpha():
-    assert_null(depth.judge, arbitrary, seeds=range(60))
-    assert_null(depth.judge, lambda s: arbitrary(s, sentences=4, own_spread=0.3), seeds=range(60))
+    assert_null(depth.EXPERIMENT.judge, arbitrary, seeds=range(60))
+    assert_null(
+        depth.EXPERIMENT.judge, lambda s: arbitrary(s, sentences=4, own_spread=0.3), seeds=range(60)
+    )
 
 
 @pytest.mark.parametrize("truth", [{"worth": 0.3}, {"worth": 4.0, "bias": 0.3}])
@@ -123,7 +128,9 @@ def test_judge_refutes_where_another_triple_is_better_by_one_of_both(truth):
         shares = planted_shares(4.0, 0.3)
         shares[[1, 2, 4]] = [0.05, 0.2, 0.2]
         truth = {"shares": shares}
-    assert_planted(depth.judge, lambda s: observe(s, **truth), seeds=range(10), label="refuted")
+    assert_planted(
+        depth.EXPERIMENT.judge, lambda s: observe(s, **truth), seeds=range(10), label="refuted"
+    )
 
 
 @pytest.mark.parametrize(
@@ -134,8 +141,8 @@ def test_judge_refutes_where_another_triple_is_better_by_one_of_both(truth):
     ],
 )
 def test_each_control_alone_keeps_support_back(change, clause):
-    assert depth.judge(observe(), QUICK).verdict.label == "supported"
-    finding = depth.judge(observe(**change), QUICK)
+    assert depth.EXPERIMENT.judge(observe(), QUICK).verdict.label == "supported"
+    finding = depth.EXPERIMENT.judge(observe(**change), QUICK)
     assert finding.verdict.label == "inconclusive"
     assert clause in finding.verdict.reason
 
@@ -143,7 +150,7 @@ def test_each_control_alone_keeps_support_back(change, clause):
 def test_a_twin_that_could_not_fail_was_not_run():
     few = observe()
     few.arrays["random_kl"] = few.arrays["random_kl"][:20]
-    finding = depth.judge(few, QUICK)
+    finding = depth.EXPERIMENT.judge(few, QUICK)
     assert control(finding, "random-init").passed is None
     assert finding.verdict.label == "inconclusive"
     assert "was not run" in finding.verdict.reason
@@ -152,7 +159,7 @@ def test_a_twin_that_could_not_fail_was_not_run():
 def test_the_middle_must_beat_its_neighbours():
     shares = planted_shares(4.0, 2.0)
     shares[ORIGIN[1] - 1] = shares[ORIGIN[1]]
-    finding = depth.judge(observe(shares=shares), QUICK)
+    finding = depth.EXPERIMENT.judge(observe(shares=shares), QUICK)
     assert finding.verdict.label == "inconclusive"
     for what in ("damage", "|D|"):
         assert control(finding, f"middle block shifted by one, {what}").passed is False
@@ -166,9 +173,9 @@ def test_levelling_down_keeps_support_back():
         hurt[MINE, 0] = base + (levelled.arrays["base_kl"][0, 0]) * 1.05
     # |D| is still the least, as the others are near the reference now.
     levelled.arrays["triples_kl"][MINE, 1:] = levelled.arrays["triples_kl"][MINE, [0]]
-    finding = depth.judge(levelled, QUICK)
+    finding = depth.EXPERIMENT.judge(levelled, QUICK)
     assert finding.verdict.label != "supported"
-    ok, why = depth._guards(levelled, MINE, np.ones(LANGUAGES, dtype=bool))
+    ok, why = _guards(levelled, MINE, np.ones(LANGUAGES, dtype=bool))
     assert not ok
     assert "damage_reference" in why
 
@@ -177,23 +184,25 @@ def test_disparity_and_gap_must_move_the_same_way():
     odd = observe()
     gap_up = odd.arrays["triples_nll"]
     gap_up[MINE, 1:] += 20.0
-    finding = depth.judge(odd, QUICK)
+    finding = depth.EXPERIMENT.judge(odd, QUICK)
     assert finding.verdict.label == "inconclusive"
     assert "D and G do not move the same way" in finding.verdict.reason
 
 
 def test_no_refutation_without_the_positive_control():
-    assert depth.judge(observe(worth=0.3, found=0), QUICK).verdict.label == "inconclusive"
+    assert (
+        depth.EXPERIMENT.judge(observe(worth=0.3, found=0), QUICK).verdict.label == "inconclusive"
+    )
     absent = observe(worth=0.3)
     del absent.arrays["biased_kl"]
     absent.facts["no_biased"] = "no linear writes to the state"
-    finding = depth.judge(absent, QUICK)
+    finding = depth.EXPERIMENT.judge(absent, QUICK)
     assert finding.verdict.label == "inconclusive"
     assert control(finding, "P2").detail == "no linear writes to the state"
 
 
 def test_what_was_not_scored_is_not_testable_and_still_tells_what_layers_are_worth():
-    finding = depth.judge(observe(scored=False), QUICK)
+    finding = depth.EXPERIMENT.judge(observe(scored=False), QUICK)
     assert finding.verdict.label == "not testable"
     assert finding.verdict.reason == f"not all of {comb(BLOCKS, 3)} triples were scored"
     assert finding.estimates["middle_shapley_damage"].value > 0
@@ -202,14 +211,14 @@ def test_what_was_not_scored_is_not_testable_and_still_tells_what_layers_are_wor
 
 
 def test_nothing_is_testable_where_every_language_collapsed():
-    gone = depth.judge(observe(collapsed=range(LANGUAGES)), QUICK)
+    gone = depth.EXPERIMENT.judge(observe(collapsed=range(LANGUAGES)), QUICK)
     assert gone.verdict.label == "not testable"
     assert gone.verdict.p is None
     assert_presentable(depth.EXPERIMENT, gone)
 
 
 def test_without_the_reference_there_is_no_disparity_and_no_support():
-    finding = depth.judge(observe(collapsed=[0]), QUICK)
+    finding = depth.EXPERIMENT.judge(observe(collapsed=[0]), QUICK)
     assert finding.verdict.label == "inconclusive"
     assert finding.estimates["beats_disparity"].value is None
     assert_presentable(depth.EXPERIMENT, finding)
@@ -217,9 +226,9 @@ def test_without_the_reference_there_is_no_disparity_and_no_support():
 
 def test_a_collapsed_language_moves_nothing_and_is_named():
     ruined = observe(collapsed=[1])
-    before = depth.judge(ruined, QUICK)
+    before = depth.EXPERIMENT.judge(ruined, QUICK)
     ruined.arrays["triples_kl"][:, 1] *= np.random.default_rng(1).uniform(1, 9, (56, SENTENCES))
-    after = depth.judge(ruined, QUICK)
+    after = depth.EXPERIMENT.judge(ruined, QUICK)
     assert "x1 (collapsed)" in after.sentence
     for name in ("beats_damage", "beats_disparity"):
         assert after.estimates[name] == before.estimates[name]
@@ -227,13 +236,13 @@ def test_a_collapsed_language_moves_nothing_and_is_named():
 
 def test_language_labels_move_no_rank_by_damage():
     for seed in range(5):
-        finding = depth.judge(arbitrary(seed), QUICK)
+        finding = depth.EXPERIMENT.judge(arbitrary(seed), QUICK)
         assert control(finding, "language labels").passed is True
 
 
 def test_judge_is_pure_and_its_finding_can_be_shown():
-    assert_pure(depth.judge, observe())
-    assert_presentable(depth.EXPERIMENT, depth.judge(observe(), QUICK))
+    assert_pure(depth.EXPERIMENT.judge, observe())
+    assert_presentable(depth.EXPERIMENT, depth.EXPERIMENT.judge(observe(), QUICK))
 
 
 # -- ranks ----------------------------------------------------------------------------------------
@@ -325,31 +334,31 @@ FEW = depth.Params(map_sentences=3, control_sentences=2, planted_seeds=2, contro
 def test_masks_are_scored_once_for_the_map_and_for_this():
     lab = make_lab("gpt2", blocks=6, corpus=write_corpus(4))
     part, design = lab.on(sentences=range(3)), make_design(6)
-    scores = score_map(part, "rtn4-g32", design)
-    first = depth.measure(lab, "rtn4-g32", FEW)
+    scores = part.score(design.plans("rtn4-g32"), "map")
+    first = depth.EXPERIMENT.measure(lab, "rtn4-g32", FEW)
     heads = lab.ledger.head_rows
-    depth.measure(lab, "rtn4-g32", FEW)
+    depth.EXPERIMENT.measure(lab, "rtn4-g32", FEW)
     assert lab.ledger.head_rows == heads
-    np.testing.assert_array_equal(first.arrays["triples_kl"], scores.kl_nats[depth.triples_of(6)])
+    np.testing.assert_array_equal(first.arrays["triples_kl"], scores.kl_nats[triples_of(6)])
     np.testing.assert_allclose(first.arrays["shapley_kl"].sum(0), scores.kl_nats[0], atol=1e-9)
-    assert_presentable(depth.EXPERIMENT, depth.judge(first, QUICK))
+    assert_presentable(depth.EXPERIMENT, depth.EXPERIMENT.judge(first, QUICK))
 
 
 def test_triples_beyond_a_sampled_map_are_scored_where_they_are_few():
     lab = make_lab("gpt2", blocks=7, corpus=write_corpus(3))
     few = replace(FEW, complete=False, planted_seeds=1)
-    scored = depth.measure(lab, "rtn4-g32", few)
+    scored = depth.EXPERIMENT.measure(lab, "rtn4-g32", few)
     assert len(scored.arrays["triples_kl"]) == 35
-    assert "not all" not in depth.judge(scored, QUICK).verdict.reason
-    left = depth.measure(lab, "rtn4-g32", replace(few, most_triples=0))
+    assert "not all" not in depth.EXPERIMENT.judge(scored, QUICK).verdict.reason
+    left = depth.EXPERIMENT.measure(lab, "rtn4-g32", replace(few, most_triples=0))
     assert "triples_kl" not in left.arrays
-    assert "not all of 35 triples" in depth.judge(left, QUICK).verdict.reason
+    assert "not all of 35 triples" in depth.EXPERIMENT.judge(left, QUICK).verdict.reason
 
 
 @pytest.mark.parametrize("blocks", [2, 4])
 def test_where_the_rule_names_no_three_it_is_not_testable(blocks):
     lab = make_lab("gpt2", blocks=blocks, corpus=write_corpus(4))
-    finding = depth.judge(depth.measure(lab, "rtn4-g32", FEW), QUICK)
+    finding = depth.EXPERIMENT.judge(depth.EXPERIMENT.measure(lab, "rtn4-g32", FEW), QUICK)
     assert finding.verdict.label == "not testable"
     assert "names no three" in finding.verdict.reason
     assert_presentable(depth.EXPERIMENT, finding)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from bitgap.experiments import links as links_module
 from bitgap.experiments.catalog import CATALOG
-from bitgap.experiments.links import GAMES, links
+from bitgap.jobs import links as links_module
+from bitgap.jobs.links import GAMES, links
+from toy_experiments import with_parts
 
 L = 16
 RNG = np.random.default_rng(0)
@@ -25,7 +25,7 @@ def layer_map(worth: Any = WORTH) -> Any:
 
 def asked(monkeypatch: pytest.MonkeyPatch, profile: Any) -> Any:
     """A finding whose experiment has this profile."""
-    experiment = replace(CATALOG[1], profile=profile)
+    experiment = with_parts(CATALOG[1], profile=profile)
     monkeypatch.setattr(links_module, "find", lambda _: experiment)
     return SimpleNamespace(experiment="T-002", title="Title")
 

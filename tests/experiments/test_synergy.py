@@ -12,11 +12,11 @@ from lab_samples import make_lab, write_corpus
 from mask_games import damage_of, origin_shares, scattered
 from scipy import stats
 
+from bitgap.disparity.layer_map import make_design
 from bitgap.experiments import synergy
-from bitgap.experiments.four_cells import additive_null, cell_masks, shows_origin_pattern
-from bitgap.experiments.kept_scores import scores_of
-from bitgap.experiments.pair_terms import terms_of
-from bitgap.layer_map import make_design, score_map
+from bitgap.experiments.protocol.scores import scores_of
+from bitgap.experiments.synergy.cells import additive_null, cell_masks, shows_origin_pattern
+from bitgap.experiments.synergy.pairs import terms_of
 from bitgap.records import Floats, Observations
 from bitgap.stats.interactions import corner_masks, sample_backgrounds
 from harness import (
@@ -110,7 +110,7 @@ def test_damage_that_adds_up_shows_the_origins_synergy_and_ours_refutes_it():
     seeds = range(20)
     shown = 0
     for seed in seeds:
-        finding = synergy.judge(additive(seed), QUICK)
+        finding = synergy.EXPERIMENT.judge(additive(seed), QUICK)
         none, first, last, both = (e.value for e in finding.seed_measure.values())
         assert none and first and last and both
         # "L_last alone is harmful, together they are best."
@@ -121,7 +121,7 @@ def test_damage_that_adds_up_shows_the_origins_synergy_and_ours_refutes_it():
 
 
 def test_the_story_is_told_in_the_origins_words_and_in_ours():
-    rows = synergy.judge(additive(), QUICK).tables["cells"]
+    rows = synergy.EXPERIMENT.judge(additive(), QUICK).tables["cells"]
     assert [row["in_the_origins_words"] for row in rows] == [
         "the baseline",
         "L0 alone is helpful",
@@ -138,7 +138,7 @@ def test_the_story_is_told_in_the_origins_words_and_in_ours():
 def test_damage_that_adds_up_is_supported_no_oftener_than_alpha(sentences):
     # So noisy that intervals reach past the smallest effect of interest.
     assert_null(
-        synergy.judge,
+        synergy.EXPERIMENT.judge,
         lambda s: additive(s, own_spread=0.6, sentences=sentences),
         seeds=range(60),
         thresholds=replace(QUICK, draws=200),
@@ -147,7 +147,7 @@ def test_damage_that_adds_up_is_supported_no_oftener_than_alpha(sentences):
 
 def test_damage_that_adds_up_is_supported_no_oftener_than_alpha_from_sampled_backgrounds():
     assert_null(
-        synergy.judge,
+        synergy.EXPERIMENT.judge,
         lambda s: additive(s, own_spread=0.6, complete=False, twins=4),
         seeds=range(60),
         thresholds=replace(QUICK, draws=200),
@@ -174,29 +174,34 @@ def test_the_additive_null_knows_what_adds_up_and_what_does_not():
 
 
 def test_judge_finds_planted_synergy():
-    assert_planted(synergy.judge, observe, seeds=range(20))
+    assert_planted(synergy.EXPERIMENT.judge, observe, seeds=range(20))
 
 
 def test_judge_finds_planted_synergy_from_sampled_backgrounds():
     assert_planted(
-        synergy.judge, lambda s: observe(s, complete=False, own_spread=0.002), seeds=range(10)
+        synergy.EXPERIMENT.judge,
+        lambda s: observe(s, complete=False, own_spread=0.002),
+        seeds=range(10),
     )
 
 
 @pytest.mark.parametrize("together", [0.0, -0.2])
 def test_judge_refutes_what_is_absent_or_opposite(together):
     assert_planted(
-        synergy.judge, lambda s: observe(s, together=together), seeds=range(10), label="refuted"
+        synergy.EXPERIMENT.judge,
+        lambda s: observe(s, together=together),
+        seeds=range(10),
+        label="refuted",
     )
 
 
 def test_an_effect_lost_in_noise_is_inconclusive():
-    finding = synergy.judge(observe(together=0.03, own_spread=1.0), QUICK)
+    finding = synergy.EXPERIMENT.judge(observe(together=0.03, own_spread=1.0), QUICK)
     assert finding.verdict.label == "inconclusive"
 
 
 def test_four_sentences_cannot_reach_alpha_and_say_so():
-    finding = synergy.judge(observe(sentences=4), QUICK)
+    finding = synergy.EXPERIMENT.judge(observe(sentences=4), QUICK)
     assert finding.verdict.p_minimum == 1 / 16
     assert finding.verdict.label == "inconclusive"
     assert "design cannot reach" in finding.verdict.reason
@@ -212,8 +217,8 @@ def test_four_sentences_cannot_reach_alpha_and_say_so():
     ],
 )
 def test_each_clause_alone_keeps_support_back(change, clause):
-    assert synergy.judge(observe(), QUICK).verdict.label == "supported"
-    finding = synergy.judge(observe(**change), QUICK)
+    assert synergy.EXPERIMENT.judge(observe(), QUICK).verdict.label == "supported"
+    finding = synergy.EXPERIMENT.judge(observe(**change), QUICK)
     assert finding.verdict.label == "inconclusive"
     assert clause in finding.verdict.reason
 
@@ -225,7 +230,7 @@ def test_synergy_that_no_ratio_shows_is_not_supported():
         for kind in ("kl", "nll"):
             values = alike.arrays[f"{part}_{kind}"]
             values[:] = values[:, [-1]]
-    finding = synergy.judge(alike, QUICK)
+    finding = synergy.EXPERIMENT.judge(alike, QUICK)
     assert finding.verdict.label == "inconclusive"
     assert "may be a ratio artefact" in finding.verdict.reason
 
@@ -234,14 +239,14 @@ def test_the_sign_must_hold_on_the_text_itself():
     turned = observe()
     harm = turned.arrays["map_nll"] - turned.arrays["nll_fp"]
     turned.arrays["map_nll"][:] = turned.arrays["nll_fp"] - harm
-    finding = synergy.judge(turned, QUICK)
+    finding = synergy.EXPERIMENT.judge(turned, QUICK)
     assert finding.verdict.label == "inconclusive"
     assert "the sign does not hold" in finding.verdict.reason
 
 
 def test_an_interaction_of_logarithms_alone_is_called_removable():
     same = np.full((BLOCKS, LANGUAGES), 0.05)
-    finding = synergy.judge(observe(together=0.0, shares=same), QUICK)
+    finding = synergy.EXPERIMENT.judge(observe(together=0.0, shares=same), QUICK)
     assert finding.tables["removable"] is True
     assert "removable" in finding.sentence
     # Of damage that adds up the logarithm is above 0 for every pair.
@@ -249,17 +254,17 @@ def test_an_interaction_of_logarithms_alone_is_called_removable():
 
 
 def test_no_refutation_without_the_positive_control():
-    assert synergy.judge(additive(found=0), QUICK).verdict.label == "inconclusive"
+    assert synergy.EXPERIMENT.judge(additive(found=0), QUICK).verdict.label == "inconclusive"
     absent = additive()
     del absent.arrays["cancelling_kl"]
     absent.facts["no_cancelling"] = "no linear writes to the state"
-    finding = synergy.judge(absent, QUICK)
+    finding = synergy.EXPERIMENT.judge(absent, QUICK)
     assert finding.verdict.label == "inconclusive"
     assert control(finding, "P3").detail == "no linear writes to the state"
 
 
 def test_nothing_is_testable_where_every_language_collapsed():
-    gone = synergy.judge(observe(collapsed=range(LANGUAGES)), QUICK)
+    gone = synergy.EXPERIMENT.judge(observe(collapsed=range(LANGUAGES)), QUICK)
     assert gone.verdict.label == "not testable"
     assert gone.verdict.p is None
     assert_presentable(synergy.EXPERIMENT, gone)
@@ -267,17 +272,17 @@ def test_nothing_is_testable_where_every_language_collapsed():
 
 def test_a_collapsed_language_moves_nothing_and_is_named():
     ruined = observe(collapsed=[1])
-    before = synergy.judge(ruined, QUICK)
+    before = synergy.EXPERIMENT.judge(ruined, QUICK)
     rng = np.random.default_rng(1)
     for part in ("map", "cells"):
         ruined.arrays[f"{part}_kl"][:, 1] *= rng.uniform(1, 9)
-    after = synergy.judge(ruined, QUICK)
+    after = synergy.EXPERIMENT.judge(ruined, QUICK)
     assert "x1 (collapsed)" in after.sentence
     assert after.estimates["banzhaf"] == before.estimates["banzhaf"]
 
 
 def test_without_the_reference_there_are_no_cells_and_no_support():
-    finding = synergy.judge(observe(collapsed=[0]), QUICK)
+    finding = synergy.EXPERIMENT.judge(observe(collapsed=[0]), QUICK)
     assert finding.verdict.label == "inconclusive"
     assert finding.tables["additive"] == []
     assert "banzhaf_gap" not in finding.estimates
@@ -285,17 +290,17 @@ def test_without_the_reference_there_are_no_cells_and_no_support():
 
 
 def test_language_labels_move_nothing():
-    finding = synergy.judge(observe(), QUICK)
+    finding = synergy.EXPERIMENT.judge(observe(), QUICK)
     assert control(finding, "language labels").passed is True
-    sampled = synergy.judge(observe(complete=False), QUICK)
+    sampled = synergy.EXPERIMENT.judge(observe(complete=False), QUICK)
     assert control(sampled, "language labels").passed is True
 
 
 @pytest.mark.parametrize("complete", [True, False])
 def test_judge_is_pure_and_its_finding_can_be_shown(complete):
     observations = observe(complete=complete)
-    assert_pure(synergy.judge, observations)
-    assert_presentable(synergy.EXPERIMENT, synergy.judge(observations, QUICK))
+    assert_pure(synergy.EXPERIMENT.judge, observations)
+    assert_presentable(synergy.EXPERIMENT, synergy.EXPERIMENT.judge(observations, QUICK))
 
 
 # -- the statistic --------------------------------------------------------------------------------
@@ -303,7 +308,7 @@ def test_judge_is_pure_and_its_finding_can_be_shown(complete):
 
 @pytest.mark.parametrize("complete", [True, False])
 def test_interaction_is_the_planted_share(complete):
-    finding = synergy.judge(observe(own_spread=1e-5, complete=complete), QUICK)
+    finding = synergy.EXPERIMENT.judge(observe(own_spread=1e-5, complete=complete), QUICK)
     for name in ("banzhaf", "banzhaf_on_text", "moebius", "co_moebius"):
         # Languages scatter apart, so the share of the text at hand is near the planted one.
         assert finding.estimates[name].value == pytest.approx(0.1, rel=0.15)
@@ -313,7 +318,7 @@ def test_interaction_is_the_planted_share(complete):
 
 
 def test_pairs_hold_what_was_planted_in_them_and_orders_add_up():
-    finding = synergy.judge(observe(beside={(2, 4): 0.3}, own_spread=1e-5), QUICK)
+    finding = synergy.EXPERIMENT.judge(observe(beside={(2, 4): 0.3}, own_spread=1e-5), QUICK)
     pairs = {(r["first"], r["second"]): r["interaction"] for r in finding.tables["pairs"]}
     assert max(pairs, key=pairs.__getitem__) in [(2, 4), (4, 2)]
     assert pairs[0, LAST] == pairs[LAST, 0] == pytest.approx(finding.estimates["banzhaf"].value)
@@ -338,9 +343,9 @@ def test_intervals_hold_the_planted_share_as_often_as_they_say(complete, sentenc
 
 
 def test_p_is_the_share_of_draws_that_are_not_above_0():
-    sure = synergy.judge(observe(), QUICK).verdict
+    sure = synergy.EXPERIMENT.judge(observe(), QUICK).verdict
     assert sure.p == sure.p_minimum == 1 / (QUICK.draws + 1)
-    assert synergy.judge(observe(together=-0.2), QUICK).verdict.p == 1
+    assert synergy.EXPERIMENT.judge(observe(together=-0.2), QUICK).verdict.p == 1
 
 
 # -- measuring ------------------------------------------------------------------------------------
@@ -354,29 +359,29 @@ FEW = synergy.Params(
 def test_masks_are_scored_once_for_the_map_and_for_this(complete):
     lab = make_lab("gpt2", blocks=4, corpus=write_corpus(4))
     part, design = lab.on(sentences=range(3)), make_design(4, complete=complete)
-    score_map(part, "rtn4-g32", design)
+    part.score(design.plans("rtn4-g32"), "map")
     params = replace(FEW, complete=complete)
-    first = synergy.measure(lab, "rtn4-g32", params)
+    first = synergy.EXPERIMENT.measure(lab, "rtn4-g32", params)
     rows = (lab.ledger.block_rows, lab.ledger.head_rows)
-    again = synergy.measure(lab, "rtn4-g32", params)
+    again = synergy.EXPERIMENT.measure(lab, "rtn4-g32", params)
     # Only P3 is planted anew, in a bank that was forgotten; its scores are known by its digest.
     assert lab.ledger.head_rows == rows[1]
     np.testing.assert_array_equal(first.arrays["map_kl"], again.arrays["map_kl"])
     np.testing.assert_array_equal(
-        first.arrays["map_kl"], score_map(part, "rtn4-g32", design).kl_nats
+        first.arrays["map_kl"], part.score(design.plans("rtn4-g32"), "map").kl_nats
     )
-    assert_presentable(synergy.EXPERIMENT, synergy.judge(first, QUICK))
+    assert_presentable(synergy.EXPERIMENT, synergy.EXPERIMENT.judge(first, QUICK))
 
 
 def test_planted_cancellation_is_an_interaction_of_the_ends():
     lab = make_lab("gpt2", blocks=5, corpus=write_corpus(6))
     params = replace(FEW, control_sentences=6, planted_strength=0.5, planted_seeds=5)
-    finding = synergy.judge(synergy.measure(lab, "rtn8-g32", params), QUICK)
+    finding = synergy.EXPERIMENT.judge(synergy.EXPERIMENT.measure(lab, "rtn8-g32", params), QUICK)
     assert control(finding, "P3").passed is True
 
 
 def test_too_few_blocks_are_not_testable():
     lab = make_lab("llama", blocks=2, corpus=write_corpus(4))
-    finding = synergy.judge(synergy.measure(lab, "rtn4-g32", FEW), QUICK)
+    finding = synergy.EXPERIMENT.judge(synergy.EXPERIMENT.measure(lab, "rtn4-g32", FEW), QUICK)
     assert finding.verdict.label == "not testable"
     assert "2 blocks" in finding.verdict.reason

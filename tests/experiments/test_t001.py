@@ -10,7 +10,7 @@ from lab_samples import make_lab, write_corpus
 
 from bitgap.errors import UsageError
 from bitgap.experiments import t001_information_content as t001
-from bitgap.experiments.information_readings import readable_blocks, surviving_bits
+from bitgap.experiments.t001_information_content.readings import readable_blocks, surviving_bits
 from bitgap.records import Floats, Observations
 from bitgap.stats.profiles import detrend
 from harness import (
@@ -86,15 +86,17 @@ def observe(
 
 
 def test_judge_finds_a_planted_link():
-    assert_planted(t001.judge, observe, seeds=range(20))
+    assert_planted(t001.EXPERIMENT.judge, observe, seeds=range(20))
 
 
 def test_judge_refutes_a_planted_opposite_link():
-    assert_planted(t001.judge, lambda s: observe(s, slope=-0.3), seeds=range(20), label="refuted")
+    assert_planted(
+        t001.EXPERIMENT.judge, lambda s: observe(s, slope=-0.3), seeds=range(20), label="refuted"
+    )
 
 
 def test_unrelated_profiles_are_supported_no_oftener_than_chance():
-    assert_null(t001.judge, lambda s: observe(s, slope=0.0, noise=0.3), seeds=range(200))
+    assert_null(t001.EXPERIMENT.judge, lambda s: observe(s, slope=0.0, noise=0.3), seeds=range(200))
 
 
 @pytest.mark.parametrize("correlated", [0.0, 0.9])
@@ -112,11 +114,11 @@ def test_smooth_unrelated_profiles_are_supported_no_oftener_than_chance(correlat
         return made
 
     # The approximate p of one model runs up to .11 where it should be .05 (method, section 2).
-    assert_null(t001.judge, make, seeds=range(100), rate=0.11)
+    assert_null(t001.EXPERIMENT.judge, make, seeds=range(100), rate=0.11)
 
 
 def test_a_probe_that_reads_nothing_makes_it_not_testable():
-    finding = t001.judge(observe(level=-0.2), QUICK)
+    finding = t001.EXPERIMENT.judge(observe(level=-0.2), QUICK)
     assert finding.verdict.label == "not testable"
     assert "reads nothing" in finding.verdict.reason
     assert finding.verdict.p is None
@@ -134,8 +136,8 @@ def test_a_probe_that_reads_nothing_makes_it_not_testable():
     ],
 )
 def test_each_control_alone_keeps_support_back(change, clause):
-    assert t001.judge(observe(), QUICK).verdict.label == "supported"
-    finding = t001.judge(observe(**change), QUICK)
+    assert t001.EXPERIMENT.judge(observe(), QUICK).verdict.label == "supported"
+    finding = t001.EXPERIMENT.judge(observe(**change), QUICK)
     assert finding.verdict.label == "inconclusive"
     assert clause in finding.verdict.reason
 
@@ -150,13 +152,13 @@ def test_a_link_that_hangs_on_few_sentences_is_no_support():
     flat[:, :, 1:] -= TOKENS * 0.02 * variance[:, None]
     small: Any = made.arrays
     small["small_bits"][:] = small["scaled_bits"][:] = flat[0]
-    finding = t001.judge(made, QUICK)
+    finding = t001.EXPERIMENT.judge(made, QUICK)
     assert finding.verdict.label == "inconclusive"
     assert "when sentences are resampled" in finding.verdict.reason
 
 
 def test_no_refutation_where_planted_information_is_missed():
-    finding = t001.judge(observe(slope=-0.3, planted=8), QUICK)
+    finding = t001.EXPERIMENT.judge(observe(slope=-0.3, planted=8), QUICK)
     assert finding.verdict.label == "inconclusive"
     assert control(finding, "planted").passed is False
 
@@ -165,7 +167,7 @@ def test_controls_that_were_not_run_say_so():
     made = observe()
     arrays = {k: v for k, v in made.arrays.items() if not k.startswith(("small", "random"))}
     made = Observations(experiment=t001.ID, version=1, arrays=arrays, facts=made.facts)
-    finding = t001.judge(made, QUICK)
+    finding = t001.EXPERIMENT.judge(made, QUICK)
     assert {check.passed for check in finding.controls} == {None}
     assert finding.verdict.label == "inconclusive"
 
@@ -176,12 +178,12 @@ def test_usable_bits_cover_the_truth():
     for seed in range(40):
         made = observe(seed, noise=0.0)
         truth = 1.0 + 0.3 * float(made.arrays["log_variance_fixed"].mean())
-        covered.append(covers(t001.judge(made, QUICK).estimates["usable_bits"], truth))
+        covered.append(covers(t001.EXPERIMENT.judge(made, QUICK).estimates["usable_bits"], truth))
     assert sum(covered) >= 31
 
 
 def test_correlation_by_sentence_is_that_of_the_profiles():
-    finding = t001.judge(observe(3), QUICK)
+    finding = t001.EXPERIMENT.judge(observe(3), QUICK)
     both = (finding.estimates[f"variance_and_information{end}"] for end in ("", "_by_sentence"))
     first, second = (estimate.value for estimate in both)
     assert first == pytest.approx(second, abs=1e-9)
@@ -192,26 +194,29 @@ def test_origin_measure_is_not_detrended():
     made = observe()
     arrays: Any = made.arrays
     arrays["histogram_bits"][:] = np.exp(arrays["log_variance_raw"])
-    seed = t001.judge(made, QUICK).seed_measure
+    seed = t001.EXPERIMENT.judge(made, QUICK).seed_measure
     assert seed["r_raw_variance_and_histogram_entropy"].value == pytest.approx(1.0)
     arrays["histogram_bits"][:] = 2.0
     assert (
-        t001.judge(made, QUICK).seed_measure["r_raw_variance_and_histogram_entropy"].value is None
+        t001.EXPERIMENT.judge(made, QUICK)
+        .seed_measure["r_raw_variance_and_histogram_entropy"]
+        .value
+        is None
     )
 
 
 def test_judge_is_pure():
-    assert_pure(t001.judge, observe())
+    assert_pure(t001.EXPERIMENT.judge, observe())
 
 
 def test_finding_and_figure_can_be_shown():
-    finding = t001.judge(observe(), QUICK)
+    finding = t001.EXPERIMENT.judge(observe(), QUICK)
     assert_presentable(t001.EXPERIMENT, finding)
-    assert len(t001.figure(finding)["concat"]) == 2
+    assert len(t001.EXPERIMENT.figure(finding)["concat"]) == 2
     # Where no block's bits are above 0 a logarithmic axis has nothing to show.
-    below = t001.judge(observe(level=-5.0), QUICK)
+    below = t001.EXPERIMENT.judge(observe(level=-5.0), QUICK)
     assert_presentable(t001.EXPERIMENT, below)
-    assert "concat" not in t001.figure(below)
+    assert "concat" not in t001.EXPERIMENT.figure(below)
 
 
 # -- on models ------------------------------------------------------------------------------------
@@ -224,7 +229,7 @@ FEW = t001.Params(
 
 def test_measured_observations_are_judged_stored_and_shown():
     lab = make_lab("gpt2", blocks=6, corpus=write_corpus(16, ("en", "he")))
-    measured = t001.measure(lab, "rtn3-g32", FEW)
+    measured = t001.EXPERIMENT.measure(lab, "rtn3-g32", FEW)
     assert measured.arrays["bits"].shape == (2, 6, 12)
     assert measured.arrays["planted_bits"].shape == (3, 6)
     assert (measured.arrays["rate_bits"] > 0).all()
@@ -232,8 +237,8 @@ def test_measured_observations_are_judged_stored_and_shown():
     lab.store.put_observations("key", measured)
     back = lab.store.get_observations("key")
     assert back is not None
-    finding = t001.judge(back, QUICK)
-    assert finding == t001.judge(measured, QUICK)
+    finding = t001.EXPERIMENT.judge(back, QUICK)
+    assert finding == t001.EXPERIMENT.judge(measured, QUICK)
     assert control(finding, "activations times ten").passed is True
     assert_presentable(t001.EXPERIMENT, finding)
 
@@ -258,7 +263,7 @@ def test_too_few_sentences_are_refused_with_what_to_do():
     lab = make_lab("gpt2", corpus=write_corpus(4)).on(sentences=[1, 2])
     lab.text = lab.text.__class__(**{**_fields(lab.text), "kept": np.array([1])})
     with pytest.raises(UsageError, match="give more"):
-        t001.measure(lab, "rtn4-g32", FEW)
+        t001.EXPERIMENT.measure(lab, "rtn4-g32", FEW)
 
 
 def _fields(text: Any) -> dict[str, Any]:

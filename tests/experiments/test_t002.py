@@ -12,17 +12,18 @@ import torch
 from lab_samples import make_lab, write_corpus
 from tiny_models import shared
 
-from bitgap.damage import damage_bits
+from bitgap.disparity.formulas import damage_bits
 from bitgap.errors import UsageError
 from bitgap.experiments import t002_quantization_robustness as t002
-from bitgap.experiments import weight_controls
-from bitgap.experiments.error_budget import block_damage, error_share, sensitivity
-from bitgap.experiments.kept_scores import scores_of
-from bitgap.experiments.weight_controls import only, redrawn
-from bitgap.lab.weights import crest_factors, relative_errors
+from bitgap.experiments.protocol.error_budget import block_damage, error_share, sensitivity
+from bitgap.experiments.protocol.scores import scores_of
+from bitgap.experiments.t002_quantization_robustness import controls as weight_controls
+from bitgap.experiments.t002_quantization_robustness.twins import redrawn
+from bitgap.lab.weight_errors import crest_factors, relative_errors
 from bitgap.models.decoder import Decoder
 from bitgap.models.gauge import gauge_fixed_log_variance, raw_log_variance, rescale_norms
 from bitgap.quant.schemes import largest_level
+from bitgap.quant.sets import only
 from bitgap.records import Floats, Observations
 from harness import (
     QUICK,
@@ -135,39 +136,42 @@ def twins(
 
 
 def test_judge_finds_planted_links():
-    assert_planted(t002.judge, observe, seeds=range(20))
+    assert_planted(t002.EXPERIMENT.judge, observe, seeds=range(20))
 
 
 def test_judge_refutes_where_high_variance_means_large_error():
     assert_planted(
-        t002.judge, lambda s: observe(s, variance_link=-0.8), seeds=range(20), label="refuted"
+        t002.EXPERIMENT.judge,
+        lambda s: observe(s, variance_link=-0.8),
+        seeds=range(20),
+        label="refuted",
     )
 
 
 def test_judge_supports_no_link_of_variance_oftener_than_alpha():
     # The other part of the intersection is true, which is the null's hardest case.
-    assert_null(t002.judge, lambda s: observe(s, variance_link=0.0), seeds=range(100))
+    assert_null(t002.EXPERIMENT.judge, lambda s: observe(s, variance_link=0.0), seeds=range(100))
 
 
 def test_judge_supports_no_link_of_damage_oftener_than_alpha():
     def make(seed: int) -> Observations:
         return observe(seed, error_spread=1e-3, alpha_spread=1.0)
 
-    assert_null(t002.judge, make, seeds=range(100))
+    assert_null(t002.EXPERIMENT.judge, make, seeds=range(100))
 
 
 def test_a_middling_link_is_inconclusive():
-    finding = t002.judge(observe(2, variance_link=0.5), QUICK)
+    finding = t002.EXPERIMENT.judge(observe(2, variance_link=0.5), QUICK)
     assert finding.verdict.label == "inconclusive"
     assert "neither clearly above 0" in finding.verdict.reason
 
 
 def test_nothing_is_testable_where_every_language_collapsed_or_is_below_resolution():
-    gone = t002.judge(observe(collapsed=range(LANGUAGES)), QUICK)
+    gone = t002.EXPERIMENT.judge(observe(collapsed=range(LANGUAGES)), QUICK)
     assert gone.verdict.label == "not testable"
     assert "collapsed" in gone.verdict.reason
     assert gone.verdict.p is None
-    faint = t002.judge(observe(floor_nats=1.0), QUICK)
+    faint = t002.EXPERIMENT.judge(observe(floor_nats=1.0), QUICK)
     assert faint.verdict.label == "not testable"
     assert "below resolution" in faint.verdict.reason
     assert_presentable(t002.EXPERIMENT, gone)
@@ -177,7 +181,7 @@ def test_a_collapsed_language_moves_nothing_and_is_named():
     clean, ruined = observe(), observe(collapsed=[2])
     for part in ("single", "noise", "protect"):
         ruined.arrays[f"{part}_kl"][:, 2] *= 50
-    without = t002.judge(ruined, QUICK)
+    without = t002.EXPERIMENT.judge(ruined, QUICK)
     assert "x2 (collapsed)" in without.sentence
     assert without.tables["left_out"] == {"x2": "collapsed"}
     assert without.verdict.label == "supported"
@@ -187,9 +191,9 @@ def test_a_collapsed_language_moves_nothing_and_is_named():
     for name in text | kept:
         alone.arrays[name] = alone.arrays[name][..., :2, :]
     alone.facts["languages"] = ["en", "x1"]
-    two = t002.judge(alone, QUICK)
+    two = t002.EXPERIMENT.judge(alone, QUICK)
     assert two.estimates["error_and_damage"] == without.estimates["error_and_damage"]
-    assert two.estimates != t002.judge(clean, QUICK).estimates
+    assert two.estimates != t002.EXPERIMENT.judge(clean, QUICK).estimates
 
 
 @pytest.mark.parametrize(
@@ -204,19 +208,19 @@ def test_a_collapsed_language_moves_nothing_and_is_named():
     ],
 )
 def test_each_clause_alone_keeps_support_back(change, clause):
-    assert t002.judge(observe(), QUICK).verdict.label == "supported"
-    finding = t002.judge(observe(**change), QUICK)
+    assert t002.EXPERIMENT.judge(observe(), QUICK).verdict.label == "supported"
+    finding = t002.EXPERIMENT.judge(observe(**change), QUICK)
     assert finding.verdict.label == "inconclusive"
     assert clause in finding.verdict.reason
 
 
 def test_no_refutation_without_the_positive_control():
     lost = observe(variance_link=-0.8, found=0)
-    assert t002.judge(lost, QUICK).verdict.label == "inconclusive"
+    assert t002.EXPERIMENT.judge(lost, QUICK).verdict.label == "inconclusive"
     absent = observe(variance_link=-0.8)
     del absent.arrays["fragile_kl"]
     absent.facts["no_fragile"] = "no value rows were found"
-    finding = t002.judge(absent, QUICK)
+    finding = t002.EXPERIMENT.judge(absent, QUICK)
     assert finding.verdict.label == "inconclusive"
     assert control(finding, "P1").passed is None
     assert control(finding, "P1").detail == "no value rows were found"
@@ -230,17 +234,17 @@ def test_a_negative_control_that_shows_the_link_keeps_support_back():
     shown.arrays["random_kl"] = np.append(
         shown.arrays["single_kl"], shown.arrays["single_kl"][:1], 0
     )
-    finding = t002.judge(shown, QUICK)
+    finding = t002.EXPERIMENT.judge(shown, QUICK)
     assert control(finding, "Gaussian").passed is False
     assert control(finding, "random-init").passed is False
     assert finding.verdict.label == "inconclusive"
 
 
 def test_halves_of_english_differ_where_they_are_made_to():
-    assert control(t002.judge(observe(), QUICK), "A/A").passed is True
+    assert control(t002.EXPERIMENT.judge(observe(), QUICK), "A/A").passed is True
     lopsided = observe()
     lopsided.arrays["protect_kl"][0, 0, ::2] *= 4
-    assert control(t002.judge(lopsided, QUICK), "A/A").passed is False
+    assert control(t002.EXPERIMENT.judge(lopsided, QUICK), "A/A").passed is False
 
 
 def test_language_labels_move_nothing():
@@ -252,17 +256,20 @@ def test_language_labels_move_nothing():
             for kind in ("kl", "nll"):
                 array = permuted.arrays[f"{part}_{kind}"]
                 array[..., s] = array[:, order, s]
-    a, b = (t002.judge(o, QUICK).estimates["error_and_damage"].value for o in (given, permuted))
+    a, b = (
+        t002.EXPERIMENT.judge(o, QUICK).estimates["error_and_damage"].value
+        for o in (given, permuted)
+    )
     assert a == pytest.approx(b, abs=1e-12)
 
 
 def test_judge_is_pure():
-    assert_pure(t002.judge, observe())
+    assert_pure(t002.EXPERIMENT.judge, observe())
 
 
 def test_only_a_passed_gauge_control_lets_the_sentence_speak_of_cause():
-    assert "can predict but never cause" in t002.judge(observe(), QUICK).sentence
-    assert "never cause" not in t002.judge(observe(regauged=2.0), QUICK).sentence
+    assert "can predict but never cause" in t002.EXPERIMENT.judge(observe(), QUICK).sentence
+    assert "never cause" not in t002.EXPERIMENT.judge(observe(regauged=2.0), QUICK).sentence
 
 
 # -- the split of damage --------------------------------------------------------------------------
@@ -368,7 +375,7 @@ def test_only_one_block_is_rounded_even_by_a_scheme_for_all_weights():
 @pytest.fixture(scope="module")
 def measured() -> Observations:
     lab = make_lab("gpt2", blocks=5, corpus=write_corpus(6, ("en", "de", "he")))
-    return t002.measure(lab, "rtn6-g32", UNIFORM)
+    return t002.EXPERIMENT.measure(lab, "rtn6-g32", UNIFORM)
 
 
 def test_planted_fragility_is_found_and_the_gauge_moves_nothing(measured):
@@ -388,8 +395,8 @@ def test_measured_observations_are_judged_stored_and_shown(measured):
     lab.store.put_observations("key", measured)
     back = lab.store.get_observations("key")
     assert back is not None
-    finding = t002.judge(back, QUICK)
-    assert finding == t002.judge(measured, QUICK)
+    finding = t002.EXPERIMENT.judge(back, QUICK)
+    assert finding == t002.EXPERIMENT.judge(measured, QUICK)
     # A random model is worse than unigrams in every language, and the judge says so.
     assert finding.verdict.label == "not testable"
     assert_presentable(t002.EXPERIMENT, finding)
@@ -402,14 +409,14 @@ def test_measured_observations_are_judged_stored_and_shown(measured):
 
 def test_two_blocks_whose_plans_coincide_are_told_apart():
     lab = make_lab("gpt-neo", corpus=write_corpus(3, ("en", "he")))
-    found = t002.measure(lab, "rtn4-g32", UNIFORM)
+    found = t002.EXPERIMENT.measure(lab, "rtn4-g32", UNIFORM)
     single, protect = found.arrays["single_kl"], found.arrays["protect_kl"]
     assert len(single) == 2
     assert len(protect) == 3
     # Protecting block 0 of two is rounding block 1 alone.
     np.testing.assert_array_equal(single[1], protect[1])
     np.testing.assert_array_equal(single[0], protect[2])
-    finding = t002.judge(found, QUICK)
+    finding = t002.EXPERIMENT.judge(found, QUICK)
     assert finding.estimates["variance_and_error"].value is None
     assert_presentable(t002.EXPERIMENT, finding)
 
@@ -417,4 +424,4 @@ def test_two_blocks_whose_plans_coincide_are_told_apart():
 @pytest.mark.parametrize("scheme", ["noise0.05-s0", "fp"])
 def test_a_scheme_without_bits_is_refused_before_anything_is_measured(scheme):
     with pytest.raises(UsageError, match="rtn4-g128"):
-        t002.measure(make_lab("gpt2"), scheme, UNIFORM)
+        t002.EXPERIMENT.measure(make_lab("gpt2"), scheme, UNIFORM)

@@ -9,16 +9,14 @@ import pytest
 from lab_samples import make_lab, write_corpus
 from scipy import linalg, stats
 
+from bitgap.disparity.layer_map import benefits, make_design
 from bitgap.experiments import t003_language_distribution as t003
-from bitgap.experiments.language_controls import (
-    closest_relative,
-    local_bias,
-    local_errors,
-    measure_controls,
-)
-from bitgap.experiments.language_shares import between_trace, log_variances
-from bitgap.experiments.one_language import contrast_direction
-from bitgap.layer_map import benefits, make_design
+from bitgap.experiments.plants.language_error import contrast_direction
+from bitgap.experiments.t003_language_distribution.controls import closest_relative
+from bitgap.experiments.t003_language_distribution.judge import _mean_bias
+from bitgap.experiments.t003_language_distribution.shares import between_trace, log_variances
+from bitgap.experiments.t003_language_distribution.twins import measure_controls
+from bitgap.lab.local_errors import local_bias, local_errors
 from bitgap.records import Floats, Observations
 from bitgap.stats.profiles import depths
 from harness import (
@@ -140,19 +138,24 @@ def observe(
 
 
 def test_judge_finds_a_planted_link():
-    assert_planted(t003.judge, observe, seeds=range(20))
+    assert_planted(t003.EXPERIMENT.judge, observe, seeds=range(20))
 
 
 def test_judge_refutes_the_opposite():
-    assert_planted(t003.judge, lambda s: observe(s, link=-1.0), seeds=range(10), label="refuted")
+    assert_planted(
+        t003.EXPERIMENT.judge, lambda s: observe(s, link=-1.0), seeds=range(10), label="refuted"
+    )
 
 
 def test_judge_supports_no_link_no_oftener_than_alpha():
-    assert_null(t003.judge, lambda s: observe(s, link=0.0, noise=1.0), seeds=range(40))
+    assert_null(t003.EXPERIMENT.judge, lambda s: observe(s, link=0.0, noise=1.0), seeds=range(40))
 
 
 def test_a_link_lost_in_noise_is_inconclusive():
-    found = [t003.judge(observe(s, link=0.5, noise=1.0), QUICK).verdict.label for s in range(6)]
+    found = [
+        t003.EXPERIMENT.judge(observe(s, link=0.5, noise=1.0), QUICK).verdict.label
+        for s in range(6)
+    ]
     assert found.count("inconclusive") >= 4
 
 
@@ -166,9 +169,9 @@ def test_a_link_lost_in_noise_is_inconclusive():
     ],
 )
 def test_each_control_alone_keeps_support_back(change, clause):
-    assert t003.judge(observe(), QUICK).verdict.label == "supported"
+    assert t003.EXPERIMENT.judge(observe(), QUICK).verdict.label == "supported"
     # Where the relative is made to differ it takes part in B, which keeps its profile.
-    finding = t003.judge(observe(**change), QUICK)
+    finding = t003.EXPERIMENT.judge(observe(**change), QUICK)
     assert finding.verdict.label == "inconclusive"
     assert clause in finding.verdict.reason
 
@@ -181,13 +184,13 @@ def test_a_link_that_other_labels_would_show_more_of_is_told():
     made.arrays["linear_error"][..., 0] = np.exp2(
         20 * (profile - profile.mean())[BLOCK][:, None] * np.array([0, 2, -1, 0])
     )
-    finding = t003.judge(made, QUICK)
+    finding = t003.EXPERIMENT.judge(made, QUICK)
     assert finding.estimates["bias_and_benefit"].low > 0.5
     assert control(finding, "language labels permuted").passed is False
 
 
 def _scores(made: Observations) -> tuple[Any, Any]:
-    from bitgap.experiments.kept_scores import scores_of
+    from bitgap.experiments.protocol.scores import scores_of
 
     return scores_of(made, "map"), DESIGN
 
@@ -195,24 +198,24 @@ def _scores(made: Observations) -> tuple[Any, Any]:
 def test_halves_that_differ_are_told():
     made = observe()
     made.arrays["linear_error"][:, 0, ::2] *= 3
-    assert control(t003.judge(made, QUICK), "A/A").passed is False
+    assert control(t003.EXPERIMENT.judge(made, QUICK), "A/A").passed is False
 
 
 def test_disparity_alone_is_no_support_where_the_gap_says_otherwise():
     made = observe()
     # Text gets easier where the distribution moves more, so G falls where |D| rises.
     made.arrays["map_nll"][:] = made.arrays["nll_fp"] - 0.5 * made.arrays["map_kl"]
-    finding = t003.judge(made, QUICK)
+    finding = t003.EXPERIMENT.judge(made, QUICK)
     assert finding.verdict.label == "inconclusive"
     assert "−G" in finding.verdict.reason
 
 
 def test_no_refutation_without_the_positive_control():
-    assert t003.judge(observe(link=-1.0, found=0), QUICK).verdict.label == "inconclusive"
+    assert t003.EXPERIMENT.judge(observe(link=-1.0, found=0), QUICK).verdict.label == "inconclusive"
     absent = observe(link=-1.0)
     del absent.arrays["planted_e"]
     absent.facts["no_planted"] = "no linear writes to the state"
-    finding = t003.judge(absent, QUICK)
+    finding = t003.EXPERIMENT.judge(absent, QUICK)
     assert finding.verdict.label == "inconclusive"
     assert control(finding, "P2").detail == "no linear writes to the state"
 
@@ -220,12 +223,12 @@ def test_no_refutation_without_the_positive_control():
 def test_a_planting_counts_only_if_d_rises_too():
     made = observe()
     made.arrays["planted_kl"][:] = made.arrays["plain_kl"]
-    assert control(t003.judge(made, QUICK), "P2").passed is False
+    assert control(t003.EXPERIMENT.judge(made, QUICK), "P2").passed is False
 
 
 @pytest.mark.parametrize(("gone", "told"), [([0], "reference en"), ([1, 2, 3], "every other")])
 def test_without_a_value_of_d_nothing_is_testable(gone, told):
-    finding = t003.judge(observe(text={"collapsed": gone}), QUICK)
+    finding = t003.EXPERIMENT.judge(observe(text={"collapsed": gone}), QUICK)
     assert finding.verdict.label == "not testable"
     assert told in finding.verdict.reason
     assert finding.estimates["bias_and_benefit"].value is None
@@ -234,23 +237,23 @@ def test_without_a_value_of_d_nothing_is_testable(gone, told):
 
 def test_a_collapsed_language_moves_nothing_and_is_named():
     ruined = observe(text={"collapsed": [3]})
-    before = t003.judge(ruined, QUICK)
+    before = t003.EXPERIMENT.judge(ruined, QUICK)
     ruined.arrays["linear_error"][:, 3] *= np.random.default_rng(1).uniform(
         1, 9, (len(BLOCK), SENTENCES)
     )
     ruined.arrays["map_kl"][:, 3] *= 2
-    after = t003.judge(ruined, QUICK)
+    after = t003.EXPERIMENT.judge(ruined, QUICK)
     assert "x3 (collapsed" in after.sentence
     for name in ("bias_and_benefit", "mean_bias"):
         assert after.estimates[name] == before.estimates[name]
 
 
 def test_judge_is_pure():
-    assert_pure(t003.judge, observe())
+    assert_pure(t003.EXPERIMENT.judge, observe())
 
 
 def test_finding_and_figure_can_be_shown():
-    finding = t003.judge(observe(), QUICK)
+    finding = t003.EXPERIMENT.judge(observe(), QUICK)
     assert_presentable(t003.EXPERIMENT, finding)
     seed = finding.seed_measure["largest_variance_of_variances"]
     assert seed.value == pytest.approx(BLOCKS**2 * np.var([1, 2, 3, 4]))
@@ -263,7 +266,7 @@ def test_intervals_of_mean_bias_hold_the_planted_one_as_often_as_they_say():
         profile, own, _ = np.random.default_rng(seed).normal(size=(3, BLOCKS))
         bias = 0.2 * (profile + 0.1 * own) + depths(BLOCKS)
         truth = float(bias.mean() * FELT[1:].mean())
-        return covers(t003._mean_bias(made, np.ones(LANGUAGES, dtype=bool), 0, QUICK), truth)
+        return covers(_mean_bias(made, np.ones(LANGUAGES, dtype=bool), 0, QUICK), truth)
 
     n = 60
     assert stats.binom.cdf(sum(map(held, range(n))), n, 0.93) > CHANCE
@@ -381,7 +384,7 @@ def test_planted_errors_of_one_language_are_found(case):
     made = observe()
     keys = [name for name in arrays if name.startswith(("planted", "plain"))]
     made.arrays.update({name: arrays[name] for name in keys})
-    assert control(t003.judge(made, QUICK), "P2").passed is True
+    assert control(t003.EXPERIMENT.judge(made, QUICK), "P2").passed is True
     assert not [key for key in lab.bank._own if "one-language" in key[1]]
 
 
@@ -389,12 +392,12 @@ def test_planted_errors_of_one_language_are_found(case):
 def test_measured_observations_are_judged_stored_and_shown(complete):
     lab = make_lab("gpt2", blocks=5, corpus=write_corpus(6, ("en", "de", "he")))
     params = t003.Params(map_sentences=3, complete=complete, control_sentences=3, planted_seeds=2)
-    measured = t003.measure(lab, "rtn6-g32", params)
+    measured = t003.EXPERIMENT.measure(lab, "rtn6-g32", params)
     lab.store.put_observations("key", measured)
     back = lab.store.get_observations("key")
     assert back is not None
-    finding = t003.judge(back, QUICK)
-    assert finding == t003.judge(measured, QUICK)
+    finding = t003.EXPERIMENT.judge(back, QUICK)
+    assert finding == t003.EXPERIMENT.judge(measured, QUICK)
     # A random model is worse than unigrams in every language, and the judge says so.
     assert finding.verdict.label == "not testable"
     assert_presentable(t003.EXPERIMENT, finding)

@@ -12,18 +12,17 @@ from lab_samples import Letters, make_lab, write_corpus
 from scipy import stats
 
 from bitgap.experiments import t004_residual_propagation as t004
-from bitgap.experiments.cancellation import cancelling_plan, plant_cancellation
-from bitgap.experiments.propagation_controls import (
+from bitgap.experiments.plants.cancelling import cancelling_plan, plant_cancellation
+from bitgap.experiments.t004_residual_propagation.controls import scored_sets
+from bitgap.experiments.t004_residual_propagation.propagation import amplification, state_errors
+from bitgap.experiments.t004_residual_propagation.statistic import (
     interaction_contrast,
-    measure_controls,
-    scored_sets,
     snr_contrast,
 )
+from bitgap.experiments.t004_residual_propagation.twins import measure_controls
 from bitgap.lab.activations import stream
-from bitgap.lab.ledger import Ledger
-from bitgap.lab.propagation import amplification, state_errors
-from bitgap.lab.settings import Settings
-from bitgap.lab.text import make_chunks, tokenize
+from bitgap.lab.engine.text import make_chunks, tokenize
+from bitgap.lab.settings import Ledger, Settings
 from bitgap.quant.plan import Plan
 from bitgap.records import Floats, Observations
 from harness import (
@@ -114,14 +113,16 @@ def observe(
 
 
 def test_judge_finds_planted_contrasts():
-    assert_planted(t004.judge, observe, seeds=range(20))
+    assert_planted(t004.EXPERIMENT.judge, observe, seeds=range(20))
 
 
 @pytest.mark.parametrize(
     "truth", [{"first": 0.2}, {"cancelled": -0.5}, {"first": 1.0}, {"cancelled": 0.0}]
 )
 def test_judge_refutes_where_one_part_is_absent_or_opposite(truth):
-    assert_planted(t004.judge, lambda s: observe(s, **truth), seeds=range(10), label="refuted")
+    assert_planted(
+        t004.EXPERIMENT.judge, lambda s: observe(s, **truth), seeds=range(10), label="refuted"
+    )
 
 
 @pytest.mark.parametrize(
@@ -129,30 +130,30 @@ def test_judge_refutes_where_one_part_is_absent_or_opposite(truth):
 )
 def test_judge_supports_an_absent_part_no_oftener_than_alpha(truth):
     # So noisy that the interval of the absent part reaches past its smallest effect.
-    assert_null(t004.judge, lambda s: observe(s, **truth), seeds=range(100))
+    assert_null(t004.EXPERIMENT.judge, lambda s: observe(s, **truth), seeds=range(100))
 
 
 def test_judge_supports_no_effect_at_all_no_oftener_than_alpha():
     assert_null(
-        t004.judge,
+        t004.EXPERIMENT.judge,
         lambda s: observe(s, first=1.0, cancelled=0.0, own_spread=1.0),
         seeds=range(100),
     )
 
 
 def test_an_effect_lost_in_noise_is_inconclusive():
-    finding = t004.judge(observe(first=1.6, own_spread=1.5), QUICK)
+    finding = t004.EXPERIMENT.judge(observe(first=1.6, own_spread=1.5), QUICK)
     assert finding.verdict.label == "inconclusive"
 
 
 def test_travelling_without_dependence_says_so():
-    finding = t004.judge(observe(cancelled=0.0), QUICK)
+    finding = t004.EXPERIMENT.judge(observe(cancelled=0.0), QUICK)
     assert finding.verdict.label == "refuted"
     assert "does not depend on it" in finding.sentence
 
 
 def test_nothing_is_testable_where_every_language_collapsed_or_blocks_are_few():
-    gone = t004.judge(observe(collapsed=range(LANGUAGES)), QUICK)
+    gone = t004.EXPERIMENT.judge(observe(collapsed=range(LANGUAGES)), QUICK)
     assert gone.verdict.label == "not testable"
     assert gone.verdict.p is None
     assert_presentable(t004.EXPERIMENT, gone)
@@ -160,12 +161,12 @@ def test_nothing_is_testable_where_every_language_collapsed_or_blocks_are_few():
 
 def test_a_collapsed_language_moves_nothing_and_is_named():
     ruined = observe(collapsed=[1])
-    before = t004.judge(ruined, QUICK)
+    before = t004.EXPERIMENT.judge(ruined, QUICK)
     rng = np.random.default_rng(1)
     for name in ("masks_kl", "state_error"):
         part = ruined.arrays[name][..., 1, :]
         part *= rng.uniform(1, 9, part.shape)
-    after = t004.judge(ruined, QUICK)
+    after = t004.EXPERIMENT.judge(ruined, QUICK)
     assert "x1 (collapsed)" in after.sentence
     for name in ("snr_contrast", "interaction"):
         assert after.estimates[name] == before.estimates[name]
@@ -180,8 +181,8 @@ def test_a_collapsed_language_moves_nothing_and_is_named():
     ],
 )
 def test_each_control_alone_keeps_support_back(change, clause):
-    assert t004.judge(observe(), QUICK).verdict.label == "supported"
-    finding = t004.judge(observe(**change), QUICK)
+    assert t004.EXPERIMENT.judge(observe(), QUICK).verdict.label == "supported"
+    finding = t004.EXPERIMENT.judge(observe(**change), QUICK)
     assert finding.verdict.label == "inconclusive"
     assert clause in finding.verdict.reason
 
@@ -190,16 +191,19 @@ def test_blocks_1_and_2_must_gain_less_than_block_0():
     early = observe()
     # Block 1's error is made as large as block 0's: protecting either gains as much.
     early.arrays["state_error"][2] = early.arrays["state_error"][1]
-    finding = t004.judge(early, QUICK)
+    finding = t004.EXPERIMENT.judge(early, QUICK)
     assert control(finding, "early-interior").passed is False
 
 
 def test_no_refutation_without_the_positive_control():
-    assert t004.judge(observe(cancelled=0.0, found=0), QUICK).verdict.label == "inconclusive"
+    assert (
+        t004.EXPERIMENT.judge(observe(cancelled=0.0, found=0), QUICK).verdict.label
+        == "inconclusive"
+    )
     absent = observe(cancelled=0.0)
     del absent.arrays["cancelling_kl"]
     absent.facts["no_cancelling"] = "no linear writes to the state"
-    finding = t004.judge(absent, QUICK)
+    finding = t004.EXPERIMENT.judge(absent, QUICK)
     assert finding.verdict.label == "inconclusive"
     assert control(finding, "P3").detail == "no linear writes to the state"
 
@@ -211,21 +215,21 @@ def test_language_labels_move_nothing():
             array = permuted.arrays[name]
             array[..., s] = array[..., ::-1, s]
     for name in ("snr_contrast", "interaction"):
-        a, b = (t004.judge(o, QUICK).estimates[name].value for o in (given, permuted))
+        a, b = (t004.EXPERIMENT.judge(o, QUICK).estimates[name].value for o in (given, permuted))
         assert a == pytest.approx(b, abs=1e-9)
 
 
 def test_judge_is_pure():
-    assert_pure(t004.judge, observe())
+    assert_pure(t004.EXPERIMENT.judge, observe())
 
 
 def test_finding_and_figure_can_be_shown():
-    assert_presentable(t004.EXPERIMENT, t004.judge(observe(), QUICK))
+    assert_presentable(t004.EXPERIMENT, t004.EXPERIMENT.judge(observe(), QUICK))
 
 
 def test_intervals_hold_the_planted_contrasts_as_often_as_they_say():
     def held(seed: int) -> bool:
-        found = t004.judge(observe(seed, own_spread=0.1), QUICK).estimates
+        found = t004.EXPERIMENT.judge(observe(seed, own_spread=0.1), QUICK).estimates
         # Errors add up: e_0 = 5 among 6 others of 1, all but the last; K(∅) = 8 − 2 · .5.
         gain = 10 * np.log10([11 / 6, 11 / 10])
         return covers(found["snr_contrast"], gain[0] - gain[1]) and covers(
@@ -238,17 +242,20 @@ def test_intervals_hold_the_planted_contrasts_as_often_as_they_say():
 
 
 def test_p_is_the_larger_share_of_draws_that_are_not_above_0():
-    sure = t004.judge(observe(), QUICK).verdict
+    sure = t004.EXPERIMENT.judge(observe(), QUICK).verdict
     assert sure.p == sure.p_minimum == 1 / (QUICK.draws + 1)
-    opposite = t004.judge(observe(cancelled=-0.5), QUICK).verdict
+    opposite = t004.EXPERIMENT.judge(observe(cancelled=-0.5), QUICK).verdict
     assert opposite.p == 1
-    ps = [t004.judge(observe(s, cancelled=0.0, own_spread=0.6), QUICK).verdict.p for s in range(60)]
+    ps = [
+        t004.EXPERIMENT.judge(observe(s, cancelled=0.0, own_spread=0.6), QUICK).verdict.p
+        for s in range(60)
+    ]
     # Under the null p is uniform but for the bootstrap's small-sample error.
     assert stats.kstest(ps, "uniform").pvalue > CHANCE
 
 
 def test_what_the_head_sees_and_sinks_are_told_apart_from_the_last_output():
-    found = t004.judge(observe(), QUICK).estimates
+    found = t004.EXPERIMENT.judge(observe(), QUICK).estimates
     assert found["snr_contrast"].value > 1
     assert abs(found["snr_contrast_after_norm"].value) < 0.1
     # Errors twice as large everywhere cancel in a contrast of ratios.
@@ -476,18 +483,18 @@ def test_planted_cancellation_is_found_by_both_contrasts(case):
     assert len(arrays["cancelling_kl"]) == 5
     made = observe()
     made.arrays.update({name: arrays[name] for name in arrays if name.startswith("cancelling")})
-    assert "5 of 5" in control(t004.judge(made, QUICK), "P3").detail
+    assert "5 of 5" in control(t004.EXPERIMENT.judge(made, QUICK), "P3").detail
 
 
 def test_measured_observations_are_judged_stored_and_shown():
     lab = make_lab("gpt2", blocks=4, corpus=write_corpus(6))
     params = t004.Params(control_sentences=3, planted_seeds=2)
-    measured = t004.measure(lab, "rtn6-g32", params)
+    measured = t004.EXPERIMENT.measure(lab, "rtn6-g32", params)
     lab.store.put_observations("key", measured)
     back = lab.store.get_observations("key")
     assert back is not None
-    finding = t004.judge(back, QUICK)
-    assert finding == t004.judge(measured, QUICK)
+    finding = t004.EXPERIMENT.judge(back, QUICK)
+    assert finding == t004.EXPERIMENT.judge(measured, QUICK)
     # A random model is worse than unigrams in every language, and the judge says so.
     assert finding.verdict.label == "not testable"
     assert_presentable(t004.EXPERIMENT, finding)
@@ -501,7 +508,7 @@ def test_measured_observations_are_judged_stored_and_shown():
 @pytest.mark.parametrize("case", ["gpt-neo", "gpt2"])
 def test_too_few_blocks_are_not_testable(case):
     lab = make_lab(case, corpus=write_corpus(3))
-    finding = t004.judge(t004.measure(lab, "rtn4-g32", t004.Params()), QUICK)
+    finding = t004.EXPERIMENT.judge(t004.EXPERIMENT.measure(lab, "rtn4-g32", t004.Params()), QUICK)
     assert finding.verdict.label == "not testable"
     assert "4 needed" in finding.verdict.reason
     assert_presentable(t004.EXPERIMENT, finding)

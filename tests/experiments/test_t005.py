@@ -92,24 +92,26 @@ def observe(
 
 
 def test_judge_finds_planted_gateways():
-    assert_planted(t005.judge, observe, seeds=range(20))
+    assert_planted(t005.EXPERIMENT.judge, observe, seeds=range(20))
 
 
 def test_judge_refutes_where_interior_blocks_stand_out():
-    found = labels(t005.judge, lambda s: observe(s, raised=(3, 7, 11)), range(20), QUICK)
+    found = labels(t005.EXPERIMENT.judge, lambda s: observe(s, raised=(3, 7, 11)), range(20), QUICK)
     assert found["supported"] == 0
     assert found["refuted"] >= 14
 
 
 @pytest.mark.parametrize("memory", [0.0, 0.8])
 def test_ends_of_drifting_profiles_are_supported_no_oftener_than_chance(memory):
-    assert_null(t005.judge, lambda s: observe(s, raised=(), memory=memory), seeds=range(40))
+    assert_null(
+        t005.EXPERIMENT.judge, lambda s: observe(s, raised=(), memory=memory), seeds=range(40)
+    )
 
 
 def test_one_end_is_inconclusive_and_named():
     named = supported = 0
     for seed in range(20):
-        verdict = t005.judge(observe(seed, raised=(0,)), QUICK).verdict
+        verdict = t005.EXPERIMENT.judge(observe(seed, raised=(0,)), QUICK).verdict
         named += verdict.label == "inconclusive" and "the first block alone" in verdict.reason
         assert verdict.label != "refuted"
         supported += verdict.label == "supported"
@@ -128,15 +130,15 @@ def test_one_end_is_inconclusive_and_named():
     ],
 )
 def test_each_negative_control_alone_keeps_support_back(change, clause):
-    assert t005.judge(observe(), QUICK).verdict.label == "supported"
-    finding = t005.judge(observe(**change), QUICK)
+    assert t005.EXPERIMENT.judge(observe(), QUICK).verdict.label == "supported"
+    finding = t005.EXPERIMENT.judge(observe(**change), QUICK)
     assert finding.verdict.label == "inconclusive"
     assert clause in finding.verdict.reason
 
 
 def test_no_refutation_where_planted_ends_are_missed():
     made = observe(raised=(3, 7, 11), missed=20)
-    finding = t005.judge(made, QUICK)
+    finding = t005.EXPERIMENT.judge(made, QUICK)
     assert control(finding, "P1").passed is False
     assert finding.verdict.label == "inconclusive"
 
@@ -145,7 +147,7 @@ def test_controls_that_were_not_run_say_so():
     made = observe()
     arrays = {name: made.arrays[name] for name in ("measures", "origin")}
     facts = {**made.facts, "no_planted": "no value rows"}
-    finding = t005.judge(replace(made, arrays=arrays, facts=facts), QUICK)
+    finding = t005.EXPERIMENT.judge(replace(made, arrays=arrays, facts=facts), QUICK)
     assert {check.passed for check in finding.controls} == {None}
     assert control(finding, "P1").detail == "no value rows"
     assert finding.verdict.label == "inconclusive"
@@ -156,7 +158,7 @@ def test_an_interval_that_holds_the_middle_of_all_pairs_is_no_support():
     arrays: Any = made.arrays
     # One kind of matrix alone makes the ends stand out, and is not in every resample.
     arrays["measures"][1:4, :, [0, -1]] -= 12.0
-    finding = t005.judge(made, QUICK)
+    finding = t005.EXPERIMENT.judge(made, QUICK)
     theta = finding.estimates["percentile_of_ends"]
     assert theta.low is not None
     assert theta.low <= 0.5
@@ -165,20 +167,20 @@ def test_an_interval_that_holds_the_middle_of_all_pairs_is_no_support():
 
 def test_few_blocks_are_not_testable():
     for n in (1, 2, 7):
-        finding = t005.judge(observe(n=n, raised=()), QUICK)
+        finding = t005.EXPERIMENT.judge(observe(n=n, raised=()), QUICK)
         assert finding.verdict.label == "not testable"
         assert f"{n} blocks" in finding.verdict.reason
         assert_presentable(t005.EXPERIMENT, finding)
 
 
 def test_smallest_p_is_one_pair_of_all():
-    finding = t005.judge(observe(), QUICK)
+    finding = t005.EXPERIMENT.judge(observe(), QUICK)
     assert finding.verdict.p_minimum == 1 / 120
     assert finding.verdict.p == pytest.approx(1 / 120)
 
 
 def test_interval_is_of_columns_and_says_so():
-    theta = t005.judge(observe(3), QUICK).estimates["percentile_of_ends"]
+    theta = t005.EXPERIMENT.judge(observe(3), QUICK).estimates["percentile_of_ends"]
     assert theta.n == len(KINDS) * len(MEASURES)
     assert "columns" in theta.method
     assert theta.low is not None
@@ -190,7 +192,7 @@ def test_origin_z_is_told_with_its_p():
     made = observe(n=12, raised=(0, 11))
     arrays: Any = made.arrays
     arrays["origin"][2] = [9.0, *np.tile([1.0, 3.0], 5), 2.0]
-    seed = t005.judge(made, QUICK).seed_measure
+    seed = t005.EXPERIMENT.judge(made, QUICK).seed_measure
     assert seed["kurtosis_z_first"].value == pytest.approx(7 / np.std([1, 3] * 5, ddof=1))
     assert seed["kurtosis_z_last"].value == pytest.approx(0)
     assert (
@@ -203,18 +205,18 @@ def test_missing_exponents_do_not_break_the_judge():
     arrays: Any = made.arrays
     arrays["measures"][:, 2, ::2] = np.nan
     arrays["measures"][1, 2] = np.nan
-    finding = t005.judge(made, QUICK)
+    finding = t005.EXPERIMENT.judge(made, QUICK)
     assert_presentable(t005.EXPERIMENT, finding)
 
 
 def test_judge_is_pure():
-    assert_pure(t005.judge, observe())
+    assert_pure(t005.EXPERIMENT.judge, observe())
 
 
 def test_finding_and_figure_can_be_shown():
-    finding = t005.judge(observe(), QUICK)
+    finding = t005.EXPERIMENT.judge(observe(), QUICK)
     assert_presentable(t005.EXPERIMENT, finding)
-    assert len(t005.figure(finding)["concat"]) == 2
+    assert len(t005.EXPERIMENT.figure(finding)["concat"]) == 2
     assert "both" not in finding.sentence
     assert finding.sentence.startswith("The first and the last block stand out")
 
@@ -225,15 +227,15 @@ def test_finding_and_figure_can_be_shown():
 def test_measured_observations_are_judged_stored_and_shown():
     lab = make_lab("llama", blocks=9, corpus=write_corpus(4))
     params = t005.Params(twins=2, planted_seeds=3, tail_draws=5, planted_width=16)
-    measured = t005.measure(lab, "rtn4-g32", params)
+    measured = t005.EXPERIMENT.measure(lab, "rtn4-g32", params)
     assert measured.arrays["measures"].shape == (7, 7, 9)
     assert measured.arrays["random"].shape == measured.arrays["shuffled"].shape == (2, 7, 7, 9)
     assert measured.arrays["planted"].shape == (3, 2, 7, 2)
     lab.store.put_observations("key", measured)
     back = lab.store.get_observations("key")
     assert back is not None
-    finding = t005.judge(back, QUICK)
-    assert finding == t005.judge(measured, QUICK)
+    finding = t005.EXPERIMENT.judge(back, QUICK)
+    assert finding == t005.EXPERIMENT.judge(measured, QUICK)
     assert_presentable(t005.EXPERIMENT, finding)
     # An untrained model: nothing stands out until it is planted.
     assert finding.verdict.label != "supported"
@@ -242,7 +244,7 @@ def test_measured_observations_are_judged_stored_and_shown():
 
 def test_planted_ends_of_an_untrained_model_are_supported():
     lab = make_lab("gpt2", blocks=16, corpus=write_corpus(4))
-    measured = t005.measure(
+    measured = t005.EXPERIMENT.measure(
         lab, "rtn4-g32", t005.Params(twins=1, planted_seeds=1, planted_width=16)
     )
     arrays = dict(measured.arrays)
@@ -250,7 +252,7 @@ def test_planted_ends_of_an_untrained_model_are_supported():
     rows = [measured.facts["kinds"].index(kind) for kind in ("v", "o")]
     for row, planted in zip(rows, arrays["planted"][0], strict=True):
         arrays["measures"][row][:, [0, -1]] = planted
-    finding = t005.judge(replace(measured, arrays=arrays), QUICK)
+    finding = t005.EXPERIMENT.judge(replace(measured, arrays=arrays), QUICK)
     value = finding.estimates["percentile_of_ends"].value
     assert value is not None
     assert value >= 0.9
@@ -258,6 +260,6 @@ def test_planted_ends_of_an_untrained_model_are_supported():
 
 def test_a_model_of_few_blocks_is_measured_without_controls():
     lab = make_lab("gpt2", corpus=write_corpus(4))
-    measured = t005.measure(lab, "rtn4-g32", t005.Params())
+    measured = t005.EXPERIMENT.measure(lab, "rtn4-g32", t005.Params())
     assert set(measured.arrays) == {"measures", "origin"}
-    assert t005.judge(measured, QUICK).verdict.label == "not testable"
+    assert t005.EXPERIMENT.judge(measured, QUICK).verdict.label == "not testable"

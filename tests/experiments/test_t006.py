@@ -10,15 +10,17 @@ from lab_samples import make_lab, write_corpus
 from scipy import stats
 
 from bitgap.experiments import t006_error_cancellation as t006
-from bitgap.experiments.fisher_controls import (
-    CLIPPED,
+from bitgap.experiments.t006_error_cancellation.controls import CLIPPED
+from bitgap.experiments.t006_error_cancellation.plans import clipped_form, error_plans, scored_plans
+from bitgap.experiments.t006_error_cancellation.statistic import (
     cancellation,
-    clipped_form,
     correlations,
-    ends_gram,
-    measure_controls,
     null_draws,
     other_pairs,
+)
+from bitgap.experiments.t006_error_cancellation.twins import (
+    ends_gram,
+    measure_controls,
     stochastic_form,
 )
 from bitgap.quant.plan import Plan
@@ -111,21 +113,25 @@ def observe(
 
 
 def test_judge_finds_planted_cancellation():
-    assert_planted(t006.judge, observe, seeds=range(20))
+    assert_planted(t006.EXPERIMENT.judge, observe, seeds=range(20))
 
 
 @pytest.mark.parametrize("rho", [0.0, 0.4, -0.03])
 def test_judge_refutes_where_there_is_none_or_the_opposite(rho):
-    assert_planted(t006.judge, lambda s: observe(s, rho=rho), seeds=range(10), label="refuted")
+    assert_planted(
+        t006.EXPERIMENT.judge, lambda s: observe(s, rho=rho), seeds=range(10), label="refuted"
+    )
 
 
 @pytest.mark.parametrize("entries", [2, 12])
 def test_judge_supports_no_correlation_no_oftener_than_alpha(entries):
-    assert_null(t006.judge, lambda s: observe(s, rho=0.0, entries=entries), seeds=range(100))
+    assert_null(
+        t006.EXPERIMENT.judge, lambda s: observe(s, rho=0.0, entries=entries), seeds=range(100)
+    )
 
 
 def test_an_effect_lost_in_noise_is_inconclusive():
-    finding = t006.judge(observe(rho=-0.1, entries=3), QUICK)
+    finding = t006.EXPERIMENT.judge(observe(rho=-0.1, entries=3), QUICK)
     assert finding.verdict.label == "inconclusive"
 
 
@@ -139,15 +145,15 @@ def test_an_effect_lost_in_noise_is_inconclusive():
     ],
 )
 def test_each_control_alone_keeps_support_back(change, clause):
-    assert t006.judge(observe(), QUICK).verdict.label == "supported"
-    finding = t006.judge(observe(rho=-0.7, **change), QUICK)
+    assert t006.EXPERIMENT.judge(observe(), QUICK).verdict.label == "supported"
+    finding = t006.EXPERIMENT.judge(observe(rho=-0.7, **change), QUICK)
     assert finding.verdict.label == "inconclusive"
     assert clause in finding.verdict.reason
 
 
 def test_cancellation_everywhere_is_no_matter_of_the_ends():
     # At eight blocks −1/7 is as low as all pairs can be.
-    finding = t006.judge(observe(rho=-0.14, others=-0.135, entries=2000), QUICK)
+    finding = t006.EXPERIMENT.judge(observe(rho=-0.14, others=-0.135, entries=2000), QUICK)
     assert control(finding, "all other pairs").passed is False
     assert finding.verdict.label == "inconclusive"
 
@@ -157,30 +163,30 @@ def test_halves_that_differ_are_told():
     odd = np.arange(SENTENCES) % 2 == 1
     made.arrays["gram"][:, odd, 0, LAST] *= -1
     made.arrays["gram"][:, odd, LAST, 0] *= -1
-    assert control(t006.judge(made, QUICK), "A/A").passed is False
+    assert control(t006.EXPERIMENT.judge(made, QUICK), "A/A").passed is False
 
 
 def test_ends_must_be_among_the_lowest_pairs():
     # Two pairs are lower, so the ends are third of 28: 11 %.
-    finding = t006.judge(observe(lower=2), QUICK)
+    finding = t006.EXPERIMENT.judge(observe(lower=2), QUICK)
     assert finding.verdict.label == "inconclusive"
     assert "number 3 from below of 28 pairs" in finding.verdict.reason
-    assert t006.judge(observe(lower=0), QUICK).tables["rank_from_below"] == 1
+    assert t006.EXPERIMENT.judge(observe(lower=0), QUICK).tables["rank_from_below"] == 1
 
 
 def test_a_correlation_that_saves_next_to_nothing_is_not_supported():
     # −2 · .4 √1000 / 1001 = −.025 of the two damages.
-    finding = t006.judge(observe(last=1000.0), QUICK)
+    finding = t006.EXPERIMENT.judge(observe(last=1000.0), QUICK)
     assert finding.verdict.label == "inconclusive"
     assert "the cancelled share is 0.02" in finding.verdict.reason
 
 
 def test_no_refutation_without_the_positive_control():
-    assert t006.judge(observe(rho=0.0, found=0), QUICK).verdict.label == "inconclusive"
+    assert t006.EXPERIMENT.judge(observe(rho=0.0, found=0), QUICK).verdict.label == "inconclusive"
     absent = observe(rho=0.0)
     del absent.arrays["cancelling_gram"]
     absent.facts["no_cancelling"] = "no linear writes to the state"
-    finding = t006.judge(absent, QUICK)
+    finding = t006.EXPERIMENT.judge(absent, QUICK)
     assert finding.verdict.label == "inconclusive"
     assert control(finding, "P3").detail == "no linear writes to the state"
 
@@ -189,7 +195,7 @@ def test_without_draws_of_the_null_there_is_no_p():
     made = observe()
     del made.arrays["stochastic_gram"]
     made.facts["no_stochastic"] = "noise0.1-s0 has no stochastic form"
-    finding = t006.judge(made, QUICK)
+    finding = t006.EXPERIMENT.judge(made, QUICK)
     assert finding.verdict.p is None
     assert finding.verdict.label == "inconclusive"
     assert control(finding, "stochastic").detail == "noise0.1-s0 has no stochastic form"
@@ -210,12 +216,14 @@ def test_p_of_the_null_is_uniform_where_theta_is_one_more_draw():
 
 
 def test_a_null_that_cancels_by_itself_raises_p():
-    still, cancelling = (t006.judge(observe(stochastic=r), QUICK).verdict.p for r in (0.0, -0.3))
+    still, cancelling = (
+        t006.EXPERIMENT.judge(observe(stochastic=r), QUICK).verdict.p for r in (0.0, -0.3)
+    )
     assert still < 0.01 < cancelling
 
 
 def test_nothing_is_testable_where_every_language_collapsed():
-    gone = t006.judge(observe(text={"collapsed": range(LANGUAGES)}), QUICK)
+    gone = t006.EXPERIMENT.judge(observe(text={"collapsed": range(LANGUAGES)}), QUICK)
     assert gone.verdict.label == "not testable"
     assert gone.verdict.p is None
     assert_presentable(t006.EXPERIMENT, gone)
@@ -223,11 +231,11 @@ def test_nothing_is_testable_where_every_language_collapsed():
 
 def test_a_collapsed_language_moves_nothing_and_is_named():
     ruined = observe(text={"collapsed": [1]})
-    before = t006.judge(ruined, QUICK)
+    before = t006.EXPERIMENT.judge(ruined, QUICK)
     rng = np.random.default_rng(1)
     ruined.arrays["gram"][1] = wishart(rng, covariance(0.9), 5)[1]
     ruined.arrays["scored_kl"][:, 1] *= 3
-    after = t006.judge(ruined, QUICK)
+    after = t006.EXPERIMENT.judge(ruined, QUICK)
     assert "x1 (collapsed)" in after.sentence
     for name in ("minus_rho", "cancelled_share", "remainder_all"):
         assert after.estimates[name] == before.estimates[name]
@@ -238,16 +246,16 @@ def test_language_labels_move_nothing():
     for s in range(0, SENTENCES, 2):
         for name in ("gram", "clipped_gram"):
             permuted.arrays[name][:, s] = permuted.arrays[name][::-1, s]
-    a, b = (t006.judge(o, QUICK).estimates["minus_rho"].value for o in (given, permuted))
+    a, b = (t006.EXPERIMENT.judge(o, QUICK).estimates["minus_rho"].value for o in (given, permuted))
     assert a == pytest.approx(b, abs=1e-6)
 
 
 def test_judge_is_pure():
-    assert_pure(t006.judge, observe())
+    assert_pure(t006.EXPERIMENT.judge, observe())
 
 
 def test_finding_and_figure_can_be_shown_and_name_the_condition_for_synergy():
-    finding = t006.judge(observe(), QUICK)
+    finding = t006.EXPERIMENT.judge(observe(), QUICK)
     assert_presentable(t006.EXPERIMENT, finding)
     assert "only if both agree in sign" in finding.sentence
     assert "only if both agree in sign" in finding.tables["read_with"]["synergy"]
@@ -261,12 +269,12 @@ def test_finding_and_figure_can_be_shown_and_name_the_condition_for_synergy():
     [(-0.4, "cancel (rho"), (0.4, "add to each other"), (0.0, "next to nothing in common")],
 )
 def test_sentence_says_what_was_found(rho, said):
-    assert said in t006.judge(observe(rho=rho), QUICK).sentence
+    assert said in t006.EXPERIMENT.judge(observe(rho=rho), QUICK).sentence
 
 
 def test_intervals_hold_the_planted_truth_as_often_as_they_say():
     def held(seed: int) -> bool:
-        found = t006.judge(observe(seed, entries=20), QUICK).estimates
+        found = t006.EXPERIMENT.judge(observe(seed, entries=20), QUICK).estimates
         return covers(found["minus_rho"], 0.4) and covers(found["cancelled_share"], 0.4)
 
     # Powers of both ends are equal, so the share is −ρ; both at 95 %: at least 90 %.
@@ -278,7 +286,7 @@ def test_damage_falls_into_sum_covariance_and_remainder():
     made = observe()
     # A tenth of what is seen of ∅ is beyond the quadratic form; of the ends nothing.
     made.arrays["scored_kl"][0] /= 0.9
-    found = t006.judge(made, QUICK)
+    found = t006.EXPERIMENT.judge(made, QUICK)
     assert found.estimates["remainder_all"].value == pytest.approx(0.1, abs=1e-6)
     assert found.estimates["remainder_first_and_last"].value == pytest.approx(0, abs=1e-6)
     rows = {(r["plan"], r["part"]): r["bits"] for r in found.tables["decomposition"]}
@@ -331,7 +339,7 @@ def test_planted_cancellation_is_found(case):
     assert max(rho) < -0.2
     made = observe()
     made.arrays["cancelling_gram"] = arrays["cancelling_gram"]
-    assert "5 of 5" in control(t006.judge(made, QUICK), "P3").detail
+    assert "5 of 5" in control(t006.EXPERIMENT.judge(made, QUICK), "P3").detail
     assert not [key for key in lab.bank._own if "cancelling" in key[1]]
 
 
@@ -346,12 +354,12 @@ def test_stochastic_rounding_has_no_correlation_on_average():
 def test_measured_observations_are_judged_stored_and_shown():
     lab = make_lab("gpt2", blocks=4, corpus=write_corpus(6))
     params = t006.Params(control_sentences=3, planted_seeds=2, null_draws=3)
-    measured = t006.measure(lab, "rtn6-g32", params)
+    measured = t006.EXPERIMENT.measure(lab, "rtn6-g32", params)
     lab.store.put_observations("key", measured)
     back = lab.store.get_observations("key")
     assert back is not None
-    finding = t006.judge(back, QUICK)
-    assert finding == t006.judge(measured, QUICK)
+    finding = t006.EXPERIMENT.judge(back, QUICK)
+    assert finding == t006.EXPERIMENT.judge(measured, QUICK)
     # A random model is worse than unigrams in every language, and the judge says so.
     assert finding.verdict.label == "not testable"
     assert_presentable(t006.EXPERIMENT, finding)
@@ -366,16 +374,16 @@ def test_measured_observations_are_judged_stored_and_shown():
 def test_models_of_one_or_two_blocks_are_measured_and_shown(blocks):
     lab = make_lab("gpt2", blocks=blocks, corpus=write_corpus(3))
     params = t006.Params(control_sentences=2, planted_seeds=1, null_draws=3)
-    finding = t006.judge(t006.measure(lab, "rtn4-g32", params), QUICK)
+    finding = t006.EXPERIMENT.judge(t006.EXPERIMENT.measure(lab, "rtn4-g32", params), QUICK)
     assert_presentable(t006.EXPERIMENT, finding)
     assert finding.verdict.label == "not testable"
     assert ("1 block" in finding.verdict.reason) == (blocks == 1)
 
 
 def test_scored_and_streamed_plans_are_those_named():
-    assert [plan.text for plan in t006.scored_plans("rtn4-g32", 3)] == [
+    assert [plan.text for plan in scored_plans("rtn4-g32", 3)] == [
         "rtn4-g32",
         "rtn4-g32 protect 1",
         *(f"rtn4-g32 protect {kept}" for kept in ("1,2", "0,2", "0,1")),
     ]
-    assert t006.error_plans("seed4", 2) == [Plan(("seed4", "fp")), Plan(("fp", "seed4"))]
+    assert error_plans("seed4", 2) == [Plan(("seed4", "fp")), Plan(("fp", "seed4"))]

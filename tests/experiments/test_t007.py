@@ -11,7 +11,7 @@ from lab_samples import make_lab, write_corpus
 
 from bitgap.errors import UsageError
 from bitgap.experiments import t007_bottleneck as t007
-from bitgap.experiments.bottleneck_controls import block_products
+from bitgap.experiments.t007_bottleneck.twins import block_products
 from bitgap.lab.activations import Activations
 from bitgap.records import Floats, Observations
 from bitgap.stats.dimension import unit_products
@@ -101,19 +101,21 @@ def observe(
 
 
 def test_judge_finds_a_planted_minimum_in_the_window():
-    assert_planted(t007.judge, observe, seeds=range(20), thresholds=LENIENT)
+    assert_planted(t007.EXPERIMENT.judge, observe, seeds=range(20), thresholds=LENIENT)
 
 
 @pytest.mark.parametrize("place", [0, 4, 11])
 def test_judge_refutes_a_minimum_elsewhere_also_at_an_end(place):
-    assert_planted(t007.judge, lambda s: observe(s, place=place), seeds=range(20), label="refuted")
+    assert_planted(
+        t007.EXPERIMENT.judge, lambda s: observe(s, place=place), seeds=range(20), label="refuted"
+    )
 
 
 def test_a_flat_profile_is_supported_no_oftener_than_chance():
     def make(seed: int) -> Observations:
         return observe(seed, place=None)
 
-    assert_null(t007.judge, make, seeds=range(100), thresholds=LENIENT)
+    assert_null(t007.EXPERIMENT.judge, make, seeds=range(100), thresholds=LENIENT)
 
 
 def test_an_interval_that_holds_interior_and_end_is_no_support():
@@ -121,13 +123,13 @@ def test_an_interval_that_holds_interior_and_end_is_no_support():
     torn = observe()
     torn.arrays["products"][0] = torn.arrays["products"][IN_WINDOW][::-1, ::-1]
     torn.arrays["traces"][0] = torn.arrays["traces"][IN_WINDOW][::-1]
-    finding = t007.judge(torn, LENIENT)
+    finding = t007.EXPERIMENT.judge(torn, LENIENT)
     assert finding.verdict.label == "inconclusive"
     assert "reaches outside" in finding.verdict.reason or "touches" in finding.verdict.reason
 
 
 def test_one_model_cannot_support_at_the_declared_level():
-    finding = t007.judge(observe(), QUICK)
+    finding = t007.EXPERIMENT.judge(observe(), QUICK)
     assert finding.verdict.label == "inconclusive"
     assert "cannot reach α" in finding.verdict.reason
     assert finding.verdict.p == window_share(BLOCKS, QUICK.window)
@@ -143,8 +145,8 @@ def test_one_model_cannot_support_at_the_declared_level():
     ],
 )
 def test_each_control_alone_keeps_support_back(change, clause):
-    assert t007.judge(observe(), LENIENT).verdict.label == "supported"
-    finding = t007.judge(observe(**change), LENIENT)
+    assert t007.EXPERIMENT.judge(observe(), LENIENT).verdict.label == "supported"
+    finding = t007.EXPERIMENT.judge(observe(**change), LENIENT)
     assert finding.verdict.label == "inconclusive"
     assert clause in finding.verdict.reason
 
@@ -152,26 +154,26 @@ def test_each_control_alone_keeps_support_back(change, clause):
 def test_a_control_that_was_not_run_keeps_support_back():
     without = observe()
     arrays = {k: v for k, v in without.arrays.items() if not k.startswith("random_")}
-    finding = t007.judge(replace(without, arrays=arrays), LENIENT)
+    finding = t007.EXPERIMENT.judge(replace(without, arrays=arrays), LENIENT)
     assert "was not run" in finding.verdict.reason
     assert control(finding, "random-init twin").passed is None
 
 
 def test_no_refutation_where_planted_bottlenecks_are_missed():
-    finding = t007.judge(observe(place=2, missed=6), QUICK)
+    finding = t007.EXPERIMENT.judge(observe(place=2, missed=6), QUICK)
     assert finding.verdict.label == "inconclusive"
     assert control(finding, "P4").passed is False
 
 
 def test_no_block_in_the_window_is_not_testable():
-    finding = t007.judge(observe(), replace(LENIENT, window=(0.74, 0.75)))
+    finding = t007.EXPERIMENT.judge(observe(), replace(LENIENT, window=(0.74, 0.75)))
     assert finding.verdict.label == "not testable"
     assert finding.verdict.p is None
 
 
 def test_the_interval_of_the_dimension_covers_the_truth():
     covered = [
-        covers(t007.judge(observe(seed), QUICK).estimates["minimum_dimension"], 6)
+        covers(t007.EXPERIMENT.judge(observe(seed), QUICK).estimates["minimum_dimension"], 6)
         for seed in range(40)
     ]
     # 95 % nominal; 40 draws of it fall under 31 less than once in a thousand.
@@ -179,25 +181,25 @@ def test_the_interval_of_the_dimension_covers_the_truth():
 
 
 def test_origin_measure_is_where_the_fewest_components_are():
-    seed = t007.judge(observe(place=3), QUICK).seed_measure
+    seed = t007.EXPERIMENT.judge(observe(place=3), QUICK).seed_measure
     assert seed["minimum_of_components_95"].value == depths(BLOCKS)[3]
     assert seed["components_95_there"].value == 6
 
 
 def test_judge_is_pure():
-    assert_pure(t007.judge, observe())
+    assert_pure(t007.EXPERIMENT.judge, observe())
 
 
 def test_finding_and_figure_can_be_shown():
-    finding = t007.judge(observe(), QUICK)
+    finding = t007.EXPERIMENT.judge(observe(), QUICK)
     assert_presentable(t007.EXPERIMENT, finding)
-    figure: Any = t007.figure(finding)
+    figure: Any = t007.EXPERIMENT.figure(finding)
     band = figure["layer"][0]["data"]["values"][0]
     assert (band["from"], band["to"]) == (0.65 * 11, 0.85 * 11)
     assert "fewer than the 320" in finding.sentence
     undefined = observe()
     undefined.arrays["gride"][:] = np.nan
-    assert_presentable(t007.EXPERIMENT, t007.judge(undefined, QUICK))
+    assert_presentable(t007.EXPERIMENT, t007.EXPERIMENT.judge(undefined, QUICK))
 
 
 # -- measurement ----------------------------------------------------------------------------------
@@ -236,15 +238,15 @@ def test_units_are_sentences_or_groups_of_them():
 def test_measured_observations_are_judged_stored_and_shown():
     lab = make_lab("gpt2", blocks=6, corpus=write_corpus(16, ("en", "de", "he")))
     params = t007.Params(control_sentences=8, shuffled_sentences=8, planted_seeds=12)
-    measured = t007.measure(lab, "rtn4-g32", params)
+    measured = t007.EXPERIMENT.measure(lab, "rtn4-g32", params)
     assert measured.arrays["products"].shape == (6, 16, 16)
     assert measured.arrays["random_products"].shape == (6, 8, 8)
     assert measured.arrays["planted_block"].tolist() == [0, 1, 2, 3, 4, 5] * 2
     lab.store.put_observations("key", measured)
     back = lab.store.get_observations("key")
     assert back is not None
-    finding = t007.judge(back, QUICK)
-    assert finding == t007.judge(measured, QUICK)
+    finding = t007.EXPERIMENT.judge(back, QUICK)
+    assert finding == t007.EXPERIMENT.judge(measured, QUICK)
     assert control(finding, "P4").passed is True
     assert_presentable(t007.EXPERIMENT, finding)
 
@@ -252,11 +254,13 @@ def test_measured_observations_are_judged_stored_and_shown():
 def test_bottlenecks_planted_in_a_models_states_are_found_at_every_block():
     lab = make_lab("llama", blocks=5, corpus=write_corpus(16, ("en", "de", "he")))
     params = t007.Params(control_sentences=4, shuffled_sentences=4, planted_seeds=10)
-    found = control(t007.judge(t007.measure(lab, "rtn4-g32", params), QUICK), "P4")
+    found = control(
+        t007.EXPERIMENT.judge(t007.EXPERIMENT.measure(lab, "rtn4-g32", params), QUICK), "P4"
+    )
     assert found.passed is True
     assert "of 10" in found.detail
 
 
 def test_too_few_sentences_are_refused_with_what_to_do():
     with pytest.raises(UsageError, match="at least 3"):
-        t007.measure(make_lab("gpt2", corpus=write_corpus(2)), "rtn4-g32", t007.Params())
+        t007.EXPERIMENT.measure(make_lab("gpt2", corpus=write_corpus(2)), "rtn4-g32", t007.Params())

@@ -9,21 +9,21 @@ import numpy as np
 import pytest
 from lab_samples import make_lab, write_corpus
 
-from bitgap.experiments import agreement_damage
 from bitgap.experiments import t008_morphology as t008
-from bitgap.experiments.agreement_damage import (
+from bitgap.experiments.t008_morphology import causal as agreement_damage
+from bitgap.experiments.t008_morphology.causal import (
     contrast_estimates,
     contrast_p,
     group_contrast,
     inside_less_outside,
     window_of,
 )
-from bitgap.lab.grammar import sources
+from bitgap.experiments.t008_morphology.grammar import sources
+from bitgap.experiments.t008_morphology.lens import margins as margins_of
+from bitgap.experiments.t008_morphology.lens import pushed_margins
+from bitgap.experiments.t008_morphology.matched_pairs import choose_items
+from bitgap.experiments.t008_morphology.tagged_words import sample_words
 from bitgap.lab.lab import Lab
-from bitgap.lab.lens import margins as margins_of
-from bitgap.lab.lens import pushed_margins
-from bitgap.lab.matched_pairs import choose_items
-from bitgap.lab.probes import sample_words
 from bitgap.models.decoder import Decoder
 from bitgap.quant.plan import Plan
 from bitgap.records import Floats, Observations
@@ -145,20 +145,24 @@ def without(observations: Observations, *starts: str) -> Observations:
 
 
 def test_judge_finds_morphology_that_is_told_and_used_in_the_window():
-    assert_planted(t008.judge, observe, seeds=range(20), thresholds=LENIENT)
+    assert_planted(t008.EXPERIMENT.judge, observe, seeds=range(20), thresholds=LENIENT)
 
 
 @pytest.mark.parametrize("place", [1, 4, 11])
 def test_judge_refutes_a_peak_elsewhere(place):
-    assert_planted(t008.judge, lambda s: observe(s, place=place), seeds=range(10), label="refuted")
+    assert_planted(
+        t008.EXPERIMENT.judge, lambda s: observe(s, place=place), seeds=range(10), label="refuted"
+    )
 
 
 def test_a_peak_without_the_causal_part_is_encoded_and_not_used():
     def make(seed: int) -> Observations:
         return observe(seed, effect=0.0, items=120)
 
-    assert_planted(t008.judge, make, seeds=range(10), label="inconclusive", thresholds=LENIENT)
-    reasons = [t008.judge(make(seed), LENIENT).verdict.reason for seed in range(10)]
+    assert_planted(
+        t008.EXPERIMENT.judge, make, seeds=range(10), label="inconclusive", thresholds=LENIENT
+    )
+    reasons = [t008.EXPERIMENT.judge(make(seed), LENIENT).verdict.reason for seed in range(10)]
     assert sum("encoded, not used" in reason for reason in reasons) >= 8
 
 
@@ -170,11 +174,11 @@ def test_damage_without_a_peak_in_the_window_is_refuted_only_where_breakage_show
         made.arrays["Number_hits"][1 + IN_WINDOW] = rng.random(WORDS * 4) < 0.89
         return made
 
-    found = [t008.judge(torn(seed), LENIENT) for seed in range(10)]
+    found = [t008.EXPERIMENT.judge(torn(seed), LENIENT) for seed in range(10)]
     outside = [f for f in found if f.estimates["peak_depth"].value == depths(BLOCKS)[4]]
     assert len(outside) >= 2
     assert sum(f.verdict.label == "refuted" for f in outside) >= 0.5 * len(outside)
-    blind = [t008.judge(torn(seed, broken=0.0), LENIENT) for seed in range(10)]
+    blind = [t008.EXPERIMENT.judge(torn(seed, broken=0.0), LENIENT) for seed in range(10)]
     caught = [f for f in blind if "d_z" in f.verdict.reason]
     assert all(f.verdict.label != "refuted" for f in caught)
 
@@ -187,13 +191,13 @@ def test_nothing_anywhere_is_supported_no_oftener_than_declared():
         flat.arrays["Number_hits"] = named(rng, np.append(0.6, np.full(BLOCKS, 0.8)), WORDS * 4)
         return flat
 
-    found = labels(t008.judge, make, range(40), LENIENT)
+    found = labels(t008.EXPERIMENT.judge, make, range(40), LENIENT)
     assert found["not testable"] == 0
-    assert_null(t008.judge, make, seeds=range(40), thresholds=LENIENT)
+    assert_null(t008.EXPERIMENT.judge, make, seeds=range(40), thresholds=LENIENT)
 
 
 def test_nothing_above_the_embedding_is_not_testable():
-    finding = t008.judge(observe(height=-0.05), LENIENT)
+    finding = t008.EXPERIMENT.judge(observe(height=-0.05), LENIENT)
     assert finding.verdict.label == "not testable"
     assert "nothing to locate" in finding.verdict.reason
     assert finding.verdict.p is None
@@ -201,13 +205,13 @@ def test_nothing_above_the_embedding_is_not_testable():
 
 
 def test_no_block_in_the_window_is_not_testable():
-    finding = t008.judge(observe(), replace(LENIENT, window=(0.74, 0.75)))
+    finding = t008.EXPERIMENT.judge(observe(), replace(LENIENT, window=(0.74, 0.75)))
     assert finding.verdict.label == "not testable"
     assert "none of 12 blocks" in finding.verdict.reason
 
 
 def test_one_model_cannot_support_at_the_declared_level():
-    finding = t008.judge(observe(), QUICK)
+    finding = t008.EXPERIMENT.judge(observe(), QUICK)
     assert finding.verdict.label == "inconclusive"
     assert "cannot reach α" in finding.verdict.reason
 
@@ -225,8 +229,8 @@ def test_one_model_cannot_support_at_the_declared_level():
     ],
 )
 def test_each_control_and_part_alone_keeps_support_back(change, clause):
-    assert t008.judge(observe(), LENIENT).verdict.label == "supported"
-    finding = t008.judge(observe(**change), LENIENT)
+    assert t008.EXPERIMENT.judge(observe(), LENIENT).verdict.label == "supported"
+    finding = t008.EXPERIMENT.judge(observe(**change), LENIENT)
     assert finding.verdict.label == "inconclusive"
     assert clause in finding.verdict.reason
 
@@ -234,13 +238,13 @@ def test_each_control_and_part_alone_keeps_support_back(change, clause):
 def test_shuffled_labels_that_are_known_keep_support_back():
     made = observe()
     made.arrays["shuffled_hits"][:] = True
-    finding = t008.judge(made, LENIENT)
+    finding = t008.EXPERIMENT.judge(made, LENIENT)
     assert control(finding, "shuffled labels").passed is False
     assert "shuffled labels" in finding.verdict.reason
 
 
 def test_no_refutation_where_written_labels_are_missed():
-    finding = t008.judge(observe(place=2, found=4), QUICK)
+    finding = t008.EXPERIMENT.judge(observe(place=2, found=4), QUICK)
     assert finding.verdict.label == "inconclusive"
     assert control(finding, "P6").passed is False
 
@@ -250,7 +254,10 @@ def test_without_pairs_the_probe_alone_may_refute_and_not_support():
         made = without(observe(place=place), "margin", "lens", "item_", "random_margin", "broken")
         return replace(made, facts={**made.facts, "item_languages": [], "item_rich": []})
 
-    inside, outside = t008.judge(bare(IN_WINDOW), LENIENT), t008.judge(bare(2), LENIENT)
+    inside, outside = (
+        t008.EXPERIMENT.judge(bare(IN_WINDOW), LENIENT),
+        t008.EXPERIMENT.judge(bare(2), LENIENT),
+    )
     assert inside.verdict.label == "inconclusive"
     assert "no minimal pairs" in inside.verdict.reason
     assert inside.estimates["contrast_d_z"].value is None
@@ -264,7 +271,7 @@ def test_languages_of_one_kind_have_no_contrast():
     made = observe()
     made.arrays["broken_margin"] = np.repeat(made.arrays["broken_margin"], 2, axis=1)
     facts = {**made.facts, "item_rich": [True] * 4, "word_rich": [True] * 4}
-    finding = t008.judge(replace(made, facts=facts), LENIENT)
+    finding = t008.EXPERIMENT.judge(replace(made, facts=facts), LENIENT)
     assert finding.estimates["contrast_d_z"].value is None
     assert finding.estimates["rich_less_other"].value is None
     assert finding.verdict.label == "inconclusive"
@@ -274,30 +281,30 @@ def test_languages_of_one_kind_have_no_contrast():
 def test_without_words_there_is_nothing_to_judge():
     probe = ("Number", "few", "shuffled", "random_hits", "random_control", "written")
     made = without(observe(), *probe, "code", "label", "uniform")
-    finding = t008.judge(replace(made, facts={**made.facts, "seed_pair": None}), LENIENT)
+    finding = t008.EXPERIMENT.judge(replace(made, facts={**made.facts, "seed_pair": None}), LENIENT)
     assert finding.verdict.label == "not testable"
     assert finding.seed_measure["p_correct"].value is None
     assert_presentable(t008.EXPERIMENT, finding)
     nothing = without(made, "margin", "lens", "item_", "random_margin", "broken", "code", "label")
-    assert_presentable(t008.EXPERIMENT, t008.judge(nothing, LENIENT))
+    assert_presentable(t008.EXPERIMENT, t008.EXPERIMENT.judge(nothing, LENIENT))
 
 
 def test_origin_measure_is_of_one_pair_and_no_layer():
     made = observe()
     made.facts["seed_pair"]["margin"] = float(np.log(3))
-    seed = t008.judge(made, QUICK).seed_measure
+    seed = t008.EXPERIMENT.judge(made, QUICK).seed_measure
     assert list(seed) == ["p_correct"]
     assert seed["p_correct"].value == pytest.approx(0.75)
 
 
 def test_judge_is_pure():
-    assert_pure(t008.judge, observe())
+    assert_pure(t008.EXPERIMENT.judge, observe())
 
 
 def test_finding_and_figure_can_be_shown():
-    finding = t008.judge(observe(), QUICK)
+    finding = t008.EXPERIMENT.judge(observe(), QUICK)
     assert_presentable(t008.EXPERIMENT, finding)
-    figure: Any = t008.figure(finding)
+    figure: Any = t008.EXPERIMENT.figure(finding)
     assert len(figure["concat"]) == 3
     assert {row["language"] for row in finding.tables["codes"]} == set(LANGUAGES)
 
@@ -354,7 +361,7 @@ def lab_of(grammar: Any = None, languages: tuple[str, ...] = LANGUAGES, blocks: 
 @pytest.fixture(scope="module")
 def measured() -> tuple[Lab, Observations]:
     lab = lab_of()
-    return lab, t008.measure(lab, "rtn3-g32", SMALL)
+    return lab, t008.EXPERIMENT.measure(lab, "rtn3-g32", SMALL)
 
 
 def test_measured_observations_are_judged_stored_and_shown(measured):
@@ -362,8 +369,8 @@ def test_measured_observations_are_judged_stored_and_shown(measured):
     lab.store.put_observations("key", made)
     back = lab.store.get_observations("key")
     assert back is not None
-    finding = t008.judge(back, QUICK)
-    assert finding == t008.judge(made, QUICK)
+    finding = t008.EXPERIMENT.judge(back, QUICK)
+    assert finding == t008.EXPERIMENT.judge(made, QUICK)
     assert made.arrays["Number_hits"].shape == (6, 4 * 48)
     assert made.arrays["margin"].shape == (6, 2, 4, 6)
     assert made.arrays["lens_tuned"].shape == (6, 4, 6)
@@ -375,7 +382,7 @@ def test_measured_observations_are_judged_stored_and_shown(measured):
 
 
 def test_labels_written_into_a_models_states_are_found_at_every_block(measured):
-    found = control(t008.judge(measured[1], QUICK), "P6")
+    found = control(t008.EXPERIMENT.judge(measured[1], QUICK), "P6")
     assert found.passed is True
     assert "5 of 5" in found.detail
 
@@ -417,7 +424,7 @@ def test_cost_is_what_a_measurement_runs(monkeypatch):
         return run(self, i, hidden, *others)
 
     monkeypatch.setattr(Decoder, "run_block", counting)
-    t008.measure(lab, "rtn3-g32", SMALL)
+    t008.EXPERIMENT.measure(lab, "rtn3-g32", SMALL)
     text, pairs = lab.text.counts.tokens.size, 2 * 2 * 2 * 4 * SMALL.items
     rounded = n * (n + 1) // 2 + n - 1
     one_pair = 2 * n
@@ -446,9 +453,11 @@ def test_languages_with_too_few_words_or_items_are_named():
     grammar = sample_grammar()
     few = {**grammar.tagged, "fi": grammar.tagged["fi"][:3]}
     pairs = {**grammar.pairs, "fr": grammar.pairs["fr"][:8]}
-    made = t008.measure(lab_of(replace(grammar, tagged=few, pairs=pairs)), "rtn3-g32", SMALL)
+    made = t008.EXPERIMENT.measure(
+        lab_of(replace(grammar, tagged=few, pairs=pairs)), "rtn3-g32", SMALL
+    )
     assert set(made.facts["left_out"]) == {"fi words", "fr pairs"}
-    finding = t008.judge(made, QUICK)
+    finding = t008.EXPERIMENT.judge(made, QUICK)
     assert "Left out: fi words (too few of two values of Number)" in finding.sentence
     assert finding.sentence.endswith(".")
     assert finding.tables["left_out"] == made.facts["left_out"]
@@ -462,8 +471,8 @@ def test_languages_of_either_kind_can_be_limited():
 def test_a_text_without_a_language_of_the_tests_is_not_testable():
     lab = lab_of(languages=("en", "he"))
     lab.grammar = sample_grammar(("fi",))  # type: ignore[attr-defined]
-    made = t008.measure(lab, "rtn3-g32", SMALL)
-    finding = t008.judge(made, QUICK)
+    made = t008.EXPERIMENT.measure(lab, "rtn3-g32", SMALL)
+    finding = t008.EXPERIMENT.judge(made, QUICK)
     assert finding.verdict.label == "not testable"
     assert_presentable(t008.EXPERIMENT, finding)
 

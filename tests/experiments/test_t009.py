@@ -11,7 +11,7 @@ from lab_samples import make_lab, write_corpus
 
 from bitgap.errors import UsageError
 from bitgap.experiments import t009_convergence as t009
-from bitgap.lab.alignment import alignment_profile, pulled_together
+from bitgap.experiments.t009_convergence.alignment import alignment_profile, pulled_together
 from bitgap.records import Floats, Observations
 from bitgap.stats.profiles import depths, window_share
 from harness import (
@@ -100,12 +100,14 @@ def observe(
 
 
 def test_judge_finds_a_planted_peak_in_the_window():
-    assert_planted(t009.judge, observe, seeds=range(20), thresholds=LENIENT)
+    assert_planted(t009.EXPERIMENT.judge, observe, seeds=range(20), thresholds=LENIENT)
 
 
 @pytest.mark.parametrize("place", [1, 4, 11])
 def test_judge_refutes_a_peak_elsewhere(place):
-    assert_planted(t009.judge, lambda s: observe(s, place=place), seeds=range(20), label="refuted")
+    assert_planted(
+        t009.EXPERIMENT.judge, lambda s: observe(s, place=place), seeds=range(20), label="refuted"
+    )
 
 
 def test_a_flat_profile_is_supported_no_oftener_than_chance():
@@ -116,19 +118,19 @@ def test_a_flat_profile_is_supported_no_oftener_than_chance():
         flat.arrays["hits"] = hits(rng, np.append(0.1, np.full(BLOCKS, 0.4)), 3)
         return flat
 
-    found = labels(t009.judge, make, range(100), LENIENT)
+    found = labels(t009.EXPERIMENT.judge, make, range(100), LENIENT)
     assert found["not testable"] == 0
-    assert_null(t009.judge, make, seeds=range(100), thresholds=LENIENT)
+    assert_null(t009.EXPERIMENT.judge, make, seeds=range(100), thresholds=LENIENT)
 
 
 def test_nothing_to_locate_is_not_testable():
     def make(seed: int) -> Observations:
         return observe(seed, height=0.0, base=0.02)
 
-    found = labels(t009.judge, make, range(40), LENIENT)
+    found = labels(t009.EXPERIMENT.judge, make, range(40), LENIENT)
     assert found["supported"] == 0
     assert found["not testable"] >= 20
-    finding = t009.judge(observe(height=-0.05), LENIENT)
+    finding = t009.EXPERIMENT.judge(observe(height=-0.05), LENIENT)
     assert finding.verdict.label == "not testable"
     assert "nothing to locate" in finding.verdict.reason
     assert finding.verdict.p is None
@@ -137,13 +139,13 @@ def test_nothing_to_locate_is_not_testable():
 
 def test_no_block_in_the_window_is_not_testable():
     narrow = replace(LENIENT, window=(0.74, 0.75))
-    finding = t009.judge(observe(), narrow)
+    finding = t009.EXPERIMENT.judge(observe(), narrow)
     assert finding.verdict.label == "not testable"
     assert "none of 12 blocks" in finding.verdict.reason
 
 
 def test_one_model_cannot_support_at_the_declared_level():
-    finding = t009.judge(observe(), QUICK)
+    finding = t009.EXPERIMENT.judge(observe(), QUICK)
     assert finding.verdict.label == "inconclusive"
     assert "cannot reach α" in finding.verdict.reason
     assert finding.verdict.p == window_share(BLOCKS, QUICK.window) == 2 / 12
@@ -153,7 +155,7 @@ def test_an_interval_that_leaves_the_window_is_inconclusive():
     # Two peaks of one height, in the window and at the end.
     torn = observe()
     torn.arrays["hits"][12] = torn.arrays["hits"][IN_WINDOW + 1][:, ::-1]
-    finding = t009.judge(torn, LENIENT)
+    finding = t009.EXPERIMENT.judge(torn, LENIENT)
     assert finding.verdict.label == "inconclusive"
     assert "reaches outside" in finding.verdict.reason or "touches" in finding.verdict.reason
 
@@ -169,26 +171,26 @@ def test_an_interval_that_leaves_the_window_is_inconclusive():
 )
 def test_each_control_alone_keeps_support_back(change, clause):
     base = {"place": IN_WINDOW, "height": 0.5}
-    assert t009.judge(observe(**base), LENIENT).verdict.label == "supported"
+    assert t009.EXPERIMENT.judge(observe(**base), LENIENT).verdict.label == "supported"
     changed = observe(**{**base, **change})
     if "other_scripts" in change:
         # The language in the reference's script makes the peak, the others have theirs elsewhere.
         changed.arrays["hits"][IN_WINDOW + 1, 0] = 1.0
         changed.arrays["hits"][3, 1:] *= np.arange(SENTENCES) % 2
-    finding = t009.judge(changed, LENIENT)
+    finding = t009.EXPERIMENT.judge(changed, LENIENT)
     assert finding.verdict.label == "inconclusive"
     assert clause in finding.verdict.reason
 
 
 def test_no_refutation_where_planted_peaks_are_missed():
-    finding = t009.judge(observe(place=2, found=4), QUICK)
+    finding = t009.EXPERIMENT.judge(observe(place=2, found=4), QUICK)
     assert finding.verdict.label == "inconclusive"
     assert control(finding, "P5").passed is False
 
 
 def test_where_retrieval_saturates_the_peak_is_that_of_separation():
     full = observe(base=0.999, height=0.0, separation=3)
-    finding = t009.judge(full, QUICK)
+    finding = t009.EXPERIMENT.judge(full, QUICK)
     assert finding.tables["measure"] == "separation"
     assert finding.estimates["peak_depth"].value == depths(BLOCKS)[3]
     assert finding.verdict.label == "refuted"
@@ -198,25 +200,25 @@ def test_where_retrieval_saturates_the_peak_is_that_of_separation():
 def test_same_script_control_is_not_run_where_all_scripts_are_the_same():
     one = observe()
     one.facts["scripts"] = ["Latn"] * 4
-    finding = t009.judge(one, LENIENT)
+    finding = t009.EXPERIMENT.judge(one, LENIENT)
     assert control(finding, "languages of other scripts").passed is None
     assert finding.verdict.label == "supported"
 
 
 def test_origin_measure_names_its_two_pairs():
-    seed = t009.judge(observe(), QUICK).seed_measure
+    seed = t009.EXPERIMENT.judge(observe(), QUICK).seed_measure
     assert seed["cosine_at_peak_de"].value != seed["cosine_at_peak_he"].value
     assert seed["peak_of_cosine_all"].value == 1.0
 
 
 def test_judge_is_pure():
-    assert_pure(t009.judge, observe())
+    assert_pure(t009.EXPERIMENT.judge, observe())
 
 
 def test_finding_and_figure_can_be_shown():
-    finding = t009.judge(observe(), QUICK)
+    finding = t009.EXPERIMENT.judge(observe(), QUICK)
     assert_presentable(t009.EXPERIMENT, finding)
-    figure: Any = t009.figure(finding)
+    figure: Any = t009.EXPERIMENT.figure(finding)
     values = figure["layer"][0]["data"]["values"]
     assert (values[0]["from"], values[0]["to"]) == (0.65 * 11, 0.85 * 11)
 
@@ -287,15 +289,15 @@ def test_wrong_partners_are_found_by_chance_only():
 
 def test_measured_observations_are_judged_stored_and_shown():
     lab = make_lab("gpt2", blocks=6, corpus=write_corpus(24, ("en", "de", "he")))
-    measured = t009.measure(lab, "rtn4-g32", t009.Params(control_sentences=12))
+    measured = t009.EXPERIMENT.measure(lab, "rtn4-g32", t009.Params(control_sentences=12))
     assert measured.arrays["hits"].shape == (7, 2, 18)
     assert measured.arrays["random_hits"].shape == measured.arrays["few_hits"].shape == (7, 2, 9)
     assert measured.facts["scripts"] == ["Latn", "Latn", "Hebr"]
     lab.store.put_observations("key", measured)
     back = lab.store.get_observations("key")
     assert back is not None
-    finding = t009.judge(back, QUICK)
-    assert finding == t009.judge(measured, QUICK)
+    finding = t009.EXPERIMENT.judge(back, QUICK)
+    assert finding == t009.EXPERIMENT.judge(measured, QUICK)
     # Random letters in a random model mean nothing, so nothing meets anywhere.
     assert finding.verdict.label == "not testable"
     assert_presentable(t009.EXPERIMENT, finding)
@@ -304,12 +306,12 @@ def test_measured_observations_are_judged_stored_and_shown():
 
 def test_planted_convergence_of_a_models_states_is_found_at_every_block():
     lab = make_lab("llama", blocks=5, corpus=write_corpus(24, ("en", "de", "he")))
-    measured = t009.measure(lab, "rtn4-g32", t009.Params(control_sentences=12))
-    found = control(t009.judge(measured, QUICK), "P5")
+    measured = t009.EXPERIMENT.measure(lab, "rtn4-g32", t009.Params(control_sentences=12))
+    found = control(t009.EXPERIMENT.judge(measured, QUICK), "P5")
     assert found.passed is True
     assert "5 of 5" in found.detail
 
 
 def test_too_few_sentences_are_refused_with_what_to_do():
     with pytest.raises(UsageError, match="at least 4"):
-        t009.measure(make_lab("gpt2", corpus=write_corpus(2)), "rtn4-g32", t009.Params())
+        t009.EXPERIMENT.measure(make_lab("gpt2", corpus=write_corpus(2)), "rtn4-g32", t009.Params())

@@ -10,11 +10,12 @@ import pytest
 from lab_samples import make_lab, write_corpus
 
 from bitgap.errors import UsageError
-from bitgap.experiments import rate_fits
 from bitgap.experiments import t010_rate_distortion as t010
-from bitgap.experiments.rate_controls import frontier, frontier_rows
-from bitgap.experiments.rate_fits import DAMAGE, GAP, RATIO, Fits
-from bitgap.experiments.rate_sweep import (
+from bitgap.experiments.t010_rate_distortion import fits as rate_fits
+from bitgap.experiments.t010_rate_distortion.controls import frontier_rows
+from bitgap.experiments.t010_rate_distortion.fits import DAMAGE, GAP, RATIO, Fits
+from bitgap.experiments.t010_rate_distortion.judge import _UNITS, _statistic
+from bitgap.experiments.t010_rate_distortion.sweep import (
     Sweep,
     at_bits,
     designs,
@@ -23,6 +24,7 @@ from bitgap.experiments.rate_sweep import (
     rate_of,
     slope_weights,
 )
+from bitgap.experiments.t010_rate_distortion.twins import frontier
 from bitgap.quant.schemes import bits_per_weight, parse_scheme
 from bitgap.records import Floats, Observations
 from bitgap.stats.bootstrap import bootstrap_weights
@@ -142,12 +144,14 @@ def few_models(monkeypatch):
 
 
 def test_judge_finds_a_planted_slope(few_models):
-    assert_planted(t010.judge, observe, seeds=range(5))
+    assert_planted(t010.EXPERIMENT.judge, observe, seeds=range(5))
 
 
 def test_judge_refutes_where_damage_has_exponent_two_and_the_ratio_is_flat(few_models):
-    assert_planted(t010.judge, lambda s: observe(s, slope=0.0), seeds=range(5), label="refuted")
-    finding = t010.judge(observe(slope=0.0), QUICK)
+    assert_planted(
+        t010.EXPERIMENT.judge, lambda s: observe(s, slope=0.0), seeds=range(5), label="refuted"
+    )
+    finding = t010.EXPERIMENT.judge(observe(slope=0.0), QUICK)
     assert "governs damage, not its ratio" in finding.sentence
     assert covers(finding.estimates["minus_slope"], 0.0)
     assert finding.estimates["exponent"].value == pytest.approx(2, abs=0.05)
@@ -160,19 +164,21 @@ def test_judge_supports_no_slope_that_is_not_there(few_models):
 
     # So noisy that the interval reaches past the smallest effect.
     quick = replace(QUICK, draws=150)
-    found = [t010.judge(make(seed), quick).estimates["minus_slope"].high for seed in range(3)]
+    found = [
+        t010.EXPERIMENT.judge(make(seed), quick).estimates["minus_slope"].high for seed in range(3)
+    ]
     assert max(high for high in found if high is not None) > 0.5
-    assert_null(t010.judge, make, seeds=range(20), thresholds=quick)
+    assert_null(t010.EXPERIMENT.judge, make, seeds=range(20), thresholds=quick)
 
 
 def test_a_flat_ratio_of_damage_that_follows_no_law_is_inconclusive(few_models):
-    finding = t010.judge(observe(slope=0.0, exponent=1.0), QUICK)
+    finding = t010.EXPERIMENT.judge(observe(slope=0.0, exponent=1.0), QUICK)
     assert finding.verdict.label == "inconclusive"
     assert "outside [1.5, 2.5]" in finding.verdict.reason
 
 
 def test_disparity_that_rises_with_bits_refutes_whatever_damage_does(few_models):
-    finding = t010.judge(observe(slope=-1.0, exponent=1.0), QUICK)
+    finding = t010.EXPERIMENT.judge(observe(slope=-1.0, exponent=1.0), QUICK)
     assert finding.verdict.label == "refuted"
     assert finding.sentence.startswith("Disparity rises with bits")
 
@@ -187,7 +193,7 @@ def test_disparity_that_rises_with_bits_refutes_whatever_damage_does(few_models)
     ],
 )
 def test_each_clause_alone_keeps_support_back(few_models, change, clause):
-    finding = t010.judge(observe(**change), QUICK)
+    finding = t010.EXPERIMENT.judge(observe(**change), QUICK)
     assert finding.verdict.label == "inconclusive"
     assert clause in finding.verdict.reason
 
@@ -201,30 +207,30 @@ def test_a_form_that_the_best_model_beats_is_not_supported():
     holds, told = Fits(Sweep.of(found)).seed_form_holds()
     assert not holds
     assert "behind M4" in told
-    finding = t010.judge(found, QUICK)
+    finding = t010.EXPERIMENT.judge(found, QUICK)
     assert finding.verdict.label == "inconclusive"
     assert "behind M4" in finding.verdict.reason
 
 
 def test_nothing_is_testable_where_all_collapsed(few_models):
-    finding = t010.judge(observe(collapsed=range(LANGUAGES)), QUICK)
+    finding = t010.EXPERIMENT.judge(observe(collapsed=range(LANGUAGES)), QUICK)
     assert finding.verdict.label == "not testable"
     assert control(finding, "a slope").passed is None
     assert_presentable(t010.EXPERIMENT, finding)
 
 
 def test_a_planting_is_missed_where_sentences_are_too_noisy(few_models):
-    finding = t010.judge(observe(own_spread=4.0), QUICK)
+    finding = t010.EXPERIMENT.judge(observe(own_spread=4.0), QUICK)
     assert control(finding, "a slope").passed is False
-    assert control(t010.judge(observe(), QUICK), "a slope").passed is True
+    assert control(t010.EXPERIMENT.judge(observe(), QUICK), "a slope").passed is True
 
 
 def test_judge_is_pure(few_models):
-    assert_pure(t010.judge, observe())
+    assert_pure(t010.EXPERIMENT.judge, observe())
 
 
 def test_what_the_judge_says_can_be_shown():
-    finding = t010.judge(observe(), QUICK)
+    finding = t010.EXPERIMENT.judge(observe(), QUICK)
     assert_presentable(t010.EXPERIMENT, finding)
     assert "not testable by fitting" in finding.tables["fundamental_bound"]
     assert {row["model"] for row in finding.tables["models"]} == {"M0", "M1", "M2", "M3", "M4"}
@@ -232,7 +238,7 @@ def test_what_the_judge_says_can_be_shown():
 
 
 def test_the_seed_measure_is_the_form_fitted_to_d_seed(few_models):
-    found = t010.judge(observe(), QUICK).seed_measure
+    found = t010.EXPERIMENT.judge(observe(), QUICK).seed_measure
     assert set(found) == {"seed_a", "seed_b", "seed_c", "seed_r2"}
     r2 = found["seed_r2"].value
     assert r2 is not None
@@ -243,7 +249,7 @@ def test_the_seed_measure_is_the_form_fitted_to_d_seed(few_models):
 
 
 def test_planted_slope_exponent_and_form_are_recovered(few_models):
-    finding = t010.judge(observe(slope=0.7, exponent=1.9, c_ratio=0.9), QUICK)
+    finding = t010.EXPERIMENT.judge(observe(slope=0.7, exponent=1.9, c_ratio=0.9), QUICK)
     found = finding.estimates
     for name, truth in (
         ("minus_slope", 0.7),
@@ -259,7 +265,7 @@ def test_planted_slope_exponent_and_form_are_recovered(few_models):
 def test_damage_that_goes_with_weight_error_has_exponent_two_in_levels_and_more_in_bits(few_models):
     q = np.repeat(2.0 ** (BITS - 1) - 1, len(KEPT))
     damage = (1 - 0.5 * np.tile(KEPT.mean(1), len(BITS)))[:, None] / q[:, None] ** 2 * np.ones(3)
-    found = t010.judge(observe(damage=damage), QUICK).estimates
+    found = t010.EXPERIMENT.judge(observe(damage=damage), QUICK).estimates
     assert found["exponent_per_doubling"].value == pytest.approx(2, abs=0.02)
     exponent = found["exponent"].value
     assert exponent is not None
@@ -315,8 +321,8 @@ def test_m2_is_exact_where_damage_is_quadratic():
 
 def test_intervals_hold_the_planted_slope():
     sweep = Sweep.of(observe(3, slope=0.4, own_spread=0.3))
-    draws = t010._statistic(sweep)(bootstrap_weights(SENTENCES, 200, 0))
-    assert draws.shape == (200, len(t010._UNITS))
+    draws = _statistic(sweep)(bootstrap_weights(SENTENCES, 200, 0))
+    assert draws.shape == (200, len(_UNITS))
     low, high = np.quantile(draws[:, 0], [0.005, 0.995])
     assert low <= 0.4 <= high
 
@@ -387,12 +393,12 @@ def test_a_model_is_measured_stored_judged_and_shown():
         bits=(2, 3, 4, 8), shares=(0.5,), random_orders=1, noise=(0.1,), noise_seeds=1,
         planted_seeds=2, control_sentences=2, frontier_rows=4,
     )  # fmt: skip
-    measured = t010.measure(lab, "rtn4-g32", params)
+    measured = t010.EXPERIMENT.measure(lab, "rtn4-g32", params)
     lab.store.put_observations("key", measured)
     back = lab.store.get_observations("key")
     assert back is not None
-    finding = t010.judge(back, QUICK)
-    assert finding == t010.judge(measured, QUICK)
+    finding = t010.EXPERIMENT.judge(back, QUICK)
+    assert finding == t010.EXPERIMENT.judge(measured, QUICK)
     # A random model is worse than unigrams in every language.
     assert finding.verdict.label == "not testable"
     assert control(finding, "Gaussian").passed is True

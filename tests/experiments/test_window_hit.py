@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bitgap.experiments.window_hit import empty_window, is_hit, judge_window
+from bitgap.experiments.protocol.peak_window import empty_window, is_hit, judge_window
 from bitgap.records import Control, ControlKind, Estimate, Verdict
 from bitgap.stats.profiles import Peak
 from harness import QUICK

@@ -14,11 +14,11 @@ from tiny_models import CASES, VOCABULARY, build, shared
 from torch import Tensor, nn
 
 from bitgap.corpora.parallel import ParallelCorpus
+from bitgap.lab.engine.scoring import Engine, Layout, Leaf
+from bitgap.lab.engine.text import TokenizedText, make_chunks, tokenize
 from bitgap.lab.lab import Lab
-from bitgap.lab.scoring import Engine, Layout, Leaf
 from bitgap.lab.settings import Settings
 from bitgap.lab.store import Store
-from bitgap.lab.text import TokenizedText, make_chunks, tokenize
 from bitgap.models.decoder import Decoder
 from bitgap.models.load import LoadedModel, fingerprint
 from bitgap.quant.bank import Bank

@@ -21,8 +21,8 @@ from typing import Any
 import torch
 from lab_samples import load_tiny, write_corpus
 
-from bitgap.lab import assembly as assembly_module
-from bitgap.lab import budget
+from bitgap.lab import scores as assembly_module
+from bitgap.lab.engine import budget
 from bitgap.lab.lab import Lab
 from bitgap.lab.store import Store
 from bitgap.models.load import LoadedModel

@@ -14,7 +14,7 @@ from lab_samples import make_lab, write_corpus
 from tiny_models import shared
 
 from bitgap.errors import BudgetError, UsageError
-from bitgap.lab.budget import (
+from bitgap.lab.engine.budget import (
     GIB,
     MIB,
     Dimensions,
@@ -23,7 +23,7 @@ from bitgap.lab.budget import (
     parse_bytes,
     peak_rss_bytes,
 )
-from bitgap.lab.scoring import Layout
+from bitgap.lab.engine.scoring import Layout
 from bitgap.lab.settings import Settings
 from bitgap.quant.plan import Plan, mask_plans
 
@@ -152,7 +152,7 @@ _PEAK = """
 import json, sys, torch
 torch.set_num_threads(1)
 from bitgap.corpora.parallel import ParallelCorpus
-from bitgap.lab.budget import current_rss_bytes, parse_bytes, peak_rss_bytes
+from bitgap.lab.engine.budget import current_rss_bytes, parse_bytes, peak_rss_bytes
 from bitgap.lab.lab import Lab
 from bitgap.lab.settings import Settings
 from bitgap.models.load import load_model

@@ -18,10 +18,10 @@ from lab_samples import (
 )
 
 from bitgap.errors import UsageError
-from bitgap.lab.fisher import fisher_grams
+from bitgap.experiments.t006_error_cancellation.fisher import fisher_grams
+from bitgap.lab.engine.text import make_chunks, tokenize
 from bitgap.lab.lab import Settings
-from bitgap.lab.ledger import Ledger
-from bitgap.lab.text import make_chunks, tokenize
+from bitgap.lab.settings import Ledger
 from bitgap.models.tail import Tail
 from bitgap.quant.plan import Plan
 from bitgap.records import Floats
@@ -94,7 +94,7 @@ def test_a_few_tokens_at_a_time_gives_the_same(monkeypatch):
     lab = make_lab("llama", corpus=write_corpus(4))
     plans = singles("rtn4-g32", lab.n_blocks)
     whole = fisher_grams(lab, plans)
-    monkeypatch.setattr("bitgap.lab.fisher._CACHED_BYTES", 1)
+    monkeypatch.setattr("bitgap.experiments.t006_error_cancellation.fisher._CACHED_BYTES", 1)
     single = fisher_grams(lab, plans)
     for name, values in whole.items():
         np.testing.assert_allclose(single[name], values, rtol=1e-4, atol=1e-6)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bitgap.lab.head import Head, log_sum_exp, make_target, score_tokens
+from bitgap.lab.engine.head import Head, log_sum_exp, make_target, score_tokens
 from bitgap.quant.rounding import round_weight
 
 T, D, V, N = 23, 16, 97, 3

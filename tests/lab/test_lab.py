@@ -12,10 +12,10 @@ from lab_samples import Letters, load_tiny, make_lab, score_by_hand, write_corpu
 from tiny_models import CASES, assert_untouched, state
 
 from bitgap.errors import BitgapError, PlanError, StoreError, UsageError
-from bitgap.lab import budget
+from bitgap.experiments.t004_residual_propagation.propagation import state_errors
 from bitgap.lab.activations import real_tokens, stream, without_sinks
+from bitgap.lab.engine import budget
 from bitgap.lab.lab import Lab
-from bitgap.lab.propagation import state_errors
 from bitgap.lab.settings import Settings, set_threads
 from bitgap.lab.store import Store
 from bitgap.models.load import LoadedModel, load_model

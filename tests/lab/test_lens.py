@@ -10,8 +10,7 @@ import torch
 from lab_samples import log_probabilities, make_lab, quantized_copy, write_corpus
 
 from bitgap.corpora.grammar.pairs import MinimalPair
-from bitgap.lab.lab import Lab
-from bitgap.lab.lens import (
+from bitgap.experiments.t008_morphology.lens import (
     NOTHING_BEFORE,
     SAME_TOKENS,
     TOO_LONG,
@@ -22,8 +21,9 @@ from bitgap.lab.lens import (
     ridge_map,
     tokenize_pairs,
 )
-from bitgap.lab.matched_pairs import choose_items
-from bitgap.lab.tree import PlanTree
+from bitgap.experiments.t008_morphology.matched_pairs import choose_items
+from bitgap.lab.engine.tree import PlanTree
+from bitgap.lab.lab import Lab
 from bitgap.quant.plan import Plan
 from grammar_samples import sample_grammar
 

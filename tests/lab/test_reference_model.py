@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from bitgap.corpora.parallel import load_corpus
-from bitgap.damage import below_resolution, damage_bits
-from bitgap.lab.arithmetic import fast_products_round
+from bitgap.disparity.formulas import below_resolution, damage_bits
+from bitgap.lab.engine.arithmetic import fast_products_round
 from bitgap.lab.lab import Lab
 from bitgap.lab.settings import Settings
 from bitgap.models.gauge import loaded_with, rescale_norms

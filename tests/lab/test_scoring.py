@@ -14,10 +14,10 @@ from tiny_models import CASES, assert_untouched, shared, state
 from torch import nn
 
 from bitgap.errors import PlanError
-from bitgap.lab import arithmetic
-from bitgap.lab.arithmetic import fast_products_round, products
-from bitgap.lab.floor import measure_floor
-from bitgap.lab.scoring import Leaf
+from bitgap.lab.engine import arithmetic
+from bitgap.lab.engine.arithmetic import fast_products_round, products
+from bitgap.lab.engine.floor import measure_floor
+from bitgap.lab.engine.scoring import Leaf
 from bitgap.models.decoder import Decoder
 from bitgap.quant.plan import Plan, mask_plans
 from bitgap.quant.rounding import round_weight
@@ -202,7 +202,7 @@ def test_no_plans_are_scored_as_none() -> None:
 def pretending(rounds: bool) -> Iterator[None]:
     """Makes bitgap believe of the processor what the case needs."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("bitgap.lab.scoring.fast_products_round", lambda device="cpu": rounds)
+        patch.setattr("bitgap.lab.engine.scoring.fast_products_round", lambda device="cpu": rounds)
         yield
 
 

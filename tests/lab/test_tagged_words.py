@@ -12,8 +12,14 @@ import torch
 from lab_samples import make_lab, write_corpus
 
 from bitgap.corpora.grammar.pairs import TaggedSentence
+from bitgap.experiments.t008_morphology.tagged_words import (
+    NO_TOKEN,
+    TOO_LONG,
+    UNKNOWN,
+    sample_words,
+    word_states,
+)
 from bitgap.lab.lab import Lab
-from bitgap.lab.probes import NO_TOKEN, TOO_LONG, UNKNOWN, sample_words, word_states
 from grammar_samples import sample_grammar
 
 

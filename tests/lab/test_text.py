@@ -13,9 +13,9 @@ from tiny_models import VOCABULARY
 
 from bitgap.corpora.parallel import ParallelCorpus
 from bitgap.errors import CorpusError
-from bitgap.lab import text as text_module
+from bitgap.lab.engine import text as text_module
+from bitgap.lab.engine.text import make_chunks, tokenize
 from bitgap.lab.lab import Lab
-from bitgap.lab.text import make_chunks, tokenize
 
 OVERHEAD = text_module._CHUNK_OVERHEAD_ROWS
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bitgap.lab.tree import Node, PlanTree
+from bitgap.lab.engine.tree import Node, PlanTree
 from bitgap.quant.plan import Plan, mask_plans
 
 SCHEMES = st.sampled_from(["fp", "rtn4-channel", "rtn2-tensor"])

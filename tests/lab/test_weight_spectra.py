@@ -8,7 +8,7 @@ import torch
 from lab_samples import load_tiny
 from tiny_models import planted, shared
 
-from bitgap.lab.weight_spectra import MEASURES, BlockMatrices
+from bitgap.experiments.t005_gateway_structure.spectra import MEASURES, BlockMatrices
 from bitgap.models.decoder import Decoder
 from bitgap.models.gauge import rescale_norms
 from bitgap.models.roles import matrix_parts

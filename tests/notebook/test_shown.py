@@ -11,6 +11,7 @@ from lab_samples import make_lab, write_corpus
 import bitgap
 from bitgap.errors import MissingExtra, UsageError
 from bitgap.records import Control, Estimate, Finding, Verdict
+from bitgap.show import frames
 
 
 def finding(**changes: Any) -> Finding:
@@ -36,47 +37,47 @@ def lab() -> bitgap.Lab:
 
 
 def test_a_finding_shows_its_verdict_sentence_and_numbers():
-    html = finding()._repr_html_()
+    html = frames.html(finding())
     for said in ("inconclusive", "It is so.", "0.500", "0.250", "negative control one: held"):
         assert said in html
     assert html.startswith("<pre") and html.count("<pre") == 1
 
 
 def test_text_in_a_finding_stays_text():
-    html = finding(sentence="<script>alert(1)</script> & more.")._repr_html_()
+    html = frames.html(finding(sentence="<script>alert(1)</script> & more."))
     assert "<script" not in html
     assert "&lt;script&gt;" in html and "&amp; more" in html
 
 
 def test_a_findings_frame_has_a_row_an_estimate():
-    frame = finding().frame()
+    frame = bitgap.frame(finding())
     assert list(frame["estimate"]) == ["snr_contrast", "cosine"]
     assert list(frame["measure"]) == ["rigorous", "origin"]
     assert frame.loc[0, ["value", "low", "high", "n"]].tolist() == [0.5, 0.25, 0.75, 9]
 
 
 def test_a_findings_tables_are_frames_by_name():
-    frame = finding().frame("blocks")
+    frame = bitgap.frame(finding(), "blocks")
     assert frame["x"].iloc[0] == 1.5 and frame["x"].isna().iloc[1]
     for wrong in ("law", "nothing"):
         with pytest.raises(UsageError, match="there are blocks"):
-            finding().frame(wrong)
+            bitgap.frame(finding(), wrong)
 
 
 def test_audit_and_map_of_a_lab_show_themselves_and_are_frames(lab):
     report = lab.audit("rtn3-g32 protect 1")
     assert report.plan == "rtn3-g32 protect 1"
-    assert "rtn3-g32 protect 1" in report._repr_html_()
-    frame = report.frame()
+    assert "rtn3-g32 protect 1" in frames.html(report)
+    frame = bitgap.frame(report)
     assert list(frame["language"]) == ["en", "he", "ar"]
     assert frame["damage"].tolist() == [one.damage.value for one in report.languages]
     assert (frame["damage_low"] < frame["damage"]).all()
     found = lab.map("rtn3-g32")
     assert found.design.complete and len(found.design.masks) == 8
-    frame = found.frame()
+    frame = bitgap.frame(found)
     assert list(frame["layer"]) == [0, 1, 2]
     assert (frame["shapley_damage_low"] <= frame["shapley_damage"]).all()
-    assert "Best sets" in found._repr_html_()
+    assert "Best sets" in frames.html(found)
 
 
 def test_a_frame_without_pandas_says_how_to_get_it(monkeypatch):
@@ -89,7 +90,7 @@ def test_a_frame_without_pandas_says_how_to_get_it(monkeypatch):
 
     monkeypatch.setattr(builtins, "__import__", without_pandas)
     with pytest.raises(MissingExtra, match=r"bitgap\[notebook\]"):
-        finding().frame()
+        bitgap.frame(finding())
 
 
 # -- bitgap.run ------------------------------------------------------------------------------------

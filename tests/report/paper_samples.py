@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from bitgap.disparity import audit
-from bitgap.layer_map import make_design, make_map
+from bitgap.disparity.audit import audit
+from bitgap.disparity.layer_map import make_design, make_map
 from bitgap.records import Control, Estimate, Finding, Verdict
-from bitgap.report.stored import Masks, Run
+from bitgap.report.run import Masks, Run
 from score_samples import make_scores
 
 N_BLOCKS = 6

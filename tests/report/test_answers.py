@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from bitgap.report.answers import answers
-from bitgap.report.stored import Run, read_run
-from bitgap.report.theory_answers import theory_answers
-from bitgap.report.withdrawn import NO_GAP_RANK
-from bitgap.report.wording import among, joined, percent, times
+from bitgap.report.run import Run, read_run
+from bitgap.report.words.answers import answers
+from bitgap.report.words.phrases import among, joined, percent, times
+from bitgap.report.words.theory import theory_answers
+from bitgap.show.withdrawn import NO_GAP_RANK
 
 
 def layer_map(

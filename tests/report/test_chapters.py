@@ -10,11 +10,11 @@ import pytest
 
 from bitgap.experiments.catalog import CATALOG
 from bitgap.languages import named
-from bitgap.report.chapters import change_of_mind, chapters, claim, paragraphs
-from bitgap.report.explorer import explorer_data
-from bitgap.report.gaps import GAPS, by_gap
-from bitgap.report.stored import read_run
-from bitgap.tables import short_name
+from bitgap.report.page.explorer import explorer_data
+from bitgap.report.run import read_run
+from bitgap.report.words.chapters import change_of_mind, chapters, claim, paragraphs
+from bitgap.report.words.gaps import GAPS, by_gap
+from bitgap.show.numbers import short_name
 
 
 def finding(label: str, hypothesis: str = "H3.1", **changed: Any) -> dict[str, Any]:

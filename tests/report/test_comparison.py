@@ -13,7 +13,7 @@ from rich.console import Console
 
 from bitgap.errors import UsageError
 from bitgap.report.comparison import compared, comparison_view, run_labels
-from bitgap.report.stored import Run, read_run
+from bitgap.report.run import Run, read_run
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 
 from bitgap.errors import UsageError
-from bitgap.experiments.charts import SCHEMA
-from bitgap.report import draw
-from bitgap.report.run_figures import Figure
+from bitgap.show import draw
+from bitgap.show.charts import SCHEMA, Figure
 
 Chart = dict[str, Any]
 

@@ -17,19 +17,20 @@ from paper_samples import control, finding, formal, investigation, masks, theory
 
 from bitgap.errors import MissingExtra, UsageError
 from bitgap.records import Control
-from bitgap.report.gaps import GAPS
 from bitgap.report.paper import paper_pdf, paper_source
-from bitgap.report.paper_figures import paper_figures
-from bitgap.report.paper_findings import (
+from bitgap.report.paper.figures import paper_figures
+from bitgap.report.paper.findings import (
     PREDICTIONS,
     controls_sentence,
     formal_sentences,
     lead,
     told_gaps,
 )
-from bitgap.report.paper_text import Markup, escape, markup, number, probability, sentence
-from bitgap.report.paper_triple import protection_sentences, title
-from bitgap.report.wording import LABELS
+from bitgap.report.paper.text import Markup, escape, markup, number, probability, sentence
+from bitgap.report.paper.triple import protection_sentences, title
+from bitgap.report.words.gaps import GAPS
+from bitgap.report.words.phrases import LABELS
+from bitgap.show.charts import Figure
 from bitgap.stats.verdicts import load_thresholds
 
 HOSTILE = r"a_b*c #x $y <script>@z [b] `r` \q {j} // n /* m */ = h ~ -- ... 'q' \"w\" http://u.v"
@@ -312,9 +313,9 @@ def _panels(n: int, height: int, columns: int) -> dict:
     ],
 )
 def test_a_figure_fits_on_its_page(spec, width, monkeypatch: pytest.MonkeyPatch):
-    from bitgap.report import run_figures
+    from bitgap.report.figures import run as run_figures
 
-    figure = run_figures.Figure("one", "A title", "How to read it.", "What is seen", spec)
+    figure = Figure("one", "A title", "How to read it.", "What is seen", spec)
     monkeypatch.setattr(run_figures, "run_figures", lambda run: {"one": figure, "two": figure})
     found = paper_figures(investigation(), prefix="x-", only=["one"])
     assert set(found) == {"one"}

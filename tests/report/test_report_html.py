@@ -15,8 +15,8 @@ from paper_samples import control, estimate, finding, formal, investigation, mas
 
 from bitgap.experiments.catalog import find
 from bitgap.report.comparison import compared
-from bitgap.report.html import GLYPHS, compare_html, report_html
-from bitgap.report.stored import Run
+from bitgap.report.page import GLYPHS, compare_html, report_html
+from bitgap.report.run import Run
 
 HOSTILE = "</script><script>alert(1)</script>\"'&<img src=x onerror=alert(2)>"
 VOID = {"meta", "img", "input", "br", "hr", "link"}

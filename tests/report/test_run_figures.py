@@ -13,12 +13,15 @@ import pytest
 from paper_samples import investigation, theory
 
 from bitgap.experiments.catalog import CATALOG
-from bitgap.experiments.charts import nothing_to_draw
 from bitgap.records import Floats
-from bitgap.report import draw, pareto_plots, plots, theory_plots
 from bitgap.report.comparison import compared
-from bitgap.report.run_figures import Figure, compare_figures, run_figures
-from bitgap.report.stored import Masks, Run, audit_of, map_of, read_run
+from bitgap.report.figures import model as plots
+from bitgap.report.figures import pareto as pareto_plots
+from bitgap.report.figures import theory as theory_plots
+from bitgap.report.figures.run import compare_figures, run_figures
+from bitgap.report.run import Masks, Run, audit_of, map_of, read_run
+from bitgap.show import draw
+from bitgap.show.charts import Figure, nothing_to_draw
 from harness import check_figure
 
 AUDIT, MAP, INVESTIGATE, THEORY, REPLICATE = "1", "3", "4", "6", "7"

@@ -16,8 +16,8 @@ import pytest
 
 from bitgap.errors import StoreError, UsageError
 from bitgap.lab.store import Store
-from bitgap.report import stored
-from bitgap.report.stored import find_run, read_run, run_in_hand
+from bitgap.report import run as stored
+from bitgap.report.run import find_run, read_run, run_in_hand
 
 if TYPE_CHECKING:
     from cli_samples import Run
@@ -130,8 +130,8 @@ def test_a_gate_of_the_run_stays_closed_when_it_is_judged_again(kept: Path, tmp_
 
 def test_reading_needs_no_torch_and_no_model(kept: Path) -> None:
     code = (
-        "import sys\nfrom bitgap.report.stored import read_run\n"
-        f"from bitgap.report.answers import answers\nrun = read_run('4', {str(kept)!r})\n"
+        "import sys\nfrom bitgap.report.run import read_run\n"
+        f"from bitgap.report.words.answers import answers\nrun = read_run('4', {str(kept)!r})\n"
         "print(len(answers(run)), *(m for m in ('torch', 'transformers') if m in sys.modules))"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -176,10 +176,10 @@ def test_a_run_in_hand_is_the_run_read_back_and_leaves_the_same_page(
 
     store = tmp_path / "again.db"
     shutil.copy(kept, store)  # so that little is measured
-    monkeypatch.setattr("bitgap.report.stored.run_in_hand", remembered)
+    monkeypatch.setattr("bitgap.report.run.run_in_hand", remembered)
     with monkeypatch.context() as patch:
-        patch.setattr("bitgap.report.stored.read_run", None)
-        patch.setattr("bitgap.results.judged_again", None)
+        patch.setattr("bitgap.report.run.read_run", None)
+        patch.setattr("bitgap.jobs.results.judged_again", None)
         ran = run(verb, tiny, "--corpus", "text", "--store", store, "--out", "o", *VERBS[verb])
     assert ran.code == 0, ran.err
     (made,) = in_hand
@@ -237,7 +237,7 @@ def test_where_products_do_not_round_a_fast_map_is_found_on_the_text_of_an_exact
     measure: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """There fast is exact, and both are kept on one text, under the arithmetic that came first."""
-    for module in ("arithmetic", "lab", "scoring"):
+    for module in ("engine.arithmetic", "lab", "engine.scoring"):
         monkeypatch.setattr(f"bitgap.lab.{module}.fast_products_round", lambda device="cpu": False)
     for verb in ("audit", "map"):
         assert measure(verb, "--sentences", "4", "--no-report").code == 0

@@ -13,12 +13,15 @@ import pytest
 from paper_samples import finding, formal, investigation, theory
 from rich.console import Console, Group
 
-from bitgap.report.first_screen import chips
-from bitgap.report.html import report_html
-from bitgap.report.paper_findings import lead, refuted
-from bitgap.report.paper_story import suggestions, verdict_sentence
-from bitgap.report.theory_answers import theory_answers
-from bitgap.report.withdrawn import (
+from bitgap.report.page import report_html
+from bitgap.report.page.first_screen import chips
+from bitgap.report.paper.findings import lead, refuted
+from bitgap.report.paper.story import suggestions, verdict_sentence
+from bitgap.report.words.phrases import LABELS, verdict_answer
+from bitgap.report.words.theory import theory_answers
+from bitgap.show.tables_model import verdicts
+from bitgap.show.tables_theory import prediction_view
+from bitgap.show.withdrawn import (
     CONFIG_PREDICTIONS,
     NO_GAP_RANK,
     SMEARED_PROFILES,
@@ -27,10 +30,7 @@ from bitgap.report.withdrawn import (
     withdrawn_names,
     withdrawn_suggestion,
 )
-from bitgap.report.wording import LABELS, verdict_answer
-from bitgap.theory.predictions import read_prediction
-from bitgap.theory_views import prediction_view
-from bitgap.views import verdicts
+from bitgap.theory.forecast.prediction import read_prediction
 
 ROOT = Path(__file__).parents[2]
 Json = Mapping[str, Any]

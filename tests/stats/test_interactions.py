@@ -7,17 +7,15 @@ from itertools import combinations, permutations
 import numpy as np
 import pytest
 
+from bitgap.quant.sets import mask_of, pairs_of, popcount
 from bitgap.stats.interactions import (
     banzhaf_interactions,
     chain_masks,
     corner_masks,
     derivatives_at,
-    mask_of,
     pair_derivatives,
     pair_design,
-    pairs_of,
     permutation_chains,
-    popcount,
     sample_backgrounds,
     sampled_shapley,
     shapley_interaction,

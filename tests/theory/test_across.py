@@ -19,8 +19,8 @@ from finding_samples import (
 
 from bitgap.records import Control, Estimate, Finding
 from bitgap.stats.verdicts import load_thresholds
-from bitgap.theory.across import RULES, across_families, pooled_controls
 from bitgap.theory.evidence import Evidence
+from bitgap.theory.families import RULES, across_families, pooled_controls
 
 THRESHOLDS = load_thresholds()
 FAMILIES = ("gpt2", "opt", "bloom", "gpt_neox", "llama", "qwen3", "gemma")

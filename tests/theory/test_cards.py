@@ -7,7 +7,7 @@ from dataclasses import asdict
 import pytest
 
 from bitgap.errors import UsageError
-from bitgap.theory.cards import all_cards, find_card, inputs_of_card, make_card
+from bitgap.theory.forecast.cards import all_cards, find_card, inputs_of_card, make_card
 
 
 @pytest.mark.parametrize("name", list(all_cards()))

@@ -13,9 +13,9 @@ from bitgap.errors import UserError
 from bitgap.records import Finding
 from bitgap.stats.verdicts import load_thresholds
 from bitgap.theory.evidence import Evidence
-from bitgap.theory.formal_controls import between_rungs, plant, planted_slope
-from bitgap.theory.formal_model import judge_formal, ladder
-from bitgap.theory.ladder_inference import (
+from bitgap.theory.formal import ladder
+from bitgap.theory.formal.controls import between_rungs, plant, planted_slope
+from bitgap.theory.formal.inference import (
     Swaps,
     gains,
     inflation,
@@ -24,7 +24,8 @@ from bitgap.theory.ladder_inference import (
     terms,
     wild_p,
 )
-from bitgap.theory.ladder_rows import LADDER, SEED_TERMS, gather_rows, smooth_features
+from bitgap.theory.formal.model import judge_formal
+from bitgap.theory.formal.rows import LADDER, SEED_TERMS, gather_rows, smooth_features
 from validation.synth_theory import (
     LOUD,
     TheoryWorld,

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bitgap.damage import damage_bits
-from bitgap.investigate import TIERS, Tier
+from bitgap.disparity.formulas import damage_bits
+from bitgap.jobs.investigate import TIERS, Tier
 from bitgap.lab.lab import Lab
 from bitgap.lab.settings import Settings
 from bitgap.quant.plan import Plan

@@ -10,7 +10,7 @@ import pytest
 from finding_samples import effect, evidence, finding
 
 from bitgap.records import Finding
-from bitgap.report.withdrawn import withdrawn_suggestion
+from bitgap.show.withdrawn import withdrawn_suggestion
 from bitgap.stats.verdicts import load_thresholds
 from bitgap.theory.outcomes import PILLARS, outcomes, pillars, suggestions
 

@@ -15,11 +15,11 @@ from evidence_samples import additive
 
 from bitgap.errors import UserError
 from bitgap.stats.profiles import depths
-from bitgap.theory.cards import find_card, inputs_of_card
 from bitgap.theory.evidence import Evidence
-from bitgap.theory.expectation import inputs_of
-from bitgap.theory.forecast import forecast, random_masks
-from bitgap.theory.predictions import (
+from bitgap.theory.forecast.cards import find_card, inputs_of_card
+from bitgap.theory.forecast.expectation import inputs_of
+from bitgap.theory.forecast.intervals import forecast, random_masks
+from bitgap.theory.forecast.prediction import (
     check,
     leave_one_family_out,
     measured_since,
@@ -27,7 +27,7 @@ from bitgap.theory.predictions import (
     read_prediction,
     write_prediction,
 )
-from bitgap.theory.scorecard import score, summarize
+from bitgap.theory.forecast.scorecard import score, summarize
 
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 ZOO = [additive(name, seed) for seed, name in enumerate("abcde")]

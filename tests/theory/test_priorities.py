@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 
 from bitgap.experiments.catalog import CATALOG
-from bitgap.experiments.experiment import Cost
-from bitgap.theory.cards import find_card
-from bitgap.theory.priorities import Machine, at_scale, priority_matrix
+from bitgap.experiments.protocol.experiment import Cost
+from bitgap.theory.forecast.cards import find_card
+from bitgap.theory.forecast.plan import Machine, at_scale, priority_matrix
 
 MACHINE = Machine(
     block_s=1e-6,
@@ -23,7 +23,7 @@ MACHINE = Machine(
 )
 # Two whole passes over the text.
 COST = Cost(block_evaluations=lambda n: 2 * n, head_evaluations=lambda n: 2)
-TWO_PASSES = replace(CATALOG[0], cost=COST)
+TWO_PASSES = replace(CATALOG[0], passes=COST)
 
 
 def test_time_is_evaluations_times_rates_times_rows() -> None:
@@ -52,7 +52,7 @@ def test_the_whole_catalog_is_ordered_by_phase_then_value_a_second() -> None:
 
 
 def test_shared_masks_are_paid_for_once() -> None:
-    of_map = replace(TWO_PASSES, cost=replace(COST, of_map=True))
+    of_map = replace(TWO_PASSES, passes=replace(COST, of_map=True))
     one = priority_matrix(12, MACHINE, experiments=[of_map])["time_s"]
     assert priority_matrix(12, MACHINE, experiments=[of_map, of_map])["time_s"] == one > 0
     assert one == pytest.approx(100 * (24 * 1e-6 + 2 * 3e-6))
@@ -85,7 +85,7 @@ def test_how_many_gpus_hold_it() -> None:
 
 
 def test_an_experiment_on_some_sentences_is_paid_for_by_their_share() -> None:
-    few = replace(CATALOG[0], cost=replace(COST, sentences=10))
+    few = replace(CATALOG[0], passes=replace(COST, sentences=10))
     whole, part = (
         priority_matrix(4, MACHINE, experiments=[e])["rows"][0]["time_s"] for e in (TWO_PASSES, few)
     )

@@ -13,15 +13,16 @@ import pytest
 import torch
 import transformers as hf
 
-from bitgap.damage import seed_disparity
+from bitgap.disparity.formulas import seed_disparity
 from bitgap.lab.lab import Lab
 from bitgap.quant.plan import Plan
 from bitgap.quant.rounding import round_weight
 from bitgap.records import Estimate, ModelInfo
-from bitgap.theory import origin_setup
-from bitgap.theory.origin_blocks import kurtosis_z, regression
-from bitgap.theory.origin_case import case_of, training_shares
-from bitgap.theory.origin_claims import (
+from bitgap.theory.origin import measure as origin_measure
+from bitgap.theory.origin import setup as origin_setup
+from bitgap.theory.origin.blocks import kurtosis_z, regression
+from bitgap.theory.origin.case import case_of, training_shares
+from bitgap.theory.origin.claims import (
     NO_SAMPLING,
     OUTCOMES,
     Part,
@@ -30,12 +31,12 @@ from bitgap.theory.origin_claims import (
     of_parts,
     reproduced,
 )
-from bitgap.theory.origin_judging import judge_part
-from bitgap.theory.origin_quantities import QUANTITIES
-from bitgap.theory.origin_readings import Readings
-from bitgap.theory.origin_record import Case
-from bitgap.theory.replication import Ledger, judge_case, replicate
-from bitgap.theory.seed_regression import null_r2
+from bitgap.theory.origin.judging import judge_part
+from bitgap.theory.origin.ledger import Ledger, judge_case, replicate
+from bitgap.theory.origin.quantities import QUANTITIES
+from bitgap.theory.origin.readings import Readings
+from bitgap.theory.origin.record import Case
+from bitgap.theory.origin.regression import null_r2
 from cli_samples import save_model, write_corpus_folder
 from score_samples import make_scores
 
@@ -201,7 +202,7 @@ def test_no_difference_is_unclear_in_most_texts() -> None:
 
 
 def test_the_best_triple_is_found_and_an_ordinary_one_is_not() -> None:
-    names = [*origin_setup.triple_plans("rtn4-g128", 12), "triple"]
+    names = [*origin_measure.triple_plans("rtn4-g128", 12), "triple"]
     levels = {name: (0.1, *(0.12 + 0.002 * i,) * 3) for i, name in enumerate(names)}
     part = CLAIMS[6].parts[0]
     assert judge_part(planted(levels), part).origin.outcome == "fails"
@@ -399,11 +400,11 @@ def test_the_real_checkpoint_is_known_by_its_shape() -> None:
 
 
 def test_the_origins_scheme_takes_embedding_and_norm_gains_and_no_bias(lab: Lab) -> None:
-    plan = origin_setup.block_plans("seed4", 7)["none"]
+    plan = origin_measure.block_plans("seed4", 7)["none"]
     assert (plan.embedding, plan.head) == ("seed4", "seed4")
     table = lab.bank.embedding("seed4")
     assert table and all(value.unique().numel() <= 16 for value in table.values())
-    linears, gains, biases = origin_setup.rounded_parameters(lab)
+    linears, gains, biases = origin_measure.rounded_parameters(lab)
     assert set(gains[0]) == {"ln_1.weight", "ln_2.weight"}
     assert not any(name.endswith("weight") for name in biases[0])
     block = lab.bank.block(0, "seed4")
@@ -430,7 +431,7 @@ def test_what_is_protected_by_weight_lies_between_all_and_nothing(case: Case) ->
 
 def test_half_of_a_block_is_the_mlp_or_the_attention(lab: Lab) -> None:
     before = len(lab.bank._own)
-    kinds = {name: linears for name, linears, _ in origin_setup._variants(lab, 1)}
+    kinds = {name: linears for name, linears, _ in origin_measure._variants(lab, 1)}
     kept = {name: view.get() for name, view in lab.decoder.block_linears(2).items()}
     for half, mine in (("mlp", "mlp.c_fc"), ("attention", "attn.c_attn")):
         assert torch.equal(kinds[half][2][mine], kept[mine])

@@ -10,7 +10,7 @@ from scipy import stats
 from theory_worlds import evidence
 
 from bitgap.errors import UserError
-from bitgap.theory.seed_regression import (
+from bitgap.theory.origin.regression import (
     NAMES,
     PUBLISHED,
     TYPED_IN,

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from bitgap import investigate as investigate_module
-from bitgap.investigate import TIERS
+from bitgap.jobs import investigate as investigate_module
+from bitgap.jobs.investigate import TIERS
 from cli_samples import Ran, Run, save_model, write_corpus_folder
 
 
@@ -30,7 +30,7 @@ def families(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def measured(families: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a corpus, and the store of a theory run on it."""
-    from bitgap.cli import main
+    from bitgap.cli.main import main
 
     folder = tmp_path_factory.mktemp("measured")
     write_corpus_folder(folder / "text")

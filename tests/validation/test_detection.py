@@ -11,9 +11,11 @@ import pytest
 from lab_samples import make_lab, write_corpus
 
 from bitgap.experiments import t009_convergence as t009
-from bitgap.experiments.experiment import Experiment
+from bitgap.experiments.catalog import CATALOG
+from bitgap.experiments.protocol.experiment import Experiment
 from bitgap.records import Control, Estimate, Finding, Observations, Verdict
 from harness import QUICK
+from toy_experiments import with_parts
 from validation.detection import Detection, Setting, merged, outcomes, parts
 from validation.page import detection as section
 
@@ -68,10 +70,8 @@ def fake(**how: Any) -> Experiment:
         )
 
     seen: list[dict[str, Any]] = []
-    made = Experiment(
-        id="T-000", hypothesis="H0.0", title="", question="", phase=1, value="low",
-        params=Params(), measure=measure, judge=judge, **how,
-    )  # fmt: skip
+    declared = replace(CATALOG[0], id="T-000", hypothesis="H0.0", params=Params(), **how)
+    made = with_parts(declared, measure=measure, judge=judge)
     SEEN[made.id] = seen
     return made
 
@@ -82,7 +82,6 @@ def detect(lab: Any, catalog: list[Experiment], setting: Setting) -> list[Detect
 
 
 SEEN: dict[str, list[dict[str, Any]]] = {}
-PLANNED = Experiment(id="T-999", hypothesis="H9.9", title="", question="", phase=1, value="low")
 
 
 @pytest.fixture(scope="module")
@@ -95,13 +94,12 @@ def broken(*_: Any) -> Any:
 
 
 def test_verdicts_and_controls_are_counted_over_seeds(lab):
-    one, none = detect(lab, [fake(), PLANNED], SETTING)
+    (one,) = detect(lab, [fake()], SETTING)
     assert one.verdicts == Counter(refuted=2)
     assert one.twins == Counter(supported=1)
     planted, absent = one.controls["planted"], one.controls["absent"]
     assert (planted.passed, planted.failed, planted.not_run) == (1, 1, 0)
     assert (absent.passed, absent.failed, absent.not_run) == (0, 0, 2)
-    assert not none.verdicts and not none.failures
 
 
 def test_every_seed_has_sentences_of_its_own_and_parameters_go_where_they_belong(lab):
@@ -122,8 +120,8 @@ def test_parameters_of_one_experiment_win_over_those_of_all_and_twins_over_both(
 
 
 def test_a_fault_of_one_experiment_costs_no_other(lab):
-    faulty = replace(fake(), id="T-001", measure=broken)
-    judged = replace(fake(), id="T-002", judge=broken)
+    faulty = with_parts(replace(fake(), id="T-001"), measure=broken)
+    judged = with_parts(replace(fake(), id="T-002"), judge=broken)
     one, two, three = detect(lab, [faulty, judged, fake()], SETTING)
     for found in (one, two):
         assert not found.verdicts
@@ -133,9 +131,8 @@ def test_a_fault_of_one_experiment_costs_no_other(lab):
 
 
 def test_the_section_tells_all_of_it(lab):
-    faulty = replace(fake(), id="T-001", measure=broken)
-    text = section(list(detect(lab, [fake(), faulty, PLANNED], SETTING)), SETTING, "tiny")
-    assert "Not built, so skipped: T-999." in text
+    faulty = with_parts(replace(fake(), id="T-001"), measure=broken)
+    text = section(list(detect(lab, [fake(), faulty], SETTING)), SETTING, "tiny")
     assert "over all experiments: 1.000 [0.025, 1.000]" in text
     assert "| T-000 | planted | positive | 1 | 1 | 0 | in 3 of 3 |" in text
     assert "there is \\| none" in text

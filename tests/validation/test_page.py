@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from scipy import stats
 
-from bitgap.markdown import table
+from bitgap.show.to_markdown import table
 from validation import __main__ as command
 from validation import run
 from validation.counts import Count, highest, lowest, total

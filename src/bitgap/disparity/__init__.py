@@ -1,6 +1,6 @@
 """From scores to judgement: what one plan did to every language, and whether another is better.
 
-The formulas live in :mod:`bitgap.damage`; this package puts an interval on each number
+The formulas live in :mod:`bitgap.disparity.formulas`; this package puts an interval on each number
 (``report``), compares plans (``comparison``), closes the gates of method.md (``gates``), and says
 in words what a number must not be used for. All intervals come from one paired bootstrap over
 sentences. No torch.
@@ -16,10 +16,18 @@ top of that, neither the reference's damage nor H rises: a gap may not be closed
 (Mittelstadt et al. 2023).
 """
 
-from bitgap.damage import damage_bits, delta_bits, gap, harm_max, harm_mean, log_ratio, usable
-from bitgap.disparity.comparison import compare
+from bitgap.disparity.audit import audit
+from bitgap.disparity.compare import compare
+from bitgap.disparity.formulas import (
+    damage_bits,
+    delta_bits,
+    gap,
+    harm_max,
+    harm_mean,
+    log_ratio,
+    usable,
+)
 from bitgap.disparity.records import Claim, Comparison, DisparityReport, LanguageDamage
-from bitgap.disparity.report import audit
 
 __all__ = [
     "Claim",

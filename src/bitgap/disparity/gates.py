@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from bitgap.damage import RESOLUTION, Bools, Sums
+from bitgap.disparity.formulas import RESOLUTION, Sums
 from bitgap.errors import UsageError
-from bitgap.records import Estimate, Floats, Scores
+from bitgap.records import Bools, Estimate, Floats, Scores
 from bitgap.stats.bootstrap import estimates
 
 Quantities = Mapping[str, tuple[Callable[[Sums], Floats], str]]

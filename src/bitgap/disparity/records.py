@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from bitgap.records import Arithmetic, Estimate
 
 if TYPE_CHECKING:
-    import pandas as pd
+    pass
 
 Claim = Literal["falls", "rises", "inconclusive"]
 
@@ -171,21 +171,6 @@ class DisparityReport:
             "caveats": list(self.caveats),
             "languages": {entry.language: entry.as_dict() for entry in self.languages},
         }
-
-    def frame(self) -> pd.DataFrame:
-        """Returns a row a language as a pandas frame.
-
-        Raises:
-            MissingExtra: If pandas is not installed.
-        """
-        from bitgap.notebook import report_frame
-
-        return report_frame(self)
-
-    def _repr_html_(self) -> str:
-        from bitgap.notebook import report_html
-
-        return report_html(self)
 
     def _units(self) -> dict[str, str]:
         per_language = {name: value.unit for name, value in _estimates(self.languages[0]).items()}

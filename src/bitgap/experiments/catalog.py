@@ -5,6 +5,8 @@ To add one: copy the shortest file beside this one, add a line here, and a test.
 
 from __future__ import annotations
 
+import sys
+from dataclasses import asdict
 from typing import Any
 
 from bitgap.errors import UsageError
@@ -22,7 +24,7 @@ from bitgap.experiments import (
     t009_convergence,
     t010_rate_distortion,
 )
-from bitgap.experiments.experiment import PHASES, Experiment
+from bitgap.experiments.protocol.experiment import PHASES, Experiment
 from bitgap.stats.verdicts import load_thresholds
 
 CATALOG: tuple[Experiment, ...] = (
@@ -71,9 +73,8 @@ def describe(experiment: Experiment, n_blocks: int, *, full: bool = False) -> di
         "question": experiment.question,
         "phase": experiment.phase,
         "value": experiment.value,
-        "built": experiment.built,
-        "block_evaluations": cost.block_evaluations(n_blocks) if cost else None,
-        "head_evaluations": cost.head_evaluations(n_blocks) if cost else None,
+        "block_evaluations": cost.block_evaluations(n_blocks),
+        "head_evaluations": cost.head_evaluations(n_blocks),
     }
     if not full:
         return row
@@ -87,16 +88,10 @@ def describe(experiment: Experiment, n_blocks: int, *, full: bool = False) -> di
     }
 
 
-def method(experiment: Experiment) -> str | None:
-    """Returns how an experiment measures and judges, as its file begins; None if not built."""
-    import sys
-
-    if experiment.measure is None:
-        return None
-    return sys.modules[experiment.measure.__module__].__doc__
+def method(experiment: Experiment) -> str:
+    """Returns how an experiment measures and judges, as its package begins."""
+    return sys.modules[experiment.package].__doc__ or ""
 
 
 def _parameters(experiment: Experiment) -> dict[str, Any]:
-    from dataclasses import asdict
-
-    return asdict(experiment.params) if experiment.params is not None else {}
+    return asdict(experiment.params)

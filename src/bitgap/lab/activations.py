@@ -21,9 +21,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from bitgap.lab.arithmetic import products
+from bitgap.lab.engine.arithmetic import products
+from bitgap.lab.engine.text import Chunk
 from bitgap.lab.files import NewFiles
-from bitgap.lab.text import Chunk
 from bitgap.quant.bank import FP
 from bitgap.quant.plan import Plan
 from bitgap.records import Floats, Integers, Observations
@@ -62,8 +62,8 @@ def stream(
     Args:
         lab: Model and text.
         plans: What to run; ``Plan.uniform("fp", L)`` for full precision.
-        chunks: Text to run instead of the lab's own, such as :func:`bitgap.lab.text.cut_rows`
-            makes.
+        chunks: Text to run instead of the lab's own, such as
+            :func:`bitgap.lab.engine.text.cut_rows` makes.
     """
     decoder, device = lab.decoder, lab.settings.device
     for plan in plans:

@@ -24,9 +24,8 @@ from bitgap.lab.activations import (
     kept_activations,
     sample_size,
 )
-from bitgap.lab.arithmetic import fast_products_round
-from bitgap.lab.assembly import assemble, score_and_keep
-from bitgap.lab.budget import (
+from bitgap.lab.engine.arithmetic import fast_products_round
+from bitgap.lab.engine.budget import (
     Dimensions,
     Preflight,
     Rates,
@@ -34,14 +33,13 @@ from bitgap.lab.budget import (
     measure_rates,
     predict,
 )
-from bitgap.lab.floor import measure_floor
-from bitgap.lab.ledger import Ledger
-from bitgap.lab.provenance import provenance
-from bitgap.lab.scoring import ENGINE_VERSION, Engine
-from bitgap.lab.settings import Progress, Settings, Silence
+from bitgap.lab.engine.floor import measure_floor
+from bitgap.lab.engine.scoring import ENGINE_VERSION, Engine
+from bitgap.lab.engine.text import Chunk, TokenizedText, make_chunks, tokenize, unreadable
+from bitgap.lab.engine.tree import PlanTree
+from bitgap.lab.scores import assemble, score_and_keep
+from bitgap.lab.settings import Ledger, Progress, Settings, Silence, provenance
 from bitgap.lab.store import Store, content_key
-from bitgap.lab.text import Chunk, TokenizedText, make_chunks, tokenize, unreadable
-from bitgap.lab.tree import PlanTree
 from bitgap.models.decoder import Decoder
 from bitgap.models.load import LoadedModel, load_model
 from bitgap.models.silence import hushed_log
@@ -55,8 +53,8 @@ from bitgap.records import (
 )
 
 if TYPE_CHECKING:
-    from bitgap.disparity import DisparityReport
-    from bitgap.layer_map import LayerMap
+    from bitgap.disparity.layer_map import LayerMap
+    from bitgap.disparity.records import DisparityReport
 
 _log = logging.getLogger(__name__)
 
@@ -419,7 +417,7 @@ class Lab:
         Args:
             plan: A plan or its text, such as ``rtn4-g128 protect 0,9,11``.
         """
-        from bitgap.disparity import audit
+        from bitgap.disparity.audit import audit
 
         chosen = Plan.parse(plan, self.n_blocks) if isinstance(plan, str) else plan
         return audit(self.score([chosen], "audit"), chosen.text, seed=self.settings.seed)
@@ -430,10 +428,12 @@ class Lab:
         Args:
             scheme: How unprotected blocks are rounded.
         """
-        from bitgap.layer_map import make_design, make_map, score_map
+        from bitgap.disparity.layer_map import make_design, make_map
 
         design = make_design(self.n_blocks, seed=self.settings.seed)
-        return make_map(score_map(self, scheme, design), scheme, design, seed=self.settings.seed)
+        return make_map(
+            self.score(design.plans(scheme), "map"), scheme, design, seed=self.settings.seed
+        )
 
     # -- observations -------------------------------------------------------------------------
 

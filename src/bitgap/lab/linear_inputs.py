@@ -22,7 +22,7 @@ from torch import Tensor
 
 from bitgap.errors import UnsupportedArchitecture
 from bitgap.lab.activations import Slice, stream, sum_by_sequence, without_sinks
-from bitgap.lab.arithmetic import float32_results
+from bitgap.lab.engine.arithmetic import float32_results
 from bitgap.quant.bank import FP
 from bitgap.quant.plan import Plan
 from bitgap.records import Floats
@@ -30,8 +30,13 @@ from bitgap.records import Floats
 if TYPE_CHECKING:
     from bitgap.lab.lab import Lab
     from bitgap.models.decoder import Decoder
+if TYPE_CHECKING:
+    from bitgap.lab.lab import Lab
+
 
 _SUMS = ("total", "square", "output", "error")
+
+
 _FEW = ("few_output", "few_error")
 
 

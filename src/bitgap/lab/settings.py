@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import platform
+import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Protocol
 
+import numpy as np
 import torch
+import transformers
 
 from bitgap.errors import UsageError
-from bitgap.lab.budget import DEFAULT_MEMORY_BYTES
-from bitgap.records import Arithmetic
+from bitgap.lab.engine.budget import DEFAULT_MEMORY_BYTES
+from bitgap.records import Arithmetic, Provenance
+from bitgap.version import __version__
 
 
 class Progress(Protocol):
@@ -66,3 +72,83 @@ def set_threads(n: int | None) -> None:
     if n < 1:
         raise UsageError(f"--threads {n} is no number of threads; give 1 or more")
     torch.set_num_threads(n)
+
+
+@dataclass(slots=True)
+class Ledger:
+    """Work in padded token rows through one block, or through the head.
+
+    A lab, its parts and its twins write into one ledger. Work is counted where it is asked for, as
+    one forward pass a plan, and again where it is run; the difference is what plans that share a
+    prefix, experiments that share plans, and the store saved.
+    """
+
+    asked_block_rows: int = 0
+    """Rows through blocks if every plan of every request were a forward pass of its own."""
+    asked_head_rows: int = 0
+    """Rows through heads likewise."""
+    block_rows: int = 0
+    """Rows that did go through blocks."""
+    head_rows: int = 0
+    """Rows that did go through heads."""
+
+    def asked(self, rows: int, blocks: int, heads: int) -> None:
+        """Counts a request.
+
+        Args:
+            rows: Token rows of the text.
+            blocks: Block evaluations it would take alone.
+            heads: Head evaluations likewise.
+        """
+        self.asked_block_rows += rows * blocks
+        self.asked_head_rows += rows * heads
+
+    def ran(self, block_rows: int, head_rows: int = 0) -> None:
+        """Counts work done, in token rows."""
+        self.block_rows += block_rows
+        self.head_rows += head_rows
+
+    def passes(self, rows: int) -> dict[str, int]:
+        """Returns the work as block and head evaluations of a text of so many token rows."""
+        return {
+            "block_evaluations": round(self.block_rows / rows),
+            "block_evaluations_without_sharing": round(self.asked_block_rows / rows),
+            "head_evaluations": round(self.head_rows / rows),
+            "head_evaluations_without_sharing": round(self.asked_head_rows / rows),
+        }
+
+
+def provenance(settings: Settings, started: float, thresholds_hash: str) -> Provenance:
+    """Returns where numbers measured from ``started`` (``time.time()``) until now come from."""
+    return Provenance(
+        bitgap=__version__,
+        python=platform.python_version(),
+        torch=torch.__version__,
+        transformers=transformers.__version__,
+        numpy=np.__version__,
+        device=settings.device,
+        threads=torch.get_num_threads(),
+        arithmetic=settings.arithmetic,
+        seed=settings.seed,
+        started=datetime.fromtimestamp(started, UTC).isoformat(timespec="seconds"),
+        wall_s=round(time.time() - started, 3),
+        thresholds_hash=thresholds_hash,
+    )
+
+
+def checked_device(name: str) -> str:
+    """Returns the name of a device that torch finds here.
+
+    Raises:
+        UsageError: If it finds none of that name.
+    """
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise UsageError(f"--device {name!r} is no device to measure on; give cpu, cuda or cuda:1")
+    found = torch.cuda.device_count()
+    if device.type == "cuda" and (device.index or 0) >= found:
+        raise UsageError(f"--device {name}: torch finds {found} CUDA devices here; give cpu")
+    return name

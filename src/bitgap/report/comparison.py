@@ -14,20 +14,13 @@ from typing import Any
 from rich.console import Group
 from rich.text import Text
 
-from bitgap.disparity import compare
+from bitgap.disparity.compare import compare
 from bitgap.errors import UsageError
 from bitgap.lab.store import Store
 from bitgap.quant.plan import Plan
-from bitgap.report.answers import answers
-from bitgap.report.stored import (
-    Run,
-    audit_of,
-    map_of,
-    named_text,
-    scores_by_numbers,
-    scores_on,
-)
-from bitgap.tables import MISSING, Columns, bullets, short_name, told
+from bitgap.report.run import Run, audit_of, map_of, named_text, scores_by_numbers, scores_on
+from bitgap.report.words.answers import answers
+from bitgap.show.numbers import MISSING, Columns, bullets, short_name, told
 
 Json = Mapping[str, Any]
 

@@ -17,8 +17,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bitgap.damage import Bools
-from bitgap.records import Floats, Integers
+from bitgap.records import Bools, Floats, Integers
 
 _TOLERANCE = 1e-8
 """Relative fall of the sum of squares below which a column is done."""

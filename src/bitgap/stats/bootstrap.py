@@ -19,14 +19,22 @@ import numpy as np
 from scipy.special import ndtr, ndtri, stdtrit
 
 from bitgap.records import Estimate, Floats
+from bitgap.stats.verdicts import Thresholds
 
 DRAWS = 2000
 """Draws of an interval that is reported: the Monte-Carlo error of an end is then some 3 % of it."""
+
+
 LEVEL = 0.95
+
+
 MAX_UNDEFINED = 0.01
 """Share of draws that may be undefined before the interval is withheld."""
+
+
 _ROUNDING = 1e-12
 """Relative spread of draws up to which they differ by rounding only."""
+
 
 Statistic = Callable[[Floats], Floats]
 
@@ -172,3 +180,9 @@ def _without_interval(value: float, unit: str, level: float, n: int, reason: str
     if not np.isfinite(value):
         return Estimate(value=None, unit=unit, level=level, n=n, reason="undefined on this text")
     return Estimate(value=float(value), unit=unit, level=level, n=n, reason=reason)
+
+
+def percentile_ends(draws: Floats, thresholds: Thresholds) -> Floats:
+    """Returns the percentile interval of each column of draws, (2 x ...)."""
+    tail = (1 - thresholds.level) / 2
+    return np.quantile(draws, [tail, 1 - tail], axis=0)

@@ -22,12 +22,13 @@ Shapley values and no interactions, as no chain holds all four corners of a deri
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import factorial
 from typing import Literal
 
 import numpy as np
 
+from bitgap.quant.sets import mask_of, popcount
 from bitgap.records import Floats, Integers
 
 Law = Literal["banzhaf", "shapley"]
@@ -59,16 +60,6 @@ def shapley_values(values: Floats) -> Floats:
 
 def _weights(n: int) -> Floats:
     return np.array([factorial(s) * factorial(n - s - 1) / factorial(n) for s in range(n)] + [0.0])
-
-
-def popcount(masks: Integers) -> Integers:
-    """Returns how many layers each mask holds."""
-    counts = np.zeros_like(masks)
-    rest = masks.copy()
-    while rest.any():
-        counts += rest & 1
-        rest >>= 1
-    return counts
 
 
 def permutation_chains(n: int, n_pairs: int, seed: int) -> list[tuple[int, ...]]:
@@ -110,9 +101,6 @@ def sampled_shapley(values: Mapping[int, Floats], orders: Sequence[Sequence[int]
             total[layer] += values[joined] - values[mask]
             mask = joined
     return total / len(orders)
-
-
-# -- interactions of all masks --------------------------------------------------------------------
 
 
 def walsh_hadamard(values: Floats) -> Floats:
@@ -176,16 +164,6 @@ def shapley_interaction(values: Floats, i: int, j: int) -> Floats:
     return np.tensordot(np.array(by_size)[popcount(backgrounds)], derivatives, axes=(0, 0))
 
 
-def pairs_of(n: int) -> list[tuple[int, int]]:
-    """Returns the pairs (i, j), i < j, of n layers in order."""
-    return [(i, j) for i in range(n) for j in range(i + 1, n)]
-
-
-def mask_of(layers: Iterable[int]) -> int:
-    """Returns the bit set of some layers."""
-    return sum(1 << layer for layer in set(layers))
-
-
 def _butterfly(values: Floats, step: Callable[[Floats, Floats], tuple[Floats, Floats]]) -> Floats:
     """Applies a step to (v without l, v with l) for each layer l in turn: L passes, not 2^L."""
     n_masks = len(values)
@@ -194,9 +172,6 @@ def _butterfly(values: Floats, step: Callable[[Floats, Floats], tuple[Floats, Fl
         halves = out.reshape(-1, 2, 1 << layer, *out.shape[1:])
         out = np.stack(step(halves[:, 0], halves[:, 1]), axis=1).reshape(out.shape)
     return out
-
-
-# -- interactions of one pair, sampled ------------------------------------------------------------
 
 
 def sample_backgrounds(
@@ -236,9 +211,6 @@ def corner_masks(backgrounds: Sequence[int], pair: tuple[int, int]) -> list[tupl
 def derivatives_at(corners: Floats) -> Floats:
     """Returns Δ_ij v from v at the corners of :func:`corner_masks`, (... x 4) to (...)."""
     return corners[..., 3] - corners[..., 1] - corners[..., 2] + corners[..., 0]
-
-
-# -- designs --------------------------------------------------------------------------------------
 
 
 def pair_design(n: int) -> list[int]:

@@ -24,8 +24,7 @@ import numpy as np
 from scipy.optimize import least_squares
 from scipy.stats import norm
 
-from bitgap.damage import Bools
-from bitgap.records import Floats, Integers
+from bitgap.records import Bools, Floats, Integers
 
 Model = Literal["M0", "M1", "M2", "M3", "M4"]
 MODELS: tuple[Model, ...] = ("M0", "M1", "M2", "M3", "M4")

@@ -14,19 +14,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bitgap.damage import Bools, Sums, damage_bits, seed_disparity
+from bitgap.disparity.formulas import Sums, damage_bits, seed_disparity
+from bitgap.disparity.layer_map import benefits, counted_languages
 from bitgap.experiments.catalog import CATALOG
-from bitgap.experiments.error_budget import block_damage, by_language, sensitivity
-from bitgap.experiments.kept_scores import countable, scores_of
-from bitgap.experiments.language_controls import local_errors
-from bitgap.investigate import Investigation, Tier, investigate, result_of
+from bitgap.experiments.protocol.error_budget import block_damage, by_language, sensitivity
+from bitgap.experiments.protocol.scores import countable, scores_of
+from bitgap.jobs.investigate import Investigation, Tier, investigate, result_of
+from bitgap.lab.local_errors import local_errors
 from bitgap.lab.store import Store, content_key, decode, encode
-from bitgap.layer_map import benefits, counted_languages, score_map
 from bitgap.quant.plan import Plan
-from bitgap.records import Finding, Floats, Observations, Scores
+from bitgap.records import Bools, Finding, Floats, Observations, Scores
 from bitgap.stats.verdicts import load_thresholds
 from bitgap.theory.evidence import Evidence
-from bitgap.theory.expectation import Inputs
+from bitgap.theory.forecast.expectation import Inputs
 
 if TYPE_CHECKING:
     from bitgap.lab.lab import Lab
@@ -55,7 +55,7 @@ def evidence_of(
     thresholds, started = load_thresholds(), time.time()
     key = content_key(
         "evidence", VERSION, lab.text_key, lab.settings.seed, thresholds.hash, asdict(tier),
-        {e.id: e.version for e in CATALOG if e.built}, lab.info.name,
+        {e.id: e.version for e in CATALOG}, lab.info.name,
     )  # fmt: skip
     kept = lab.store.get_observations(key)
     if kept is not None:
@@ -81,7 +81,7 @@ def gather(lab: Lab, tier: Tier, found: Investigation) -> Evidence:
     findings = {f.hypothesis: f for f, _ in found.findings}
     weights, reference = observed["T-002"], lab.corpus.reference
     single = scores_of(weights, "single")
-    masks = score_map(lab.first(tier.map_sentences), found.scheme, found.layer_map.design)
+    masks = lab.first(tier.map_sentences).score(found.layer_map.design.plans(found.scheme), "map")
     counts, left_out = _counted(weights, masks, found)
     order = _reference_first(lab.languages, reference, counts)
     params, noise = weights.facts["params"], scores_of(weights, "noise")
@@ -180,7 +180,7 @@ def _bits_per_byte(scores: Scores) -> dict[str, float]:
 
 
 def _seed_predictors(lab: Lab) -> dict[str, Floats]:
-    from bitgap.lab.weights import pooled_raw_statistics
+    from bitgap.lab.weight_errors import pooled_raw_statistics
 
     return pooled_raw_statistics(lab.decoder)
 
@@ -244,7 +244,7 @@ def inputs_of_lab(lab: Lab, scheme: str) -> Inputs:
         scheme: How blocks will be rounded.
     """
     from bitgap.lab.linear_inputs import linear_inputs
-    from bitgap.lab.weights import relative_errors
+    from bitgap.lab.weight_errors import relative_errors
 
     sums = linear_inputs(lab, Plan.uniform(scheme, lab.n_blocks))
     ones = np.ones((1, sums["error"].shape[-1]))

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bitgap.investigate import Tier
+from bitgap.jobs.investigate import Tier
 from bitgap.records import Finding
 from bitgap.stats.verdicts import Thresholds, load_thresholds, with_holm
-from bitgap.theory.across import RULES, across_families
 from bitgap.theory.evidence import Evidence, disparity_of, families_of
-from bitgap.theory.formal_model import judge_formal
+from bitgap.theory.families import RULES, across_families
+from bitgap.theory.forecast.prediction import leave_one_family_out
+from bitgap.theory.forecast.scorecard import summarize
+from bitgap.theory.formal.model import judge_formal
+from bitgap.theory.origin.regression import replay_seed_regression
 from bitgap.theory.outcomes import outcomes, pillars
-from bitgap.theory.predictions import leave_one_family_out
-from bitgap.theory.scorecard import summarize
-from bitgap.theory.seed_regression import replay_seed_regression
 
 if TYPE_CHECKING:
     from bitgap.lab.lab import Lab

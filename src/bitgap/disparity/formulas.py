@@ -1,0 +1,386 @@
+"""Damage, disparity, gap and harm: one formula each, for one plan or thousands, whole or resampled.
+
+Every quantity is a function of sums over sentences. :class:`Sums` forms them once, plain or under a
+matrix of bootstrap weights, and each formula below takes :class:`~bitgap.records.Scores` or
+:class:`Sums`; so a point estimate and its bootstrap draws come from the same line of code.
+
+Shapes: P plans, A languages, N sentences, W weightings. ``...`` is nothing for plain sums and W for
+resampled ones. Quantities that no plan can change have 1 in the place of P. These arrays, unlike
+records, mark what is undefined by NaN, and say when.
+
+=========  =====================================================  ===========================
+K_λ        Σ KL(p_fp ‖ p_q) / (U ln 2)                            damage, bits per character
+D          mean_{λ≠ref} log2(K_λ / K_ref)                         primary disparity
+Δ_λ        (N_λ^q − N_λ^fp) / U                                   harm on real text, signed
+G          mean_{λ≠ref} (Δ_λ − Δ_ref)                             co-primary gap
+H          mean_λ Δ_λ and max_λ Δ_λ                               guard against levelling down
+D_seed     mean_{λ≠ref} of relative perplexity increases' ratio   the origin's measure
+M_λ        (unigram_λ − N_λ^fp) / U                               what the model had learned
+=========  =====================================================  ===========================
+
+U is the number of characters of the *reference* language's sentences, the same for every language
+(bits per English character; Cotterell et al. 2018, Mielke et al. 2019). Pure numpy.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+
+from bitgap.records import Bools, Floats, Integers, Scores
+
+Per = Literal["text", "token", "byte", "character"]
+
+
+# A damage under this many times the numerical floor is below resolution (method, section 1).
+RESOLUTION = 10.0
+
+
+_BITS = 1 / math.log(2)
+
+
+# Draws x plans x languages that one slice of a resampling holds: 8 MB an array, where 4096 plans at
+# once would need a gigabyte.
+_SLICE = 1_000_000
+
+
+@dataclass(frozen=True)
+class Sums:
+    """Scores summed over sentences, in bits, once each and only when asked for."""
+
+    scores: Scores
+    weights: Floats | None = None
+    """How often each sentence counts, (W x N); once each when None."""
+
+    @cached_property
+    def kl_bits(self) -> Floats:
+        """Σ KL, (... x P x A)."""
+        return self._sum(self.scores.kl_nats, _BITS)
+
+    @cached_property
+    def nll_bits(self) -> Floats:
+        """Bits of the text under each plan, N^q, (... x P x A)."""
+        return self._sum(self.scores.nll_nats, _BITS)
+
+    @cached_property
+    def nll_fp_bits(self) -> Floats:
+        """Bits of the text in full precision, N^fp, (... x 1 x A)."""
+        return self._sum(self.scores.nll_fp_nats[None], _BITS)
+
+    @cached_property
+    def unigram_bits(self) -> Floats:
+        """Bits of the text under add-one unigrams, (... x 1 x A)."""
+        return self._sum(self.scores.unigram_nats[None], _BITS)
+
+    @cached_property
+    def tokens(self) -> Floats:
+        """Scored tokens, (... x 1 x A)."""
+        return self._sum(self.scores.counts.tokens[None])
+
+    @cached_property
+    def bytes(self) -> Floats:
+        """UTF-8 bytes, (... x 1 x A)."""
+        return self._sum(self.scores.counts.bytes[None])
+
+    @cached_property
+    def characters(self) -> Floats:
+        """Code points, (... x 1 x A)."""
+        return self._sum(self.scores.counts.characters[None])
+
+    @cached_property
+    def sentences(self) -> Floats:
+        """Sentences, counted as often as they were drawn, (... x 1 x 1)."""
+        return self._sum(np.ones((1, 1, self.scores.n_sentences)))
+
+    @property
+    def reference(self) -> int:
+        """Row of the reference language."""
+        return self.scores.languages.index(self.scores.reference)
+
+    @property
+    def length(self) -> Floats:
+        """U, characters of the reference's sentences, (... x 1 x 1)."""
+        return self.against(self.characters)
+
+    def against(self, values: Floats) -> Floats:
+        """Returns the reference's column of some values, (... x P x 1)."""
+        return values[..., self.reference : self.reference + 1]
+
+    def length_in(self, unit: Per) -> Floats:
+        """Returns what damage is divided by: U, or a language's own tokens, bytes, characters."""
+        if unit == "text":
+            return self.length
+        return {"token": self.tokens, "byte": self.bytes, "character": self.characters}[unit]
+
+    def _sum(self, per_sentence: Floats | Integers, unit: float = 1.0) -> Floats:
+        flat = per_sentence.reshape(-1, per_sentence.shape[-1]).astype(np.float64, copy=False)
+        if self.weights is None:
+            return (flat @ np.full(flat.shape[1], unit)).reshape(per_sentence.shape[:-1])
+        summed = (self.weights * unit) @ flat.T
+        return summed.reshape(len(self.weights), *per_sentence.shape[:-1])
+
+
+def damage_bits(of: Scores | Sums, per: Per = "text") -> Floats:
+    """Returns the damage K_λ, (... x P x A), never below 0 by more than the numerical floor.
+
+    Args:
+        of: Scores or their sums.
+        per: What it is divided by: ``text``, the reference's characters, so that languages compare
+            by meaning (the definition of K); or the language's own tokens, bytes or characters.
+    """
+    sums = _sums(of)
+    return _ratio(sums.kl_bits, sums.length_in(per))
+
+
+def delta_bits(of: Scores | Sums) -> Floats:
+    """Returns the harm on real text Δ_λ in bits per reference character, (... x P x A), signed."""
+    sums = _sums(of)
+    return _ratio(sums.nll_bits - sums.nll_fp_bits, sums.length)
+
+
+def log_damage(of: Scores | Sums, per: Per = "text") -> Floats:
+    """Returns log2 K_λ, (... x P x A); NaN where K is not above 0."""
+    return _log2(damage_bits(of, per))
+
+
+def log_ratio(of: Scores | Sums, per: Per = "text") -> Floats:
+    """Returns log2(K_λ/K_ref), (... x P x A), 0 for the reference; NaN where a K is not above 0.
+
+    ``log_ratio(of) == log_ratio(of, "token") + log_token_premium(of)`` exactly: what happens to a
+    token, and how many tokens the language needs to say the same.
+    """
+    sums = _sums(of)
+    logs = log_damage(sums, per)
+    return logs - sums.against(logs)
+
+
+def log_token_premium(of: Scores | Sums) -> Floats:
+    """Returns log2 of tokens over the reference's for the same sentences, (... x 1 x A).
+
+    The premium is that of Petrov et al. 2023; NaN for a language without tokens.
+    """
+    sums = _sums(of)
+    logs = _log2(sums.tokens)
+    return logs - sums.against(logs)
+
+
+def token_premium(of: Scores | Sums) -> Floats:
+    """Returns tokens over the reference's for the same sentences, (... x 1 x A)."""
+    sums = _sums(of)
+    return _ratio(sums.tokens, sums.against(sums.tokens))
+
+
+def premium_disparity(of: Scores | Sums, *, languages: Bools | None = None) -> Floats:
+    """Returns the mean log2 token premium of the languages that count in D, (... x P).
+
+    D is :func:`disparity` per token plus this. ``languages`` as there.
+    """
+    sums = _sums(of)
+    mask = usable(sums) if languages is None else languages
+    return _mean_of_others(sums, log_token_premium(sums), mask)
+
+
+def tokens_per_character(of: Scores | Sums) -> Floats:
+    """Returns the fertility: tokens per character of the language itself, (... x 1 x A)."""
+    sums = _sums(of)
+    return _ratio(sums.tokens, sums.characters)
+
+
+def tokens_per_sentence(of: Scores | Sums) -> Floats:
+    """Returns the mean number of tokens in a sentence, (... x 1 x A)."""
+    sums = _sums(of)
+    return sums.tokens / sums.sentences
+
+
+def disparity(of: Scores | Sums, *, per: Per = "text", languages: Bools | None = None) -> Floats:
+    """Returns D, the mean of log2(K_λ/K_ref) over the other languages, (... x P).
+
+    Args:
+        of: Scores or their sums.
+        per: As in :func:`damage_bits`.
+        languages: Which languages count, (P x A) or (A); :func:`usable` ones when None, judged by
+            the whole text also where the sums are resampled.
+
+    Returns:
+        D in log2 ratio; NaN where the reference or every other language does not count.
+    """
+    sums = _sums(of)
+    mask = usable(sums) if languages is None else languages
+    return _mean_of_others(sums, log_ratio(sums, per), mask)
+
+
+def gap(of: Scores | Sums, *, languages: Bools | None = None) -> Floats:
+    """Returns G, the mean of Δ_λ − Δ_ref over the other languages, (... x P).
+
+    In bits per reference character. All languages count when ``languages`` is None, so that G is
+    defined for every plan; NaN only where there is no other language.
+    """
+    sums = _sums(of)
+    delta = delta_bits(sums)
+    return _mean_of_others(sums, delta - sums.against(delta), _or_all(sums, languages))
+
+
+def harm_mean(of: Scores | Sums, *, languages: Bools | None = None) -> Floats:
+    """Returns the mean of Δ_λ over languages, reference included, (... x P); over all when None."""
+    sums = _sums(of)
+    mask = _or_all(sums, languages)
+    return _ratio(np.where(mask, delta_bits(sums), 0.0).sum(-1), mask.sum(-1))
+
+
+def harm_max(of: Scores | Sums, *, languages: Bools | None = None) -> Floats:
+    """Returns the largest Δ_λ over languages, reference included, (... x P); of all when None."""
+    sums = _sums(of)
+    mask = _or_all(sums, languages)
+    worst = np.where(mask, delta_bits(sums), -np.inf).max(-1)
+    return np.where(mask.any(-1), worst, np.nan)
+
+
+def perplexity_increase(of: Scores | Sums) -> Floats:
+    """Returns the relative increase of the perplexity per token, (... x P x A), 0 for no change.
+
+    NaN where it exceeds the largest number there is.
+    """
+    sums = _sums(of)
+    nats = _ratio(sums.nll_bits - sums.nll_fp_bits, sums.tokens) / _BITS
+    with np.errstate(over="ignore"):  # a ruined model may well need more than 709 nats a token
+        increase = np.expm1(nats)
+    return np.where(np.isfinite(increase), increase, np.nan)
+
+
+def seed_disparity(of: Scores | Sums, *, languages: Bools | None = None) -> Floats:
+    """Returns the origin's D_seed, (... x P): mean ratio of relative perplexity increases.
+
+    It is undefined in all but name where Δ_ref is not clearly above 0; ``audit`` gates it, this
+    function does not. All languages count when ``languages`` is None, as in the origin.
+    """
+    sums = _sums(of)
+    increase = perplexity_increase(sums)
+    ratio = _ratio(increase, sums.against(increase))
+    return _mean_of_others(sums, ratio, _or_all(sums, languages))
+
+
+def learned_bits(of: Scores | Sums) -> Floats:
+    """Returns M_λ, what the model knows beyond word frequencies, (... x 1 x A).
+
+    In bits per reference character; 0 or less where the model is no better than add-one unigrams.
+    """
+    sums = _sums(of)
+    return _ratio(sums.unigram_bits - sums.nll_fp_bits, sums.length)
+
+
+def learned_share(of: Scores | Sums) -> Floats:
+    """Returns K_λ/M_λ, the damage as a share of what was learned, (... x P x A).
+
+    NaN where nothing was learned (M_λ not above 0).
+    """
+    sums = _sums(of)
+    learned = learned_bits(sums)
+    return damage_bits(sums) / np.where(learned > 0, learned, np.nan)
+
+
+def log_share_ratio(of: Scores | Sums) -> Floats:
+    """Returns log2 of K_λ/M_λ over the reference's, (... x P x A); NaN where undefined."""
+    sums = _sums(of)
+    logs = _log2(learned_share(sums))
+    return logs - sums.against(logs)
+
+
+def share_disparity(of: Scores | Sums, *, languages: Bools | None = None) -> Floats:
+    """Returns D_share, the disparity of K_λ/M_λ, (... x P).
+
+    When ``languages`` is None those count that are :func:`usable` and of which the model has
+    learned something.
+    """
+    sums = _sums(of)
+    if languages is None:
+        languages = usable(sums) & (learned_bits(sums.scores) > 0)
+    return _mean_of_others(sums, log_share_ratio(sums), languages)
+
+
+def fraction_of_bits(of: Scores | Sums) -> Floats:
+    """Returns K_λ/N_λ^fp, damage per bit of text in full precision, (... x P x A)."""
+    sums = _sums(of)
+    return _ratio(sums.kl_bits, sums.nll_fp_bits)
+
+
+def collapsed(of: Scores | Sums) -> Bools:
+    """Returns where a plan does no better than add-one unigrams, (P x A); also where not finite.
+
+    Judged by the whole text, also where the sums are resampled.
+    """
+    sums = Sums(_sums(of).scores)
+    return ~(sums.nll_bits < sums.unigram_bits) | ~np.isfinite(sums.kl_bits)
+
+
+def below_resolution(of: Scores | Sums) -> Bools:
+    """Returns where K per token is not above 0 or under ten times the floor, (P x A).
+
+    Judged by the whole text, also where the sums are resampled.
+    """
+    sums = Sums(_sums(of).scores)
+    floor_bits = sums.scores.floor_nats / math.log(2)
+    per_token = _ratio(sums.kl_bits, sums.tokens)
+    return (per_token <= 0) | (per_token < RESOLUTION * floor_bits)
+
+
+def usable(of: Scores | Sums) -> Bools:
+    """Returns which languages may enter D: neither collapsed nor below resolution, (P x A)."""
+    return ~(collapsed(of) | below_resolution(of))
+
+
+def resample(formula: Callable[[Sums], Floats], scores: Scores, weights: Floats) -> Floats:
+    """Returns a per-plan formula under each weighting, (W x P), a slice of plans at a time.
+
+    Args:
+        formula: Such as :func:`disparity`, :func:`gap` or :func:`harm_mean`.
+        scores: Scores of many plans.
+        weights: How often each sentence counts, (W x N).
+    """
+    step = max(1, _SLICE // (len(weights) * len(scores.languages)))
+    parts = [
+        formula(Sums(_plan_slice(scores, start, start + step), weights))
+        for start in range(0, len(scores.plans), step)
+    ]
+    return np.concatenate(parts, axis=-1)
+
+
+def _plan_slice(scores: Scores, start: int, stop: int) -> Scores:
+    # Views, where Scores.select would copy.
+    return replace(
+        scores,
+        plans=scores.plans[start:stop],
+        nll_nats=scores.nll_nats[start:stop],
+        kl_nats=scores.kl_nats[start:stop],
+    )
+
+
+def _sums(of: Scores | Sums) -> Sums:
+    return of if isinstance(of, Sums) else Sums(of)
+
+
+def _or_all(sums: Sums, languages: Bools | None) -> Bools:
+    return np.ones(len(sums.scores.languages), bool) if languages is None else languages
+
+
+def _mean_of_others(sums: Sums, values: Floats, languages: Bools) -> Floats:
+    others = languages.copy()
+    others[..., sums.reference] = False
+    n = others.sum(-1)
+    # A left-out language may be NaN, which a product with 0 would let through. (The product with
+    # ones is a sum over a short axis, several times as fast as ``sum``.)
+    total = np.where(others, values, 0.0) @ np.ones(others.shape[-1])
+    return np.where(languages[..., sums.reference] & (n > 0), total / np.maximum(n, 1), np.nan)
+
+
+def _log2(values: Floats) -> Floats:
+    positive = values > 0
+    return np.log2(values if positive.all() else np.where(positive, values, np.nan))
+
+
+def _ratio(numerator: Floats, denominator: Floats | Integers) -> Floats:
+    return numerator / np.where(denominator != 0, denominator, np.nan)

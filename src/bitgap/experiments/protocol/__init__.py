@@ -1,0 +1,1 @@
+"""What experiments are made of: their declaration, controls and archives of scores."""

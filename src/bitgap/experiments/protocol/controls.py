@@ -1,0 +1,98 @@
+"""Controls that several experiments share, judged from stored numbers. Pure numpy.
+
+A control must be able to fail. Detection is judged over many plantings, since one may be lucky: a
+positive control that is found less often than declared leaves an experiment unable to refute.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from bitgap.records import Bools, Control, ControlKind, Estimate, Floats, Scores
+from bitgap.stats.bootstrap import estimate
+from bitgap.stats.verdicts import Thresholds
+
+PLANTED_LANGUAGES = 3
+"""Languages that effects are planted for: a planted error does not ask which one it is in."""
+
+
+def not_run(name: str, kind: ControlKind, why: str) -> Control:
+    """Returns a control that could not be run, and why."""
+    return Control(name=name, kind=kind, passed=None, detail=why)
+
+
+def detection(
+    name: str, found: Sequence[bool] | Bools, sought: str, thresholds: Thresholds
+) -> Control:
+    """Returns the positive control of an effect that was planted several times.
+
+    Args:
+        name: What was planted.
+        found: Whether it was found, for each planting.
+        sought: What counts as found, for the detail.
+        thresholds: With the share that must be found.
+    """
+    n, hits = len(found), int(np.sum(found))
+    passed = n > 0 and hits >= thresholds.detection_share * n
+    detail = f"{sought}: in {hits} of {n} plantings, {thresholds.detection_share:.0%} needed"
+    return Control(name=name, kind="positive", passed=passed, detail=detail)
+
+
+def clear(estimate: Estimate, sesoi: float) -> bool:
+    """Returns whether an estimate would pass as an effect: at least the SESOI, interval above 0."""
+    value, low = estimate.value, estimate.low
+    return value is not None and low is not None and value >= sesoi and low > 0
+
+
+def halves(scores: Scores, plan: int, counts: Bools, thresholds: Thresholds) -> Control:
+    """Returns the A/A control: two halves of the reference's sentences as two languages.
+
+    Their log2 damage ratio must cover 0, or intervals over sentences are not to be trusted.
+
+    Args:
+        scores: Of the plan.
+        plan: Row of the plan.
+        counts: Languages that count, (A).
+        thresholds: With draws and level.
+    """
+    name, row = "A/A: two halves of the reference's text", scores.languages.index(scores.reference)
+    if not counts[row]:
+        return not_run(name, "negative", f"{scores.reference} may not enter the verdict")
+    if scores.n_sentences < 4:
+        return not_run(name, "negative", f"{scores.n_sentences} sentences make no two halves")
+    kl, characters = scores.kl_nats[plan, row], scores.counts.characters[row]
+    first = np.arange(scores.n_sentences) % 2 == 0
+
+    def ratio(weights: Floats) -> Floats:
+        def rate(half: Bools) -> Floats:
+            length = weights[:, half] @ characters[half]
+            return weights[:, half] @ kl[half] / np.where(length > 0, length, np.nan)
+
+        with np.errstate(divide="ignore", invalid="ignore"):
+            logs = np.log2(rate(first)) - np.log2(rate(~first))
+        return np.where(np.isfinite(logs), logs, np.nan)
+
+    how = {"seed": 0, "draws": thresholds.draws, "level": thresholds.level}
+    found = estimate(ratio, scores.n_sentences, unit="log2 ratio", **how)
+    return covers_zero(name, found, "the log2 ratio of their damages should cover 0")
+
+
+def covers_zero(name: str, found: Estimate, detail: str) -> Control:
+    """Returns the control of two halves that have one truth: their difference must cover 0."""
+    if found.low is None or found.high is None:
+        return not_run(name, "negative", f"no interval: {found.reason}")
+    return Control(
+        name=name,
+        kind="negative",
+        passed=found.low <= 0 <= found.high,
+        detail=detail,
+        estimate=found,
+    )
+
+
+def absent(facts: Mapping[str, Any], twin: str) -> str:
+    """Returns why a twin's numbers are not there."""
+    return str(facts.get(f"no_{twin}", f"the {twin} twin was not measured"))

@@ -1,0 +1,113 @@
+"""Scores inside observations: put away as plain arrays, taken out again for the judge.
+
+An experiment keeps one text and several parts, each some plans on it. What is taken out is
+:class:`~bitgap.records.Scores`, so a judge uses the formulas of
+:mod:`bitgap.disparity.formulas` and no others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bitgap.disparity.formulas import below_resolution, collapsed
+from bitgap.records import Bools, Observations, Scores, TextCounts
+
+if TYPE_CHECKING:
+    from bitgap.quant.plan import Plan
+
+
+def keep(scores: Scores, parts: Mapping[str, Sequence[Plan]]) -> dict[str, NDArray[Any]]:
+    """Returns arrays of what full precision says of the text, and of each part's plans.
+
+    Returns:
+        ``nll_fp``, ``unigram`` in nats, ``tokens``, ``bytes``, ``characters``, (A x N) each; and
+        for each part ``<part>_kl`` and ``<part>_nll`` in nats, (plans x A x N).
+    """
+    counts = scores.counts
+    arrays: dict[str, NDArray[Any]] = {
+        "nll_fp": scores.nll_fp_nats,
+        "unigram": scores.unigram_nats,
+        "tokens": counts.tokens,
+        "bytes": counts.bytes,
+        "characters": counts.characters,
+    }
+    for name, plans in parts.items():
+        # By name: the lab scores a plan once, however many parts ask for it.
+        mine = scores.select(plans=[plan.text for plan in plans])
+        arrays |= {f"{name}_kl": mine.kl_nats, f"{name}_nll": mine.nll_nats}
+    return arrays
+
+
+def facts_of(scores: Scores) -> dict[str, Any]:
+    """Returns what else of the scores the judge needs, JSON-serialisable."""
+    return {
+        "languages": list(scores.languages),
+        "reference": scores.reference,
+        "floor_nats": scores.floor_nats,
+        "arithmetic": scores.arithmetic,
+    }
+
+
+def scores_of(observations: Observations, part: str) -> Scores:
+    """Returns one part as scores; plans are called 0, 1, …"""
+    arrays, facts = observations.arrays, observations.facts
+    return Scores(
+        plans=tuple(str(i) for i in range(len(arrays[f"{part}_kl"]))),
+        languages=tuple(facts["languages"]),
+        nll_nats=arrays[f"{part}_nll"],
+        kl_nats=arrays[f"{part}_kl"],
+        nll_fp_nats=arrays["nll_fp"],
+        unigram_nats=arrays["unigram"],
+        counts=TextCounts(
+            tokens=arrays["tokens"], bytes=arrays["bytes"], characters=arrays["characters"]
+        ),
+        floor_nats=facts["floor_nats"],
+        arithmetic=facts["arithmetic"],
+        reference=facts["reference"],
+    )
+
+
+def countable(
+    observations: Observations, parts: Sequence[str], *, readable: Sequence[str]
+) -> tuple[Bools, dict[str, str]]:
+    """Returns which languages may enter the verdict, (A), and why each other may not.
+
+    A collapsed configuration never enters a verdict, and languages are averaged, so a language
+    counts in all configurations or in none.
+
+    Args:
+        observations: With kept scores.
+        parts: In none of whose plans a language may be collapsed.
+        readable: Those in none of whose plans its damage may be below resolution.
+    """
+    languages = observations.facts["languages"]
+    gone = np.zeros(len(languages), dtype=bool)
+    faint = gone.copy()
+    for part in parts:
+        scores = scores_of(observations, part)
+        gone |= collapsed(scores).any(0)
+        if part in readable:
+            faint |= below_resolution(scores).any(0)
+    why = {
+        code: "collapsed" if lost else "below resolution"
+        for code, lost, weak in zip(languages, gone, faint, strict=True)
+        if lost or weak
+    }
+    return ~(gone | faint), why
+
+
+def closed(counts: Bools, why: Mapping[str, str]) -> str | None:
+    """Returns why nothing can be tested where no language counts, else None."""
+    if counts.any():
+        return None
+    told = ", ".join(f"{code} {reason}" for code, reason in why.items())
+    return f"no language may enter the verdict: {told}"
+
+
+def told_left_out(why: Mapping[str, str]) -> str:
+    """Returns a sentence on the languages left out, with a space before it; empty for none."""
+    return f" Left out: {', '.join(f'{c} ({reason})' for c, reason in why.items())}." if why else ""

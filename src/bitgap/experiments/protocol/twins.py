@@ -1,0 +1,30 @@
+"""What experiments over masks share: damage in few languages, of a model and its untrained twin."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bitgap.experiments.protocol.controls import (
+    PLANTED_LANGUAGES,
+)
+from bitgap.lab.lab import Lab
+from bitgap.models.gauge import loaded_with, random_twin
+from bitgap.quant.plan import Plan, mask_plans
+from bitgap.records import Floats
+
+
+def in_few_languages(lab: Lab) -> Lab:
+    """Returns the lab of a twin and of plantings, on three languages."""
+    return lab.on(languages=lab.languages[:PLANTED_LANGUAGES])
+
+
+def kl_of(lab: Lab, plans: Sequence[Plan]) -> Floats:
+    """Returns the damage of plans in nats, repeats in place, (P x A x N)."""
+    return lab.score(plans, "controls").select(plans=[plan.text for plan in plans]).kl_nats
+
+
+def random_kl(lab: Lab, scheme: str, masks: Sequence[int]) -> Floats:
+    """Returns damage of an untrained twin under some masks, (P x A' x N)."""
+    untrained = random_twin(lab.decoder.model, lab.settings.seed)
+    twin = in_few_languages(lab).twin(loaded_with(lab.loaded, untrained, "random"))
+    return kl_of(twin, mask_plans(scheme, lab.n_blocks, masks))

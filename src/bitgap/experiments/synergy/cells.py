@@ -1,0 +1,244 @@
+"""The origin's four cells (nothing, L0, the last, both protected) against damage that adds up.
+
+The origin read synergy off a ratio of languages: "L0 alone helps, the last alone harms, together
+they are best". Damage that merely adds up shows the same (:mod:`bitgap.stats.additive`), so the
+cells count for synergy only where they leave what that null implies. Its region is simultaneous
+over the four: null and cells are formed anew on every resampled text, each cell's difference is
+measured in its own standard errors, and the largest of the four decides. Pure numpy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.special import ndtri
+
+from bitgap.disparity.formulas import (
+    Sums,
+    below_resolution,
+    damage_bits,
+    disparity,
+    gap,
+    harm_mean,
+    seed_disparity,
+)
+from bitgap.records import Bools, Floats, Integers, Scores
+from bitgap.stats.additive import additive_damage, fit_additive, log_r2, r2, rounded_layers
+from bitgap.stats.bootstrap import bootstrap_weights, expanded_level
+
+NULL_DRAWS = 200
+"""Texts the null is fitted to anew; a 95 % margin is then known to some 8 %."""
+
+
+_COLUMNS = 320
+"""Fits at once: 10 MB an array for 4,095 masks."""
+
+
+_ROUNDING = 1e-6
+"""Difference in D, log2, that is still rounding."""
+
+
+def cell_masks(n_blocks: int) -> tuple[int, int, int, int]:
+    """Returns the masks of nothing, block 0, the last block, and both."""
+    last = 1 << (n_blocks - 1)
+    return 0, 1, last, 1 | last
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdditiveNull:
+    """What the four cells would be if damage added up.
+
+    Attributes:
+        damage: Implied mean K, bits per reference character, (4).
+        disparity: Implied D, log2 ratio, (4).
+        ratio: The origin's ratio with implied damage in the place of harm, (4).
+        departure: Measured D less the implied one, (4).
+        margin: Half widths of the simultaneous region of the departure, (4); NaN where one sentence
+            has no spread.
+        log_r2: Of log K over masks, by language that counts.
+        disparity_r2: Of D over masks; NaN where D does not vary.
+    """
+
+    damage: Floats
+    disparity: Floats
+    ratio: Floats
+    departure: Floats
+    margin: Floats
+    log_r2: Floats
+    disparity_r2: float
+
+    @property
+    def reproduces(self) -> bool:
+        """Whether all four cells lie inside the region, or there is none."""
+        return not bool((np.abs(self.departure) > self.margin).any())
+
+
+def additive_null(
+    scores: Scores, masks: Integers, n_blocks: int, counts: Bools, *, level: float
+) -> AdditiveNull | None:
+    """Returns what damage that adds up implies for the four cells.
+
+    Args:
+        scores: Of the masks, one row each.
+        masks: Bit sets of protected layers, (P).
+        n_blocks: L.
+        counts: Languages that enter, (A).
+        level: Coverage of the region.
+
+    Returns:
+        None where the reference or every other language does not count, so that D has no value.
+    """
+    few = _counted(scores, counts)
+    if few is None:
+        return None
+    kept = masks != (1 << n_blocks) - 1  # where all is protected there is no damage to fit
+    rounded = rounded_layers(masks[kept], n_blocks)
+    faint = below_resolution(few)[kept]
+    cells = _rows(masks[kept], cell_masks(n_blocks))
+
+    def fitted(weights: Floats, start: Floats | None) -> tuple[Floats, Floats, Floats]:
+        """Returns K (P x A x W), shares (L x A·W) and the additive K (P x A x W)."""
+        damage = np.moveaxis(damage_bits(Sums(few, weights)), 0, -1)[kept]
+        flat = np.where(faint[..., None], np.nan, damage).reshape(len(damage), -1)
+        shares = fit_additive(flat, rounded, start)
+        return damage, shares, additive_damage(shares, rounded).reshape(damage.shape)
+
+    damage, shares, implied = fitted(np.ones((1, few.n_sentences)), None)
+    point = _log_ratios(damage[cells, :, 0]) - _log_ratios(implied[cells, :, 0])
+    step = max(1, _COLUMNS // len(few.languages))
+    weights = bootstrap_weights(few.n_sentences, NULL_DRAWS, 0)
+    draws = []
+    for start in range(0, len(weights), step):
+        part = weights[start : start + step]
+        k, _, null = fitted(part, np.repeat(shares, len(part), axis=1))
+        draws.append(_log_ratios(np.moveaxis(k[cells], -1, 1))
+                     - _log_ratios(np.moveaxis(null[cells], -1, 1)))  # fmt: skip
+    flat = np.where(faint, np.nan, damage[..., 0])
+    return AdditiveNull(
+        damage=implied[cells, :, 0].mean(-1),
+        disparity=_log_ratios(implied[cells, :, 0]),
+        ratio=_origin_ratio(implied[cells, :, 0], few),
+        departure=point,
+        margin=_margin(np.concatenate(draws, axis=1), point, few.n_sentences, level),
+        log_r2=log_r2(flat, shares, rounded),
+        disparity_r2=float(r2(_log_ratios(flat), _log_ratios(implied[..., 0]))),
+    )
+
+
+def _counted(scores: Scores, counts: Bools) -> Scores | None:
+    """Returns the languages that count, the reference first; None where D has no value."""
+    names = [code for code, ok in zip(scores.languages, counts, strict=True) if ok]
+    if scores.reference not in names or len(names) < 2:
+        return None
+    others = [code for code in names if code != scores.reference]
+    return scores.select(languages=[scores.reference, *others])
+
+
+def _rows(masks: Integers, wanted: Sequence[int]) -> Integers:
+    where = {int(mask): row for row, mask in enumerate(masks)}
+    return np.array([where[mask] for mask in wanted])
+
+
+def _log_ratios(damage: Floats) -> Floats:
+    """Returns D, the mean log2 ratio to the first language, (... x A) to (...)."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        logs = np.log2(damage)
+        return (logs[..., 1:] - logs[..., :1]).mean(-1)
+
+
+def _origin_ratio(damage_bits: Floats, few: Scores) -> Floats:
+    """Returns the mean ratio of expm1(nats per token), as perplexities compare, (4 x A) to (4)."""
+    sums = Sums(few)
+    nats = damage_bits * sums.length[0] * np.log(2) / sums.tokens[0]
+    increase = np.expm1(np.minimum(nats, 700.0))
+    return (increase[:, 1:] / increase[:, :1]).mean(-1)
+
+
+def _margin(draws: Floats, point: Floats, n: int, level: float) -> Floats:
+    """Returns half widths that hold the four centred draws, (4 x B), at once at this level.
+
+    They are stretched as intervals over few sentences are.
+    """
+    if n < 2:
+        return np.full(len(point), np.nan)
+    away = draws - point[:, None]
+    scale = np.maximum(np.nanstd(away, axis=1), _ROUNDING)
+    largest = (np.abs(away) / scale[:, None]).max(0)
+    stretch = ndtri((1 + expanded_level(level, n)) / 2) / ndtri((1 + level) / 2)
+    return scale * float(np.nanquantile(largest, level) * stretch)
+
+
+def shows_origin_pattern(ratio: Floats) -> bool:
+    """Returns whether the last alone "harms" and both together beat either alone, (4)."""
+    none, first, last, both = (float(value) for value in ratio)
+    return last > none and both < min(first, last)
+
+
+def cell_rows(
+    scores: Scores, counts: Bools, null: AdditiveNull | None, n_blocks: int
+) -> list[dict[str, Any]]:
+    """Returns a row a cell, JSON-ready: the origin's ratio and words, our measures, and the null.
+
+    Args:
+        scores: Of the four cells, in order.
+        counts: Languages that enter, (A).
+        null: What damage that adds up implies.
+        n_blocks: L.
+    """
+    last = n_blocks - 1
+    labels = ("nothing", "L0", f"L{last}", f"L0 and L{last}")
+    ratio = seed_disparity(scores)
+    ours = {
+        "damage": damage_bits(scores)[:, counts].mean(-1),
+        "damage_reference": Sums(scores).against(damage_bits(scores))[:, 0],
+        "harm": harm_mean(scores, languages=counts),
+        "gap": gap(scores, languages=counts),
+        "disparity": disparity(scores, languages=counts),
+        "seed_disparity": ratio,
+    }
+    implied: dict[str, Floats] = {}
+    if null is not None:
+        implied = {
+            "additive_damage": null.damage,
+            "additive_disparity": null.disparity,
+            "additive_ratio": null.ratio,
+            "departure": null.departure,
+            "margin": null.margin,
+        }
+    words = _in_the_origins_words(ratio, last)
+    return [
+        {"protected": label, "in_the_origins_words": words[c], "in_ours": _in_ours(ours, c)}
+        | {name: _number(values[c]) for name, values in {**ours, **implied}.items()}
+        for c, label in enumerate(labels)
+    ]
+
+
+def _in_the_origins_words(ratio: Floats, last: int) -> list[str]:
+    if not np.isfinite(ratio).all():
+        return ["undefined: its denominator is not above 0"] * 4
+    none, first, end, both = (float(value) for value in ratio)
+
+    def alone(value: float, name: str) -> str:
+        return f"{name} alone is {'harmful' if value > none else 'helpful'}"
+
+    together = "synergistic" if both < min(first, end) else "not synergistic"
+    return ["the baseline", alone(first, "L0"), alone(end, f"L{last}"), f"together {together}"]
+
+
+def _in_ours(ours: dict[str, Floats], c: int) -> str:
+    damage, reference, d = ours["damage"], ours["damage_reference"], ours["disparity"]
+    if c == 0:
+        ratio = f", D is {d[0]:+.2f}" if np.isfinite(d[0]) else ""
+        return f"K is {damage[0]:.3g} bits per character of the reference{ratio}"
+    moved = f"; D moves by {d[c] - d[0]:+.2f}" if np.isfinite(d[c] - d[0]) else ""
+    levelled = ", the reference's rises" if reference[c] > reference[0] else ""
+    if not damage[0] > 0:
+        return f"K has nothing to fall from{moved}"
+    return f"K changes by {damage[c] / damage[0] - 1:+.1%}{levelled}{moved}"
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if np.isfinite(value) else None

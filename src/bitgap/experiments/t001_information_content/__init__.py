@@ -1,0 +1,72 @@
+"""T-001 · H1.1: do blocks of high weight variance carry more usable information?
+
+Prediction: the more the weights of a block vary, the more its output tells about the input. For a
+deterministic network I(X; h) is constant (Goldfeld 2019), and differential entropy shifts by
+d log c under scaling, so it would track variance by construction. Method: (i) usable information
+I_V = Ĥ(Y) − CE(Y|h) (Xu 2020) in bits per token, Y the current and the previous token as the most
+frequent types and one class for all others, read by multinomial logistic regression on standardised
+principal components, trained on calibration sentences and measured on the others, one penalty for
+all blocks; beside it the R² of a ridge regression to the input embedding on token types it was not
+fitted on. (ii) The noise-limited rate ½log2 det(I + Σ/σ²), σ² the measured error variance when all
+blocks are rounded: Gaussian bits that survive (Yu 2020). (iii) Spectra that no scale moves: RankMe
+(Garrido 2023), matrix Rényi-2 and prompt entropy (Skean 2025) of centred Gram matrices, and a
+nearest-neighbour entropy of 16 whitened components. θ = r(log variance with its gauge fixed, I_V),
+I_V the mean of both Y, both profiles detrended in depth. Gauge fixing folds norm gains into the
+matrices that read them and balances value/output and gated up/down. Support also needs the
+correlation to stay above 0 when test sentences are resampled, and that a smaller probe agrees.
+
+Unit and direction: a correlation over blocks, > 0 supports H1.1. Cost: one forward pass, shared,
+and a pass of two plans, no head; the random twin's, on a few sentences, comes on top. Refuted in
+this model if the correlation's interval lies below .5 and planted information was found. Not
+testable where the probe reads nothing. The interval and p are approximate: blocks are few and
+their profiles smooth.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bitgap.experiments.protocol.experiment import Experiment
+
+ID = "T-001"
+
+
+LABELS = ("current", "previous")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Params:
+    """What may be chosen."""
+
+    n_types: int = 256
+    """Types with a class of their own; rarer ones have too few tokens to fit on a sample's text."""
+    n_components: int = 128
+    """Principal components that the probe reads; more than a quarter of the tokens it is fitted on
+    would let it learn noise."""
+    strengths: tuple[float, ...] = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
+    """Inverse L2 penalties to choose from; from hardly more than the marginal to hardly any."""
+    rate_sentences: int = 16
+    """Sentences that rounding error is measured on; a variance needs fewer than a probe."""
+    control_sentences: int = 48
+    """Sentences that the random twin is read on; as many as T-009's, so one pass serves both."""
+    small_types: int = 16
+    """Types of the controls' probe, which is fitted some three hundred times."""
+    small_components: int = 16
+    """Principal components of the controls' probe, in proportion to its types."""
+    planted_gain: float = 1.0
+    """Planted noise falls by e for one standard deviation of log variance: over the
+    blocks from some e² to e⁻² times the state, the range between a blind probe and a seeing one."""
+    planted_seeds: int = 20
+    """How often information is planted, with other noise each time; the method's number."""
+
+
+EXPERIMENT = Experiment(
+    package=__name__,
+    id=ID,
+    hypothesis="H1.1",
+    title="Information content",
+    question="Do blocks of high weight variance carry more usable information?",
+    phase=1,
+    value="medium",
+    params=Params(),
+)

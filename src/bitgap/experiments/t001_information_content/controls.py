@@ -1,0 +1,145 @@
+"""The controls that could make T-001's numbers worthless.
+
+=================  ==============================================  ===============================
+shuffled labels    every token is given another's label            must have next to no information
+random             fresh weights as the class draws them           must show no such correlation
+activations ×10    all states multiplied by ten                    information must stay
+smaller probe      fewer types and components                      must not contradict
+planted            noise in block l that falls with its variance   the correlation must pass
+=================  ==============================================  ===============================
+
+All use a smaller probe of the current token alone, since they repeat the profile many times; what
+it says of the model itself is a control too, as usable information is always some reader's. Noise
+is planted in the standardised principal components that the probe reads, with one signal-to-noise
+ratio in all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from bitgap.experiments.protocol.controls import absent, clear, detection, not_run
+from bitgap.records import Control, Estimate, Floats
+from bitgap.stats.bootstrap import estimate
+from bitgap.stats.profiles import correlate_profiles
+from bitgap.stats.verdicts import Thresholds
+
+_SAME = 1e-3
+"""Bits up to which a profile is the same: the probe's tolerance, far below what text resolves."""
+
+
+def controls(
+    arrays: Mapping[str, Floats],
+    facts: Mapping[str, Any],
+    theta: Estimate,
+    sesoi: float,
+    thresholds: Thresholds,
+) -> list[Control]:
+    """Returns the controls of T-001.
+
+    Args:
+        arrays: As T-001 measures them.
+        facts: Likewise.
+        theta: The correlation by the large probe.
+        sesoi: Smallest correlation of interest.
+        thresholds: What was declared.
+    """
+    if "small_bits" not in arrays:
+        why = absent(facts, "small probe")
+        kinds = (("shuffled labels", "negative"), ("random-init twin", "negative"),
+                 ("activations times ten", "invariance"), ("a smaller probe", "invariance"),
+                 ("planted", "positive"))  # fmt: skip
+        return [not_run(name, kind, why) for name, kind in kinds]  # type: ignore[arg-type]
+    return [
+        _shuffled(arrays, thresholds),
+        _untrained(arrays, sesoi, thresholds),
+        _scaled(arrays, thresholds),
+        _smaller(arrays, theta, thresholds),
+        _planted(arrays, sesoi, thresholds),
+    ]
+
+
+def _shuffled(arrays: Mapping[str, Floats], thresholds: Thresholds) -> Control:
+    bits, tokens = arrays["shuffled_bits"].sum(0), arrays["small_tokens"].sum(0)
+    used = tokens > 0
+
+    def mean(weights: Floats) -> Floats:
+        return (weights @ bits[used]) / np.maximum(weights @ tokens[used], 1)
+
+    how = {"seed": 0, "draws": thresholds.draws, "level": thresholds.level}
+    found = estimate(mean, int(used.sum()), unit="bits per token", **how)
+    value = found.low if found.low is not None else found.value
+    return Control(
+        name="shuffled labels",
+        kind="negative",
+        passed=None if value is None else value <= 0,
+        detail="labels dealt out at random should give no usable information; less than none is "
+        "what a probe loses by fitting noise",
+        estimate=found,
+    )
+
+
+def _untrained(arrays: Mapping[str, Floats], sesoi: float, thresholds: Thresholds) -> Control:
+    found = correlate_profiles(
+        arrays["random_variance"], arrays["random_bits"], thresholds.level
+    ).estimate
+    return Control(
+        name="random-init twin",
+        kind="negative",
+        passed=not clear(found, sesoi),
+        detail="in an untrained twin variance should not go with usable information",
+        estimate=found,
+    )
+
+
+def _scaled(arrays: Mapping[str, Floats], thresholds: Thresholds) -> Control:
+    plain, scaled = (
+        _mean(arrays[name], arrays["small_tokens"]) for name in ("small_bits", "scaled_bits")
+    )
+    moved = float(np.abs(scaled - plain).max())
+    variance = arrays["log_variance_fixed"]
+    r, other = (
+        correlate_profiles(variance, bits, thresholds.level).estimate.value
+        for bits in (plain, scaled)
+    )
+    told = "undefined" if r is None or other is None else f"{r:+.4f} and {other:+.4f}"
+    return Control(
+        name="activations times ten",
+        kind="invariance",
+        passed=moved <= _SAME,
+        detail=f"usable information should stay: it moved by up to {moved:.1g} bits, the "
+        f"correlation was {told}",
+    )
+
+
+def _smaller(arrays: Mapping[str, Floats], theta: Estimate, thresholds: Thresholds) -> Control:
+    bits = _mean(arrays["small_bits"], arrays["small_tokens"])
+    found = correlate_profiles(arrays["log_variance_fixed"], bits, thresholds.level).estimate
+    agree = None
+    if theta.value is not None and found.high is not None:
+        agree = theta.value <= found.high
+    return Control(
+        name="a smaller probe",
+        kind="invariance",
+        passed=agree,
+        detail="the interval of the correlation by a probe of fewer types and components should "
+        "not lie under what the large one found",
+        estimate=found,
+    )
+
+
+def _planted(arrays: Mapping[str, Floats], sesoi: float, thresholds: Thresholds) -> Control:
+    variance = arrays["log_variance_fixed"]
+    found = [
+        clear(correlate_profiles(variance, bits, thresholds.level).estimate, sesoi)
+        for bits in arrays["planted_bits"]
+    ]
+    name = "planted: noise in each block that falls with its variance"
+    return detection(name, found, "the correlation should pass", thresholds)
+
+
+def _mean(bits: Floats, tokens: Floats) -> Floats:
+    return bits.sum(1) / np.maximum(tokens.sum(1), 1)

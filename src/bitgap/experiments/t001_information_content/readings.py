@@ -1,0 +1,193 @@
+"""What T-001 reads off a model's states: probes of tokens, bits that survive rounding, spectra.
+
+Probes get every block's output as standardised principal components of the sampled tokens. Torch is
+loaded only where a pass over the text is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bitgap.quant.plan import Plan
+from bitgap.records import Floats, Integers
+from bitgap.stats.dimension import covariance_eigenvalues, rank_me
+from bitgap.stats.information import (
+    histogram_entropy_bits,
+    knn_entropy_nats,
+    noise_limited_bits,
+    prompt_entropy_bits,
+    renyi2_bits,
+)
+from bitgap.stats.probes import type_folds
+from bitgap.stats.usable_information import (
+    Split,
+    as_classes,
+    best_penalty,
+    logistic_nats,
+    marginal_nats,
+    principal_features,
+    ridge_r_squared,
+    split_by_sentence,
+)
+
+if TYPE_CHECKING:
+    from bitgap.lab.activations import Activations
+    from bitgap.lab.lab import Lab
+
+
+_RIDGE = (1e-3, 1e-2, 1e-1, 1.0)
+
+
+_NEIGHBOUR_DIMENSIONS, _NEIGHBOUR_POINTS = 16, 1000
+"""Where the neighbours' entropy is biased by some 2 %; more points only take longer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Readable:
+    """One block's output as a probe gets it.
+
+    Attributes:
+        rows: Sampled tokens that count there, (m).
+        split: Of those rows.
+        features: Their standardised principal components, (m x p).
+    """
+
+    rows: Integers
+    split: Split
+    features: Floats
+
+
+def readable_blocks(
+    found: Activations, calibration: Integers, n_components: int, seed: int, factor: float = 1.0
+) -> list[Readable]:
+    """Returns every block's output as a probe gets it.
+
+    Args:
+        found: What the pass showed.
+        calibration: Sentences that probes are trained on.
+        n_components: Principal components, at most.
+        seed: Of their decomposition.
+        factor: What all states are multiplied by first.
+    """
+    blocks = []
+    for site in range(1, len(found.states) - 1):
+        rows, states = found.at(site)
+        split = split_by_sentence(found.sentence[rows], calibration)
+        features = principal_features(factor * states, split.train, n_components, seed)
+        blocks.append(Readable(rows, split, features))
+    return blocks
+
+
+def chosen_penalty(
+    blocks: Sequence[Readable], labels: Integers, n_types: int, strengths: Sequence[float]
+) -> float:
+    """Returns one inverse penalty for all blocks: the best at the first, middle and last together.
+
+    With one for each, blocks would be compared by different readers.
+    """
+    chosen = dict.fromkeys((0, len(blocks) // 2, len(blocks) - 1))
+    data = [
+        (blocks[i].features, _classes(blocks[i], labels, n_types), blocks[i].split) for i in chosen
+    ]
+    return best_penalty(data, strengths)
+
+
+def _classes(block: Readable, labels: Integers, n_types: int) -> Integers:
+    return as_classes(labels[block.rows], block.split.train, n_types)
+
+
+def read_bits(
+    block: Readable, labels: Integers, n_types: int, strength: float, unit: Integers, n: int
+) -> Floats:
+    """Returns usable bits (marginal less probe) of the test tokens of every unit, summed, (n).
+
+    Args:
+        block: Whose states are read.
+        labels: Token id that is asked of every sampled token.
+        n_types: Types with a class of their own.
+        strength: Inverse penalty.
+        unit: Sentence of every sampled token.
+        n: How many sentences there are.
+    """
+    classes = _classes(block, labels, n_types)
+    gained = marginal_nats(classes, block.split) - logistic_nats(
+        block.features, classes, block.split, strength
+    )
+    mine = unit[block.rows][block.split.test]
+    return np.bincount(mine, gained / np.log(2), minlength=n).astype(np.float64)
+
+
+def tokens_of(blocks: Sequence[Readable], found: Activations) -> Floats:
+    """Returns how many test tokens every sentence has at every block, (L x N)."""
+    n = int(found.sentence.max()) + 1
+    counts = [np.bincount(found.sentence[b.rows][b.split.test], minlength=n) for b in blocks]
+    return np.array(counts, dtype=np.float64)
+
+
+def surviving_bits(lab: Lab, scheme: str, n_sentences: int) -> Floats:
+    """Returns noise-limited bits of every block's output when all blocks are rounded, (L).
+
+    Args:
+        lab: Model and text.
+        scheme: How they are rounded.
+        n_sentences: Sentences that the error's variance is measured on.
+    """
+    from bitgap.lab.activations import stream, without_sinks
+
+    few = lab.first(n_sentences)
+    shape = (lab.n_blocks, lab.decoder.width)
+    total, squares, count = np.zeros(shape), np.zeros(shape), np.zeros(lab.n_blocks)
+    for part in stream(few, [Plan.uniform("fp", lab.n_blocks), Plan.uniform(scheme, lab.n_blocks)]):
+        if 0 <= part.depth < lab.n_blocks:
+            clean, rounded = part.states
+            rows = without_sinks(clean, part.real)
+            error = (rounded - clean)[rows].double()
+            total[part.depth] += error.sum(0).cpu().numpy()
+            squares[part.depth] += error.square().sum(0).cpu().numpy()
+            count[part.depth] += len(error)
+    noise = squares / count[:, None] - (total / count[:, None]) ** 2
+    found = lab.activations()
+    return np.array(
+        [
+            noise_limited_bits(np.cov(found.at(block + 1)[1].T), np.maximum(noise[block], 0))
+            for block in range(lab.n_blocks)
+        ]
+    )
+
+
+def spectra(found: Activations, blocks: Sequence[Readable], seed: int) -> dict[str, Floats]:
+    """Returns what stands beside usable information, by block.
+
+    Args:
+        found: What the pass showed.
+        blocks: Every block's output as a probe gets it.
+        seed: Of the split of token types.
+
+    Returns:
+        ``embedding_r2``, ``rank_me``, ``renyi2_bits``, ``prompt_bits`` (of the sampled tokens of
+        each sentence), ``knn_nats`` and ``histogram_bits``, (L) each.
+    """
+    names = ("embedding_r2", "rank_me", "renyi2_bits", "prompt_bits", "knn_nats", "histogram_bits")
+    out: dict[str, list[float]] = {name: [] for name in names}
+    prompts = found.sentence * len(found.languages) + found.language
+    folds = type_folds(found.token, 4, seed)
+    embedding = np.asarray(found.states[0], dtype=np.float64)
+    for site, block in enumerate(blocks, start=1):
+        rows, states = found.at(site)
+        _, raw = found.at(site, sinks=True, massive=True)
+        fold = folds[rows]
+        by_type = Split(fold < 2, fold == 2, fold == 3)
+        near = block.features[:_NEIGHBOUR_POINTS, :_NEIGHBOUR_DIMENSIONS]
+        out["embedding_r2"].append(
+            ridge_r_squared(block.features, embedding[rows], by_type, _RIDGE)
+        )
+        out["rank_me"].append(rank_me(covariance_eigenvalues(states)))
+        out["renyi2_bits"].append(renyi2_bits(states))
+        out["prompt_bits"].append(prompt_entropy_bits(states, prompts[rows]))
+        out["knn_nats"].append(knn_entropy_nats(near, min(4, len(near) - 1)))
+        out["histogram_bits"].append(histogram_entropy_bits(raw))
+    return {name: np.array(values) for name, values in out.items()}

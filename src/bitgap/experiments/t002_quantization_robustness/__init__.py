@@ -1,0 +1,59 @@
+"""T-002 · H1.2: are blocks of high weight variance more robust to rounding?
+
+Prediction: relative rounding error is lower where weight variance is high. Note the sign: a block
+that is more robust gains *less* from protection, so H1.2 contradicts the finding it is meant to
+explain. Method: a matrix's relative error RE = ‖ΔW‖²/‖W‖² obeys RE = C²/(12q²) with C² the
+effective crest factor² (Gersho & Gray 1992), which no rescaling changes. A block's RE is the mean
+over its matrices: a ratio pooled over them changes when one is rescaled against another, as raw
+variance does, so variance is compared after gauge fixing. Gaussian ΔW of relative size t in one
+block gives the sensitivity α_l, the slope of damage on t²; then log k_l = log α_l + log t_l² +
+non-linearity splits the damage of a block into how hard it is hit and how much it matters, with
+Lindeman–Merenda–Gold shares of the variance over blocks. θ (both must pass): r(log variance,
+−log RE) and r(log RE, log k_l), profiles detrended in depth. Damage is averaged over languages, so
+no language label can move θ; languages that collapse or lie below resolution are left out of it.
+
+Sources: Banner 2019, Malinovskii 2025 (linearity of damage in t²), Zhang 2025. Unit: correlation
+over blocks, > 0 supports. Cost: L single-block plans, 3·seeds·L noisy half-passes, and the L + 1
+plans that protect one block, shared with the map; controls on a few sentences come on top.
+Supported also needs an LMG share of t² of at least .5. Refuted if either correlation's interval
+lies below .5. If the gauge intervention leaves damage unchanged, "predicts" is all that may be
+said, never "causes".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bitgap.experiments.protocol.experiment import Experiment
+
+ID = "T-002"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Params:
+    """What may be chosen."""
+
+    noise: tuple[float, ...] = (0.02, 0.05, 0.1)
+    """Relative sizes t of injected noise; the range in which damage was seen to be quadratic."""
+    noise_seeds: int = 4
+    """Draws of the noise for each size; four bring the slope's error under the layers' spread."""
+    control_sentences: int = 12
+    """Sentences the twins are scored on; a planted factor of 64 shows on few."""
+    planted_factor: float = 64.0
+    """Scale of the planted o-columns of P1; a power of two, so full precision is unchanged."""
+    planted_seeds: int = 20
+    """How often P1 is planted, each time in a block chosen at random; the method's number."""
+
+
+EXPERIMENT = Experiment(
+    package=__name__,
+    id=ID,
+    hypothesis="H1.2",
+    title="Quantization robustness",
+    question="Are blocks of high weight variance more robust to rounding, and does that decide "
+    "their damage?",
+    phase=2,
+    value="high",
+    version=2,
+    params=Params(),
+)

@@ -1,0 +1,148 @@
+"""Controls on weights: twins whose weights were changed in a known way, measured and judged.
+
+=========  =================================================  ================================
+regauged   norms divided, matrices multiplied by powers of 2  damage and error must stay
+shuffled   entries permuted within each matrix                per-tensor error must stay
+gaussian   each matrix redrawn with its variance              variance must not predict error
+random     fresh weights as the class draws them              neither link may show
+fragile    one o-column per group times 64, v-row over 64     that block must be hit hardest (P1)
+=========  =================================================  ================================
+
+Source of P1 and of the need for it: method, sections 2 and 6.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bitgap.experiments.protocol.controls import (
+    absent,
+    clear,
+    detection,
+    not_run,
+)
+from bitgap.records import Control, Floats, Observations
+from bitgap.stats.profiles import correlate_profiles
+from bitgap.stats.verdicts import Thresholds
+
+if TYPE_CHECKING:
+    pass
+
+
+SEED_SCHEME = "rtn4-tensor"
+"""The origin's rounding, as far as one block's linears go."""
+
+
+GAUGE = "gauge intervention"
+
+
+_WHOLE_ROW = 1 << 30
+
+
+_SAME = 1e-3
+"""Change of damage, relative, that is still rounding; 0 to the bit where gains are plain."""
+
+
+def controls(observations: Observations, sesoi: float, thresholds: Thresholds) -> list[Control]:
+    """Returns the controls that these twins make.
+
+    Args:
+        observations: With the arrays of :func:`measure`, and ``re_tensor`` of the model itself.
+        sesoi: Smallest correlation of interest.
+        thresholds: What was declared.
+    """
+    return [
+        _gauge(observations),
+        _shuffle(observations),
+        _redraw(observations, sesoi, thresholds),
+        _untrained(observations, sesoi, thresholds),
+        _planted(observations, thresholds),
+    ]
+
+
+def _gauge(observations: Observations) -> Control:
+    arrays, name = observations.arrays, GAUGE
+    if "regauged_kl" not in arrays:
+        return not_run(name, "invariance", absent(observations.facts, "regauged"))
+    moved = np.abs(arrays["regauged_log_variance_raw"] - arrays["log_variance_raw"]).max()
+    damage = _change(arrays["plain_kl"][-1], arrays["regauged_kl"][0])
+    error = _change(arrays["t2"], arrays["regauged_t2"])
+    told = [f"by {c:.1g} of the largest" if c else "not at all" for c in (damage, error)]
+    return Control(
+        name=name,
+        kind="invariance",
+        passed=max(damage, error) <= _SAME,
+        detail=f"norms divided and matrices multiplied by powers of two: raw log variance moved by "
+        f"up to {moved:.2f}; what should stay: damage moved {told[0]}, error {told[1]}",
+    )
+
+
+def _change(before: Floats, after: Floats) -> float:
+    return float(np.abs(after - before).max() / max(np.abs(before).max(), 1e-300))
+
+
+def _shuffle(observations: Observations) -> Control:
+    arrays, name = observations.arrays, "weights shuffled within matrices"
+    if "shuffled_kl" not in arrays:
+        return not_run(name, "invariance", absent(observations.facts, "shuffled"))
+    same = bool(np.allclose(arrays["shuffled_tensor"], arrays["re_tensor"], rtol=1e-5))
+    plain, shuffled = arrays["plain_kl"][-1].sum(), arrays["shuffled_kl"][0].sum()
+    return Control(
+        name=name,
+        kind="invariance",
+        passed=same,
+        detail=f"per-tensor error should stay while damage may change: error "
+        f"{'stayed' if same else 'moved'}, damage went from {plain:.3g} to {shuffled:.3g} nats",
+    )
+
+
+def _redraw(observations: Observations, sesoi: float, thresholds: Thresholds) -> Control:
+    arrays, name = observations.arrays, "Gaussian weights of the same variance"
+    if "gaussian_t2" not in arrays:
+        return not_run(name, "negative", absent(observations.facts, "gaussian"))
+    link = correlate_profiles(
+        arrays["gaussian_log_variance_fixed"], -np.log(arrays["gaussian_t2"]), thresholds.level
+    )
+    return Control(
+        name=name,
+        kind="negative",
+        passed=not clear(link.estimate, sesoi),
+        detail="with the shape of the weights gone, variance should not predict error",
+        estimate=link.estimate,
+    )
+
+
+def _untrained(observations: Observations, sesoi: float, thresholds: Thresholds) -> Control:
+    arrays, name = observations.arrays, "random-init twin"
+    if "random_kl" not in arrays:
+        return not_run(name, "negative", absent(observations.facts, "random"))
+    log_t2 = np.log(arrays["random_t2"])
+    damage = arrays["random_kl"][:-1].sum((1, 2))
+    log_k = np.log(np.where(damage > 0, damage, np.nan))
+    links = [
+        correlate_profiles(x, y, thresholds.level)
+        for x, y in ((arrays["random_log_variance_fixed"], -log_t2), (log_t2, log_k))
+    ]
+    return Control(
+        name=name,
+        kind="negative",
+        passed=not all(clear(link.estimate, sesoi) for link in links),
+        detail="an untrained twin should not show both links",
+        estimate=links[0].estimate,
+    )
+
+
+def _planted(observations: Observations, thresholds: Thresholds) -> Control:
+    arrays, name = observations.arrays, "P1: one block made fragile, function unchanged"
+    if "fragile_kl" not in arrays:
+        return not_run(name, "positive", absent(observations.facts, "fragile"))
+    plain = arrays["fragile_plain"].sum((1, 2))
+    found = [
+        bool(damage > np.delete(plain, block).max(initial=0.0))
+        for damage, block in zip(
+            arrays["fragile_kl"].sum((1, 2)), arrays["fragile_block"], strict=True
+        )
+    ]
+    return detection(name, found, "the planted block should be hit hardest", thresholds)

@@ -1,0 +1,188 @@
+"""How T-002 judges what was measured: pure, no model."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bitgap.disparity.formulas import seed_disparity
+from bitgap.experiments.protocol import controls
+from bitgap.experiments.protocol.error_budget import (
+    block_damage,
+    error_share,
+    logarithm,
+    sensitivity,
+)
+from bitgap.experiments.protocol.scores import (
+    closed,
+    countable,
+    scores_of,
+    told_left_out,
+)
+from bitgap.experiments.t002_quantization_robustness import EXPERIMENT, ID
+from bitgap.experiments.t002_quantization_robustness import controls as weight_controls
+from bitgap.experiments.t002_quantization_robustness.controls import GAUGE
+from bitgap.quant.schemes import largest_level
+from bitgap.records import Control, Estimate, Finding, Floats, Observations
+from bitgap.stats.profiles import (
+    ProfileCorrelation,
+    correlate_profiles,
+    smallest_p_of_correlation,
+)
+from bitgap.stats.verdicts import Part, Thresholds
+from bitgap.stats.verdicts import judge as judge_parts
+
+
+def judge(observations: Observations, thresholds: Thresholds) -> Finding:
+    """Judges H1.2: both correlations, and an LMG share of t² of at least one half."""
+    declared, arrays, facts = thresholds.of("H1.2"), observations.arrays, observations.facts
+    counts, left_out = countable(observations, ["single", "noise"], readable=["single"])
+    gate = closed(counts, left_out)
+    # Where no language may enter, the numbers are still shown, of all of them, beside the gate.
+    shown = counts if gate is None else np.ones_like(counts)
+    single, noise = scores_of(observations, "single"), scores_of(observations, "noise")
+    damage = block_damage(single, shown)
+    alpha = sensitivity(noise, shown, facts["params"]["noise"], facts["params"]["noise_seeds"])
+    ones = np.ones((1, single.n_sentences))
+    log_t2, log_k = np.log(arrays["t2"]), logarithm(damage(ones))[0]
+    variance = correlate_profiles(arrays["log_variance_fixed"], -log_t2, thresholds.level)
+    reaches = correlate_profiles(log_t2, log_k, thresholds.level)
+    share = error_share(damage, alpha, log_t2, single.n_sentences, thresholds)
+    checks = weight_controls.controls(observations, declared["sesoi"], thresholds)
+    nothing_protected = scores_of(observations, "protect")
+    checks.append(controls.halves(nothing_protected, 0, counts, thresholds))
+    verdict = judge_parts(
+        [
+            _part("r(log variance, −log RE)", variance, declared["sesoi"]),
+            _part("r(log RE, log k)", reaches, declared["sesoi"]),
+        ],
+        checks,
+        alpha=thresholds.alpha,
+        gate=gate,
+        extra=(
+            share.value is not None and share.value >= declared["lmg_share"],
+            f"the share of t² in log k is {_told(share, '.2f')}, under {declared['lmg_share']}",
+        ),
+    )
+    return Finding(
+        experiment=ID,
+        hypothesis="H1.2",
+        title=EXPERIMENT.title,
+        primary="variance_and_error",
+        estimates={
+            "variance_and_error": variance.estimate,
+            "error_and_damage": reaches.estimate,
+            "lmg_share_of_error": share,
+            "excess_over_crest_law": _excess(observations),
+        },
+        seed_measure=_seed_measure(observations),
+        controls=tuple(checks),
+        verdict=verdict,
+        sentence=_sentence(variance, reaches, share, checks) + told_left_out(left_out),
+        tables={
+            "blocks": _table(observations, log_k, logarithm(alpha(ones))[0]),
+            "law": 1 / (12 * largest_level(facts["bits"]) ** 2),
+            "left_out": left_out,
+        },
+        thresholds_hash=thresholds.hash,
+    )
+
+
+def _part(name: str, found: ProfileCorrelation, sesoi: float) -> Part:
+    return Part(
+        name=name,
+        estimate=found.estimate,
+        sesoi=sesoi,
+        p=found.p,
+        p_minimum=smallest_p_of_correlation(found.dof),
+    )
+
+
+def _excess(observations: Observations) -> Estimate:
+    """Returns the mean of log RE − log(C²/12q²): 0 where the high-resolution law holds."""
+    excess = _excesses(observations)
+    why = "a property of the weights alone; no sampling"
+    return Estimate(value=float(excess.mean()), unit="nats", n=len(excess), reason=why)
+
+
+def _excesses(observations: Observations) -> Floats:
+    arrays, q = observations.arrays, largest_level(observations.facts["bits"])
+    return np.log(arrays["t2"]) - np.log(arrays["crest"] / (12 * q**2))
+
+
+def _seed_measure(observations: Observations) -> dict[str, Estimate]:
+    """Returns the origin's links: plain Pearson of raw variance, 4-bit tensor error and D_seed."""
+    arrays = observations.arrays
+    variance, error = np.exp(arrays["log_variance_raw"]), arrays["re_tensor"]
+    d_seed = seed_disparity(scores_of(observations, "protect"))[1:]
+    why = "the origin gave no uncertainty; not detrended"
+    n = len(error)
+    return {
+        "r_variance_and_tensor_error": _pearson(variance, error, why),
+        "r_tensor_error_and_seed_disparity": _pearson(error, d_seed, why),
+        "r_variance_and_seed_disparity": _pearson(variance, d_seed, why),
+        "mean_tensor_error": Estimate(
+            value=float(error.mean()), unit="relative squared error", n=n, reason=why
+        ),
+    }
+
+
+def _pearson(x: Floats, y: Floats, why: str) -> Estimate:
+    defined = len(x) > 2 and np.isfinite([x, y]).all() and np.ptp(x) > 0 and np.ptp(y) > 0
+    if not defined:
+        why = "a profile is undefined or does not vary"
+    value = float(np.corrcoef(x, y)[0, 1]) if defined else None
+    return Estimate(value=value, unit="correlation over layers", n=len(x), reason=why)
+
+
+def _sentence(
+    variance: ProfileCorrelation,
+    reaches: ProfileCorrelation,
+    share: Estimate,
+    checks: list[Control],
+) -> str:
+    gauge = next(c for c in checks if c.name == GAUGE)
+    caveat = (
+        "variance moves with the gauge and damage does not, so variance can predict but never cause"
+        if gauge.passed
+        else "the gauge intervention did not pass, so nothing is said of what variance does"
+    )
+    return (
+        f"Weight variance predicts robustness with r = {_told(variance.estimate, '+.2f')}, "
+        f"relative error predicts damage with r = {_told(reaches.estimate, '+.2f')}, and error "
+        f"size explains {_told(share, '.0%')} of how damage differs between blocks; {caveat}."
+    )
+
+
+def _told(estimate: Estimate, form: str) -> str:
+    return "undefined" if estimate.value is None else format(estimate.value, form)
+
+
+def _table(
+    observations: Observations, log_k: Floats, log_alpha: Floats
+) -> list[dict[str, float | int | None]]:
+    arrays = observations.arrays
+    log_t2, to_db = np.log(arrays["t2"]), 10 / np.log(10)
+    columns = {
+        "log_k": log_k,
+        "log_alpha": log_alpha,
+        "log_t2": log_t2,
+        "nonlinearity": log_k - log_alpha - log_t2,
+        "relative_error": arrays["t2"],
+        "sqnr_db": -log_t2 * to_db,
+        "crest": arrays["crest"],
+        "excess": _excesses(observations),
+        "clipping_gain_db": (log_t2 - np.log(arrays["re_clipped"])) * to_db,
+        **{
+            name: arrays[name]
+            for name in ("kurtosis", "re_tensor", "re_channel", "re_clipped",
+                         "log_variance_raw", "log_variance_fixed")
+        },
+    }  # fmt: skip
+    return [
+        {"block": block}
+        | {
+            name: float(values[block]) if np.isfinite(values[block]) else None
+            for name, values in columns.items()
+        }
+        for block in range(observations.facts["n_blocks"])
+    ]

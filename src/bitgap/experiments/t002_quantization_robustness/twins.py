@@ -1,0 +1,165 @@
+"""What T-002 measures for its controls: twins, plantings, texts that hold no effect."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from bitgap.errors import ModelError, UnsupportedArchitecture
+from bitgap.experiments.plants.fragile import plant_fragile_rounding
+from bitgap.experiments.protocol.controls import (
+    PLANTED_LANGUAGES,
+)
+from bitgap.experiments.t002_quantization_robustness.controls import _WHOLE_ROW, SEED_SCHEME
+from bitgap.lab.lab import Lab
+from bitgap.lab.weight_errors import relative_errors
+from bitgap.models.decoder import Decoder
+from bitgap.models.gauge import (
+    gauge_fixed_log_variance,
+    loaded_with,
+    random_twin,
+    raw_log_variance,
+    rescale_norms,
+    shuffled_twin,
+)
+from bitgap.quant.plan import Plan
+from bitgap.quant.schemes import parse_scheme
+from bitgap.quant.sets import only
+from bitgap.records import Floats
+
+
+def measure_controls(
+    lab: Lab, scheme: str, *, n_sentences: int, n_plantings: int, factor: float
+) -> tuple[dict[str, Floats], dict[str, Any]]:
+    """Returns what the twins show on a few sentences, and why one is absent.
+
+    Args:
+        lab: Model and text.
+        scheme: How blocks are rounded.
+        n_sentences: How many sentences.
+        n_plantings: How often a block is made fragile, each time another one at random.
+        factor: What its o-columns are multiplied by.
+
+    Returns:
+        Arrays: ``plain_kl`` and ``random_kl`` (L+1 x A x N; each block alone, then all),
+        ``regauged_kl`` and ``shuffled_kl`` (1 x A x N; all blocks); on the first three languages
+        ``fragile_kl`` (S x A' x N; the planted block alone), ``fragile_plain`` (L x A' x N; each
+        block of the model itself), ``fragile_block`` (S); weights of twins, (L), as
+        ``<twin>_t2``, ``<twin>_tensor``, ``<twin>_log_variance_raw`` or ``_fixed``. Facts:
+        ``no_<twin>`` for each that could not be made.
+    """
+    few = lab.first(n_sentences)
+    n = lab.n_blocks
+    each, whole = [only(scheme, n, i) for i in range(n)], Plan.uniform(scheme, n)
+    # All blocks alone first: batched as on the regauged twin, so that damage can agree to the bit.
+    _kl(few, [whole])
+    arrays: dict[str, Any] = {"plain_kl": _kl(few, [*each, whole])}
+    facts: dict[str, Any] = {}
+    measures: dict[str, Callable[[], dict[str, Any]]] = {
+        "regauged": lambda: _regauged(few, whole, scheme),
+        "shuffled": lambda: _shuffled(few, whole),
+        "gaussian": lambda: _gaussian(few, scheme),
+        "random": lambda: _random(few, [*each, whole], scheme),
+        "fragile": lambda: _fragile(
+            few.on(languages=few.languages[:PLANTED_LANGUAGES]), each, scheme, n_plantings, factor
+        ),
+    }
+    for name, run in measures.items():
+        try:
+            arrays |= {f"{name}_{key}": value for key, value in run().items()}
+        except (UnsupportedArchitecture, ModelError) as error:
+            facts[f"no_{name}"] = str(error)
+    return arrays, facts
+
+
+def _kl(lab: Lab, plans: list[Plan]) -> Floats:
+    return lab.score(plans, "controls").select(plans=[plan.text for plan in plans]).kl_nats
+
+
+def _twin(lab: Lab, model: Any, name: str) -> Lab:
+
+    return lab.twin(loaded_with(lab.loaded, model, name))
+
+
+def _regauged(few: Lab, whole: Plan, scheme: str) -> dict[str, Floats]:
+
+    # Powers of two, so exact; at most 1, so that gains grow: a gain of 1 + weight loses bits below
+    # 1/2 (Gemma).
+    powers = np.random.default_rng(few.settings.seed).integers(-3, 1, size=few.n_blocks)
+    factors = [2.0 ** int(power) for power in powers]
+    twin = _twin(few, rescale_norms(few.decoder, factors), "regauged")
+    return {
+        "kl": _kl(twin, [whole]),
+        "log_variance_raw": raw_log_variance(twin.decoder),
+        **_error_and_variance(twin.decoder, scheme),
+    }
+
+
+def _shuffled(few: Lab, whole: Plan) -> dict[str, Floats]:
+
+    twin = _twin(few, shuffled_twin(few.decoder, few.settings.seed), "shuffled")
+    return {
+        "kl": _kl(twin, [whole]),
+        "tensor": relative_errors(twin.decoder, SEED_SCHEME, pooled=True),
+    }
+
+
+def _gaussian(few: Lab, scheme: str) -> dict[str, Floats]:
+    return _error_and_variance(redrawn(few.decoder, few.settings.seed), scheme)
+
+
+def _random(few: Lab, plans: list[Plan], scheme: str) -> dict[str, Floats]:
+
+    twin = _twin(few, random_twin(few.loaded.model, few.settings.seed), "random")
+    return {"kl": _kl(twin, plans), **_error_and_variance(twin.decoder, scheme)}
+
+
+def _fragile(
+    few: Lab, each: list[Plan], scheme: str, n_plantings: int, factor: float
+) -> dict[str, Any]:
+    group = getattr(parse_scheme(scheme), "group", None)
+    # Where a row or more shares a scale, one column makes all of it coarse.
+    width = group if isinstance(group, int) else _WHOLE_ROW
+    seeds = range(few.settings.seed, few.settings.seed + n_plantings)
+    blocks = [int(np.random.default_rng(seed).integers(few.n_blocks)) for seed in seeds]
+    kl = np.zeros((n_plantings, *few.text.counts.tokens.shape))
+    for i, (block, seed) in enumerate(zip(blocks, seeds, strict=True)):
+        variant = plant_fragile_rounding(few, scheme, block, width=width, factor=factor, seed=seed)
+        # No other block's damage moves, since in full precision the function is the same.
+        kl[i] = _kl(few, [only(variant, few.n_blocks, block)])[0]
+        few.bank.drop(variant)
+    return {
+        "kl": kl,
+        "plain": _kl(few, each),
+        "block": np.array(blocks, dtype=np.int64),
+    }
+
+
+def _error_and_variance(decoder: Decoder, scheme: str) -> dict[str, Floats]:
+
+    return {
+        "t2": relative_errors(decoder, scheme),
+        "log_variance_fixed": gauge_fixed_log_variance(decoder),
+    }
+
+
+def redrawn(decoder: Decoder, seed: int) -> Decoder:
+    """Returns a copy whose block linears are Gaussian, of each matrix's own mean square.
+
+    Args:
+        decoder: The split model; not written to.
+        seed: Of the draw.
+    """
+    copied = Decoder.from_model(copy.deepcopy(decoder.model))
+    generator = torch.Generator().manual_seed(seed)
+    for i in range(copied.n_blocks):
+        for view in copied.block_linears(i).values():
+            weight = view.module.get_parameter("weight")
+            drawn = torch.randn(weight.shape, generator=generator, dtype=torch.float32)
+            scale = weight.detach().double().square().mean().sqrt().item()
+            weight.data.copy_(drawn * scale)
+    return copied

@@ -1,0 +1,60 @@
+"""T-004 · H2.1: do errors of the first block travel, so that protecting L0 makes L_last worth it?
+
+Prediction: with the last block protected, protecting block 0 as well brings the final state closer
+to full precision than protecting any other block would, and makes the last block's protection worth
+more. Method: the state after every block is compared with full precision under {last} and under
+{j, last} for every j, as a signal-to-noise ratio of states standardised dimension by dimension (so
+that no massive dimension decides), position 0 and sinks left out. θ1 is the gain of protecting 0
+over the mean gain of protecting another block, in dB, at the last block's output. θ2 is how much
+more the last block's protection saves when 0 is protected than when another block is, in units of
+K(∅): the interaction I_j = [K({j}) − K({j,last})] − [K(∅) − K({last})], I_0 less the mean I_j. Both
+must pass (intersection–union). Amplification A(j→l) comes from Gaussian noise of one relative size
+in block j alone. Damage and error are summed over languages, so no language label can move θ;
+languages that collapse or lie below resolution under any mask are left out of all of it.
+
+Sources: Arai & Ichikawa 2025 (error propagation), Basu 2026 (per-layer error ratio), Murphy 2024
+(debiased CKA). Unit and direction: dB and share of K(∅), both > 0 if H2.1 holds. Cost: streams of
+L + 1 plans and of L noisy ones, and 2L scored plans, shared with the map; controls on a few
+sentences come on top. Refuted if either interval lies below its smallest effect of interest: errors
+of block 0 then travel like any other's, or the last block's protection does not hang on them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bitgap.experiments.protocol.experiment import Experiment
+
+ID = "T-004"
+
+
+FEWEST_BLOCKS = 4
+"""Below it there are no two blocks between the first and the last to compare block 0 with."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Params:
+    """What may be chosen."""
+
+    noise: float = 0.05
+    """Relative size of the injected noise; inside the range where damage is quadratic (T-002)."""
+    control_sentences: int = 12
+    """Sentences the controls are run on; an effect of the size that counts shows on few."""
+    planted_strength: float = 0.1
+    """Root mean square of P3's error over that of the state; effects a few times the SESOI."""
+    planted_seeds: int = 20
+    """How often P3 is planted, each time in another direction; the method's number."""
+
+
+EXPERIMENT = Experiment(
+    package=__name__,
+    id=ID,
+    hypothesis="H2.1",
+    title="Residual propagation",
+    question="Do errors of the first block travel, so that protecting it makes the last block's "
+    "protection worth more?",
+    phase=2,
+    value="high",
+    version=2,
+    params=Params(),
+)

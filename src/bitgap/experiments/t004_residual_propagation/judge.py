@@ -1,0 +1,192 @@
+"""How T-004 judges what was measured: pure, no model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from bitgap.experiments.protocol.controls import halves
+from bitgap.experiments.protocol.scores import (
+    closed,
+    countable,
+    scores_of,
+    told_left_out,
+)
+from bitgap.experiments.t004_residual_propagation import EXPERIMENT, FEWEST_BLOCKS, ID
+from bitgap.experiments.t004_residual_propagation.controls import controls
+from bitgap.experiments.t004_residual_propagation.statistic import (
+    interaction_contrast,
+    snr_contrast,
+)
+from bitgap.records import Bools, Estimate, Finding, Floats, Observations
+from bitgap.stats.bootstrap import Statistic, bootstrap_weights, estimates
+from bitgap.stats.verdicts import Part, Thresholds
+from bitgap.stats.verdicts import judge as judge_parts
+
+
+def judge(observations: Observations, thresholds: Thresholds) -> Finding:
+    """Judges H2.1: θ1 ≥ 1 dB and θ2 ≥ .02 K(∅), both clearly."""
+    n_blocks = observations.facts["n_blocks"]
+    counts, left_out = countable(observations, ["masks"], readable=["masks"])
+    gate = closed(counts, left_out)
+    # Where no language may enter, the numbers are still shown, of all of them, beside the gate.
+    shown = counts if gate is None else np.ones_like(counts)
+    if n_blocks < FEWEST_BLOCKS:
+        gate = f"{n_blocks} blocks: block 0 cannot be compared with others; {FEWEST_BLOCKS} needed"
+        return _unjudged(observations, shown, left_out, gate, thresholds)
+    declared, arrays = thresholds.of("H2.1"), observations.arrays
+    scores = scores_of(observations, "masks")
+    snr = snr_contrast(arrays["state_error"][:, -2, shown], arrays["state_tokens"][-2, shown])
+    interaction = interaction_contrast(scores.kl_nats[:, shown], n_blocks - 1)
+    n = scores.n_sentences
+    theta1 = _first(snr, n, "dB", thresholds)
+    theta2 = _first(interaction, n, "share of K(none)", thresholds)
+    checks = controls(observations, snr, theta1, shown, thresholds)
+    checks.append(halves(scores, 0, counts, thresholds))
+    parts = [
+        _part("SNR contrast of block 0", theta1, declared["sesoi"], snr, n, thresholds),
+        _part("interaction of block 0 with the last", theta2, declared["sesoi_interaction"],
+              interaction, n, thresholds),
+    ]  # fmt: skip
+    return Finding(
+        experiment=ID,
+        hypothesis="H2.1",
+        title=EXPERIMENT.title,
+        primary="snr_contrast",
+        estimates={
+            "snr_contrast": theta1,
+            "interaction": theta2,
+            **_variants(arrays, shown, n, thresholds),
+        },
+        seed_measure=_seed_measure(arrays),
+        controls=tuple(checks),
+        verdict=judge_parts(parts, checks, alpha=thresholds.alpha, gate=gate),
+        sentence=_sentence(theta1, theta2, parts) + told_left_out(left_out),
+        tables={
+            **_tables(observations, shown),
+            "blocks": _blocks(arrays, snr, interaction, n),
+            "left_out": left_out,
+        },
+        thresholds_hash=thresholds.hash,
+    )
+
+
+def _unjudged(
+    observations: Observations,
+    shown: Bools,
+    left_out: Mapping[str, str],
+    gate: str,
+    thresholds: Thresholds,
+) -> Finding:
+    """Returns the finding on a model with too few blocks for either contrast."""
+    none = Estimate(value=None, unit="dB", reason=gate)
+    part = Part(name="SNR contrast of block 0", estimate=none, p=None, p_minimum=1.0,
+                sesoi=thresholds.of("H2.1")["sesoi"])  # fmt: skip
+    return Finding(
+        experiment=ID,
+        hypothesis="H2.1",
+        title=EXPERIMENT.title,
+        primary="snr_contrast",
+        estimates={"snr_contrast": none},
+        seed_measure=_seed_measure(observations.arrays),
+        controls=(),
+        verdict=judge_parts([part], [], alpha=thresholds.alpha, gate=gate),
+        sentence=f"Not testable here: {gate}.",
+        tables={**_tables(observations, shown), "blocks": [], "left_out": left_out},
+        thresholds_hash=thresholds.hash,
+    )
+
+
+def _first(contrast: Statistic, n: int, unit: str, thresholds: Thresholds) -> Estimate:
+    """Returns block 0's contrast with its interval."""
+    how = {"seed": 0, "draws": thresholds.draws, "level": thresholds.level}
+    return estimates(lambda w: contrast(w)[:, :1], n, unit=unit, **how)[0]
+
+
+def _part(
+    name: str, theta: Estimate, sesoi: float, contrast: Statistic, n: int, thresholds: Thresholds
+) -> Part:
+    """Returns the part with a bootstrap p: the share of draws not above 0 (Phipson & Smyth)."""
+    draws = contrast(bootstrap_weights(n, thresholds.draws, 0))[:, 0]
+    smallest = 1 / (1 + thresholds.draws)
+    p = (1 + int((~(draws > 0)).sum())) * smallest
+    return Part(name=name, estimate=theta, sesoi=sesoi, p=p, p_minimum=smallest)
+
+
+def _variants(
+    arrays: Mapping[str, Floats], shown: Bools, n: int, thresholds: Thresholds
+) -> dict[str, Estimate]:
+    """Returns θ1 as the head sees the state, and with position-0-like sinks left in."""
+    tokens, real = arrays["state_tokens"], arrays["tokens"][shown]
+    after_norm = snr_contrast(arrays["state_error"][:, -1, shown], tokens[-1, shown])
+    with_sinks = snr_contrast(arrays["state_error_with_sinks"][:, -2, shown], real)
+    return {
+        "snr_contrast_after_norm": _first(after_norm, n, "dB", thresholds),
+        "snr_contrast_with_sinks": _first(with_sinks, n, "dB", thresholds),
+    }
+
+
+def _seed_measure(arrays: Mapping[str, Floats]) -> dict[str, Estimate]:
+    why, unit = "the origin gave no uncertainty", "mean cosine with full precision"
+    names = ("cosine_last", "cosine_0_and_last")
+    return {
+        name: Estimate(value=float(value), unit=unit, reason=why)
+        for name, value in zip(names, arrays["state_cosine"], strict=False)
+    }
+
+
+def _sentence(theta1: Estimate, theta2: Estimate, parts: list[Part]) -> str:
+    if theta1.value is None or theta2.value is None:
+        return "The contrast is undefined on this text."
+    travels = theta1.low is not None and theta1.low > 0 and theta1.value >= parts[0].sesoi
+    conditional = theta2.low is not None and theta2.low > 0 and theta2.value >= parts[1].sesoi
+    told = f"({theta1.value:+.2f} dB; interaction {theta2.value:+.3f} of the damage)"
+    if travels and conditional:
+        return f"Errors of block 0 travel, and protecting the last pays more without them {told}."
+    if travels:
+        return (
+            f"Errors of block 0 travel further than others', but protecting the last block does "
+            f"not depend on it {told}."
+        )
+    return f"Errors of block 0 reach the last state no more than those of other blocks {told}."
+
+
+def _blocks(
+    arrays: Mapping[str, Floats], snr: Statistic, interaction: Statistic, n: int
+) -> list[dict[str, Any]]:
+    ones = np.ones((1, n))
+    columns = {
+        "snr_contrast_db": snr(ones)[0],
+        "interaction": interaction(ones)[0],
+        "cka": arrays["state_cka"][1:],
+    }
+    return [
+        {"block": j}
+        | {name: float(v[j]) if np.isfinite(v[j]) else None for name, v in columns.items()}
+        for j in range(len(columns["cka"]))
+    ]
+
+
+def _tables(observations: Observations, shown: Bools) -> dict[str, Any]:
+    arrays, n_blocks = observations.arrays, observations.facts["n_blocks"]
+    error = arrays["state_error"][:, :, shown].sum((2, 3))
+    tokens = arrays["state_tokens"][:, shown].sum((1, 2))
+    with np.errstate(divide="ignore"):
+        db = -10 * np.log10(error / tokens)
+    names = [f"last ({n_blocks - 1})", *(f"{j} and last" for j in range(n_blocks - 1))]
+    return {
+        "snr": [
+            {"mask": name, "depth": depth, "snr_db": float(db[j, depth])}
+            for j, name in enumerate(names)
+            for depth in range(n_blocks + 1)
+            # Before its first rounded block a mask has no error, and the ratio no value.
+            if np.isfinite(db[j, depth])
+        ],
+        "amplification": [
+            {"injected": j, "depth": depth, "ratio": float(arrays["amplification"][j, depth])}
+            for j in range(n_blocks)
+            for depth in range(j, n_blocks + 1)
+        ],
+    }

@@ -1,0 +1,60 @@
+"""T-006 · H2.3: do the rounding errors of the first and the last block cancel?
+
+Prediction: the two errors correlate negatively, so each block's harm is partly undone by the
+other's. Method: e_l is the change of log p when only block l is rounded, and two errors are
+compared by the Fisher inner product ⟨a, b⟩ = Σ_tokens Cov_{p_fp}(a, b), which sees no shift of all
+logits. To second order the damage of a set Q of rounded blocks is K(Q) = ½ Σ_{i,j∈Q} ⟨e_i, e_j⟩:
+the diagonal is a sum of single damages, the rest is what cancels, and what K shows beyond both is
+non-linearity, reported as the remainder. θ = −ρ of the first and the last error, the inner products
+summed over languages and sentences. Support also needs ρ under the declared percentile of all
+pairs, and a cancelled share −2⟨e_0, e_last⟩/(‖e_0‖² + ‖e_last‖²) as large as declared. p is the
+larger of two: the share of bootstrap draws over sentences not above 0, and the chance that one more
+draw of stochastic rounding (independent and unbiased, so ρ = 0 on average) would cancel as much, by
+prediction with Student's t. Languages that collapse or lie below resolution under any plan scored
+here are left out. The finding explains synergy only if both agree in sign.
+
+Sources: Deng 2025 (CLADO), Dong 2019 (HAWQ) for pairs of errors to second order; Phipson & Smyth
+2010 for p. Unit and direction: minus a correlation, −1 to 1; above 0 supports H2.3. Cost: one
+stream of L + 3 plans and L + 2 scored ones; controls on a few sentences come on top. Refuted if the
+interval of θ lies below the smallest effect of interest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bitgap.experiments.protocol.experiment import Experiment
+
+ID = "T-006"
+
+
+_SYNERGY = (
+    "explains synergy only if both agree in sign: errors that cancel (above 0 here) make joint "
+    "protection of both blocks pay more than its parts (above 0 there)"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Params:
+    """What may be chosen."""
+
+    null_draws: int = 50
+    """Draws of stochastic rounding; the method's number, fewer widen the prediction."""
+    control_sentences: int = 12
+    """Sentences the controls are run on; an effect of the size that counts shows on few."""
+    planted_strength: float = 0.1
+    """Root mean square of P3's error over that of the state; as T-004 plants it."""
+    planted_seeds: int = 20
+    """How often P3 is planted, each time in another direction; the method's number."""
+
+
+EXPERIMENT = Experiment(
+    package=__name__,
+    id=ID,
+    hypothesis="H2.3",
+    title="Error cancellation",
+    question="Do errors of the first and last blocks cancel?",
+    phase=2,
+    value="high",
+    params=Params(),
+)

@@ -1,0 +1,109 @@
+"""The statistic of T-006."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from bitgap.records import Estimate, Floats, Observations
+from bitgap.stats.bootstrap import Statistic
+
+_FEWEST_DRAWS = 3
+"""Draws below which their spread says nothing."""
+
+
+def cancellation(gram: Floats) -> Statistic:
+    """Returns weights -> (W x 2): −ρ of the first and last error, and the share they cancel.
+
+    ρ = ⟨a, b⟩/(‖a‖‖b‖); the share is −2⟨a, b⟩/(‖a‖² + ‖b‖²). NaN where an error is 0.
+
+    Args:
+        gram: Inner products of J errors of every sentence, (A x N x J x J); summed over languages.
+    """
+    a, both, b = (gram[..., i, j].sum(0) for i, j in ((0, 0), (0, -1), (-1, -1)))
+
+    def statistic(weights: Floats) -> Floats:
+        first, product, last = weights @ a, weights @ both, weights @ b
+        with np.errstate(divide="ignore", invalid="ignore"):
+            share = -2 * product / (first + last)
+            return np.stack([-product / np.sqrt(first * last), share], 1)
+
+    return statistic
+
+
+def other_pairs(gram: Floats) -> Statistic:
+    """Returns weights -> (W x 1): the median −ρ of all pairs but the first with the last."""
+    n = gram.shape[-1]
+    rows, columns = _pairs(n)
+    sums = gram.sum(0).reshape(gram.shape[1], -1)
+
+    def statistic(weights: Floats) -> Floats:
+        found = (weights @ sums).reshape(-1, n, n)
+        power = np.sqrt(np.diagonal(found, axis1=1, axis2=2))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            rho = found[:, rows, columns] / (power[:, rows] * power[:, columns])
+        return -np.median(rho, axis=1, keepdims=True)
+
+    return statistic
+
+
+def _pairs(n: int) -> tuple[Any, Any]:
+    rows, columns = np.triu_indices(n, 1)
+    other = (rows > 0) | (columns < n - 1)
+    return rows[other], columns[other]
+
+
+def correlations(gram: Floats) -> Floats:
+    """Returns ρ of all pairs, (J x J), of inner products (A x N x J x J) over the whole text."""
+    total = gram.sum((0, 1))
+    power = np.sqrt(np.diagonal(total))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return total / (power[:, None] * power[None, :])
+
+
+@dataclass(frozen=True, slots=True)
+class NullDraws:
+    """−ρ of the first and last block under stochastic rounding.
+
+    Attributes:
+        mean: Mean over draws with its t interval.
+        spread: Standard deviation of a further draw about that mean.
+        n: How many draws.
+    """
+
+    mean: Estimate
+    spread: float
+    n: int
+
+    def p(self, theta: float) -> float:
+        """Returns the chance that one more draw is at least θ (prediction by Student's t).
+
+        Where draws are above 0 on average θ must exceed that too; where they are below, 0.
+        """
+        assert self.mean.value is not None
+        return float(stats.t.sf((theta - max(self.mean.value, 0.0)) / self.spread, self.n - 1))
+
+
+def null_draws(observations: Observations, level: float) -> NullDraws | None:
+    """Returns the draws of stochastic rounding, or None where there are too few."""
+    grams = observations.arrays.get("stochastic_gram")
+    if grams is None or len(grams) < _FEWEST_DRAWS:
+        return None
+    values = np.array([cancellation(g)(np.ones((1, g.shape[1])))[0, 0] for g in grams])
+    n, deviation = len(values), float(values.std(ddof=1))
+    if not np.isfinite(values).all() or deviation == 0:
+        return None
+    half = float(stats.t.ppf((1 + level) / 2, n - 1)) * deviation / n**0.5
+    mean = Estimate(
+        value=float(values.mean()),
+        low=float(values.mean()) - half,
+        high=float(values.mean()) + half,
+        unit="-rho",
+        level=level,
+        n=n,
+        method=f"Student's t over {n} draws of stochastic rounding",
+    )
+    return NullDraws(mean, deviation * (1 + 1 / n) ** 0.5, n)

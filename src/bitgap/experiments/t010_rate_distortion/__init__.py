@@ -1,0 +1,76 @@
+"""T-010 · H4.1: does disparity follow a rate–distortion law in bits?
+
+Prediction: disparity = a·2^(−b·bits)·(1 − c·p), with p the share of blocks protected. Theory says
+otherwise: weight error falls by 6.02 dB a bit, so damage K falls by two in log2, but the same error
+meets every language and cancels from their ratio. Method: bits by shares by orders of protection
+(by what protecting a block is worth in damage, its reverse, and random ones) are scored, a language
+that collapsed or lies below resolution in a cell is left out of that cell, and the abscissa is
+actual bits per weight: an fp16 scale for every group counted, protected blocks at 16 bits. θ is
+minus the slope per bit of mean log2(K_λ/K_ref), over all cells, within designs (a set of protected
+blocks) and languages; with nothing protected alone it is told beside it. Five models (constant, the
+form above, the parameter-free Σ α t² of the unprotected blocks, the form with languages' own a and
+c, a saturating one) are compared by log density where one number of bits is held out at a time.
+
+Sources: Cover & Thomas 2006, Gersho & Gray 1992, Young 2025 (Radio), Kumar 2024. Unit and
+direction: log2 ratio per bit, > 0 if H4.1 holds; supported also needs the form above within 2 SE of
+the best model and c clearly above 0. Cost: some 500 plans on some sentences; the layer map's masks
+and T-002's noise come on top where they were not run. Refuted if the interval of θ lies below .5
+while damage itself falls by 1.5 to 2.5 a bit: rate–distortion then governs damage, not its ratio.
+That the curve is a bound is never tested by fitting; the frontier of quantizers is shown beside the
+Gaussian D(R) instead.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bitgap.experiments.protocol.experiment import Experiment
+
+ID = "T-010"
+
+
+_BOUND = (
+    "not testable by fitting: a curve through what was reached is no lower bound on what can be"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Params:
+    """What may be chosen."""
+
+    bits: tuple[int, ...] = (2, 3, 4, 5, 6, 8)
+    """Numbers of bits swept; the method's."""
+    shares: tuple[float, ...] = (0.1, 0.2, 0.3, 0.5)
+    """Shares of blocks protected beside none; the method's."""
+    random_orders: int = 20
+    """Random orders of protection; the method's number."""
+    sentences: int = 16
+    """Sentences the sweep is scored on: slopes over six bits are sharp on few."""
+    map_sentences: int = 16
+    """Sentences that blocks are ranked on; those of the layer map, so that it is shared."""
+    complete: bool = True
+    """Whether all masks are scored where L allows it; as the layer map does."""
+    noise: tuple[float, ...] = (0.02, 0.05, 0.1)
+    """Relative sizes of the noise that sensitivity comes from; T-002's, so that it is shared."""
+    noise_seeds: int = 4
+    """Draws of the noise for each size; T-002's, so that it is shared."""
+    control_sentences: int = 8
+    """Sentences the untrained twin is scored on; a slope that counts shows on few."""
+    frontier_rows: int = 32
+    """Rows of each matrix that clipping is searched on; thousands of groups show its error."""
+    planted_seeds: int = 20
+    """How often a slope is planted, each time in another language; the method's number."""
+    exponent_range: tuple[float, float] = (1.5, 2.5)
+    """Where K's exponent must lie for a flat ratio to refute; the method's, about theory's 2."""
+
+
+EXPERIMENT = Experiment(
+    package=__name__,
+    id=ID,
+    hypothesis="H4.1",
+    title="Rate and distortion",
+    question="Does disparity follow a rate-distortion law in bits?",
+    phase=3,
+    value="high",
+    params=Params(),
+)

@@ -1,0 +1,243 @@
+"""What models of rate and distortion say of the sweep: fits, predictions, and the origin's fit.
+
+Targets are log2 K of every language in every cell, D (the mean log2 ratio of a cell's languages to
+the reference) and the gap G. M2's forecast of G is the mean difference of forecast damages, since
+expected harm under the model's own distribution is damage. Errors of G are in proportion to a
+cell's mean damage, as G spans the same orders of magnitude. Pure numpy.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from bitgap.disparity.formulas import gap, seed_disparity
+from bitgap.experiments.t010_rate_distortion.sweep import Sweep, evened_mean
+from bitgap.records import Estimate, Floats
+from bitgap.stats.rate_models import MODELS, Cells, Fit, by_fold, fit, leave_one_bit_out
+
+DAMAGE, RATIO, GAP = "log2 K", "log2 ratio", "G"
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """How one model fares on one target.
+
+    Attributes:
+        fitted: On all cells.
+        density: Of every cell when its number of bits is held out, nats, (n).
+    """
+
+    fitted: Fit
+    density: Floats
+
+
+@dataclass(frozen=True)
+class Fits:
+    """All models on all targets."""
+
+    sweep: Sweep
+
+    @cached_property
+    def targets(self) -> dict[str, Cells]:
+        """Cells of every target that has any."""
+        made = {DAMAGE: self._damage(), RATIO: self._ratio(), GAP: self._gap()}
+        return {name: cells for name, cells in made.items() if len(np.unique(cells.bits)) > 1}
+
+    def _damage(self) -> Cells:
+        sweep = self.sweep
+        rows, languages = np.nonzero(sweep.usable)
+        return Cells(
+            bits=sweep.bits[rows],
+            share=sweep.share[rows],
+            language=languages,
+            values=np.log2(sweep.damage[rows, languages]),
+            forecast=_log2(sweep.forecast[rows, languages]),
+        )
+
+    def _ratio(self) -> Cells:
+        sweep = self.sweep
+        rows = np.flatnonzero(sweep.paired.any(1))
+        found = [evened_mean(sweep.ratios(_log2(k)), sweep.paired)[rows]
+                 for k in (sweep.damage, sweep.forecast)]  # fmt: skip
+        return Cells(
+            bits=sweep.bits[rows],
+            share=sweep.share[rows],
+            language=np.zeros(len(rows), int),
+            values=found[0],
+            forecast=found[1],
+        )
+
+    def _gap(self) -> Cells:
+        sweep = self.sweep
+        rows = np.flatnonzero(sweep.paired.any(1))
+        n = np.maximum(sweep.paired.sum(1), 1)
+        differences = sweep.forecast - sweep.forecast[:, [sweep.reference]]
+        forecast = np.where(sweep.paired, differences, 0.0).sum(1) / n
+        counted = sweep.paired.copy()
+        counted[rows, sweep.reference] = True
+        size = np.where(counted, sweep.damage, 0.0).sum(1) / np.maximum(counted.sum(1), 1)
+        return Cells(
+            bits=sweep.bits[rows],
+            share=sweep.share[rows],
+            language=np.zeros(len(rows), int),
+            values=gap(sweep.scores, languages=counted)[rows],
+            forecast=forecast[rows],
+            log=False,
+            size=size[rows],
+        )
+
+    @cached_property
+    def predictions(self) -> dict[str, dict[str, Prediction]]:
+        """By target and model; a model without a forecast is absent."""
+        return {
+            target: {
+                model: Prediction(fit(model, cells), leave_one_bit_out(model, cells))
+                for model in MODELS
+                if model != "M2" or np.isfinite(cells.forecast).all()
+            }
+            for target, cells in self.targets.items()
+        }
+
+    def behind_best(self, target: str, model: str) -> tuple[str, float, float] | None:
+        """Returns the best model, and by how much another is behind it with its standard error.
+
+        In nats of log density per cell; None where nothing could be held out.
+        """
+        found = {m: p.density for m, p in self.predictions.get(target, {}).items()
+                 if np.isfinite(p.density).all()}  # fmt: skip
+        if model not in found:
+            return None
+        best = max(found, key=lambda name: found[name].mean())
+        behind, error = by_fold(found[best] - found[model], self.targets[target].bits)
+        return best, behind, error
+
+    def seed_form_holds(self) -> tuple[bool, str]:
+        """Returns whether M1 is within 2 SE of the best on the log ratio, and how it fares."""
+        told = self.behind_best(RATIO, "M1")
+        if told is None:
+            return False, "no number of bits could be held out, so the seed form was not tried"
+        best, behind, error = told
+        return behind <= 2 * error, (
+            f"the seed form M1 is {behind:.2f} ± {2 * error:.2f} nats a cell behind {best}"
+        )
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Returns a row for each target and model."""
+        rows = []
+        for target, found in self.predictions.items():
+            bits = self.targets[target].bits
+            for model, prediction in found.items():
+                ready = bool(np.isfinite(prediction.density).all())
+                density, error = by_fold(prediction.density, bits) if ready else (None, None)
+                behind = self.behind_best(target, model)
+                rows.append({
+                    "target": target,
+                    "model": model,
+                    "cells": len(bits),
+                    "parameters": json.dumps(_parameters(prediction.fitted)),
+                    "log_density_per_cell": density,
+                    "se2": None if error is None else 2 * error,
+                    "behind_best": None if behind is None else behind[1],
+                    "behind_best_se2": None if behind is None else 2 * behind[2],
+                    "r2": _number(prediction.fitted.r2),
+                })  # fmt: skip
+        return rows
+
+    def gap_form(self) -> dict[str, Estimate]:
+        """Returns M1's b and c of the gap G, without intervals."""
+        why = "a fit over cells only; sentences were not resampled"
+        found = self.predictions.get(GAP, {}).get("M1")
+        units = {"b": "1 per bit", "c": "1 per share protected"}
+        return {
+            f"{name}_gap": _plain(None if found is None else found.fitted.shape[name], unit, why)
+            for name, unit in units.items()
+        }
+
+    def curves(self) -> list[dict[str, Any]]:
+        """Returns what was measured with nothing protected, and models' values there."""
+        sweep, rows = self.sweep, []
+        for target, logs, mask in (
+            (DAMAGE, _log2(sweep.damage), sweep.usable),
+            (RATIO, sweep.ratios(_log2(sweep.damage)), sweep.paired),
+        ):
+            if target not in self.targets:
+                continue
+            means, cells = evened_mean(logs, mask), self.targets[target]
+            of_cell = np.nonzero(mask)[0] if target == DAMAGE else np.flatnonzero(mask.any(1))
+            lines = {"measured": means}
+            for model in ("M1", "M2", "M4"):
+                if model in self.predictions[target]:
+                    values = self.predictions[target][model].fitted.values(cells)
+                    lines[model] = _by_cell(values, of_cell, cells.language, mask, target)
+            rows += [
+                {"target": target, "series": name, "bits_per_weight": float(sweep.rate[i]),
+                 "design": int(sweep.design[i]), "value": float(values[i])}
+                for name, values in lines.items()
+                for i in np.flatnonzero(np.isfinite(values))
+                if name == "measured" or sweep.design[i] == 0
+            ]  # fmt: skip
+        return rows
+
+
+def _by_cell(values: Floats, of_cell: Any, language: Any, mask: Any, target: str) -> Floats:
+    """Returns a model's values cell by cell, averaged over languages as measured ones are."""
+    out = np.full(mask.shape[0], np.nan)
+    if target == RATIO:
+        out[of_cell] = values
+        return out
+    table = np.zeros(mask.shape)
+    table[of_cell, language] = values
+    return evened_mean(table, mask)
+
+
+def seed_fit(sweep: Sweep) -> dict[str, Estimate]:
+    """Returns the origin's measure: M1 fitted to D_seed over all cells, pooled, with its R²."""
+    disparity = seed_disparity(sweep.scores)
+    rows = np.flatnonzero(np.isfinite(disparity))
+    why = "the origin gave no uncertainty; collapsed cells are in, as they were there"
+    units = {"seed_a": "ratio", "seed_b": "1 per bit", "seed_c": "1 per share protected",
+             "seed_r2": "share of variance"}  # fmt: skip
+    if len(np.unique(sweep.bits[rows])) < 2:
+        return {name: _plain(None, unit, "D_seed is undefined") for name, unit in units.items()}
+    cells = Cells(
+        bits=sweep.bits[rows],
+        share=sweep.share[rows],
+        language=np.zeros(len(rows), int),
+        values=disparity[rows],
+        forecast=np.full(len(rows), np.nan),
+        log=False,
+    )
+    found = fit("M1", cells)
+    values = (found.levels[0], found.shape["b"], found.shape["c"], found.r2)
+    return {
+        name: _plain(value, unit, why)
+        for (name, unit), value in zip(units.items(), values, strict=True)
+    }
+
+
+def _parameters(fitted: Fit) -> Mapping[str, float]:
+    """Returns a model's parameters by name, rounded for a table."""
+    if fitted.model == "M2":
+        return {}
+    named = {"level": float(fitted.levels.mean()), **fitted.shape}
+    return {name: round(value, 4) for name, value in named.items() if np.isfinite(value)}
+
+
+def _plain(value: float | None, unit: str, why: str) -> Estimate:
+    defined = value is not None and np.isfinite(value)
+    return Estimate(value=float(value) if defined and value is not None else None, unit=unit,
+                    reason=why)  # fmt: skip
+
+
+def _number(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def _log2(values: Floats) -> Floats:
+    return np.log2(np.where(values > 0, values, np.nan))

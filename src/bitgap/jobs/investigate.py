@@ -1,0 +1,376 @@
+"""The main job: audit, layer map and experiments on one model, each measured once, with verdicts.
+
+The operating point comes first and from calibration sentences only: the smallest number of bits at
+which no language collapses when everything is rounded. Every hypothesis is then tested there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bitgap.disparity.audit import audit
+from bitgap.disparity.formulas import collapsed
+from bitgap.disparity.layer_map import LARGEST_FACTORIAL, LayerMap, make_design, make_map
+from bitgap.disparity.records import DisparityReport
+from bitgap.errors import ModelError, UsageError
+from bitgap.experiments.catalog import CATALOG, find
+from bitgap.experiments.protocol.experiment import Experiment
+from bitgap.jobs.links import links
+from bitgap.lab.engine.budget import Preflight
+from bitgap.lab.engine.tree import Work
+from bitgap.quant.plan import Plan
+from bitgap.records import Finding, Scores
+from bitgap.stats.verdicts import Thresholds, gated, load_thresholds, with_holm
+
+if TYPE_CHECKING:
+    from bitgap.lab.lab import Lab
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tier:
+    """How much text a run looks at; every tier uses the same engine and the same rules.
+
+    Attributes:
+        name: What the command line calls it.
+        sentences: Sentences for audit and experiments; all when None. At the calibration rule's
+            spread a quarter of them are for calibration.
+        map_sentences: Sentences for the layer map.
+        complete_map: Whether to score all 2^L masks where L allows it.
+        overrides: Parameters of experiments that differ from their defaults, by id.
+    """
+
+    name: str
+    sentences: int | None
+    map_sentences: int
+    complete_map: bool
+    overrides: Mapping[str, Mapping[str, Any]]
+
+
+TIERS = {
+    tier.name: tier
+    for tier in (
+        Tier(
+            name="smoke",
+            sentences=12,
+            map_sentences=4,
+            complete_map=False,
+            overrides={
+                "T-002": {"noise_seeds": 1, "control_sentences": 4},
+                "T-004": {"control_sentences": 4},
+                "synergy": {
+                    "background_twins": 2,
+                    "control_twins": 1,
+                    "control_sentences": 4,
+                    "planted_seeds": 5,
+                },
+                "depth": {"most_triples": 0},
+                "T-001": {
+                    "n_types": 32,
+                    "n_components": 32,
+                    "small_types": 8,
+                    "small_components": 8,
+                    "rate_sentences": 6,
+                },
+                "T-003": {"control_sentences": 4},
+                "T-005": {"tail_draws": 20},
+                "T-006": {"null_draws": 10, "control_sentences": 4},
+                "T-010": {
+                    "sentences": 4,
+                    "shares": (0.3,),
+                    "random_orders": 1,
+                    "noise_seeds": 1,
+                    "control_sentences": 4,
+                    "frontier_rows": 8,
+                },
+                "T-008": {
+                    "languages": 3,
+                    "words": 120,
+                    "items": 6,
+                    "control_items": 6,
+                    "features": ("Number",),
+                    "folds": 2,
+                },
+            },
+        ),
+        Tier(
+            name="standard",
+            sentences=32,
+            map_sentences=4,
+            complete_map=True,
+            overrides={
+                "T-002": {"noise_seeds": 2, "control_sentences": 8},
+                "T-004": {"control_sentences": 8},
+                "T-001": {"n_types": 64, "n_components": 64},
+                "T-003": {"control_sentences": 8},
+                "T-006": {"null_draws": 10, "control_sentences": 8},
+                "T-010": {
+                    "sentences": 8,
+                    "shares": (0.1, 0.3, 0.5),
+                    "random_orders": 2,
+                    "noise_seeds": 2,
+                    "control_sentences": 4,
+                    "frontier_rows": 8,
+                },
+                "T-008": {
+                    "words": 300,
+                    "items": 12,
+                    "features": ("Number", "Gender", "Person"),
+                },
+                "synergy": {"control_twins": 1, "control_sentences": 6, "planted_seeds": 10},
+                "depth": {"control_sentences": 6, "control_triples": 24, "planted_seeds": 10},
+            },
+        ),
+        Tier(name="full", sentences=None, map_sentences=16, complete_map=True, overrides={}),
+    )
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Investigation:
+    """What one run found.
+
+    Attributes:
+        scheme: The operating point.
+        tier: How much text was looked at.
+        report: Damage by language with nothing protected, at the operating point.
+        layer_map: What every set of protected layers does.
+        map_scores: What the layer map was read off, rows as its design's masks.
+        texts: Key in the store of the text that ``audit`` and ``map`` were scored on.
+        findings: (finding, key of its observations) for every experiment that was run.
+        rejected: Bits at which some language collapsed, and which.
+        links: How each experiment's profile goes with what protecting a block is worth.
+        work: Evaluations of the text that were needed, and how many would have been had no plan
+            shared its first blocks and no experiment another's measurements.
+    """
+
+    scheme: str
+    tier: str
+    report: DisparityReport
+    layer_map: LayerMap
+    map_scores: Scores
+    texts: Mapping[str, str]
+    findings: tuple[tuple[Finding, str], ...]
+    rejected: Mapping[str, list[str]]
+    links: Sequence[Mapping[str, Any]]
+    work: Mapping[str, int]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns the investigation as JSON."""
+        return {
+            "operating_point": self.scheme,
+            "tier": self.tier,
+            "collapsed_below": {k: list(v) for k, v in self.rejected.items()},
+            "audit": self.report.as_dict(),
+            "map": self.layer_map.as_dict(),
+            "texts": dict(self.texts),
+            "findings": [asdict(finding) for finding, _ in self.findings],
+            "links": [dict(row) for row in self.links],
+            "work": dict(self.work),
+        }
+
+
+def investigate(
+    lab: Lab, tier: Tier, *, announce: Callable[[str], None] = lambda text: None
+) -> Investigation:
+    """Runs the main job; what the store holds already is not measured again.
+
+    Args:
+        lab: Model and text.
+        tier: How much text to look at.
+        announce: Told what begins, one line each.
+
+    Raises:
+        ModelError: If some language collapses at every number of bits.
+    """
+    thresholds = load_thresholds()
+    part = lab.first(tier.sentences)
+    announce("operating point")
+    scheme, rejected = operating_point(part, thresholds)
+    plan = Plan.uniform(scheme, lab.n_blocks)
+    announce(f"audit at {scheme}")
+    report = audit(part.score([plan], "audit"), plan.text, seed=lab.settings.seed)
+    findings = []
+    for experiment in CATALOG:
+        announce(f"{experiment.id} {experiment.title.lower()}")
+        findings.append(_run(experiment, part, scheme, tier, thresholds))
+    announce("layer map")
+    of_map, design = lab.first(tier.map_sentences), _design(lab, tier)
+    map_scores = of_map.score(design.plans(scheme), "map")
+    layer_map = make_map(map_scores, scheme, design, seed=lab.settings.seed)
+    adjusted = with_holm(
+        gated([finding for finding, _ in findings], bool(report.nothing_to_explain)),
+        thresholds.alpha,
+        exploratory=thresholds.exploratory,
+    )
+    return Investigation(
+        scheme=scheme,
+        tier=tier.name,
+        report=report,
+        layer_map=layer_map,
+        map_scores=map_scores,
+        texts={"audit": part.text_key, "map": of_map.text_key},
+        findings=tuple(zip(adjusted, [key for _, key in findings], strict=True)),
+        rejected=rejected,
+        links=links(adjusted, layer_map, thresholds.level),
+        work=lab.ledger.passes(part.n_rows),
+    )
+
+
+def describe(lab: Lab, plan: str, scheme: str | None = None) -> dict[str, Any]:
+    """Returns what a result is about: model, text and how they were used, as JSON.
+
+    Args:
+        lab: Model and text.
+        plan: What was looked at.
+        scheme: How blocks were rounded, where that is not the plan.
+    """
+    corpus = lab.corpus.info
+    return {
+        "model": lab.info.name,
+        "model_fingerprint": lab.info.fingerprint,
+        "n_blocks": lab.n_blocks,
+        "scheme": scheme or plan,
+        "plan": plan,
+        "corpus": corpus.name,
+        "corpus_fingerprint": corpus.fingerprint,
+        "sentences": int(lab.text.counts.tokens.shape[1]),
+        "sentences_dropped": lab.text.n_dropped,
+        "languages_unreadable": lab.unreadable,
+        "arithmetic": lab.settings.arithmetic,
+    }
+
+
+def result_of(lab: Lab, found: Investigation) -> dict[str, Any]:
+    """Returns an investigation with what it is about, as JSON."""
+    about = describe(lab, found.scheme) | found.as_dict()
+    return about | {"sentences": found.report.n_sentences}
+
+
+def operating_point(lab: Lab, thresholds: Thresholds) -> tuple[str, dict[str, list[str]]]:
+    """Returns the scheme of fewest bits at which no language collapses, on calibration sentences.
+
+    Returns:
+        The scheme, and for every rejected one the languages that collapsed.
+
+    Raises:
+        ModelError: If there is none.
+    """
+    calibration, _ = lab.corpus.split()
+    rows = np.flatnonzero(np.isin(lab.text.kept, calibration))
+    rejected: dict[str, list[str]] = {}
+    for bits in thresholds.operating_bits:
+        scheme = f"rtn{bits}-g128"
+        scores = lab.score([Plan.uniform(scheme, lab.n_blocks)], f"{bits} bits")
+        gone = collapsed(scores.select(sentences=rows))[0]
+        if not gone.any():
+            return scheme, rejected
+        rejected[scheme] = [c for c, bad in zip(lab.languages, gone, strict=True) if bad]
+    last, gone = next(reversed(rejected.items()))
+    raise ModelError(
+        f"{lab.info.name}: some language does no better than add-one unigrams at every number of "
+        f"bits tried, up to {last} (there: {', '.join(gone)}); the model has learned too little of "
+        f"it. Leave it out with --languages"
+    )
+
+
+def _parameters(experiment: Experiment, tier: Tier) -> Any:
+    """Returns an experiment's parameters in a tier; what it shares with the map is the map's."""
+    shared = {"map_sentences": tier.map_sentences, "complete": tier.complete_map}
+    has = {f.name for f in fields(experiment.params)}
+    return replace(
+        experiment.params,
+        **{name: value for name, value in shared.items() if name in has},
+        **tier.overrides.get(experiment.id, {}),
+    )
+
+
+def _run(
+    experiment: Experiment, lab: Lab, scheme: str, tier: Tier, thresholds: Thresholds
+) -> tuple[Finding, str]:
+    return _measured_and_judged(experiment, lab, scheme, _parameters(experiment, tier), thresholds)
+
+
+def _measured_and_judged(
+    experiment: Experiment, lab: Lab, scheme: str, params: Any, thresholds: Thresholds
+) -> tuple[Finding, str]:
+    from threadpoolctl import threadpool_limits
+
+    measure, judge = experiment.measure, experiment.judge
+    # The many small matrices of statistics gain nothing from threads, and lose much to waiting.
+    with threadpool_limits(1, user_api="blas"):
+        observations, key = lab.observe(
+            experiment.id,
+            experiment.version,
+            asdict(params) | {"scheme": scheme} | dict(experiment.inputs(lab)),
+            lambda: measure(lab, scheme, params),
+        )
+        return judge(observations, thresholds), key
+
+
+def run(
+    experiment: str, lab: Lab, *, scheme: str | None = None, tier: str = "standard", **params: Any
+) -> Finding:
+    """Runs one experiment on all of a lab's text and returns its finding.
+
+    What the lab's store holds is not measured again. The p is not adjusted for other hypotheses:
+    that takes the whole family, which is the main job's. Disparity hypotheses are not closed here
+    where there is no disparity; the audit tells.
+
+    Args:
+        experiment: Id, such as ``T-007``, in any spelling.
+        lab: Model and text.
+        scheme: How blocks are rounded; at the operating point when None.
+        tier: Whose parameters to start from.
+        **params: Parameters of the experiment that shall differ, such as ``planted_seeds=5``.
+
+    Raises:
+        UsageError: If the experiment, the tier or a parameter is unknown.
+        ModelError: If no scheme is given and some language collapses at every number of bits.
+    """
+    found, thresholds = find(experiment), load_thresholds()
+    if tier not in TIERS:
+        raise UsageError(f"no tier {tier!r}; there are {', '.join(TIERS)}")
+    if unknown := params.keys() - {f.name for f in fields(found.params)}:
+        known = ", ".join(f.name for f in fields(found.params)) or "none"
+        raise UsageError(f"{found.id} has no parameter {min(unknown)!r}; it has {known}")
+    chosen = replace(_parameters(found, TIERS[tier]), **params)
+    at = scheme or operating_point(lab, thresholds)[0]
+    return _measured_and_judged(found, lab, at, chosen, thresholds)[0]
+
+
+def _design(lab: Lab, tier: Tier) -> Any:
+    complete = tier.complete_map and lab.n_blocks <= LARGEST_FACTORIAL
+    return make_design(lab.n_blocks, seed=lab.settings.seed, complete=complete)
+
+
+def foresee(lab: Lab, tier: Tier) -> Preflight:
+    """Returns what an investigation would cost if the store held nothing."""
+    thresholds = load_thresholds()
+    scheme = f"rtn{thresholds.operating_bits[0]}-g128"
+    design = _design(lab, tier)
+    of_map = lab.first(tier.map_sentences).preflight(design.plans(scheme))
+    part = lab.first(tier.sentences)
+    one = part.preflight([Plan.uniform(scheme, lab.n_blocks)])
+    costs = [e.cost for e in CATALOG if not e.cost.of_map]
+    n = part.corpus.n_sentences
+    blocks = sum(round(c.share_of(n) * c.block_evaluations(lab.n_blocks)) for c in costs)
+    heads = sum(round(c.share_of(n) * c.head_evaluations(lab.n_blocks)) for c in costs)
+    rates = part.measured_rates()
+    time_s = one.n_rows * (blocks * rates.block_s + heads * rates.head_s)
+    return Preflight(
+        n_plans=of_map.n_plans + heads,
+        n_known=of_map.n_known,
+        work=Work(
+            of_map.work.block_evaluations + blocks,
+            of_map.work.naive_block_evaluations + heads * lab.n_blocks,
+            of_map.work.head_evaluations + heads,
+        ),
+        n_rows=one.n_rows,
+        time_s=of_map.time_s + one.time_s + time_s,
+        # Experiments try many schemes, which fill the bank.
+        memory_bytes=max(of_map.memory_bytes, one.memory_bytes) + part.engine.layout.bank_bytes,
+    )

@@ -1,0 +1,54 @@
+"""Do layers that an experiment finds special matter for damage and disparity?
+
+The method asks this of T-001, T-007 and T-009 beside their own question: each finding's profile
+over blocks is correlated, both detrended in depth, with what protecting a block is worth, its
+Shapley value of −|D| and of −K in the layer map. Exploratory: no verdict rests on it, and no p is
+adjusted. Pure numpy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from bitgap.disparity.layer_map import LayerMap, shapley_rows
+from bitgap.experiments.catalog import find
+from bitgap.records import Finding, Floats
+from bitgap.stats.profiles import correlate_profiles
+
+GAMES = ("disparity", "damage")
+
+
+def links(findings: Iterable[Finding], layer_map: LayerMap, level: float) -> list[dict[str, Any]]:
+    """Returns a row for every finding that has a profile over blocks, and every game, JSON-ready.
+
+    Args:
+        findings: Of the experiments that were run.
+        layer_map: With Shapley values of the same blocks.
+        level: Coverage aimed at.
+    """
+    rows = []
+    for finding in findings:
+        profile = find(finding.experiment).profile
+        if profile is None:
+            continue
+        for game in GAMES:
+            worth = _numbers(shapley_rows(layer_map, game))
+            found = correlate_profiles(_numbers(profile(finding)), worth, level).estimate
+            rows.append(
+                {
+                    "experiment": finding.experiment,
+                    "title": finding.title,
+                    "game": game,
+                    "r": found.value,
+                    "r_ci": [found.low, found.high],
+                    "r_reason": found.reason,
+                }
+            )
+    return rows
+
+
+def _numbers(values: Sequence[float | None]) -> Floats:
+    return np.array([np.nan if v is None else v for v in values], dtype=np.float64)

@@ -1,0 +1,1 @@
+"""The scoring engine: plan tree, heads, arithmetic, budget; knows no lab."""

@@ -1,0 +1,414 @@
+"""The scoring engine: many plans, one walk.
+
+Plans that agree on the embedding and on blocks 0…l share every hidden state up to there, so the
+plans form a tree (:mod:`bitgap.lab.engine.tree`) whose edges are (block, variant), and each edge is
+run once. The walk goes depth first over groups of at most ``nodes`` tree nodes; nodes of a group
+that take the same variant go through the block as one batch. The text moves down the tree chunk by
+chunk, all of it together (or a segment, where all does not fit the memory), so that one stack of
+states, a level each, is all that is held. All 2^L masks of L blocks cost 2^(L+1) − 2 block
+evaluations instead of L·2^L.
+
+Chunks are independent of each other, so each worker thread takes whole chunks; the many small steps
+of a block then wait for no other core.
+
+What is run for a group depends on the request, the text and the layout, never on what was already
+known: a group whose plans are all known is skipped whole, any other is run whole. So a run that was
+killed and repeated gives the same bits as one that was not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from bitgap.lab.engine.arithmetic import fast_products_round, products
+from bitgap.lab.engine.head import Head, Target, make_target, score_tokens
+from bitgap.lab.engine.text import Chunk
+from bitgap.lab.engine.tree import Node, PlanTree
+from bitgap.lab.engine.workers import Workers
+from bitgap.models.decoder import Decoder
+from bitgap.quant.bank import FP, Bank
+from bitgap.quant.plan import Plan
+from bitgap.records import Arithmetic, Floats
+
+ENGINE_VERSION = 1
+"""Raised whenever scores change meaning; part of every key in the store."""
+
+
+# Plans scored together when the text is too long to walk the tree in one piece.
+_PLANS_PER_BATCH = 64
+
+
+T = TypeVar("T")
+
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How the work is cut to fit the memory; made by :func:`bitgap.lab.engine.budget.make_layout`.
+
+    Attributes:
+        chunk_rows: Padded token rows in one product of one worker.
+        nodes: Tree nodes that are walked together.
+        head_rows: Tokens whose logits each worker holds at once.
+        segment_rows: Padded token rows that walk the tree together.
+        bank_bytes: Memory for rounded blocks.
+        workers: Threads that take chunks.
+    """
+
+    chunk_rows: int
+    nodes: int
+    head_rows: int
+    segment_rows: int
+    bank_bytes: int
+    workers: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """One plan's finished scores: per-sentence sums in nats, (A·N) each."""
+
+    plan: Plan
+    nll_nats: Floats
+    kl_nats: Floats
+
+
+Emit = Callable[[list[Leaf]], None]
+
+
+Tick = Callable[[int, int], None]
+
+
+@dataclass(slots=True)
+class _Walk:
+    """What one walk carries along: the tree, what is known of it, and where results go."""
+
+    tree: PlanTree
+    known: list[bool]
+    segment: Sequence[Chunk]
+    targets: Sequence[Target]
+    sink: Callable[[int, Floats, Floats], None]
+    tick: Tick
+
+    def is_known(self, nodes: Sequence[Node]) -> bool:
+        return all(all(self.known[node.lo : node.hi]) for node in nodes)
+
+
+class Engine:
+    """Scores plans of one model on one text."""
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        bank: Bank,
+        chunks: Sequence[Chunk],
+        n_sequences: int,
+        arithmetic: Arithmetic,
+        layout: Layout,
+        device: str = "cpu",
+    ) -> None:
+        """Binds the parts; nothing is computed yet.
+
+        Args:
+            decoder: The split model.
+            bank: Its block variants.
+            chunks: The text.
+            n_sequences: Languages times sentences, A·N.
+            arithmetic: How products are computed.
+            layout: How the work is cut.
+            device: Where the model is.
+        """
+        self.decoder, self.bank, self.layout = decoder, bank, layout
+        self.arithmetic: Arithmetic = arithmetic
+        self.segments = [list(s) for s in _segments(chunks, layout.segment_rows)]
+        self.device, self._n_sequences = device, n_sequences
+        self.rounds = arithmetic == "fast" and fast_products_round(device)
+        self._heads: dict[str, Head] = {}
+        self._kept_targets: tuple[tuple[str, ...], list[Target]] | None = None
+        self._workers = Workers(layout.workers)
+
+    @torch.inference_mode()
+    def score(
+        self,
+        plans: Sequence[Plan],
+        emit: Emit,
+        *,
+        known: Callable[[Plan], bool] = lambda plan: False,
+        tick: Tick = lambda blocks, heads: None,
+    ) -> None:
+        """Scores the plans that are not yet known.
+
+        Args:
+            plans: What to score; repeats are scored once.
+            emit: Called with finished leaves, a few at a time; what was emitted is final.
+            known: Whether a plan's scores exist already; asked once per plan.
+            tick: Called with the block and head evaluations done since the last call, in token
+                rows.
+
+        Raises:
+            PlanError: If a plan does not fit the model.
+        """
+        ordered = PlanTree(plans).plans
+        for plan in ordered:
+            self.bank.check(plan)
+        whole = len(self.segments) == 1
+        size = len(ordered) if whole else _PLANS_PER_BATCH
+        for start in range(0, len(ordered), max(size, 1)):
+            tree = PlanTree(ordered[start : start + size])
+            flags = [known(plan) for plan in tree.plans]
+            if all(flags):
+                continue
+            if whole:
+                self._score_whole(tree, flags, emit, tick)
+            else:
+                self._score_in_segments(tree, flags, emit, tick)
+
+    @torch.inference_mode()
+    def reference(self) -> Floats:
+        """Returns the full-precision NLL in nats of every sequence, (A·N)."""
+        nll = torch.zeros(self._n_sequences, dtype=torch.float64)
+        for segment in self.segments:
+            for chunk, target in zip(segment, self.targets(segment, [FP]), strict=True):
+                nll.index_add_(0, chunk.owners.cpu(), target.nll.cpu().double())
+        return nll.numpy()
+
+    def _score_whole(self, tree: PlanTree, known: list[bool], emit: Emit, tick: Tick) -> None:
+        def sink(first: int, nll: Floats, kl: Floats) -> None:
+            last = first + len(nll)
+            emit(_leaves(tree.plans[first:last], nll, kl, known[first:last]))
+
+        segment = self.segments[0]
+        targets = self.targets(segment, [plan.head for plan in tree.plans])
+        self._walk(_Walk(tree, known, segment, targets, sink, tick))
+
+    def _score_in_segments(self, tree: PlanTree, known: list[bool], emit: Emit, tick: Tick) -> None:
+        nll = np.zeros((len(tree.plans), self._n_sequences))
+        kl = np.zeros_like(nll)
+
+        def sink(first: int, part_nll: Floats, part_kl: Floats) -> None:
+            nll[first : first + len(part_nll)] += part_nll
+            kl[first : first + len(part_kl)] += part_kl
+
+        for segment in self.segments:
+            targets = self.targets(segment, [plan.head for plan in tree.plans])
+            self._walk(_Walk(tree, known, segment, targets, sink, tick))
+        emit(_leaves(tree.plans, nll, kl, known))
+
+    # -- down the tree ------------------------------------------------------------------------
+
+    def _walk(self, walk: _Walk) -> None:
+        for root in walk.tree.roots():
+            if not walk.is_known([root]):
+                replaced = self.bank.embedding(root.variant)
+                with products(self.arithmetic, self.device):
+                    states = [
+                        self.decoder.embed_with(chunk.input_ids, replaced)[None]
+                        for chunk in walk.segment
+                    ]
+                self._descend(walk, 0, [root], states)
+
+    def _descend(
+        self, walk: _Walk, block: int, nodes: Sequence[Node], states: list[Tensor]
+    ) -> None:
+        """Runs everything below ``nodes``; ``states`` holds (n x B x S x d) for every chunk."""
+        if block == walk.tree.n_blocks:
+            self._finish(walk, nodes, states)
+            return
+        for group in walk.tree.groups(block, nodes, self.layout.nodes):
+            if not walk.is_known(group):
+                below = self.advance(block, group, states)
+                walk.tick(len(group) * sum(chunk.n_rows for chunk in walk.segment), 0)
+                self._descend(walk, block + 1, group, below)
+
+    def advance(self, block: int, group: Sequence[Node], states: list[Tensor]) -> list[Tensor]:
+        """Runs one block for every node of a group, on every chunk.
+
+        Args:
+            block: Number of the block.
+            group: The nodes after it.
+            states: The states of the nodes' parents for every chunk, (p x B x S x d).
+
+        Returns:
+            The states of the nodes for every chunk, (n x B x S x d).
+        """
+        modules = {name: self.bank.block(block, name) for name in {n.variant for n in group}}
+        return self._each(lambda state, _: self._run(block, group, modules, state), states)
+
+    def _run(
+        self, block: int, group: Sequence[Node], modules: dict[str, nn.Module], state: Tensor
+    ) -> Tensor:
+        _, rows, length, width = state.shape
+        order = sorted(range(len(group)), key=lambda i: group[i].variant)
+        runs = [
+            run
+            for _, same in groupby(order, key=lambda i: group[i].variant)
+            for run in self._batches(list(same), rows * length)
+        ]
+        out = state.new_empty(len(group), rows, length, width) if len(runs) > 1 else None
+        for run in runs:
+            entering = _rows_of(state, [group[i].parent for i in run])
+            left = self.decoder.run_block(
+                block,
+                entering.view(len(run) * rows, length, width),
+                self.decoder.context_for(len(run) * rows, length),
+                modules[group[run[0]].variant],
+            ).view(len(run), rows, length, width)
+            if out is None:
+                return left
+            out[run] = left
+        assert out is not None
+        return out
+
+    def _batches(self, nodes: list[int], rows_each: int) -> Iterator[list[int]]:
+        """Yields as many nodes at a time as one product may hold."""
+        size = max(1, self.layout.chunk_rows // rows_each)
+        for start in range(0, len(nodes), size):
+            yield nodes[start : start + size]
+
+    def _finish(self, walk: _Walk, nodes: Sequence[Node], states: list[Tensor]) -> None:
+        """Scores the leaves under ``nodes``: one plan for each head variant of a node."""
+        leaves = [(place, i) for place, node in enumerate(nodes) for i in range(node.lo, node.hi)]
+        heads = [walk.tree.plans[i].head for _, i in leaves]
+        sums = self.finish(
+            walk.segment, walk.targets, states, [place for place, _ in leaves], heads
+        )
+        walk.tick(0, len(leaves) * sum(chunk.n_rows for chunk in walk.segment))
+        walk.sink(leaves[0][1], sums[0], sums[1])
+
+    def finish(
+        self,
+        segment: Sequence[Chunk],
+        targets: Sequence[Target],
+        states: list[Tensor],
+        places: Sequence[int],
+        heads: Sequence[str],
+    ) -> Floats:
+        """Scores leaves.
+
+        Args:
+            segment: The chunks.
+            targets: What full precision said of each.
+            states: States after the last block for every chunk, (n x B x S x d).
+            places: For each leaf, its place among the n.
+            heads: For each leaf, its head variant.
+
+        Returns:
+            Sums of NLL and KL in nats by leaf and sequence, (2 x leaves x A·N).
+        """
+
+        def one(job: tuple[Chunk, Target, Tensor], buffer: Tensor) -> Tensor:
+            chunk, target, state = job
+            mine = torch.zeros(2, len(places), chunk.shape[0], dtype=torch.float64)
+            for name in dict.fromkeys(heads):
+                same = [k for k, head in enumerate(heads) if head == name]
+                for batch in self._batches(same, chunk.n_rows):
+                    hidden = self._before_head(chunk, _rows_of(state, [places[k] for k in batch]))
+                    scored = score_tokens(self._heads, name, hidden, target, buffer)
+                    for total, values in zip(mine, scored, strict=True):
+                        part = torch.zeros(len(batch), chunk.shape[0], dtype=torch.float64)
+                        total[batch] += part.index_add_(1, chunk.rows, values.cpu().double())
+            return mine
+
+        jobs = list(zip(segment, targets, states, strict=True))
+        sums = np.zeros((2, len(places), self._n_sequences))
+        for chunk, part in zip(segment, self._each(one, jobs), strict=True):
+            # A sequence is in one chunk only, so nothing is added twice.
+            sums[:, :, chunk.where] = part.numpy()
+        return sums
+
+    def _each(self, call: Callable[[T, Tensor], R], jobs: Sequence[T]) -> list[R]:
+        """Calls ``call`` on every job and a logits buffer, in as many threads as there are."""
+
+        def one(job: T) -> R:
+            with torch.inference_mode(), products(self.arithmetic, self.device):
+                return call(job, self._workers.buffer(self.make_buffer))
+
+        with products(self.arithmetic, self.device):
+            return self._workers.map(one, jobs)
+
+    def make_buffer(self) -> Tensor:
+        """Returns scratch for logits, (head_rows x V)."""
+        return torch.empty(
+            self.layout.head_rows, self.decoder.tail.weight.shape[0], device=self.device
+        )
+
+    def _before_head(self, chunk: Chunk, state: Tensor) -> Tensor:
+        """Returns the finished states that predict something, (n x T x d), of (n x B x S x d)."""
+        flat = state.flatten(1, 2)
+        return self.decoder.tail.finish(flat[:, chunk.positions])
+
+    # -- full precision -----------------------------------------------------------------------
+
+    def targets(self, segment: Sequence[Chunk], heads: Sequence[str]) -> list[Target]:
+        """Returns what full precision says of each chunk, as these heads need it."""
+        names = tuple(sorted({FP, *heads}))
+        whole = len(self.segments) == 1
+        if whole and self._kept_targets and self._kept_targets[0] == names:
+            return self._kept_targets[1]
+        for name in set(names) - self._heads.keys():
+            tail = self.decoder.tail
+            weight = self.bank.head(name)
+            self._heads[name] = Head.prepared(weight, tail.bias, tail.softcap, self.rounds)
+        wanted = {name: self._heads[name] for name in names}
+        buffer = self.make_buffer()
+        # Not shared among workers: one product in here is exact, a setting of the whole process.
+        with products(self.arithmetic, self.device):
+            made = [
+                make_target(wanted, self.full_precision(chunk), chunk.targets, buffer)
+                for chunk in segment
+            ]
+        if whole:
+            self._kept_targets = names, made
+        return made
+
+    def full_precision(self, chunk: Chunk, split: int = 1, *, exact: bool = False) -> Tensor:
+        """Returns full-precision states before the head, (T x d).
+
+        Args:
+            chunk: The text.
+            split: Into how many batches the chunk's sequences are cut, for the numerical floor.
+            exact: Run the model's own blocks; else those that plans run, so that what a plan
+                leaves in full precision before its first rounded block is this to the bit.
+        """
+        parts = []
+        for ids in chunk.input_ids.tensor_split(min(split, len(chunk.input_ids))):
+            state = self.decoder.embed(ids)
+            context = self.decoder.context_for(*ids.shape)
+            for block in range(self.decoder.n_blocks):
+                module = None if exact else self.bank.block(block, FP)
+                state = self.decoder.run_block(block, state, context, module)
+            parts.append(state)
+        return self._before_head(chunk, torch.cat(parts)[None])[0]
+
+
+def _rows_of(state: Tensor, parents: list[int]) -> Tensor:
+    # A node with one child of this variant, the common case, is passed on without a copy.
+    if parents == list(range(parents[0], parents[0] + len(parents))):
+        return state[parents[0] : parents[0] + len(parents)]
+    return state[parents]
+
+
+def _leaves(plans: Sequence[Plan], nll: Floats, kl: Floats, known: Sequence[bool]) -> list[Leaf]:
+    rows = zip(plans, nll, kl, known, strict=True)
+    return [Leaf(plan, n, k) for plan, n, k, have in rows if not have]
+
+
+def _segments(chunks: Sequence[Chunk], max_rows: int) -> Iterator[list[Chunk]]:
+    segment: list[Chunk] = []
+    held = 0
+    for chunk in chunks:
+        if segment and held + chunk.n_rows > max_rows:
+            yield segment
+            segment, held = [], 0
+        segment.append(chunk)
+        held += chunk.n_rows
+    if segment:
+        yield segment

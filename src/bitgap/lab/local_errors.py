@@ -1,0 +1,45 @@
+"""How hard rounding hits a language's own inputs at linear layers, from sums. Pure numpy."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bitgap.records import Bools, Floats, Integers
+
+if TYPE_CHECKING:
+    pass
+if TYPE_CHECKING:
+    pass
+
+
+def local_errors(error: Floats, output: Floats, block: Integers, weights: Floats) -> Floats:
+    """Returns e_lλ = Σ‖ΔW x‖² / Σ‖W x‖², the mean over each block's linears, (W x L x A).
+
+    Args:
+        error: Σ‖ΔW x‖² of every sentence at M linears, (M x A x N).
+        output: Σ‖W x‖² likewise.
+        block: Each linear's block, (M).
+        weights: How often each sentence counts, (W x N).
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = (error @ weights.T) / (output @ weights.T)  # (M x A x W)
+    by_block = np.stack([ratio[block == i].mean(0) for i in np.unique(block)])
+    return np.moveaxis(by_block, -1, 0)
+
+
+def local_bias(errors: Floats, others: Bools, reference: int) -> Floats:
+    """Returns B_l, the mean over languages of log2(e_lλ/e_l,ref), (...  L); NaN where undefined.
+
+    Args:
+        errors: e_lλ, (... x L x A).
+        others: Languages it is averaged over, (A); the reference is left out.
+        reference: Row of the reference.
+    """
+    counted = others.copy()
+    counted[reference] = False
+    with np.errstate(divide="ignore", invalid="ignore"):
+        logs = np.log2(errors) - np.log2(errors[..., reference : reference + 1])
+    values = np.where(np.isfinite(logs), logs, np.nan)[..., counted]
+    return values.mean(-1) if counted.any() else np.full(errors.shape[:-1], np.nan)

@@ -1,0 +1,290 @@
+"""Charts of one model: who is hurt, which layers matter, and what sets of protected layers do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from bitgap.quant.sets import layers_of, mask_of
+from bitgap.records import Bools, Floats
+from bitgap.report.run import Masks
+from bitgap.report.words.answers import language_name
+from bitgap.show.charts import (
+    GREY,
+    PALETTE,
+    SCHEMA,
+    Chart,
+    block_axis,
+    framed_ends,
+    heading,
+    matrix,
+    side_by_side,
+    tip,
+)
+from bitgap.show.numbers import Unit, lacks, layer_list
+
+Json = Mapping[str, Any]
+
+
+MARKED = "#D55E00"
+"""The colour of what a reader is to find: the reference, the origin's set."""
+
+
+_ROW = 17
+
+
+_CHARACTER = "per English character"
+
+
+def languages_chart(audit: Json) -> Chart:
+    """Returns damage, its share of what was learned, and the change of NLL, by language."""
+    drawn = list(language_panels(audit).values())
+    for panel in drawn[1:]:
+        panel["layer"][-1]["encoding"]["y"]["axis"] = {"labels": False, "ticks": False}
+    return side_by_side(*drawn, columns=3)
+
+
+def language_panels(audit: Json, width: int = 200) -> dict[str, Chart]:
+    """Returns the same as charts of their own: ``damage``, ``share`` and ``delta``."""
+    rows, reference = audit["languages"], audit["reference"]
+    known = [code for code, row in rows.items() if row["damage"] is not None]
+    order = sorted(known, key=lambda code: -rows[code]["damage"])
+    unit = Unit.of(rows[code]["damage"] for code in known)
+    panels = {
+        "damage": _dots(rows, order, reference, "damage", "ci", unit.factor,
+                        "Damage K", f"{unit.name} {_CHARACTER}"),
+        "share": _dots(rows, order, reference, "learned_share", "learned_share_ci", 100.0,
+                       "Damage over what was learned", "K/M, %"),
+        "delta": _dots(rows, order, reference, "delta", "delta_ci", unit.factor,
+                       "Change of NLL on real text", f"Δ, {unit.name} {_CHARACTER}"),
+    }  # fmt: skip
+    return {key: {**panel, "width": width} for key, panel in panels.items() if panel}
+
+
+def _dots(
+    rows: Mapping[str, Json], order: Sequence[str], reference: str, name: str, ends: str,
+    factor: float, title: str, x_title: str,
+) -> Chart | None:  # fmt: skip
+    points = [
+        point(rows[code], name, ends, factor)
+        | {"language": f"{language_name(code)} ({code})", "reference": code == reference}
+        for code in order
+        if rows[code][name] is not None
+    ]
+    if not points:
+        return None
+    names = [f"{language_name(code)} ({code})" for code in order]
+    place = {"y": {"field": "language", "type": "nominal", "title": None, "sort": names,
+                   "axis": {"labelPadding": 6, "ticks": False, "domain": False}}}  # fmt: skip
+    across = {"field": "value", "type": "quantitative", "title": x_title,
+              "scale": {"zero": name != "delta"}}  # fmt: skip
+    marked = {"condition": {"test": "datum.reference", "value": MARKED}, "value": PALETTE[0]}
+    layers: list[Chart] = []
+    if at := [p for p in points if p["reference"]]:
+        line = {"type": "rule", "color": MARKED, "opacity": 0.5, "strokeDash": [3, 3]}
+        layers.append({"data": {"values": at}, "mark": line, "encoding": {"x": across}})
+    if barred := [p for p in points if p["low"] is not None]:
+        span = {"x": {**across, "field": "low"}, "x2": {"field": "high"}}
+        layers.append({"data": {"values": barred}, "mark": {"type": "rule", "strokeWidth": 1.6},
+                       "encoding": {**place, **span, "color": marked}})  # fmt: skip
+    shape = {"condition": {"test": "datum.reference", "value": "diamond"}, "value": "circle"}
+    said = tip(("language", "language:"), ("value", x_title), ("low", "95 % from"), ("high", "to"))
+    layers.append(
+        {"mark": {"type": "point", "filled": True, "size": 55, "opacity": 1},
+         "encoding": {**place, "x": across, "color": marked, "shape": shape, "tooltip": said}}
+    )  # fmt: skip
+    return {"$schema": SCHEMA, "title": heading(title), "width": 200, "height": _ROW * len(order),
+            "data": {"values": points}, "layer": layers}  # fmt: skip
+
+
+def point(row: Json, name: str, ends: str, factor: float) -> dict[str, Any]:
+    """Returns a number with its interval as ``value``, ``low`` and ``high``."""
+    low, high = (None, None) if lacks(row[ends]) else (end * factor for end in row[ends])
+    return {"value": rounded(row[name] * factor), "low": rounded(low), "high": rounded(high)}
+
+
+def rounded(value: float | None, digits: int = 5) -> float | None:
+    """Returns a number to some significant digits, for a page of little weight; None stays."""
+    return None if value is None or not np.isfinite(value) else float(f"{value:.{digits}g}")
+
+
+def layers_chart(found: Json) -> Chart:
+    """Returns what protecting each block takes off damage, gap and |D|, the origin's set marked."""
+    return side_by_side(*layer_panels(found).values(), columns=3)
+
+
+def layer_panels(found: Json, width: int = 200) -> dict[str, Chart]:
+    """Returns the same as charts of their own: ``damage``, ``gap`` and ``disparity``."""
+    rows, origin = found["layers"], found["origin_set"]["layers"]
+    whole = sum(row["shapley_damage"] for row in rows)
+    unit = Unit.of(row["shapley_gap"] for row in rows)
+    panels = {
+        "damage": _by_block(rows, origin, "shapley_damage", 100 / whole if whole > 0 else 1.0,
+                            "Off the damage K", "share of the damage, %" if whole > 0 else "bits"),
+        "gap": _by_block(rows, origin, "shapley_gap", unit.factor, "Off the gap G",
+                         f"{unit.name} {_CHARACTER}"),
+        "disparity": _by_block(rows, origin, "shapley_disparity", 1.0, "Off the disparity |D|",
+                               "log2 ratio"),
+    }  # fmt: skip
+    return {key: {**panel, "width": width} for key, panel in panels.items() if panel}
+
+
+def _by_block(
+    rows: Iterable[Json], origin: Sequence[int], name: str, factor: float, title: str, unit: str
+) -> Chart | None:
+    points = [
+        point(row, name, f"{name}_ci", factor)
+        | {"block": row["layer"],
+           "set": "the origin's set" if row["layer"] in origin else "other blocks"}
+        for row in rows
+        if row[name] is not None
+    ]  # fmt: skip
+    if not points:
+        return None
+    across, up = block_axis("block"), {"field": "value", "type": "quantitative", "title": unit}
+    of = {
+        "field": "set", "type": "nominal", "title": None,
+        "scale": {"domain": ["other blocks", "the origin's set"], "range": [PALETTE[0], MARKED]},
+        "legend": {"orient": "bottom"},
+    }  # fmt: skip
+    form = {"domain": ["other blocks", "the origin's set"], "range": ["circle", "diamond"]}
+    shape = {"field": "set", "type": "nominal", "title": None, "scale": form,
+             "legend": {"orient": "bottom"}}  # fmt: skip
+    zero = {"mark": {"type": "rule", "color": GREY, "strokeDash": [3, 3]},
+            "data": {"values": [{"at": 0}]},
+            "encoding": {"y": {"field": "at", "type": "quantitative"}}}  # fmt: skip
+    layers: list[Chart] = [zero]
+    if barred := [p for p in points if p["low"] is not None]:
+        span = {"y": {**up, "field": "low"}, "y2": {"field": "high"}}
+        layers.append({"data": {"values": barred}, "mark": {"type": "rule", "strokeWidth": 1.6},
+                       "encoding": {"x": across, **span, "color": of}})  # fmt: skip
+    said = tip(("block", "block"), ("value", unit), ("low", "95 % from"), ("high", "to"))
+    layers.append(
+        {"mark": {"type": "point", "filled": True, "size": 60, "opacity": 1},
+         "encoding": {"x": across, "y": up, "color": of, "shape": shape, "tooltip": said}}
+    )  # fmt: skip
+    return {"$schema": SCHEMA, "title": heading(title), "width": 200, "height": 200,
+            "data": {"values": points}, "layer": layers}  # fmt: skip
+
+
+def set_name(mask: int) -> str:
+    """Returns a set of layers as people write it, such as ``{0, 7-11}``."""
+    return "{" + layer_list(layers_of(mask)) + "}" if mask else "nothing"
+
+
+def landscape_chart(masks: Masks, found: Json) -> Chart:
+    """Returns every set of protected layers by damage to the reference and by gap.
+
+    The shaded corner is levelling down: a smaller gap than with nothing protected, bought by more
+    damage to the reference.
+    """
+    reference = masks.languages.index(masks.reference)
+    ours = masks.damage[:, reference]
+    unit = Unit.of(ours)
+    named = _named_sets(masks, found)
+    rows = [
+        {"x": rounded(x * unit.factor, 4), "g": rounded(g * unit.factor, 4), "d": rounded(d, 4),
+         "n": int(m).bit_count(), "s": set_name(m)}
+        for m, x, g, d in zip(masks.masks, ours, masks.gap, masks.disparity, strict=True)
+    ]  # fmt: skip
+    x_title = f"damage to {language_name(masks.reference)}, {unit.name} {_CHARACTER}"
+    gaps, ratios = (int(levelling_down(masks, of).sum()) for of in (masks.gap, masks.disparity))
+    panels = [
+        _landscape_panel(rows, named, "g", x_title, "The gap on real text",
+                         f"gap G, {unit.name} {_CHARACTER}", gaps),
+        _landscape_panel(rows, named, "d", x_title, "The disparity of damage", "D, log2 ratio",
+                         ratios),
+    ]  # fmt: skip
+    chart = side_by_side(*(panel for panel in panels if panel))
+    if "concat" not in chart:
+        return chart
+    inner = [{k: v for k, v in panel.items() if k != "data"} for panel in chart["concat"]]
+    return {**chart, "concat": inner, "data": {"values": rows}}
+
+
+def levelling_down(masks: Masks, of: Floats) -> Bools:
+    """Returns which sets have ``of`` nearer 0 than nothing protected has, the reference worse."""
+    ours = masks.damage[:, masks.languages.index(masks.reference)]
+    none = masks.masks.index(0)
+    return (ours > ours[none]) & (np.abs(of) < abs(of[none]))
+
+
+def _named_sets(masks: Masks, found: Json) -> dict[int, str]:
+    """Returns what to call some sets, by mask."""
+    origin = mask_of(found["origin_set"]["layers"])
+    named = {0: "nothing protected", origin: f"the origin's {set_name(origin)}"}
+    size = len(found["origin_set"]["layers"])
+    for row in found["best_sets"]:
+        if row["size"] == size:
+            for key, said in (("least_damage", "least damage"), ("least_disparity", "least |D|")):
+                if row[key]:
+                    mask = mask_of(row[key]["layers"])
+                    # A set may be best by both, or be the origin's as well: that is what to see.
+                    of = f"{said} of its size"
+                    named[mask] = f"{named[mask]}, {of}" if mask in named else (
+                        f"{of}: {set_name(mask)}")  # fmt: skip
+    return {mask: said for mask, said in named.items() if mask in masks.masks}
+
+
+def _landscape_panel(
+    rows: Sequence[dict[str, Any]], named: Mapping[int, str], y: str, x_title: str, title: str,
+    y_title: str, levelled: int,
+) -> Chart | None:  # fmt: skip
+    known = [row for row in rows if row[y] is not None]
+    nothing = next((row for row in known if row["s"] == "nothing"), None)
+    if nothing is None or len(known) < 3:
+        return None
+    gap, right = abs(nothing[y]), max(max(row["x"] for row in known), 1.12 * nothing["x"])
+    by_name = {set_name(mask): said for mask, said in named.items()}
+    marked = [{**row, "said": by_name[row["s"]]} for row in known if row["s"] in by_name]
+    across = {"field": "x", "type": "quantitative", "title": x_title, "scale": {"zero": True}}
+    up = {"field": y, "type": "quantitative", "title": y_title, "scale": {"zero": False}}
+    lowest = min(row[y] for row in known)
+    box = {"x": nothing["x"], "x2": right, "y": max(-gap, lowest), "y2": gap}
+    region = {"x": {**across, "field": "x"}, "x2": {"field": "x2"},
+              "y": {**up, "field": "y"}, "y2": {"field": "y2"}}  # fmt: skip
+    said = tip(("s", "protected:"), ("n", "blocks"), ("x", x_title), (y, y_title))
+    number = {"field": "n", "type": "quantitative", "title": "blocks protected",
+              "scale": {"scheme": "viridis"},
+              "legend": {"orient": "bottom", "gradientLength": 160, "tickMinStep": 1}}  # fmt: skip
+    kinds = {"field": "said", "type": "nominal", "title": None,
+             "legend": {"orient": "bottom", "columns": 1}}  # fmt: skip
+    layers = [
+        {"data": {"values": [box]}, "encoding": region,
+         "mark": {"type": "rect", "color": MARKED, "opacity": 0.16}},
+        {"transform": [{"filter": f"isValid(datum.{y})"}],
+         "mark": {"type": "point", "filled": True, "size": 9, "opacity": 0.55, "aria": False},
+         "encoding": {"x": across, "y": up, "color": number, "tooltip": said}},
+        {"data": {"values": marked}, "encoding": {"x": across, "y": up, "shape": kinds,
+                                                  "tooltip": said},
+         "mark": {"type": "point", "size": 110, "strokeWidth": 2.2, "stroke": MARKED,
+                  "fill": "white", "opacity": 1}},
+    ]  # fmt: skip
+    counted = f"shaded: levelling down, {levelled:,} of {len(known):,} sets"
+    return {"title": {"text": heading(title), "subtitle": counted}, "width": 300, "height": 260,
+            "layer": layers, "data": {"values": rows}}  # fmt: skip
+
+
+def synergy_chart(pairs: Sequence[Json]) -> Chart | None:
+    """Returns the interaction of every two blocks, the two ends framed."""
+    if not pairs:
+        return None
+    values: Floats = np.array([row["interaction"] for row in pairs])
+    percent = [
+        {**row, "interaction": rounded(100 * v)} for row, v in zip(pairs, values, strict=True)
+    ]
+    chart = matrix(
+        percent,
+        title="What two blocks protect together beyond the sum of what each protects",
+        x="first",
+        y="second",
+        value="interaction",
+        x_title="block",
+        y_title="and block",
+        name="% of K(none)",
+        signed=True,
+        outlined=framed_ends(pairs, "first", "second"),
+    )
+    return {**chart, "width": 380, "height": 330}

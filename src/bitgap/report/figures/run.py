@@ -1,0 +1,263 @@
+"""All figures of a run, in reading order, each with its title, caption and a text in its place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from bitgap.experiments.catalog import find
+from bitgap.quant.sets import mask_of
+from bitgap.records import Finding
+from bitgap.report.figures import model as plots
+from bitgap.report.figures import pareto as pareto_plots
+from bitgap.report.figures import theory as theory_plots
+from bitgap.report.run import Run, audit_of, map_of
+from bitgap.report.words.answers import answers, language_name
+from bitgap.show.charts import Chart, Figure
+from bitgap.show.numbers import short_name
+
+Json = Mapping[str, Any]
+
+
+def run_figures(run: Run) -> dict[str, Figure]:
+    """Returns every figure that a run has, by id, in reading order."""
+    drawn = _of_theory(run.result) if run.command == "theory" else _of_model(run)
+    return {figure.id: figure for figure in drawn}
+
+
+def finding_figures(findings: Iterable[Finding]) -> dict[str, Figure]:
+    """Returns the figures of findings, by id; of two of one experiment, the later's."""
+    return {figure.id: figure for finding in findings for figure in _of_finding(finding)}
+
+
+def compare_figures(rows: Sequence[Json]) -> dict[str, Figure]:
+    """Returns the figures that put runs beside each other.
+
+    Args:
+        rows: ``runs`` of :func:`bitgap.report.comparison.compared`.
+    """
+    names = {c: f"{language_name(c)} ({c})" for row in rows for c in row["languages"]}
+    hurt = _most(rows, "languages", "Hurt most", lambda row: {
+        names[c]: one["damage"] for c, one in row["languages"].items()})  # fmt: skip
+    heavy = _most(rows, "damage_by_layer", "Carrying most of the damage", lambda row: {
+        f"L{i}": share for i, share in enumerate(row["damage_by_layer"])})  # fmt: skip
+    found = [
+        _figure("languages", "Who is hurt, run by run",
+                "Damage K with 95 % intervals over sentences, a colour and a shape for each run.",
+                f"{hurt}.",
+                theory_plots.damage_by_run_chart(rows, names)),
+        _figure("layers", "Which layers matter, run by run",
+                "Shapley share of the damage that each block carries, over relative depth.",
+                f"{heavy}.",
+                theory_plots.damage_share_chart(rows)),
+    ]  # fmt: skip
+    return {figure.id: figure for figure in found if figure}
+
+
+def _most(
+    rows: Sequence[Json],
+    key: str,
+    start: str,
+    numbers: Callable[[Json], Mapping[str, float | None]],
+) -> str:
+    """Returns what has the largest number in each run that has ``key``."""
+    told = []
+    for row in rows:
+        known = {name: n for name, n in numbers(row).items() if n is not None} if row[key] else {}
+        if known:
+            told.append(f"{max(known, key=lambda name: known[name])} ({row['label']})")
+    return f"{start}: {', '.join(told) or 'not known'}"
+
+
+def _figure(id_: str, title: str, caption: str, alt: str, spec: Chart | None) -> Figure | None:
+    return None if spec is None else Figure(id_, title, caption, alt, spec)
+
+
+def _of_model(run: Run) -> Iterator[Figure]:
+    told = {answer.key: answer.short for answer in answers(run)}
+    audit, found = audit_of(run), map_of(run)
+    if audit and any(row["damage"] is not None for row in audit["languages"].values()):
+        yield Figure(
+            "languages",
+            "Who is hurt, and how much",
+            "Dots are estimates, bars 95 % intervals over sentences. The diamond and the dashed "
+            f"line are {language_name(audit['reference'])}, the reference. Damage K is KL to full "
+            "precision; beside it as a share of what the model had learned, and the signed change "
+            "on real text.",
+            told.get("languages", ""),
+            plots.languages_chart(audit),
+        )
+    if found and found["layers"]:
+        yield from _of_map(run, found, told)
+    for finding in run.findings:
+        yield from _of_finding(finding)
+
+
+def _of_map(run: Run, found: Json, told: Mapping[str, str]) -> Iterator[Figure]:
+    yield Figure(
+        "layers",
+        "Which layers matter",
+        "Shapley values over the scored sets of protected layers: what keeping a block whole takes "
+        "off damage, gap and disparity; below zero it adds. Diamonds are the origin's set, bars "
+        "95 % intervals over sentences.",
+        told.get("layers", ""),
+        plots.layers_chart(found),
+    )
+    masks = run.masks
+    if masks is None or len(masks.languages) < 2:
+        return
+    reference = language_name(masks.reference)
+    worse = int(plots.levelling_down(masks, masks.gap).sum())
+    origin = mask_of(found["origin_set"]["layers"])
+    unseen = "" if origin in masks.masks else " The origin's set is not among the scored ones."
+    yield Figure(
+        "landscape",
+        "What every set of protected layers does",
+        f"A dot a set: damage to {reference} against the gap between languages. In the shaded "
+        f"region the gap is smaller than with nothing protected because {reference} is hurt more: "
+        f"levelling down, never an improvement.{unseen}",
+        f"Of {len(masks.masks):,} sets of protected layers, {worse:,} "
+        f"{'makes' if worse == 1 else 'make'} the gap smaller and {reference} worse.",
+        plots.landscape_chart(masks, found),
+    )
+    cells = next((f.tables["cells"] for f in run.findings if f.experiment == "T-010"), ())
+    yield Figure(
+        "pareto",
+        "Bits against damage",
+        "What damage is left for the bits that are spent: the best set of each size of protected "
+        "layers (grey: from the best to the worst of that size, and the median), and, where a "
+        "sweep over bits was run, schemes that spend them everywhere or on some blocks. Dashed: "
+        "what nothing beats for as few bits.",
+        _pareto_alt(run),
+        pareto_plots.pareto_chart(masks, found, cells),
+    )
+
+
+def _pareto_alt(run: Run) -> str:
+    masks = run.masks
+    assert masks is not None
+    ones = [i for i, mask in enumerate(masks.masks) if mask.bit_count() == 1]
+    if not ones:
+        return "Damage against bits."
+    best = min(ones, key=lambda i: masks.mean_damage[i])
+    left = masks.mean_damage[best] / masks.mean_damage[0] if masks.mean_damage[0] > 0 else 0.0
+    return (
+        f"Protecting the single best block, {plots.set_name(masks.masks[best])}, leaves "
+        f"{left:.0%} of the damage."
+    )
+
+
+_READING = {
+    "T-001": "Left: what a probe reads off each block's output, and what of it survives rounding. "
+             "Right: a dot a block, on logarithmic axes.",
+    "T-002": "Left: the parts into which a block's damage, against the mean block's, comes apart; "
+             "they add up. Right: a dot a block, on logarithmic axes; the dashed line is the law.",
+    "T-003": "Left: the error that rounding makes on a language's inputs against the reference's; "
+             "above zero it is larger. Right: its mean over languages beside what protecting the "
+             "block takes off |D|.",
+    "T-004": "Left: how far the error has grown at each depth, by what is protected; higher is "
+             "less error. Right: how noise put into one block grows or shrinks on its way.",
+    "T-005": "Left: each measure of the weights against what nearby blocks predict, in standard "
+             "errors. Right: how far a block stands out over all measures; bars leave measures "
+             "out.",
+    "T-006": "Left: correlation of the errors of two blocks, the two ends framed; below zero they "
+             "cancel. Right: damage as sum of single blocks, what pairs share, and the rest.",
+    "T-007": "Four estimates of how many dimensions states fill, each over its own mean; bars are "
+             "95 % intervals. The theory puts the lowest point in the shaded window.",
+    "T-008": "By depth: how well a probe tells number beyond a control task, how much the right "
+             "form is preferred, and what rounding the block costs that preference. The theory "
+             "puts the highest points in the shaded window.",
+    "T-009": "How many sentences find their translation among all, by depth; bars are 95 % "
+             "intervals. The theory puts the highest point in the shaded window.",
+    "T-010": "Measured values with the forms fitted to them, at every width of all blocks; the "
+             "constant (M0) and the form with a slope for each language (M3) are compared in the "
+             "numbers only. Forms that agree lie on each other.",
+    "synergy": "Left: the interaction of every two blocks, the two ends framed. Right: D as "
+               "measured, beside D if damage simply added up.",
+    "depth": "What protecting a block saves on average over all sets, and added to the two ends; "
+             "bars are 95 % intervals.",
+}  # fmt: skip
+"""How to read each experiment's figure."""
+
+
+def _with_language_names(spec: Chart) -> Chart:
+    """Returns a chart whose rows tell languages by name as well as by code."""
+    if "concat" in spec:
+        return spec | {"concat": [_with_language_names(inner) for inner in spec["concat"]]}
+    rows = spec.get("data", {}).get("values", ())
+    if not any("language" in row for row in rows):
+        return spec
+    told = [
+        row | {"language": f"{language_name(row['language'])} ({row['language']})"}
+        if row.get("language") else row
+        for row in rows
+    ]  # fmt: skip
+    return spec | {"data": {"values": told}}
+
+
+def _of_finding(finding: Finding) -> Iterator[Figure]:
+    experiment = find(finding.experiment)
+    if experiment.id == "synergy":
+        chart = plots.synergy_chart(finding.tables.get("pairs", ()))
+        if chart is not None:
+            yield Figure(
+                "synergy-matrix",
+                "Layers that protect more together",
+                "Banzhaf interaction of every two blocks: above zero they protect more together "
+                "than the sum of what each protects. Framed: the first and the last block.",
+                finding.sentence,
+                chart,
+            )
+    if experiment.figure is not None:
+        yield Figure(
+            experiment.id.lower(),
+            f"{finding.hypothesis}: {finding.title}" if experiment.id[0] == "T" else finding.title,
+            _READING.get(experiment.id, experiment.question),
+            finding.sentence,
+            _with_language_names(dict(experiment.figure(finding))),
+        )
+
+
+def _of_theory(result: Json) -> Iterator[Figure]:
+    told = [
+        f"L{max(range(len(shares)), key=lambda i: shares[i])} in {short_name(m['model'])}"
+        for m in result["models"]
+        if (shares := m["damage_by_block"])
+    ]
+    successes = [
+        f"{row['who'].replace('_', ' ')} {row['successes']} of {row['families']} families"
+        for row in result["forecasts"]["summary"]
+        if row["kind"] == "config" and row["objective"] == "damage"
+    ]
+    formal = next((f for f in result["findings"] if f["hypothesis"] == "formal"), None)
+    labels = [f"{f['hypothesis']} {f['verdict']['label']}" for f in result["findings"]]
+    drawn: list[tuple[str, str, str, str, Callable[[], Chart]]] = [
+        ("damage-by-depth", "Which blocks do the damage",
+         "Each block's share of what single blocks do when rounded alone, over relative depth; the "
+         "shaded window is where the theory puts a bottleneck.",
+         f"The block that does most damage alone: {', '.join(told)}.",
+         lambda: theory_plots.depth_chart(result["models"])),
+        ("forest", "Every hypothesis, family by family",
+         "Dots are models with 95 % intervals, the diamond all families together (grey: a model "
+         "whose family another speaks for). Dotted: zero; dashed: the smallest effect of "
+         "interest, declared beforehand; shaded: where the theory puts the place.",
+         f"Verdicts over families: {'; '.join(labels)}.",
+         lambda: theory_plots.forest_chart(result["findings"])),
+    ]  # fmt: skip
+    if formal and any(r["r2_lofo"] is not None for r in formal["tables"].get("ladder", ())):
+        drawn.append(
+            ("formal", "The formal model",
+             "R² in families held out, by what predicts; the theory's own formula is set apart. "
+             "Below zero it is worse than the mean. Dashed: what random features as smooth in "
+             "depth reach in one of 20 draws.", formal["sentence"],
+             lambda: theory_plots.formal_chart(formal["tables"]))
+        )  # fmt: skip
+    if result["forecasts"]["rows"]:
+        drawn.append(
+            ("forecasts", "Triples named before measuring",
+             "A dot a family: where the triple that each rule names stands among all triples.",
+             f"Triples among the best tenth by damage: {'; '.join(successes)}.",
+             lambda: theory_plots.forecasts_chart(result["forecasts"]))
+        )  # fmt: skip
+    for id_, title, caption, alt, chart in drawn:
+        yield Figure(id_, title, caption, alt, chart())

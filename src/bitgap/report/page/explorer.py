@@ -1,0 +1,80 @@
+"""What a page needs to show any set of protected layers: every scored mask, in few characters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from bitgap.languages import named
+from bitgap.quant.sets import mask_of
+from bitgap.records import Bools, Floats
+from bitgap.report.run import Masks
+
+Json = Mapping[str, Any]
+
+
+_DIGITS = 4
+
+
+def explorer_data(masks: Masks, found: Json) -> dict[str, Any]:
+    """Returns what the page's script reads, JSON-ready; lists run over masks.
+
+    Args:
+        masks: What every scored set does.
+        found: The run's layer map.
+    """
+    origin = mask_of(found["origin_set"]["layers"])
+    return {
+        "blocks": masks.n_blocks,
+        "reference": masks.reference,
+        "languages": [
+            {"code": one.code, "name": one.name, "own": one.own, "dir": one.direction}
+            for one in map(named, masks.languages)
+        ],
+        "masks": list(masks.masks),
+        "damage": _rows(masks.damage),
+        # Sets under which a language does not count, if there are any.
+        "uncounted": _left_out(masks.counted),
+        "K": _column(masks.mean_damage),
+        "Klow": _column(masks.mean_damage_ends[0]),
+        "Khigh": _column(masks.mean_damage_ends[1]),
+        "D": _column(masks.disparity),
+        "Dlow": _column(masks.disparity_ends[0]),
+        "Dhigh": _column(masks.disparity_ends[1]),
+        "G": _column(masks.gap),
+        "Glow": _column(masks.gap_ends[0]),
+        "Ghigh": _column(masks.gap_ends[1]),
+        "harm": _column(masks.harm_mean),
+        "presets": _presets(found, origin),
+    }
+
+
+def _presets(found: Json, origin: int) -> dict[str, int | None]:
+    size = origin.bit_count()
+    row = next((row for row in found["best_sets"] if row["size"] == size), None)
+
+    def mask(key: str) -> int | None:
+        best = row[key] if row else None
+        return None if best is None else mask_of(best["layers"])
+
+    return {"none": 0, "origin": origin, "damage": mask("least_damage"),
+            "even": mask("least_disparity")}  # fmt: skip
+
+
+def _left_out(counted: Bools) -> dict[str, list[int]]:
+    """Returns the languages that do not count in D, by row, for rows that have some."""
+    return {
+        str(row): [int(i) for i in np.flatnonzero(~known)]
+        for row, known in enumerate(counted)
+        if not known.all()
+    }
+
+
+def _column(values: Floats) -> list[float | None]:
+    return [float(f"{v:.{_DIGITS}g}") if np.isfinite(v) else None for v in values]
+
+
+def _rows(values: Floats) -> list[list[float | None]]:
+    return [_column(row) for row in values]

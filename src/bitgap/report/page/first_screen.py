@@ -1,0 +1,99 @@
+"""What stands on the first screen of a page: charts that can be switched, and verdicts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bitgap.report.figures.model import language_panels, layer_panels, rounded
+from bitgap.report.figures.theory import depth_chart
+from bitgap.report.run import Run, audit_of, map_of
+from bitgap.report.words.chapters import claim
+from bitgap.show.charts import PALETTE, Chart, Figure, tip
+from bitgap.show.numbers import short_name
+from bitgap.show.withdrawn import withdrawal
+
+Json = Mapping[str, Any]
+
+
+_MEASURES = {"damage": "damage", "share": "share of learned", "delta": "change on real text"}
+
+
+_GAMES = {"damage": "damage", "gap": "gap", "disparity": "|D|"}
+
+
+def first_panels(run: Run) -> list[dict[str, Any]]:
+    """Returns the charts of the first screen, each with what it can be switched to."""
+    audit, found, panels = audit_of(run), map_of(run), []
+    if run.command == "theory":
+        return _of_families(run.result["models"])
+    if audit and (charts := language_panels(audit, 250)):
+        said = "Damage by language with 95 % intervals."
+        panels.append(_panel("languages", "measure", charts, _MEASURES, said))
+    if found and found["layers"] and (charts := layer_panels(found, 270)):
+        said = "What protecting each block is worth, with 95 % intervals."
+        panels.append(_panel("layers", "game", charts, _GAMES, said))
+    return panels
+
+
+def _panel(
+    key: str, switch: str, charts: Mapping[str, Any], names: Mapping[str, str], alt: str
+) -> dict[str, Any]:
+    shown = {
+        name: Figure(f"first-{key}-{name}", names[name], "", f"{alt} Shown: {names[name]}.",
+                     {k: v for k, v in chart.items() if k != "title"})
+        for name, chart in charts.items()
+    }  # fmt: skip
+    return {
+        "key": key,
+        "switch": switch,
+        "choices": [(name, names[name], f"first-{key}-{name}") for name in shown],
+        "figures": list(shown.values()),
+    }
+
+
+def chips(findings: Sequence[Json]) -> list[dict[str, str]]:
+    """Returns every hypothesis with its verdict, in the order of the theory."""
+    order = {name: i for i, name in enumerate(("H", "s", "f", "d"))}
+    ranked = sorted(findings, key=lambda f: (order.get(f["hypothesis"][0], 9), f["hypothesis"]))
+    return [
+        {"hypothesis": f["hypothesis"], "label": f["verdict"]["label"],
+         "claim": claim(f["hypothesis"]) + (" (withdrawn)" if withdrawal(f) else ""),
+         "anchor": anchor(f["hypothesis"])}
+        for f in ranked
+    ]  # fmt: skip
+
+
+def anchor(hypothesis: str) -> str:
+    """Returns the id of a hypothesis' section."""
+    return "h-" + "".join(c if c.isalnum() else "-" for c in hypothesis.lower())
+
+
+def _of_families(models: Sequence[Json]) -> list[dict[str, Any]]:
+    panels = []
+    known = [m for m in models if m["disparity"] is not None]
+    if known:
+        said, chart = "Disparity of damage by model, with every block rounded.", _by_model(known)
+        panels.append(
+            _panel("languages", "measure", {"disparity": chart}, {"disparity": "D"}, said)
+        )
+    if any(sum(m["damage_by_block"]) > 0 for m in models):
+        chart = {**depth_chart(models), "width": 250, "height": 220}
+        said = "Share of single-block damage over relative depth, a line a model."
+        panels.append(_panel("layers", "game", {"damage": chart}, {"damage": "damage"}, said))
+    return panels
+
+
+def _by_model(models: Sequence[Json]) -> Chart:
+    rows = [{"model": short_name(m["model"]), "D": rounded(m["disparity"])} for m in models]
+    order = [row["model"] for row in sorted(rows, key=lambda row: -(row["D"] or 0.0))]
+    place = {"field": "model", "type": "nominal", "title": None, "sort": order,
+             "axis": {"ticks": False, "domain": False, "labelPadding": 6}}  # fmt: skip
+    across = {"field": "D", "type": "quantitative", "title": "D, mean log2 damage ratio"}
+    return {
+        "width": 250,
+        "height": 20 * len(rows),
+        "data": {"values": rows},
+        "mark": {"type": "point", "filled": True, "size": 60, "opacity": 1, "color": PALETTE[0]},
+        "encoding": {"y": place, "x": across, "tooltip": tip(("model", "model:"), ("D", "D"))},
+    }

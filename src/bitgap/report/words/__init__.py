@@ -1,0 +1,1 @@
+"""Sentences that answer questions, from numbers."""

@@ -1,0 +1,326 @@
+"""What a reader wants to know first, answered from a run's numbers alone.
+
+Every sentence is chosen by the numbers, and none by what is expected: the same rules say "they are
+not special here" of one model and would say the opposite of another. Nothing is judged here;
+verdicts are quoted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from bitgap.disparity.audit import SHARE_UNSETTLED
+from bitgap.disparity.layer_map import origin_set
+from bitgap.errors import LanguageError
+from bitgap.languages import language
+from bitgap.report.run import Run, audit_of, map_of
+from bitgap.report.words.phrases import (
+    BEST,
+    LABELS,
+    Answer,
+    among,
+    joined,
+    percent,
+    times,
+    verdict_answer,
+)
+from bitgap.report.words.theory import ledger_answers, theory_answers
+from bitgap.show.numbers import lacks, told
+from bitgap.show.withdrawn import NO_GAP_RANK
+
+__all__ = ["Answer", "answers"]
+
+
+Json = Mapping[str, Any]
+
+
+# An average block is worth 1/L; twice that stands out.
+_STANDS_OUT = 2.0
+
+
+def answers(run: Run) -> tuple[Answer, ...]:
+    """Returns the answers that a run can give, the most asked for first."""
+    result = run.result
+    if run.command == "theory":
+        return theory_answers(result)
+    if run.command == "replicate":
+        return ledger_answers(result)
+    found: list[Answer] = []
+    layers, audit = map_of(run), audit_of(run)
+    if layers and layers["layers"]:
+        found.append(_why(layers, result.get("findings", ())))
+    if audit:
+        found.append(_languages(audit))
+    if layers and layers["layers"]:
+        found.append(_layers(layers))
+    if result.get("findings"):
+        found.append(verdict_answer(result["findings"]))
+    return tuple(found)
+
+
+def language_name(code: str) -> str:
+    """Returns a language's English name, or its code where it is none that is known."""
+    try:
+        return language(code).name
+    except LanguageError:
+        return code
+
+
+def _languages(audit: Json) -> Answer:
+    rows, reference = audit["languages"], audit["reference"]
+    counted = {c: r for c, r in rows.items() if not (r["collapsed"] or r["below_resolution"])}
+    question = "Which languages are hurt, and how much?"
+    details = [*_collapsed_line(rows), _disparity_line(audit), *_gap_line(audit)]
+    details += _share_line(audit)
+    known = {c: r for c, r in counted.items() if r["damage"] is not None}
+    if len(known) < 2:
+        return Answer("languages", question, "No two languages can be compared.", tuple(details))
+    worst = max(known, key=lambda c: known[c]["damage"])
+    best = min(known, key=lambda c: known[c]["damage"])
+    short = (
+        f"{language_name(worst)} is hurt most{_against(known[worst], worst, reference)}, "
+        f"{language_name(best)} least{_against(known[best], best, reference)}."
+    )
+    by_share = {c: r for c, r in known.items() if r["learned_share"] is not None}
+    if len(by_share) > 1:
+        top = max(by_share, key=lambda c: by_share[c]["learned_share"])
+        share = by_share[top]
+        same = "also " if top == worst else ""
+        details.insert(
+            0,
+            f"Counted as a share of what the model had learned, {language_name(top)} {same}comes "
+            f"out highest: {percent(share['learned_share'], share['learned_share_ci'], 2)}.",
+        )
+    return Answer("languages", question, short, tuple(details))
+
+
+def _against(row: Json, code: str, reference: str) -> str:
+    if code == reference or row["log_ratio"] is None:
+        return ""
+    ratio, ends = 2 ** row["log_ratio"], row["log_ratio_ci"]
+    shown = None if lacks(ends) else [2**end for end in ends]
+    return f", {times(ratio, shown)} the damage of {language_name(reference)}"
+
+
+def _collapsed_line(rows: Json) -> list[str]:
+    gone = [language_name(c) for c, row in rows.items() if row["collapsed"]]
+    faint = [language_name(c) for c, row in rows.items() if row["below_resolution"]]
+    said = []
+    if gone:
+        said.append(f"Collapsed, no better than word counts: {', '.join(gone)}.")
+    if faint:
+        said.append(f"Damage below what can be resolved: {', '.join(faint)}.")
+    return said
+
+
+def _disparity_line(audit: Json) -> str:
+    d, ends = audit["D"], audit["D_ci"]
+    reference = language_name(audit["reference"])
+    if d is None:
+        return f"D, the mean log2 damage ratio to {reference}, is undefined: {audit['D_reason']}."
+    said = f"D, the mean log2 damage ratio to {reference}, is {told(d, ends)}"
+    if lacks(ends):
+        meaning = "it has no interval"
+    elif ends[0] <= 0 <= ends[1]:
+        meaning = f"whether other languages lose more or less than {reference} is not settled"
+    else:
+        ratio = times(2**d, [2**end for end in ends])
+        meaning = f"on average other languages lose {ratio} what {reference} loses"
+    return f"{said}: {meaning}."
+
+
+def _share_line(audit: Json) -> list[str]:
+    """Returns D_share with why nothing is concluded from it."""
+    if audit["D"] is None or audit["D_share"] is None:
+        return []
+    shown = told(audit["D_share"], audit["D_share_ci"])
+    return [f"As a share of what was learned D comes out at {shown}; {SHARE_UNSETTLED}."]
+
+
+def _gap_line(audit: Json) -> list[str]:
+    if audit["G"] is None:
+        return []
+    shown = told(audit["G"], audit["G_ci"])
+    return [f"G, the gap on real text, is {shown} bits per English character."]
+
+
+def _layers(found: Json) -> Answer:
+    rows, n = found["layers"], found["n_blocks"]
+    whole = sum(row["shapley_damage"] for row in rows)
+    question = "Which layers matter?"
+    if not whole > 0:
+        return Answer("layers", question, "Rounding does no damage that could be shared out.", ())
+    ranked = sorted(rows, key=lambda row: -row["shapley_damage"])
+    loud = [row for row in ranked if row["shapley_damage"] / whole >= _STANDS_OUT / n]
+    short = _stands_out(loud, ranked, whole, n)
+    average = percent(1 / n)
+    details = [
+        f"Shares are Shapley values over {found['masks']:,} sets of protected layers; an average "
+        f"block has {average}."
+    ]
+    details += _evening_line(rows)
+    return Answer("layers", question, short, tuple(details))
+
+
+def _stands_out(loud: Sequence[Json], ranked: Sequence[Json], whole: float, n: int) -> str:
+    def share(row: Json) -> str:
+        return percent(row["shapley_damage"] / whole, _over(row["shapley_damage_ci"], whole))
+
+    if not loud:
+        top = ranked[0]
+        return f"None stands out; L{top['layer']} carries most of the damage, {share(top)}."
+    rest = ranked[len(loud) :]
+    after = f"; next is L{rest[0]['layer']} with {share(rest[0])}" if rest else ""
+    if len(loud) == 1:
+        return f"L{loud[0]['layer']} stands out: it carries {share(loud[0])} of the damage{after}."
+    each = joined([f"L{row['layer']} ({share(row)})" for row in loud])
+    return f"{each} stand out by what they carry of the damage{after}."
+
+
+def _over(ends: Sequence[float | None], whole: float) -> list[float] | None:
+    return None if lacks(ends) else [end / whole for end in ends if end is not None]
+
+
+def _evening_line(rows: Sequence[Json]) -> list[str]:
+    """Returns which layers, kept whole, clearly even languages out, and which set them apart."""
+    known = [r for r in rows if r["shapley_disparity"] is not None]
+    clear = [r for r in known if not lacks(r["shapley_disparity_ci"])]
+    better = [r["layer"] for r in clear if r["shapley_disparity_ci"][0] > 0]
+    worse = [r["layer"] for r in clear if r["shapley_disparity_ci"][1] < 0]
+    if not clear:
+        return ["What a block does to the gap between languages could not be shared out."]
+    said = f"Keeping {_named(better)} clearly makes |D| smaller" if better else (
+        "Keeping no single block clearly makes |D| smaller"
+    )  # fmt: skip
+    return [f"{said}; keeping {_named(worse)} makes it larger." if worse else f"{said}."]
+
+
+def _named(layers: Iterable[int]) -> str:
+    return joined([f"L{layer}" for layer in layers])
+
+
+def _why(found: Json, findings: Iterable[Json]) -> Answer:
+    layers = found["origin_set"]["layers"] or origin_set(found["n_blocks"])
+    origin, details = found["origin_set"], []
+    short = f"{_for_damage(found, layers)} {_for_gap(origin)}".strip()
+    details += [line for line in (_rank_line(origin), _place_line(found)) if line]
+    details += _mechanism_lines({f["hypothesis"]: f for f in findings})
+    return Answer("why", f"Why {_named(layers)}?", short, tuple(details))
+
+
+def _standing(origin: Json) -> float | None:
+    """Returns the origin's rank by damage over the number of sets; None where unknown."""
+    rank = origin.get("rank_damage")
+    return None if rank is None or origin["sets"] < 2 else rank / origin["sets"]
+
+
+def _for_damage(found: Json, layers: Sequence[int]) -> str:
+    origin, standing = found["origin_set"], _standing(found["origin_set"])
+    if standing is None:
+        why = origin.get("reason", "its rank is undefined")
+        said = f"This set cannot be ranked against all others of its size here: {why}."
+        load = _load(found, layers)
+        return f"{said} Of the damage, {load}" if load else said
+    if standing > BEST:
+        return "They are not special for damage here."
+    load = _load(found, layers, " of it")
+    if not load:
+        return "They are a good choice for damage, though none of them carries much of it."
+    return f"A good choice for damage, because {load}"
+
+
+def _load(found: Json, layers: Sequence[int], of: str = "") -> str:
+    """Returns what the set carries of the damage, or nothing where no block of it stands out."""
+    whole = sum(row["shapley_damage"] for row in found["layers"])
+    share = (
+        {row["layer"]: row["shapley_damage"] / whole for row in found["layers"]} if whole else {}
+    )
+    loud = [layer for layer in layers if share.get(layer, 0.0) > 1.25 / found["n_blocks"]]
+    quiet = [layer for layer in layers if layer not in loud]
+    if not loud:
+        return ""
+    said = f"{_named(loud)} {_carry(loud)} {percent(sum(share[x] for x in loud))}{of}"
+    if not quiet:
+        return f"{said}."
+    theirs = percent(sum(share[x] for x in quiet)) + (" together" if len(quiet) > 1 else "")
+    own = "is an ordinary block" if len(quiet) == 1 else "are ordinary blocks"
+    return f"{said}; {_named(quiet)} {own} ({theirs})."
+
+
+def _carry(layers: Sequence[int]) -> str:
+    return "carries" if len(layers) == 1 else "carry"
+
+
+def _for_gap(origin: Json) -> str:
+    """Returns that a rank by |D| is no answer, where there is one that could be taken for it."""
+    if origin.get("rank_disparity") is None:
+        return ""
+    return f"For the gap between languages this map has no answer: {NO_GAP_RANK}."
+
+
+def _rank_line(origin: Json) -> str:
+    if origin.get("rank_damage") is None:
+        return ""
+
+    def rank(name: str) -> str:
+        ends = origin[f"rank_{name}_ci"]
+        shown = "" if lacks(ends) else f" [{ends[0]:.0f}, {ends[1]:.0f}]"
+        return f"{origin[f'rank_{name}']}{shown}"
+
+    chance = (origin["sets"] + 1) / 2
+    said = (
+        f"Of {origin['sets']} sets of that size it is number {rank('damage')} by least damage, "
+        f"where chance is {chance:.0f}"
+    )
+    if origin.get("rank_disparity") is not None:
+        said += f"; by least |D| per text it is number {rank('disparity')}"
+    return f"{said}."
+
+
+def _place_line(found: Json) -> str:
+    """Returns what the set's middle block is worth beside the others inside."""
+    layers, n = found["origin_set"]["layers"], found["n_blocks"]
+    inside = [row for row in found["layers"] if 0 < row["layer"] < n - 1]
+    if len(layers) != 3 or len(inside) < 2:
+        return ""
+    middle = layers[1]
+    worth = {row["layer"]: row["shapley_damage"] for row in inside}
+    place = 1 + sum(value > worth[middle] for value in worth.values())
+    whole = sum(row["shapley_damage"] for row in found["layers"])
+    ends = [found["layers"][0]["shapley_damage"], found["layers"][n - 1]["shapley_damage"]]
+    if not whole > 0:
+        return ""
+    return (
+        f"L0 and L{n - 1} carry {percent(ends[0] / whole)} and {percent(ends[1] / whole)} of the "
+        f"damage; L{middle} carries {percent(worth[middle] / whole)}, {among(place)} of the "
+        f"{len(inside)} blocks between."
+    )
+
+
+_MECHANISMS = (
+    ("H2.2", "the ends are built differently"),
+    ("synergy", "the ends protect more together"),
+    ("H2.3", "errors of the ends cancel"),
+    ("H2.1", "errors of the first block travel and condition the last"),
+    ("H3.1", "a bottleneck near three quarters of the depth"),
+    ("H3.2", "morphology is consolidated there"),
+    ("H3.3", "languages meet there"),
+)
+
+
+def _mechanism_lines(findings: Mapping[str, Json]) -> list[str]:
+    """Returns the explanations that were offered, by what became of them."""
+    by_label: dict[str, list[str]] = {}
+    for hypothesis, says in _MECHANISMS:
+        if hypothesis in findings:
+            label = findings[hypothesis]["verdict"]["label"]
+            by_label.setdefault(label, []).append(f"{says} ({hypothesis})")
+    lines = [
+        f"{label.capitalize()}: {'; '.join(by_label[label])}."
+        for label in LABELS
+        if label in by_label
+    ]
+    if lines and "supported" not in by_label:
+        lines.insert(0, "None of the reasons offered for them is supported on this model.")
+    return lines

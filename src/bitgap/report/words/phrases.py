@@ -1,0 +1,87 @@
+"""Words for numbers: how answers, pages and papers say shares, ratios and ranks alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bitgap.show.numbers import lacks
+from bitgap.show.withdrawn import withdrawal
+
+Json = Mapping[str, Any]
+
+
+Ends = Sequence[float | None] | None
+
+
+BEST = 0.10
+"""A set counts as good where it is in this best share of the sets of its size."""
+
+
+LABELS = ("supported", "refuted", "inconclusive", "not testable")
+"""Verdicts in the order in which they are told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One question of the first screen, with what the numbers say of it."""
+
+    key: str
+    """``why``, ``languages``, ``layers`` or ``hypotheses``."""
+    question: str
+    short: str
+    """One sentence."""
+    details: tuple[str, ...]
+    """Sentences with the numbers behind it."""
+
+
+def percent(value: float, ends: Ends = None, digits: int = 0) -> str:
+    """Returns a share as ``33 % [30, 37]``."""
+    low_high = "" if ends is None or lacks(ends) else (
+        f" [{', '.join(f'{100 * (end or 0.0):.{digits}f}' for end in ends)}]"
+    )  # fmt: skip
+    return f"{100 * value:.{digits}f} %{low_high}"
+
+
+def times(ratio: float, ends: Sequence[float] | None = None) -> str:
+    """Returns a ratio as ``2.3 [2.1, 2.5] times``."""
+    low_high = "" if ends is None else f" [{', '.join(f'{end:.2f}' for end in ends)}]"
+    return f"{ratio:.2f}{low_high} times"
+
+
+def joined(parts: Sequence[str]) -> str:
+    """Returns a list in words: ``a``, ``a and b``, ``a, b and c``."""
+    if len(parts) < 2:
+        return "".join(parts)
+    return f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
+def among(place: int) -> str:
+    """Returns a rank from the top as ``the most``, ``the 2nd most``."""
+    if place == 1:
+        return "the most"
+    teens = 10 <= place % 100 <= 20
+    suffix = "th" if teens else {1: "st", 2: "nd", 3: "rd"}.get(place % 10, "th")
+    return f"the {place}{suffix} most"
+
+
+def by_label(findings: Iterable[Json]) -> dict[str, list[str]]:
+    """Returns hypotheses by verdict, verdicts in the order in which they are told."""
+    found: dict[str, list[str]] = {label: [] for label in LABELS}
+    for finding in findings:
+        found[finding["verdict"]["label"]].append(finding["hypothesis"])
+    return {label: names for label, names in found.items() if names}
+
+
+def verdict_answer(findings: Sequence[Json]) -> Answer:
+    """Returns which hypotheses stand."""
+    labels = by_label(findings)
+    standing = labels.get("supported", [])
+    counts = [f"{len(names)} {label}" for label, names in labels.items()]
+    head = f"{joined(standing)} supported" if standing else "None is supported"
+    rest = [part for part in counts if not part.endswith(" supported")]
+    short = f"{head}; {joined(rest)}." if rest else f"{head}."
+    details = [f"{label.capitalize()}: {', '.join(names)}." for label, names in labels.items()]
+    details += [f"{f['hypothesis']}: {why}" for f in findings if (why := withdrawal(f))]
+    return Answer("hypotheses", "Which hypotheses stand?", short, tuple(details))

@@ -1,0 +1,1 @@
+"""What models not measured yet will lose."""

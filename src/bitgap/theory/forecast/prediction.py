@@ -1,0 +1,371 @@
+"""Predictions that are dated and hashed before a model is measured, and checked after.
+
+A prediction is a JSON file with the SHA-256 of its own content, so that a changed number shows. The
+hash tells of accidents, not of forgery: who wants others to believe a prediction publishes its hash
+before measuring. :func:`check` refuses one that was made after the measurement began.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bitgap.errors import UserError
+from bitgap.stats.verdicts import load_thresholds
+from bitgap.theory.evidence import Evidence, families_of
+from bitgap.theory.forecast.expectation import KINDS, Inputs, Kind, inputs_of
+from bitgap.theory.forecast.intervals import LEVEL, Forecast, Range, forecast, random_masks
+from bitgap.theory.forecast.scorecard import Scorecard, score
+from bitgap.version import __version__
+
+if TYPE_CHECKING:
+    from bitgap.lab.store import Store
+
+
+VERSION = 1
+"""Of the file's format."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prediction:
+    """A forecast with all that is needed to hold it to account; JSON-ready."""
+
+    version: int
+    made: str
+    """UTC, ISO 8601, to the second."""
+    bitgap: str
+    target: str
+    family: str
+    fingerprint: str | None
+    """Of the target's weights; None where only its config was known."""
+    kind: str
+    scheme: str | None
+    n_blocks: int
+    languages: Sequence[str]
+    """That D is a mean over, reference first; empty for a config forecast, which has one language
+    stand for all."""
+    zoo: Sequence[Mapping[str, str]]
+    """Models it was learned from: name, family, fingerprint."""
+    thresholds_hash: str
+    seed: int
+    """Of the masks."""
+    level: float
+    """Of the intervals."""
+    protect: Mapping[str, Mapping[str, Any]]
+    """By objective: ``blocks``, and ``disparity`` and ``log2_damage_left`` with them protected,
+    each as value, low, high."""
+    masks: Sequence[Mapping[str, Any]]
+    """``protected`` blocks, and ``disparity`` as value, low, high."""
+    damage_shares: Sequence[float]
+    """Expected share of each block in mean damage."""
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of the canonical JSON of all fields."""
+        return _digest(asdict(self))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns what the file holds."""
+        return {**asdict(self), "sha256": self.digest}
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def predict(
+    zoo: Sequence[Evidence],
+    inputs: Inputs,
+    kind: Kind,
+    *,
+    seed: int = 0,
+    now: datetime | None = None,
+) -> Prediction:
+    """Returns a dated prediction for a model that is not measured yet.
+
+    Args:
+        zoo: Measured models to learn from.
+        inputs: What is known of the model beforehand.
+        kind: Whether to use the config alone, or the weights and one forward pass.
+        seed: Of the masks; that of the settings the model will be measured with.
+        now: When it is made; the clock's time by default.
+
+    Raises:
+        UserError: If the zoo or the inputs do not suffice.
+    """
+    made = (now or datetime.now(UTC)).astimezone(UTC)
+    found = forecast(zoo, inputs, kind, random_masks(inputs.n_blocks, seed=seed))
+    return Prediction(
+        version=VERSION,
+        made=made.isoformat(timespec="seconds"),
+        bitgap=__version__,
+        target=inputs.target,
+        family=inputs.family,
+        fingerprint=inputs.fingerprint,
+        kind=kind,
+        scheme=inputs.scheme,
+        n_blocks=inputs.n_blocks,
+        languages=list(inputs.languages) if kind == "weights" else [],
+        zoo=[{"model": e.model, "family": e.family, "fingerprint": e.fingerprint} for e in zoo],
+        thresholds_hash=load_thresholds().hash,
+        seed=seed,
+        level=LEVEL,
+        protect=_protect_rows(found),
+        masks=[
+            {"protected": list(mask), "disparity": list(d)}
+            for mask, d in zip(found.masks, found.disparity, strict=True)
+        ],
+        damage_shares=[float(share) for share in found.core.damage],
+    )
+
+
+def _protect_rows(found: Forecast) -> dict[str, dict[str, Any]]:
+    return {
+        name: {
+            "blocks": list(blocks),
+            "disparity": list(found.triple_disparity[name]),
+            "log2_damage_left": list(found.triple_damage[name]),
+        }
+        for name, blocks in found.protect.items()
+    }
+
+
+def write_prediction(prediction: Prediction, folder: str | os.PathLike[str]) -> Path:
+    """Writes a prediction, whole or not at all, never over another, and returns its file.
+
+    Args:
+        prediction: To be written.
+        folder: Made where it is not there.
+
+    Raises:
+        UserError: If it cannot be written.
+    """
+    stem = re.sub(r"[^a-z0-9.]+", "-", Path(prediction.target).name.lower()).strip("-.") or "model"
+    day = re.sub(r"[^0-9T]", "", prediction.made.split("+")[0])
+    text = json.dumps(prediction.as_dict(), indent=1, allow_nan=False) + "\n"
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=folder, prefix=".prediction-", suffix=".json")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            return _link_anew(Path(name), Path(folder), f"{stem}-{prediction.kind}-{day}")
+        finally:
+            os.unlink(name)
+    except OSError as error:
+        raise UserError(
+            f"cannot write a prediction into {os.fspath(folder)!r} ({error.strerror or error}); "
+            f"name a folder that can be written"
+        ) from error
+
+
+def _link_anew(written: Path, folder: Path, stem: str) -> Path:
+    """Gives a written file its first free name; linking fails where there is a file already."""
+    number = 1
+    while True:
+        path = folder / (f"{stem}.json" if number == 1 else f"{stem}-{number}.json")
+        try:
+            os.link(written, path)
+        except FileExistsError:
+            number += 1
+            continue
+        path.chmod(0o644)
+        return path
+
+
+def read_prediction(path: str | os.PathLike[str]) -> Prediction:
+    """Returns the prediction that a file holds.
+
+    Raises:
+        UserError: If it cannot be read, is no prediction, is of another version, or was changed.
+    """
+    name = os.fspath(path)
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(
+            f"cannot read {name!r} ({error.strerror}); name a file that `bitgap predict` wrote"
+        ) from error
+    except ValueError:
+        raise UserError(
+            f"{name!r} holds no JSON; name a file that `bitgap predict` wrote"
+        ) from None
+    if not isinstance(content, dict) or not {"version", "sha256", "masks"} <= content.keys():
+        raise UserError(f"{name!r} is no prediction; name a file that `bitgap predict` wrote")
+    if content["version"] != VERSION:
+        raise UserError(
+            f"{name!r} has version {content['version']!r}, this bitgap reads {VERSION}; check it "
+            f"with the bitgap that made it ({content.get('bitgap')})"
+        )
+    stated = content.pop("sha256")
+    if _digest(content) != stated:
+        raise UserError(
+            f"{name!r} was changed after it was made: its content does not have the SHA-256 that "
+            f"it states; restore it from where it was published"
+        )
+    if content.keys() != {f.name for f in fields(Prediction)}:
+        raise UserError(f"{name!r} is no prediction; name a file that `bitgap predict` wrote")
+    return Prediction(**content)
+
+
+def measured_since(store: Store, fingerprint: str, model: str) -> datetime | None:
+    """Returns when measuring a model began, by the runs in a store; None if it was not measured.
+
+    Scores carry no time, so it is the earliest start of a run of any verb on these weights.
+
+    Args:
+        store: Where measurements are kept.
+        fingerprint: Of the weights.
+        model: Its name, by which scores without a run are found.
+
+    Raises:
+        UserError: If there are scores or evidence of the model and no run that dates them; they
+            count as measured already.
+    """
+    started = [
+        datetime.fromisoformat(provenance.started)
+        for _, _, provenance, summary in store.runs()
+        if summary.get("model_fingerprint") == fingerprint
+    ]
+    if started:
+        return min(started)
+    texts = [key for key, facts, _ in store.scored_texts() if facts.get("model") == model]
+    gathered = store.observations_of("evidence")
+    if any(store.scored_plans(key) for key in texts) or any(
+        kept.facts.get("fingerprint") == fingerprint for kept in gathered
+    ):
+        raise UserError(
+            f"{store.path!r} holds measurements of {model} and no run that says when they were "
+            f"made (one was stopped), so a prediction cannot be shown to come before them; predict "
+            f"with the store they are not in, or finish the run to date them"
+        )
+    return None
+
+
+def check(prediction: Prediction, evidence: Evidence, measured_from: datetime | None) -> Scorecard:
+    """Returns how good a prediction was.
+
+    Args:
+        prediction: As it was read.
+        evidence: What was measured.
+        measured_from: When that began, as :func:`measured_since` tells.
+
+    Raises:
+        UserError: If the prediction was not made before, or is of another model or scheme.
+    """
+    if measured_from is None:
+        raise UserError(
+            f"nothing says when {evidence.model} was measured, so the prediction of "
+            f"{prediction.made} cannot be shown to come before; check with the store of its run"
+        )
+    if datetime.fromisoformat(prediction.made) >= measured_from:
+        raise UserError(
+            f"this prediction was made {prediction.made}, after measuring {evidence.model} began "
+            f"({measured_from.isoformat(timespec='seconds')}), so it predicts nothing; predict a "
+            f"model that is not measured yet"
+        )
+    _check_subject(prediction, evidence)
+    return score(
+        {name: row["blocks"] for name, row in prediction.protect.items()},
+        [row["protected"] for row in prediction.masks],
+        [Range(*row["disparity"]) for row in prediction.masks],
+        evidence,
+    )
+
+
+def _check_subject(prediction: Prediction, evidence: Evidence) -> None:
+    if prediction.fingerprint is not None and prediction.fingerprint != evidence.fingerprint:
+        raise UserError(
+            f"this prediction is of {prediction.target} (weights {prediction.fingerprint[:12]}), "
+            f"measured was {evidence.model} (weights {evidence.fingerprint[:12]}); check it with "
+            f"the model it is of"
+        )
+    asked = (prediction.family, prediction.n_blocks)
+    found = (evidence.family, evidence.n_blocks)
+    if asked != found:
+        raise UserError(
+            f"this prediction is of {prediction.target} ({asked[0]}, {asked[1]} blocks), measured "
+            f"was {evidence.model} ({found[0]}, {found[1]} blocks); check it with its own model"
+        )
+    if prediction.scheme not in (None, evidence.scheme):
+        raise UserError(
+            f"this prediction is for blocks rounded by {prediction.scheme}, measured was "
+            f"{evidence.scheme}; measure with the scheme it is for"
+        )
+
+
+def check_in_store(
+    prediction: Prediction, measured: Sequence[Evidence], store: Store
+) -> list[dict[str, Any]]:
+    """Returns how good a prediction was for every measured model that it is of, JSON-ready.
+
+    Args:
+        prediction: As it was read.
+        measured: Evidence of the models in a store.
+        store: That store, which tells when they were measured.
+
+    Raises:
+        UserError: If none of them is the model it is of, or it was not made before.
+    """
+    if prediction.fingerprint is not None:
+        mine = [one for one in measured if one.fingerprint == prediction.fingerprint]
+    else:
+        asked = (prediction.family, prediction.n_blocks)
+        mine = [one for one in measured if (one.family, one.n_blocks) == asked]
+    if not mine:
+        raise UserError(
+            f"{store.path!r} holds no measurement of {prediction.target} ({prediction.family}, "
+            f"{prediction.n_blocks} blocks); measure it first: `bitgap theory MODEL` with this "
+            f"store"
+        )
+    return [
+        {"model": one.model}
+        | check(prediction, one, measured_since(store, one.fingerprint, one.model)).as_dict()
+        for one in mine
+    ]
+
+
+def leave_one_family_out(evidence: Sequence[Evidence]) -> list[dict[str, Any]]:
+    """Returns how good forecasts of every model are, learned from the other families alone.
+
+    Args:
+        evidence: Of at least three families.
+
+    Returns:
+        A row a model and kind, JSON-ready: ``family``, ``model``, ``n_blocks``, ``kind``,
+        ``learned_from``, and what :class:`~bitgap.theory.forecast.scorecard.Scorecard` has.
+
+    Raises:
+        UserError: If there are fewer than three families.
+    """
+    evidence = [one for one in evidence if len(one.languages) > 1]
+    rows = []
+    for family, models in families_of(evidence).items():
+        others = [one for one in evidence if one.family != family]
+        for one in models:
+            masks = random_masks(one.n_blocks)
+            for kind in KINDS:
+                found = forecast(others, inputs_of(one), kind, masks)
+                scored = score(found.protect, found.masks, found.disparity, one)
+                rows.append(
+                    {
+                        "family": family,
+                        "model": one.model,
+                        "n_blocks": one.n_blocks,
+                        "kind": kind,
+                        "learned_from": list(families_of(others)),
+                        **scored.as_dict(),
+                    }
+                )
+    return rows
