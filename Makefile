@@ -1,6 +1,7 @@
 # One virtual environment, made once; every target that needs it makes it.
 PYTHON ?= python3
 BIN := .venv/bin
+PYTEST := OPENBLAS_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest
 
 .PHONY: setup demo theory test browser docs lint bench calibrate clean
 
@@ -23,9 +24,11 @@ theory: setup
 	$(BIN)/bitgap replicate --others models --store runs/theory.db --out runs/replication \
 		--page docs/replication.md
 
-# One BLAS thread: the tests' matrices are small, and two threads wait for each other.
+# A process a core with one thread each: the tests' matrices are small, and threads wait for each
+# other. Then those that measure time or stop a process at a moment, with nothing beside them.
 test: setup
-	OPENBLAS_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(PYTEST) -n auto --dist loadfile -m "not alone"
+	$(PYTEST) -m alone
 
 # The pages are tested in a real Chromium, found by its usual names or as BITGAP_CHROMIUM.
 browser:

@@ -177,6 +177,7 @@ def test_the_check_for_torch_can_fail() -> None:
     assert "torch" in modules_after("import bitgap.lab.lab")
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("arguments", [["-c", "import bitgap"], ["-m", "bitgap", "--help"]])
 def test_starting_up_is_quick(arguments: list[str]) -> None:
     def run() -> float:

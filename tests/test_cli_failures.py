@@ -301,6 +301,7 @@ def test_an_interrupt_keeps_what_was_finished_and_the_next_run_goes_on(
     assert second.json["layers"] == whole["layers"]
 
 
+@pytest.mark.alone
 def test_a_signal_in_the_middle_of_a_long_map_ends_it_with_a_message(
     run: Run, tmp_path: Path
 ) -> None:

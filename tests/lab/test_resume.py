@@ -11,6 +11,7 @@ import pytest
 N_KILLS = 20
 
 
+@pytest.mark.alone
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 def test_a_run_killed_at_any_moment_resumes_to_the_same_bits_and_computes_nothing_twice(
     tmp_path: Path,

@@ -172,6 +172,7 @@ def test_a_sibling_of_every_family_comes_out_whole(
     assert facts["tokenizer_sha256"] is not None and facts["steps"] == 2
 
 
+@pytest.mark.alone
 def test_minutes_bound_the_whole_run(finished: Finished, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(train_reference, "_READ_BACK_S", 1.5)
     minutes = 0.1
