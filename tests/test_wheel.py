@@ -1,4 +1,4 @@
-"""The package as users install it: a wheel built from the checkout, in an environment of its own."""
+"""The package as users install it: a wheel of the checkout, in an environment of its own."""
 
 from __future__ import annotations
 

@@ -20,8 +20,6 @@ from bitgap.quant.rounding import round_weight
 from bitgap.records import Estimate, ModelInfo
 from bitgap.theory.origin import measure as origin_measure
 from bitgap.theory.origin import setup as origin_setup
-from bitgap.theory.origin.blocks import kurtosis_z, regression
-from bitgap.theory.origin.case import case_of, training_shares
 from bitgap.theory.origin.claims import (
     NO_SAMPLING,
     OUTCOMES,
@@ -32,11 +30,11 @@ from bitgap.theory.origin.claims import (
     reproduced,
 )
 from bitgap.theory.origin.judging import judge_part
-from bitgap.theory.origin.ledger import Ledger, judge_case, replicate
-from bitgap.theory.origin.quantities import QUANTITIES
-from bitgap.theory.origin.readings import Readings
-from bitgap.theory.origin.record import Case
-from bitgap.theory.origin.regression import null_r2
+from bitgap.theory.origin.ledger import Ledger, judge_case
+from bitgap.theory.origin.measure import case_of, replicate, training_shares
+from bitgap.theory.origin.quantities import QUANTITIES, kurtosis_z
+from bitgap.theory.origin.readings import Case, Readings
+from bitgap.theory.origin.regression import null_r2, regression
 from cli_samples import save_model, write_corpus_folder
 from score_samples import make_scores
 

@@ -116,7 +116,7 @@ def replicate(options: argparse.Namespace) -> None:
     from bitgap.report.docs_pages.ledger import ledger_page
     from bitgap.show import tables_theory as theory_views
     from bitgap.stats.verdicts import load_thresholds
-    from bitgap.theory.origin.ledger import replicate
+    from bitgap.theory.origin.measure import replicate
     from bitgap.theory.origin.regression import replay_seed_regression
     from bitgap.theory.zoo import zoo_models
 

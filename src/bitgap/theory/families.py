@@ -45,7 +45,6 @@ from bitgap.theory.evidence import Evidence, families_of
 Testable = Sequence[tuple[str, Finding]]
 """(family, finding) of the families whose finding is testable."""
 
-
 Condition = Callable[[Finding, Mapping[str, Any]], bool]
 
 

@@ -29,8 +29,6 @@ from bitgap.stats.profiles import depths
 from bitgap.theory.evidence import Evidence, disparity_of, families_of, log_ratio
 
 Kind = Literal["config", "weights"]
-
-
 KINDS: tuple[Kind, ...] = ("config", "weights")
 
 

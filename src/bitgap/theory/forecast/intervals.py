@@ -33,11 +33,8 @@ from bitgap.theory.forecast.expectation import (
 
 LEVEL = 0.95
 
-
 LEAST_BLOCKS = 4
 """Blocks of which three can be protected with something left to round."""
-
-
 N_MASKS = 20
 """Random masks that D is predicted for; the method's number."""
 

@@ -29,25 +29,17 @@ if TYPE_CHECKING:
 
 WORTH = {"high": 3, "medium": 2, "low": 1}
 """What a value counts for when experiments of a phase are put in order by value over time."""
-
-
 PATIENCE_S = 600.0
 """Predicted seconds on the processor above which a GPU is recommended."""
 
-
 BYTES_BF16 = 2
-
 
 TOKENS_PER_SENTENCE = 40
 """Mean over languages in the method's own account of costs."""
-
-
 A100_TFLOPS = 312.0
 """Peak dense bf16 rate of an NVIDIA A100, as its maker's datasheet states."""
 
-
 A100_BYTES = 80e9
-
 
 UTILISATION = 0.4
 """Share of the peak that large models reach in practice; an assumption, not a measurement."""

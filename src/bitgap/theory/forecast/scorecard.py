@@ -24,15 +24,10 @@ from bitgap.theory.forecast.intervals import Range
 
 LEAST_TRIPLES = 200
 """Random triples that stand for all, where not all were measured; the method's number."""
-
-
 SUCCESS = 0.10
 """Percentile at or under which a predicted triple is a success; the method's number."""
 
-
 OBJECTIVES = ("disparity", "damage")
-
-
 UNITS = {"disparity": "log2 ratio, |D|", "damage": "bits per reference character, mean"}
 
 

@@ -34,27 +34,15 @@ from bitgap.theory.formal.rows import LADDER, SEED_TERMS, FamilyRows, ModelRows
 
 PLANTINGS = 20
 """How often the effect is planted."""
-
-
 TIMES_SESOI = 2.0
 """Size of the planted gain, in smallest effects of interest."""
-
-
 SEED = 0
 """Of the pairings that are drawn."""
 
-
 POSITIVE = "planted α = β = γ"
-
-
 SWAPPED = "model swap: another family's predictors"
-
-
 SMOOTH = "random smooth features in place of the origin's"
-
-
 HALVES = "A/A: two halves of the languages"
-
 
 _SIZES = np.geomspace(1e-3, 1e3, 241)
 """Slopes that are tried, in root mean squares of the response."""

@@ -34,10 +34,7 @@ from bitgap.stats.pooling import (
 from bitgap.theory.formal.rows import FamilyRows, ModelRows
 
 THETA = "gain in leave-one-family-out R² over position"
-
-
 UNIT = "R²"
-
 
 FOLDS = 4
 """Contiguous stretches of depth that are held out in turn within a model."""

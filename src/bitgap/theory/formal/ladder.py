@@ -35,8 +35,6 @@ from bitgap.theory.formal.rows import (
 
 DRAWS = 200
 """Draws of random smooth features."""
-
-
 SEED = 0
 """Of those draws."""
 

@@ -54,14 +54,10 @@ from bitgap.theory.origin.regression import evidence_regression
 
 TITLE = "Do variance, boundary and bottleneck predict a block's disparity?"
 
-
 PERCENTILE = 95.0
 """Of F5's draws, above which F3 must lie."""
 
-
 RESPONSES: tuple[Response, ...] = ("ratio", "worth", "seed")
-
-
 COEFFICIENTS: Mapping[str, str] = dict(zip(("alpha", "beta", "gamma"), SEED_TERMS, strict=True))
 
 

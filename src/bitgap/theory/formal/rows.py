@@ -36,11 +36,8 @@ from bitgap.theory.evidence import Evidence, families_of, log_ratio
 
 Response = Literal["ratio", "worth", "seed"]
 
-
 SEED_TERMS = ("variance", "boundary", "bottleneck")
 """The origin's α, β and γ."""
-
-
 LADDER: Mapping[str, tuple[str, ...]] = {
     "F1": ("depth", "depth2"),
     "F2": ("variance",),
@@ -49,8 +46,6 @@ LADDER: Mapping[str, tuple[str, ...]] = {
     "F4": (*SEED_TERMS, "error_ratio"),
 }
 """Terms of each fitted rung; F0 has none and F5 draws its own."""
-
-
 LEAST_BLOCKS = 6
 """Blocks a model must have: three slopes and a mean, with some to spare."""
 

@@ -17,23 +17,14 @@ from typing import Any, Literal
 from bitgap.records import Estimate
 
 Outcome = Literal["holds", "fails", "unclear", "undefined", "cannot be tested here"]
-
-
 Compare = Literal["above", "below", "within"]
-
-
 OUTCOMES: tuple[Outcome, ...] = ("holds", "fails", "unclear", "undefined", "cannot be tested here")
-
-
 CANNOT: Outcome = "cannot be tested here"
-
 
 NO_SAMPLING = "no sampling error: of the weights alone"
 """Method of an estimate that is exact, so that its value alone decides."""
 
-
 N_CLAIMS, N_LAYERS = 24, 12
-
 
 TOLERANCE = 0.01
 """Relative difference up to which a number of the origin is reproduced (method, section 6)."""

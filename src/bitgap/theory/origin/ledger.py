@@ -8,7 +8,7 @@ where the claim is about whole blocks, without languages that collapsed or are b
 The rules stand in ``claims.toml``. Beside the interval over sentences stands what single sentences
 say, since the origin had one per language.
 
-Replaying measures; judging a :class:`~bitgap.theory.origin.record.Case` is pure.
+Replaying measures; judging a :class:`~bitgap.theory.origin.readings.Case` is pure.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bitgap.theory.origin.claims import (
     CANNOT,
@@ -27,17 +27,15 @@ from bitgap.theory.origin.claims import (
     load_claims,
     of_parts,
 )
-from bitgap.theory.origin.exact import exact_values, judge_exact
-from bitgap.theory.origin.judging import JudgedPart, judge_part, judge_table
-from bitgap.theory.origin.record import Case
-from bitgap.theory.origin.setup import RANDOM_DRAWS, SETS, block_at, blocks_of
-
-if TYPE_CHECKING:
-    from bitgap.lab.lab import Lab
-
-
-SENTENCES, TRIPLE_SENTENCES = 16, 8
-"""First sentences that are scored; all triples take fewer, since there are many."""
+from bitgap.theory.origin.judging import (
+    JudgedPart,
+    exact_values,
+    judge_exact,
+    judge_part,
+    judge_table,
+)
+from bitgap.theory.origin.readings import Case
+from bitgap.theory.origin.setup import SETS, block_at, blocks_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,48 +104,6 @@ class Ledger:
     def as_dict(self) -> dict[str, Any]:
         """Returns the ledger, JSON-ready."""
         return asdict(self) | {"counts": self.counts}
-
-
-def replicate(
-    lab: Lab,
-    scheme: str = "rtn4-g128",
-    *,
-    others: Mapping[str, Lab] | None = None,
-    regression: Mapping[str, Any] | None = None,
-    sentences: int = SENTENCES,
-    triple_sentences: int = TRIPLE_SENTENCES,
-    draws: int = RANDOM_DRAWS,
-) -> Ledger:
-    """Replays every claim of the origin on a model.
-
-    Args:
-        lab: Model and text; with a folder of GPT-2's own weights the origin's numbers themselves
-            are tried.
-        scheme: The model's operating point, block linears only.
-        others: Labs of other families by family, for the claims about OPT, BLOOM and XGLM; the
-            model at hand stands for its own.
-        regression: The origin's regression as published, to be reported beside claim 15.
-        sentences: First sentences to score.
-        triple_sentences: First sentences on which all triples are ranked, at most as many.
-        draws: Of random weights for claim 12.
-
-    Raises:
-        UsageError: If the scheme is unknown.
-    """
-    from bitgap.theory.origin.case import case_of
-
-    few = lab.first(sentences)
-    sizes: dict[str, Any] = {
-        "triple_sentences": min(triple_sentences, sentences),
-        "draws": draws,
-    }
-    case = case_of(few, scheme, **sizes)
-    cases = {
-        family: case_of(other.first(sentences), scheme, only_blocks=True, **sizes)
-        for family, other in (others or {}).items()
-        if family != lab.info.family and family in families_claimed()
-    }
-    return judge_case(case, cases, regression)
 
 
 def families_claimed() -> set[str]:

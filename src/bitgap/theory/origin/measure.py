@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import combinations
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+import bitgap.models
+from bitgap.errors import UserError
+from bitgap.lab.activations import Activations
 from bitgap.lab.lab import Lab
+from bitgap.lab.weight_errors import kurtoses, pooled_raw_statistics, relative_errors
+from bitgap.languages import language
+from bitgap.models.gauge import gauge_fixed_log_variance
 from bitgap.quant.plan import Plan
 from bitgap.quant.rounding import round_weight
 from bitgap.quant.schemes import RoundToNearest, parse_scheme
-from bitgap.records import Scores
+from bitgap.records import Floats, Integers, Scores
+from bitgap.stats.similarity import cosine_matrix, separation, without_common
+from bitgap.theory.origin.ledger import Ledger, families_claimed, judge_case
+from bitgap.theory.origin.readings import Case, Measure, Readings
 from bitgap.theory.origin.setup import (
     MAGNITUDE_SHARE,
     ORIGIN_SCHEME,
@@ -25,7 +38,18 @@ from bitgap.theory.origin.setup import (
     blocks_of,
 )
 
-Blocks = dict[int, dict[str, "Tensor"]]
+Blocks = dict[int, dict[str, Tensor]]
+"""Parameters that replace a block's own, by block and name."""
+States = NDArray[np.floating[Any]]
+"""Sentence means, (L+1 x A x N x d)."""
+OUTLIER_SD = 3.0
+"""Standard deviations of a block's output beyond which an entry is an outlier; the origin printed
+no definition, and counts weights so in another place."""
+_COMPONENTS = 3
+_CARD = Path(bitgap.models.__file__).parent / "reference" / "card.md"
+_BUNDLED = "reference"
+SENTENCES, TRIPLE_SENTENCES = 16, 8
+"""First sentences that are scored; all triples take fewer, since there are many."""
 
 
 def block_plans(scheme: str, n_blocks: int) -> dict[str, Plan]:
@@ -197,54 +221,194 @@ def score_named(lab: Lab, plans: Mapping[str, Plan]) -> Scores:
     return merged([(list(plans), scores.select(plans=[plan.text for plan in plans.values()]))])
 
 
-@dataclass(frozen=True, slots=True)
-class OriginScores:
-    """A model's scores under the origin's plans, by name, and under ours.
-
-    Attributes:
-        origin: Scope and scheme of the origin.
-        here: Block linears only, at the operating point.
-        origin_triples: Every set of three, the origin's scope, on fewer sentences.
-        here_triples: The same at the operating point.
-    """
-
-    origin: Scores
-    here: Scores
-    origin_triples: Scores | None = None
-    here_triples: Scores | None = None
-
-
 def score_origin(
-    lab: Lab,
-    scheme: str,
-    *,
-    triple_sentences: int,
-    draws: int = RANDOM_DRAWS,
-    only_blocks: bool = False,
-) -> OriginScores:
-    """Scores all that the claims need.
+    lab: Lab, scheme: str, *, triple_sentences: int, draws: int, only_blocks: bool
+) -> dict[str, Scores]:
+    """Scores all that the claims need, on a model; arguments as for :func:`case_of`.
+
+    Returns:
+        ``origin``, in scope and scheme of the original study, and ``here``, block linears at the
+        operating point, plans called by their names; and unless only blocks are asked for, on fewer
+        sentences every set of three in both ways, ``origin_triples`` and ``here_triples``.
+    """
+    n = lab.n_blocks
+    named, ends = block_plans(ORIGIN_SCHEME, n), ends_plans(n)
+    scored = [(list(named), score_named(lab, named))]
+    here = score_named(lab, block_plans(scheme, n))
+    if only_blocks:
+        return {"origin": scored[0][1], "here": here}
+    scored.append((list(ends), score_named(lab, ends)))
+    scored += [((name,), scores) for name, scores in score_variants(lab, draws=draws).items()]
+    few = lab.first(triple_sentences)
+    return {
+        "origin": merged(scored),
+        "here": here,
+        "origin_triples": score_named(few, triple_plans(ORIGIN_SCHEME, n)),
+        "here_triples": score_named(few, triple_plans(scheme, n)),
+    }
+
+
+def case_of(
+    lab: Lab, scheme: str, *, triple_sentences: int, draws: int, only_blocks: bool = False
+) -> Case:
+    """Measures a model.
 
     Args:
         lab: Model and text.
         scheme: The operating point.
         triple_sentences: First sentences on which all triples are ranked.
         draws: Of random weights.
-        only_blocks: Leave out triples and protection by weight, which claims about other families
-            do not need.
+        only_blocks: Leave out what claims about other families do not need.
     """
-    n = lab.n_blocks
-    mine, here = block_plans(ORIGIN_SCHEME, n), block_plans(scheme, n)
-    scored = [(list(mine), score_named(lab, mine))]
-    theirs = score_named(lab, here)
-    if only_blocks:
-        return OriginScores(scored[0][1], theirs)
-    ends = ends_plans(n)
-    scored.append((list(ends), score_named(lab, ends)))
-    scored += [((name,), scores) for name, scores in score_variants(lab, draws=draws).items()]
-    few = lab.first(triple_sentences)
-    return OriginScores(
-        merged(scored),
-        theirs,
-        score_named(few, triple_plans(ORIGIN_SCHEME, n)),
-        score_named(few, triple_plans(scheme, n)),
+    scores = score_origin(
+        lab, scheme, triple_sentences=triple_sentences, draws=draws, only_blocks=only_blocks
     )
+    activations = lab.activations()
+    return Case(
+        model=lab.info,
+        scheme=scheme,
+        **{name: Readings(one) for name, one in scores.items()},
+        profiles=weight_profiles(lab, scheme),
+        tails=tails_of(activations, lab.text.counts.tokens.shape),
+        alignment=alignments(lab, np.asarray(activations.pooled)),
+        resources=resources_of(lab),
+    )
+
+
+def weight_profiles(lab: Lab, scheme: str) -> dict[str, Floats]:
+    """Returns the profiles of weights that claims are about, (L) each."""
+    out = {**pooled_raw_statistics(lab.decoder), "kurtosis": kurtoses(lab.decoder)}
+    out["snr_seed"] = _decibels(relative_errors(lab.decoder, ORIGIN_SCHEME, pooled=True))
+    out["snr_disparity"] = _decibels(relative_errors(lab.decoder, scheme))
+    try:
+        out["log_variance_fixed"] = gauge_fixed_log_variance(lab.decoder)
+    except UserError:
+        pass  # a gain that cannot be told apart; the claim then says that it was not measured
+    return out
+
+
+def _decibels(error: Floats) -> Floats:
+    return -10 * np.log10(np.maximum(error, np.finfo(np.float64).tiny))
+
+
+def tails_of(activations: Activations, shape: tuple[int, ...]) -> dict[Measure, Floats]:
+    """Returns sums over the entries of sampled block outputs, (L x A x N x 6).
+
+    How many, their first four powers, and how many are outliers of that block's output.
+
+    Args:
+        activations: Of one full-precision pass.
+        shape: Languages and sentences, (A, N).
+    """
+    n_blocks = len(activations.count) - 2
+    out: dict[Measure, Floats] = {}
+    kinds: dict[Measure, bool] = {"seed": True, "disparity": False}
+    for measure, whole in kinds.items():
+        sums = np.zeros((n_blocks, *shape, 6))
+        for block in range(n_blocks):
+            rows, states = activations.at(block + 1, sinks=whole, massive=whole)
+            far = np.abs(states - states.mean()) > OUTLIER_SD * states.std()
+            square = states * states
+            n = np.full(len(states), float(states.shape[1]))
+            # Products, since powers of arrays are slow.
+            third, fourth = (square * states).sum(1), (square * square).sum(1)
+            sums_of = [n, states.sum(1), square.sum(1), third, fourth, far.sum(1)]
+            per_token = np.stack(sums_of, axis=1)
+            places = (activations.language[rows], activations.sentence[rows])
+            np.add.at(sums[block], places, per_token)
+        out[measure] = sums
+    return out
+
+
+def alignments(lab: Lab, states: States) -> dict[Measure, Floats]:
+    """Returns how near each other language comes to the reference, mean over blocks, (A−1).
+
+    The raw cosine of parallel sentences, as the origin had it; and d′ between parallel and other
+    sentences once each language's mean and top components are gone. Empty where too few sentences
+    are left to fit or to test.
+    """
+    fitted, tested = lab.corpus.split_of(lab.text.kept)
+    if len(fitted) < 2 or len(tested) < 2:
+        return {}
+    return {
+        "seed": _mean_over_blocks(states, tested, None),
+        "disparity": _mean_over_blocks(states, tested, fitted),
+    }
+
+
+def _mean_over_blocks(states: States, tested: Integers, fitted: Integers | None) -> Floats:
+    out = np.zeros((len(states) - 1, states.shape[1] - 1))
+    for depth, at in enumerate(states[1:].astype(np.float64)):
+        rows = at[:, tested]
+        if fitted is not None:
+            pairs = zip(rows, at[:, fitted], strict=True)
+            rows = np.stack([without_common(x, c, _COMPONENTS) for x, c in pairs])
+        for a in range(1, len(rows)):
+            cosine = cosine_matrix(rows[a], rows[0])
+            found = np.diag(cosine) if fitted is None else separation(cosine)
+            out[depth, a - 1] = np.nanmean(found)
+    return out.mean(0)
+
+
+def resources_of(lab: Lab) -> dict[str, float]:
+    """Returns how much text the model saw of each language, as far as that is known.
+
+    The log share of its training text for the bundled model, whose card says so; for any other the
+    class of Joshi et al. 2020, 0 where it has none.
+    """
+    if lab.info.name == _BUNDLED and _CARD.exists():
+        shares = training_shares(_CARD.read_text(encoding="utf-8"))
+        if set(lab.languages) <= set(shares):
+            return {code: float(np.log(shares[code])) for code in lab.languages}
+    return {code: float(language(code).resource_class or 0) for code in lab.languages}
+
+
+def training_shares(card: str) -> dict[str, float]:
+    """Returns the percentages of a card's row ``data``, by language; empty where it has none."""
+    rows = [line for line in card.splitlines() if line.startswith("| data")]
+    if not rows:
+        return {}
+    listed = rows[0].rpartition(":")[2]
+    return {
+        code: float(share) for code, share in re.findall(r"\b([a-z]{2}) (\d+(?:\.\d+)?)", listed)
+    }
+
+
+def replicate(
+    lab: Lab,
+    scheme: str = "rtn4-g128",
+    *,
+    others: Mapping[str, Lab] | None = None,
+    regression: Mapping[str, Any] | None = None,
+    sentences: int = SENTENCES,
+    triple_sentences: int = TRIPLE_SENTENCES,
+    draws: int = RANDOM_DRAWS,
+) -> Ledger:
+    """Replays every claim of the origin on a model.
+
+    Args:
+        lab: Model and text; with a folder of GPT-2's own weights the origin's numbers themselves
+            are tried.
+        scheme: The model's operating point, block linears only.
+        others: Labs of other families by family, for the claims about OPT, BLOOM and XGLM; the
+            model at hand stands for its own.
+        regression: The origin's regression as published, to be reported beside claim 15.
+        sentences: First sentences to score.
+        triple_sentences: First sentences on which all triples are ranked, at most as many.
+        draws: Of random weights for claim 12.
+
+    Raises:
+        UsageError: If the scheme is unknown.
+    """
+    few = lab.first(sentences)
+    sizes: dict[str, Any] = {
+        "triple_sentences": min(triple_sentences, sentences),
+        "draws": draws,
+    }
+    case = case_of(few, scheme, **sizes)
+    cases = {
+        family: case_of(other.first(sentences), scheme, only_blocks=True, **sizes)
+        for family, other in (others or {}).items()
+        if family != lab.info.family and family in families_claimed()
+    }
+    return judge_case(case, cases, regression)

@@ -26,26 +26,16 @@ from bitgap.records import Floats
 from bitgap.stats.profiles import depths
 from bitgap.theory.evidence import Evidence
 from bitgap.theory.formal.rows import smooth_features
-from bitgap.theory.origin.blocks import regression
 
 NAMES = ("variance", "outlier_ratio", "sparsity", "position")
-
-
 LEVEL = 0.95
-
 
 DRAWS = 2000
 """Random smooth responses."""
-
-
 SEED = 0
 """Of those."""
-
-
 _GUARD = 1e-8
 """Added to each SD, as the origin did."""
-
-
 TYPED_IN: Mapping[str, tuple[float, ...]] = {
     "disparity": (2.6, 381, 795, 188, 156, 167, 145, 178, 134, 89, 67, 55),
     "variance": (0.039, 0.015, 0.008, 0.010, 0.011, 0.012, 0.013, 0.014, 0.016, 0.019, 0.022,
@@ -57,18 +47,13 @@ TYPED_IN: Mapping[str, tuple[float, ...]] = {
 }  # fmt: skip
 """What the origin typed into its scripts for GPT-2 (exp087b): the claim under test, no measurement
 of this toolkit. Its disparity matches neither of the two tables that the origin measured."""
-
-
 MEASURED: Mapping[str, tuple[float, ...]] = {
     "MLP only": (139, 381, 152, 188, 163, 163, 301, 240, 254, 223, 301, 279),
     "attention only": (54, 421, 114, 172, 303, 199, 190, 193, 210, 267, 254, 247),
 }
 """The origin's disparity with one block's MLP, or attention, protected, as it measured it."""
-
-
 MEASURED_LAST = 336.0
 """The origin's disparity with only the last block protected (exp032); typed in as 55."""
-
 
 PUBLISHED: Mapping[str, float] = {"intercept": 4.76, "variance": -2.22, "r2": 0.936}
 
@@ -215,3 +200,24 @@ def replay_seed_regression(evidence: Sequence[Evidence]) -> list[dict[str, Any]]
         except UserError as error:
             rows.append({**dict.fromkeys(rows[0]), "source": one.model, "reason": str(error)})
     return rows
+
+
+def regression(design: Floats, response: Floats) -> tuple[Floats, Floats, Floats]:
+    """Returns R², leave-one-out R² and coefficients of many regressions on one design.
+
+    Leave-one-out residuals by way of the leverages, which is exact.
+
+    Args:
+        design: (n x k).
+        response: (W x n).
+    """
+    hat = design @ np.linalg.pinv(design)
+    residuals = response - response @ hat.T
+    total = ((response - response.mean(1, keepdims=True)) ** 2).sum(1)
+    # Each block against the mean of the others, as it is against a fit of the others.
+    n = len(design)
+    outside = total * (n / (n - 1)) ** 2
+    left_out = residuals / np.clip(1 - np.diag(hat), 1e-12, None)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        r2, loo = 1 - (residuals**2).sum(1) / total, 1 - (left_out**2).sum(1) / outside
+    return r2, loo, response @ np.linalg.pinv(design).T

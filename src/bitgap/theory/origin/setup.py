@@ -24,13 +24,10 @@ if TYPE_CHECKING:
 
 ORIGIN_SCHEME, ORIGIN_SCHEME_8 = "seed4", "seed8"
 
-
 RANDOM_SHARE, MAGNITUDE_SHARE = 0.114, 0.386
 """Weights that the origin kept, at random and by size."""
 
-
 RANDOM_DRAWS = 3
-
 
 SETS = {
     "none": (),
