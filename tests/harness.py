@@ -158,16 +158,27 @@ def _views(spec: Mapping[str, Any], data: Any) -> list[dict[str, Any]]:
     return [{**spec, "data": data}]
 
 
+HEADINGS = ("Prediction", "Method", "Statistic", "Rule", "Cost", "Prior")
+"""Paragraphs of an experiment's docstring, in this order; the first line is its question."""
+
+
 def check_docstring(text: str) -> None:
-    """Fails unless a module docstring holds all that a reader of an experiment is promised."""
+    """Fails unless an experiment's docstring holds all that its reader is promised.
+
+    That is a question, a paragraph under each of :data:`HEADINGS`, a statistic whose formula stands
+    on a line of its own, and somebody cited.
+    """
     head = text.splitlines()[0]
     asks = r"(T-\d{3} · H\d\.\d|synergy · synergy|depth · depth): .+\?$"
     assert re.match(asks, head), f"the first line asks nothing: {head!r}"
-    for word in ("Prediction:", "Method:", "θ", "Unit", "Cost:", "Refuted"):
-        assert word in text, f"{word!r} is missing"
+    sections = re.split(r"\n\n([A-Z][a-z]+(?: and [a-z]+)?): ", text)
+    bodies = dict(zip(sections[1::2], sections[2::2], strict=True))
+    headings = [heading for heading in bodies if heading in HEADINGS]
+    assert headings == list(HEADINGS), f"the headings are {headings}"
+    assert all(bodies[heading].strip() for heading in HEADINGS), "a heading has nothing under it"
+    formulas = re.findall(r"\n\n {4}\S.*", bodies["Statistic"])
+    assert formulas, "the statistic has no formula on a line of its own"
     assert re.search(r"\b(19|20)\d\d\b", text), "nothing is cited"
-    sentences = text.split("Method:")[1].split("Unit")[0].count(". ")
-    assert sentences >= 2, "the method is no method"
 
 
 # -- making observations --------------------------------------------------------------------------

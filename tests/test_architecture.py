@@ -47,7 +47,6 @@ INSTRUMENTS = {
     "t008_morphology/lens.py",
     "t008_morphology/matched_pairs.py",
     "t008_morphology/tagged_words.py",
-    "t009_convergence/alignment.py",
 }
 WITHOUT_TORCH_FILES = (
     "lab/store.py",

@@ -17,7 +17,7 @@ import numpy as np
 from bitgap.disparity.formulas import seed_disparity
 from bitgap.experiments import synergy
 from bitgap.experiments.protocol.scores import facts_of, keep
-from bitgap.experiments.synergy.cells import cell_masks, shows_origin_pattern
+from bitgap.experiments.synergy.factorial import cell_masks, shows_origin_pattern
 from bitgap.quant.plan import mask_plans
 from bitgap.records import Floats, Integers, Label, Observations, Scores
 from bitgap.stats.interactions import corner_masks

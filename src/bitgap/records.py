@@ -20,18 +20,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
-
-
 Integers = NDArray[np.int64]
-
+Bools = NDArray[np.bool_]
 
 Arithmetic = Literal["exact", "fast"]
-
-
 Label = Literal["supported", "refuted", "inconclusive", "not testable"]
-
-
 ControlKind = Literal["negative", "positive", "invariance"]
+
+
+def finite(value: Any) -> float | None:
+    """Returns a number for a record: None where it is missing, infinite or NaN."""
+    return float(value) if value is not None and math.isfinite(value) else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -300,6 +299,3 @@ class Provenance:
     """UTC, ISO 8601."""
     wall_s: float
     thresholds_hash: str
-
-
-Bools = NDArray[np.bool_]

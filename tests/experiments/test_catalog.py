@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from dataclasses import asdict, fields, is_dataclass, replace
+from dataclasses import asdict, fields, is_dataclass
 from inspect import getdoc, getsource, signature
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,6 @@ import pytest
 from lab_samples import make_lab, write_corpus
 
 import bitgap.experiments
-from bitgap import Lab
 from bitgap.disparity.layer_map import make_design
 from bitgap.errors import UsageError
 from bitgap.experiments.catalog import CATALOG, describe, find
@@ -24,7 +23,7 @@ from bitgap.models.decoder import Decoder
 from bitgap.quant.plan import Plan
 from bitgap.quant.sets import noise_plans
 from bitgap.stats.verdicts import load_thresholds
-from harness import QUICK, assert_presentable, check_docstring
+from harness import check_docstring
 
 FOLDER = Path(bitgap.experiments.__file__).parent
 
@@ -60,7 +59,7 @@ def test_every_hypothesis_was_declared_for_its_experiment(experiment):
 
 
 @pytest.mark.parametrize("experiment", CATALOG, ids=named)
-def test_docstring_has_question_method_citation_unit_cost_and_refutation(experiment):
+def test_docstring_has_a_question_its_headings_a_formula_and_a_citation(experiment):
     text = module_of(experiment).__doc__
     check_docstring(text)
     assert text.startswith(f"{experiment.id} · {experiment.hypothesis}:")
@@ -129,6 +128,26 @@ def test_description_says_what_is_known(experiment):
 # -- cost -----------------------------------------------------------------------------------------
 
 
+NOT_COUNTED = {
+    # Controls come on top of the cost, and gauges are proved on a few tokens.
+    "measure_controls": ({}, {}),
+    "gauge_fixed_log_variance": np.zeros(4),
+    # How many first blocks T-010's plans share hangs on what a model's blocks are worth.
+    "shapley_values": -np.arange(4.0),
+}
+"""Names in a ``measure`` module that the cost line leaves out, and what they return meanwhile."""
+
+
+def of_other_experiments(experiment: Experiment, seed: int) -> list[Plan]:
+    """Plans that are counted where they are scored first: the layer map's, T-002's noise."""
+    shared = []
+    if experiment.id in ("T-003", "T-010"):
+        shared += make_design(4).plans("rtn4-g32")
+    if experiment.id == "T-010":
+        shared += noise_plans(4, experiment.params.noise, experiment.params.noise_seeds, seed)
+    return shared
+
+
 # T-008 runs texts of its own, which its own test counts; T-005 reads weights and runs no text.
 @pytest.mark.parametrize(
     "experiment", [e for e in CATALOG if e.id not in ("T-005", "T-008")], ids=named
@@ -137,27 +156,13 @@ def test_cost_is_what_a_measurement_runs(experiment, monkeypatch):
     """Counts sequences through blocks against the cost line, controls left out of both."""
     lab = make_lab("gpt2", blocks=4, corpus=write_corpus(4))
     # What full precision says of the text is measured once and shared by all experiments.
-    lab.score([Plan.uniform("rtn8-g32", 4)])
+    lab.score([Plan.uniform("rtn8-g32", 4), *of_other_experiments(experiment, lab.settings.seed)])
     part = sys.modules[experiment.measure.__module__]
-    nothing = {} if experiment.id in ("T-001", "T-010") else ({}, {})
-    for name in ("measure_controls", "_measure_controls", "measure_twins"):
+    for name, value in NOT_COUNTED.items():
         if hasattr(part, name):
-            monkeypatch.setattr(part, name, lambda *_, **__: nothing)
-    if experiment.id == "T-003":
-        # Its masks are the layer map's, and counted there.
-        lab.score(make_design(4).plans("rtn4-g32"), "map")
-    if experiment.id == "T-010":
-        # The map's masks and T-002's noise are counted there; how many first blocks plans share
-        # hangs on the order in which a model's blocks are worth protecting.
-        params = experiment.params
-        noisy = noise_plans(4, params.noise, params.noise_seeds, lab.settings.seed)
-        lab.score(noisy)
-        monkeypatch.setattr(part, "_worth", lambda *_: -np.arange(4.0))
-    # Gauges are proved on a few tokens, which is no pass over the text.
-    if experiment.id == "T-001":
-        monkeypatch.setattr(part, "gauge_fixed_log_variance", lambda decoder: np.zeros(4))
-    if experiment.id == "T-002":
-        monkeypatch.setattr(part, "_weights", lambda *_: {})
+            # T-010's controls are arrays alone: none of them can be absent.
+            none = {} if experiment.id == "T-010" and name == "measure_controls" else value
+            monkeypatch.setattr(part, name, lambda *_, value=none: value)
     run, blocks = Decoder.run_block, 0
 
     def counting(self: Decoder, i: int, hidden: Any, *others: Any) -> Any:
@@ -175,67 +180,3 @@ def test_cost_grows_with_depth(experiment):
     counts = [experiment.cost.block_evaluations(n) for n in (2, 4, 12, 32)]
     assert counts == sorted(counts)
     assert counts[0] > 0 or experiment.id == "T-005"
-
-
-# -- the bundled model ----------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def reference() -> Lab:
-    return Lab.from_pretrained(languages=["en", "he"]).on(sentences=range(3))
-
-
-@pytest.mark.parametrize("experiment", CATALOG, ids=named)
-def test_bundled_model_is_measured_judged_and_shown(experiment, reference):
-    few = {
-        "T-001": {"n_types": 16, "n_components": 16, "planted_seeds": 1},
-        "T-002": {"noise": (0.1,), "noise_seeds": 1, "planted_seeds": 1, "control_sentences": 2},
-        "T-003": {
-            "map_sentences": 2,
-            "complete": False,
-            "control_sentences": 2,
-            "planted_seeds": 1,
-        },
-        "T-004": {"planted_seeds": 1, "control_sentences": 2},
-        "T-006": {"planted_seeds": 1, "control_sentences": 2, "null_draws": 3},
-        "T-005": {"twins": 1, "planted_seeds": 1, "tail_draws": 5},
-        "T-007": {"planted_seeds": 2},
-        "T-008": {
-            "languages": 1,
-            "words": 60,
-            "features": ("Number",),
-            "items": 6,
-            "folds": 2,
-            "control_items": 6,
-            "planted_seeds": 2,
-        },
-        "T-009": {},
-        "T-010": {
-            "map_sentences": 2,
-            "complete": False,
-            "shares": (0.5,),
-            "random_orders": 1,
-            "noise": (0.1,),
-            "noise_seeds": 1,
-            "control_sentences": 2,
-            "planted_seeds": 1,
-            "frontier_rows": 4,
-        },
-        "synergy": {
-            "map_sentences": 2,
-            "complete": False,
-            "background_twins": 2,
-            "control_sentences": 2,
-            "planted_seeds": 1,
-        },
-        "depth": {"map_sentences": 2, "complete": False, "most_triples": 0},
-    }[experiment.id]
-    observations = experiment.measure(reference, "rtn3-g128", replace(experiment.params, **few))
-    finding = experiment.judge(observations, QUICK)
-    assert_presentable(experiment, finding)
-    invariant = [c for c in finding.controls if c.kind == "invariance" and c.passed is not None]
-    assert all(check.passed for check in invariant)
-    # Three sentences are too few to support or, for the peak, even to locate anything; weights
-    # alone say what they say on any text, before Holm.
-    assert finding.verdict.label != "supported" or experiment.id == "T-005"
-    assert finding.verdict.scope == "this model"

@@ -113,15 +113,21 @@ def test_a_figure_with_nan_is_found_out():
         check_figure(chart(data={"values": [{"a": 1, "b": float("nan")}]}))
 
 
-def test_a_docstring_without_a_question_or_cost_is_found_out():
+def test_a_docstring_without_question_heading_formula_or_citation_is_found_out():
     whole = (
-        "T-000 · H0.0: is it?\n\nPrediction: yes. Method: look. Look again. θ is it. "
-        "Source: Nobody 1999. Unit: none. Cost: none. Refuted if not."
+        "T-000 · H0.0: is it?\n\nPrediction: yes.\n\nMethod: look (Nobody 1999).\n\n"
+        "Statistic: half of it.\n\n    θ = x / 2\n\nRule: above 0.\n\nCost: none.\n\nPrior: none.\n"
     )
     check_docstring(whole)
-    for missing in ("?", "Cost:", "Refuted", "1999"):
+    spoilt = [
+        whole.replace(missing, "") for missing in ("?", "Cost: ", "yes.", "    θ = x / 2", "1999")
+    ]
+    for text in [
+        *spoilt,
+        whole.replace("Rule: above 0.\n\nCost: none.", "Cost: none.\n\nRule: none."),
+    ]:
         with pytest.raises(AssertionError):
-            check_docstring(whole.replace(missing, ""))
+            check_docstring(text)
 
 
 def test_sentences_scatter_about_their_totals():

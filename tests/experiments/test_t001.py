@@ -10,7 +10,8 @@ from lab_samples import make_lab, write_corpus
 
 from bitgap.errors import UsageError
 from bitgap.experiments import t001_information_content as t001
-from bitgap.experiments.t001_information_content.readings import readable_blocks, surviving_bits
+from bitgap.experiments.t001_information_content.measure import surviving_bits
+from bitgap.experiments.t001_information_content.readings import readable_blocks
 from bitgap.records import Floats, Observations
 from bitgap.stats.profiles import detrend
 from harness import (
@@ -18,7 +19,6 @@ from harness import (
     assert_null,
     assert_planted,
     assert_presentable,
-    assert_pure,
     control,
     covers,
 )
@@ -157,21 +157,6 @@ def test_a_link_that_hangs_on_few_sentences_is_no_support():
     assert "when sentences are resampled" in finding.verdict.reason
 
 
-def test_no_refutation_where_planted_information_is_missed():
-    finding = t001.EXPERIMENT.judge(observe(slope=-0.3, planted=8), QUICK)
-    assert finding.verdict.label == "inconclusive"
-    assert control(finding, "planted").passed is False
-
-
-def test_controls_that_were_not_run_say_so():
-    made = observe()
-    arrays = {k: v for k, v in made.arrays.items() if not k.startswith(("small", "random"))}
-    made = Observations(experiment=t001.ID, version=1, arrays=arrays, facts=made.facts)
-    finding = t001.EXPERIMENT.judge(made, QUICK)
-    assert {check.passed for check in finding.controls} == {None}
-    assert finding.verdict.label == "inconclusive"
-
-
 def test_usable_bits_cover_the_truth():
     # Mean over blocks of level + slope · variance is known up to each seed's draw of variance.
     covered = []
@@ -205,10 +190,6 @@ def test_origin_measure_is_not_detrended():
     )
 
 
-def test_judge_is_pure():
-    assert_pure(t001.EXPERIMENT.judge, observe())
-
-
 def test_finding_and_figure_can_be_shown():
     finding = t001.EXPERIMENT.judge(observe(), QUICK)
     assert_presentable(t001.EXPERIMENT, finding)
@@ -227,20 +208,15 @@ FEW = t001.Params(
 )  # fmt: skip
 
 
-def test_measured_observations_are_judged_stored_and_shown():
+def test_measured_observations_have_their_shapes_and_no_scale_moves_them():
     lab = make_lab("gpt2", blocks=6, corpus=write_corpus(16, ("en", "he")))
     measured = t001.EXPERIMENT.measure(lab, "rtn3-g32", FEW)
     assert measured.arrays["bits"].shape == (2, 6, 12)
     assert measured.arrays["planted_bits"].shape == (3, 6)
     assert (measured.arrays["rate_bits"] > 0).all()
     assert measured.facts["n_train"] > 0
-    lab.store.put_observations("key", measured)
-    back = lab.store.get_observations("key")
-    assert back is not None
-    finding = t001.EXPERIMENT.judge(back, QUICK)
-    assert finding == t001.EXPERIMENT.judge(measured, QUICK)
+    finding = t001.EXPERIMENT.judge(measured, QUICK)
     assert control(finding, "activations times ten").passed is True
-    assert_presentable(t001.EXPERIMENT, finding)
 
 
 def test_features_of_scaled_states_are_the_same():

@@ -16,8 +16,8 @@ from bitgap.disparity.formulas import damage_bits
 from bitgap.errors import UsageError
 from bitgap.experiments import t002_quantization_robustness as t002
 from bitgap.experiments.protocol.error_budget import block_damage, error_share, sensitivity
-from bitgap.experiments.protocol.scores import scores_of
-from bitgap.experiments.t002_quantization_robustness import controls as weight_controls
+from bitgap.experiments.protocol.scores import unpack_scores
+from bitgap.experiments.t002_quantization_robustness.controls import controls
 from bitgap.experiments.t002_quantization_robustness.twins import redrawn
 from bitgap.lab.weight_errors import crest_factors, relative_errors
 from bitgap.models.decoder import Decoder
@@ -30,7 +30,6 @@ from harness import (
     assert_null,
     assert_planted,
     assert_presentable,
-    assert_pure,
     control,
     kept_scores,
     over_sentences,
@@ -166,24 +165,17 @@ def test_a_middling_link_is_inconclusive():
     assert "neither clearly above 0" in finding.verdict.reason
 
 
-def test_nothing_is_testable_where_every_language_collapsed_or_is_below_resolution():
-    gone = t002.EXPERIMENT.judge(observe(collapsed=range(LANGUAGES)), QUICK)
-    assert gone.verdict.label == "not testable"
-    assert "collapsed" in gone.verdict.reason
-    assert gone.verdict.p is None
+def test_nothing_is_testable_where_every_language_is_below_resolution():
     faint = t002.EXPERIMENT.judge(observe(floor_nats=1.0), QUICK)
     assert faint.verdict.label == "not testable"
     assert "below resolution" in faint.verdict.reason
-    assert_presentable(t002.EXPERIMENT, gone)
 
 
-def test_a_collapsed_language_moves_nothing_and_is_named():
+def test_a_collapsed_language_is_as_if_it_were_not_there():
     clean, ruined = observe(), observe(collapsed=[2])
     for part in ("single", "noise", "protect"):
         ruined.arrays[f"{part}_kl"][:, 2] *= 50
     without = t002.EXPERIMENT.judge(ruined, QUICK)
-    assert "x2 (collapsed)" in without.sentence
-    assert without.tables["left_out"] == {"x2": "collapsed"}
     assert without.verdict.label == "supported"
     alone = observe()
     text = {"nll_fp", "unigram", "tokens", "bytes", "characters"}
@@ -214,18 +206,6 @@ def test_each_clause_alone_keeps_support_back(change, clause):
     assert clause in finding.verdict.reason
 
 
-def test_no_refutation_without_the_positive_control():
-    lost = observe(variance_link=-0.8, found=0)
-    assert t002.EXPERIMENT.judge(lost, QUICK).verdict.label == "inconclusive"
-    absent = observe(variance_link=-0.8)
-    del absent.arrays["fragile_kl"]
-    absent.facts["no_fragile"] = "no value rows were found"
-    finding = t002.EXPERIMENT.judge(absent, QUICK)
-    assert finding.verdict.label == "inconclusive"
-    assert control(finding, "P1").passed is None
-    assert control(finding, "P1").detail == "no value rows were found"
-
-
 def test_a_negative_control_that_shows_the_link_keeps_support_back():
     shown = observe()
     for twin in ("gaussian", "random"):
@@ -247,26 +227,6 @@ def test_halves_of_english_differ_where_they_are_made_to():
     assert control(t002.EXPERIMENT.judge(lopsided, QUICK), "A/A").passed is False
 
 
-def test_language_labels_move_nothing():
-    given, permuted = observe(), observe()
-    rng = np.random.default_rng(0)
-    for part in ("single", "noise"):
-        for s in range(SENTENCES):
-            order = rng.permutation(LANGUAGES)
-            for kind in ("kl", "nll"):
-                array = permuted.arrays[f"{part}_{kind}"]
-                array[..., s] = array[:, order, s]
-    a, b = (
-        t002.EXPERIMENT.judge(o, QUICK).estimates["error_and_damage"].value
-        for o in (given, permuted)
-    )
-    assert a == pytest.approx(b, abs=1e-12)
-
-
-def test_judge_is_pure():
-    assert_pure(t002.EXPERIMENT.judge, observe())
-
-
 def test_only_a_passed_gauge_control_lets_the_sentence_speak_of_cause():
     assert "can predict but never cause" in t002.EXPERIMENT.judge(observe(), QUICK).sentence
     assert "never cause" not in t002.EXPERIMENT.judge(observe(regauged=2.0), QUICK).sentence
@@ -283,10 +243,10 @@ def test_sensitivity_is_the_planted_slope_and_damage_agrees_with_its_one_formula
     arrays, facts = kept_scores({"noise": kl, "single": single})
     made = Observations(experiment="T-000", version=1, arrays=arrays, facts=facts)
     ones, both = np.ones((1, 4)), np.array([True, True])
-    scores = scores_of(made, "single")
+    scores = unpack_scores(made, "single")
     k = block_damage(scores, both)(ones)[0]
     np.testing.assert_allclose(k, damage_bits(scores).mean(1), rtol=1e-12)
-    a = sensitivity(scores_of(made, "noise"), both, SIZES, DRAWS)(ones)[0]
+    a = sensitivity(unpack_scores(made, "noise"), both, SIZES, DRAWS)(ones)[0]
     # α is per unit of t²: damage at t = 1 by extrapolation, here the very damage planted.
     np.testing.assert_allclose(a, k, rtol=1e-12)
 
@@ -379,7 +339,7 @@ def measured() -> Observations:
 
 
 def test_planted_fragility_is_found_and_the_gauge_moves_nothing(measured):
-    checks = weight_controls.controls(measured, 0.5, QUICK)
+    checks = controls(measured, QUICK)
     told = {check.name.split(":")[0]: check for check in checks}
     assert told["P1"].passed is True
     assert "5 of 5" in told["P1"].detail
@@ -390,13 +350,8 @@ def test_planted_fragility_is_found_and_the_gauge_moves_nothing(measured):
     assert told["weights shuffled within matrices"].passed is True
 
 
-def test_measured_observations_are_judged_stored_and_shown(measured):
-    lab = make_lab("gpt2", blocks=5)
-    lab.store.put_observations("key", measured)
-    back = lab.store.get_observations("key")
-    assert back is not None
-    finding = t002.EXPERIMENT.judge(back, QUICK)
-    assert finding == t002.EXPERIMENT.judge(measured, QUICK)
+def test_the_parts_of_a_measured_blocks_damage_add_up(measured):
+    finding = t002.EXPERIMENT.judge(measured, QUICK)
     # A random model is worse than unigrams in every language, and the judge says so.
     assert finding.verdict.label == "not testable"
     assert_presentable(t002.EXPERIMENT, finding)

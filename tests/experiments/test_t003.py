@@ -13,7 +13,7 @@ from bitgap.disparity.layer_map import benefits, make_design
 from bitgap.experiments import t003_language_distribution as t003
 from bitgap.experiments.plants.language_error import contrast_direction
 from bitgap.experiments.t003_language_distribution.controls import closest_relative
-from bitgap.experiments.t003_language_distribution.judge import _mean_bias
+from bitgap.experiments.t003_language_distribution.judge import mean_bias
 from bitgap.experiments.t003_language_distribution.shares import between_trace, log_variances
 from bitgap.experiments.t003_language_distribution.twins import measure_controls
 from bitgap.lab.local_errors import local_bias, local_errors
@@ -25,7 +25,6 @@ from harness import (
     assert_null,
     assert_planted,
     assert_presentable,
-    assert_pure,
     control,
     covers,
     kept_scores,
@@ -190,9 +189,9 @@ def test_a_link_that_other_labels_would_show_more_of_is_told():
 
 
 def _scores(made: Observations) -> tuple[Any, Any]:
-    from bitgap.experiments.protocol.scores import scores_of
+    from bitgap.experiments.protocol.scores import unpack_scores
 
-    return scores_of(made, "map"), DESIGN
+    return unpack_scores(made, "map"), DESIGN
 
 
 def test_halves_that_differ_are_told():
@@ -210,16 +209,6 @@ def test_disparity_alone_is_no_support_where_the_gap_says_otherwise():
     assert "−G" in finding.verdict.reason
 
 
-def test_no_refutation_without_the_positive_control():
-    assert t003.EXPERIMENT.judge(observe(link=-1.0, found=0), QUICK).verdict.label == "inconclusive"
-    absent = observe(link=-1.0)
-    del absent.arrays["planted_e"]
-    absent.facts["no_planted"] = "no linear writes to the state"
-    finding = t003.EXPERIMENT.judge(absent, QUICK)
-    assert finding.verdict.label == "inconclusive"
-    assert control(finding, "P2").detail == "no linear writes to the state"
-
-
 def test_a_planting_counts_only_if_d_rises_too():
     made = observe()
     made.arrays["planted_kl"][:] = made.arrays["plain_kl"]
@@ -233,23 +222,6 @@ def test_without_a_value_of_d_nothing_is_testable(gone, told):
     assert told in finding.verdict.reason
     assert finding.estimates["bias_and_benefit"].value is None
     assert_presentable(t003.EXPERIMENT, finding)
-
-
-def test_a_collapsed_language_moves_nothing_and_is_named():
-    ruined = observe(text={"collapsed": [3]})
-    before = t003.EXPERIMENT.judge(ruined, QUICK)
-    ruined.arrays["linear_error"][:, 3] *= np.random.default_rng(1).uniform(
-        1, 9, (len(BLOCK), SENTENCES)
-    )
-    ruined.arrays["map_kl"][:, 3] *= 2
-    after = t003.EXPERIMENT.judge(ruined, QUICK)
-    assert "x3 (collapsed" in after.sentence
-    for name in ("bias_and_benefit", "mean_bias"):
-        assert after.estimates[name] == before.estimates[name]
-
-
-def test_judge_is_pure():
-    assert_pure(t003.EXPERIMENT.judge, observe())
 
 
 def test_finding_and_figure_can_be_shown():
@@ -266,7 +238,7 @@ def test_intervals_of_mean_bias_hold_the_planted_one_as_often_as_they_say():
         profile, own, _ = np.random.default_rng(seed).normal(size=(3, BLOCKS))
         bias = 0.2 * (profile + 0.1 * own) + depths(BLOCKS)
         truth = float(bias.mean() * FELT[1:].mean())
-        return covers(_mean_bias(made, np.ones(LANGUAGES, dtype=bool), 0, QUICK), truth)
+        return covers(mean_bias(made.arrays, np.ones(LANGUAGES, dtype=bool), 0, QUICK), truth)
 
     n = 60
     assert stats.binom.cdf(sum(map(held, range(n))), n, 0.93) > CHANCE
@@ -374,9 +346,8 @@ def test_closest_relative_is_the_one_declared(kin, closest):
 @pytest.mark.parametrize("case", ["gpt2", "opt"])
 def test_planted_errors_of_one_language_are_found(case):
     lab = make_lab(case, blocks=4, corpus=write_corpus(8, ("en", "de", "he"), longest=30))
-    arrays, facts = measure_controls(
-        lab, "rtn6-g32", n_sentences=6, n_plantings=8, strength=t003.Params().planted_strength
-    )
+    params = t003.Params(control_sentences=6, planted_seeds=8)
+    arrays, facts = measure_controls(lab, "rtn6-g32", params)
     assert facts == {}
     # Where and for whom it is planted varies.
     assert len(set(arrays["planted_block"])) > 1
@@ -389,15 +360,11 @@ def test_planted_errors_of_one_language_are_found(case):
 
 
 @pytest.mark.parametrize("complete", [True, False])
-def test_measured_observations_are_judged_stored_and_shown(complete):
+def test_measured_observations_are_judged_and_shown_block_by_block(complete):
     lab = make_lab("gpt2", blocks=5, corpus=write_corpus(6, ("en", "de", "he")))
     params = t003.Params(map_sentences=3, complete=complete, control_sentences=3, planted_seeds=2)
     measured = t003.EXPERIMENT.measure(lab, "rtn6-g32", params)
-    lab.store.put_observations("key", measured)
-    back = lab.store.get_observations("key")
-    assert back is not None
-    finding = t003.EXPERIMENT.judge(back, QUICK)
-    assert finding == t003.EXPERIMENT.judge(measured, QUICK)
+    finding = t003.EXPERIMENT.judge(measured, QUICK)
     # A random model is worse than unigrams in every language, and the judge says so.
     assert finding.verdict.label == "not testable"
     assert_presentable(t003.EXPERIMENT, finding)

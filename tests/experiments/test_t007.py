@@ -11,7 +11,7 @@ from lab_samples import make_lab, write_corpus
 
 from bitgap.errors import UsageError
 from bitgap.experiments import t007_bottleneck as t007
-from bitgap.experiments.t007_bottleneck.twins import block_products
+from bitgap.experiments.t007_bottleneck.measure import block_products
 from bitgap.lab.activations import Activations
 from bitgap.records import Floats, Observations
 from bitgap.stats.dimension import unit_products
@@ -21,7 +21,6 @@ from harness import (
     assert_null,
     assert_planted,
     assert_presentable,
-    assert_pure,
     control,
     covers,
 )
@@ -159,12 +158,6 @@ def test_a_control_that_was_not_run_keeps_support_back():
     assert control(finding, "random-init twin").passed is None
 
 
-def test_no_refutation_where_planted_bottlenecks_are_missed():
-    finding = t007.EXPERIMENT.judge(observe(place=2, missed=6), QUICK)
-    assert finding.verdict.label == "inconclusive"
-    assert control(finding, "P4").passed is False
-
-
 def test_no_block_in_the_window_is_not_testable():
     finding = t007.EXPERIMENT.judge(observe(), replace(LENIENT, window=(0.74, 0.75)))
     assert finding.verdict.label == "not testable"
@@ -184,10 +177,6 @@ def test_origin_measure_is_where_the_fewest_components_are():
     seed = t007.EXPERIMENT.judge(observe(place=3), QUICK).seed_measure
     assert seed["minimum_of_components_95"].value == depths(BLOCKS)[3]
     assert seed["components_95_there"].value == 6
-
-
-def test_judge_is_pure():
-    assert_pure(t007.EXPERIMENT.judge, observe())
 
 
 def test_finding_and_figure_can_be_shown():
@@ -235,18 +224,14 @@ def test_units_are_sentences_or_groups_of_them():
     assert grouped["traces"].sum() == pytest.approx(block_products(found, 96)["traces"].sum())
 
 
-def test_measured_observations_are_judged_stored_and_shown():
+def test_units_blocks_and_plantings_of_a_model_are_those_asked_for():
     lab = make_lab("gpt2", blocks=6, corpus=write_corpus(16, ("en", "de", "he")))
     params = t007.Params(control_sentences=8, shuffled_sentences=8, planted_seeds=12)
     measured = t007.EXPERIMENT.measure(lab, "rtn4-g32", params)
     assert measured.arrays["products"].shape == (6, 16, 16)
     assert measured.arrays["random_products"].shape == (6, 8, 8)
     assert measured.arrays["planted_block"].tolist() == [0, 1, 2, 3, 4, 5] * 2
-    lab.store.put_observations("key", measured)
-    back = lab.store.get_observations("key")
-    assert back is not None
-    finding = t007.EXPERIMENT.judge(back, QUICK)
-    assert finding == t007.EXPERIMENT.judge(measured, QUICK)
+    finding = t007.EXPERIMENT.judge(measured, QUICK)
     assert control(finding, "P4").passed is True
     assert_presentable(t007.EXPERIMENT, finding)
 

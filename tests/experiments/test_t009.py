@@ -19,7 +19,6 @@ from harness import (
     assert_null,
     assert_planted,
     assert_presentable,
-    assert_pure,
     control,
     labels,
 )
@@ -182,12 +181,6 @@ def test_each_control_alone_keeps_support_back(change, clause):
     assert clause in finding.verdict.reason
 
 
-def test_no_refutation_where_planted_peaks_are_missed():
-    finding = t009.EXPERIMENT.judge(observe(place=2, found=4), QUICK)
-    assert finding.verdict.label == "inconclusive"
-    assert control(finding, "P5").passed is False
-
-
 def test_where_retrieval_saturates_the_peak_is_that_of_separation():
     full = observe(base=0.999, height=0.0, separation=3)
     finding = t009.EXPERIMENT.judge(full, QUICK)
@@ -209,10 +202,6 @@ def test_origin_measure_names_its_two_pairs():
     seed = t009.EXPERIMENT.judge(observe(), QUICK).seed_measure
     assert seed["cosine_at_peak_de"].value != seed["cosine_at_peak_he"].value
     assert seed["peak_of_cosine_all"].value == 1.0
-
-
-def test_judge_is_pure():
-    assert_pure(t009.EXPERIMENT.judge, observe())
 
 
 def test_finding_and_figure_can_be_shown():
@@ -287,17 +276,13 @@ def test_wrong_partners_are_found_by_chance_only():
 # -- on models ------------------------------------------------------------------------------------
 
 
-def test_measured_observations_are_judged_stored_and_shown():
+def test_random_letters_in_a_random_model_meet_nowhere():
     lab = make_lab("gpt2", blocks=6, corpus=write_corpus(24, ("en", "de", "he")))
     measured = t009.EXPERIMENT.measure(lab, "rtn4-g32", t009.Params(control_sentences=12))
     assert measured.arrays["hits"].shape == (7, 2, 18)
     assert measured.arrays["random_hits"].shape == measured.arrays["few_hits"].shape == (7, 2, 9)
     assert measured.facts["scripts"] == ["Latn", "Latn", "Hebr"]
-    lab.store.put_observations("key", measured)
-    back = lab.store.get_observations("key")
-    assert back is not None
-    finding = t009.EXPERIMENT.judge(back, QUICK)
-    assert finding == t009.EXPERIMENT.judge(measured, QUICK)
+    finding = t009.EXPERIMENT.judge(measured, QUICK)
     # Random letters in a random model mean nothing, so nothing meets anywhere.
     assert finding.verdict.label == "not testable"
     assert_presentable(t009.EXPERIMENT, finding)

@@ -11,7 +11,7 @@ from scipy import stats
 
 from bitgap.disparity.formulas import collapsed, damage_bits, delta_bits, seed_disparity
 from bitgap.disparity.layer_map import make_design, make_map
-from bitgap.experiments.synergy.cells import cell_masks, shows_origin_pattern
+from bitgap.experiments.synergy.factorial import cell_masks, shows_origin_pattern
 from bitgap.stats.interactions import banzhaf_interactions, shapley_values
 from harness import QUICK
 from validation.synth_checks import bottleneck_synth, checks, damage_nats

@@ -41,6 +41,7 @@ from bitgap.lab.scores import assemble, score_and_keep
 from bitgap.lab.settings import Ledger, Progress, Settings, Silence, provenance
 from bitgap.lab.store import Store, content_key
 from bitgap.models.decoder import Decoder
+from bitgap.models.gauge import loaded_with, random_twin
 from bitgap.models.load import LoadedModel, load_model
 from bitgap.models.silence import hushed_log
 from bitgap.quant.bank import FP, Bank
@@ -213,6 +214,11 @@ class Lab:
         other._load(loaded)
         other._bind(self.text)
         return other
+
+    def random_twin(self) -> Lab:
+        """Returns the lab of an untrained twin: fresh weights as the model's class draws them."""
+        untrained = random_twin(self.decoder.model, self.settings.seed)
+        return self.twin(loaded_with(self.loaded, untrained, "random"))
 
     def _load(self, loaded: LoadedModel) -> None:
         self.loaded, self.info = loaded, loaded.info

@@ -19,7 +19,6 @@ import numpy as np
 from scipy.special import ndtr, ndtri, stdtrit
 
 from bitgap.records import Estimate, Floats
-from bitgap.stats.verdicts import Thresholds
 
 DRAWS = 2000
 """Draws of an interval that is reported: the Monte-Carlo error of an end is then some 3 % of it."""
@@ -182,7 +181,43 @@ def _without_interval(value: float, unit: str, level: float, n: int, reason: str
     return Estimate(value=float(value), unit=unit, level=level, n=n, reason=reason)
 
 
-def percentile_ends(draws: Floats, thresholds: Thresholds) -> Floats:
-    """Returns the percentile interval of each column of draws, (2 x ...)."""
-    tail = (1 - thresholds.level) / 2
+def percentile_ends(draws: Floats, level: float = LEVEL) -> Floats:
+    """Returns the percentile interval of each column of draws, (2 x ...).
+
+    Args:
+        draws: Resampled estimates, (B x ...).
+        level: Coverage aimed at.
+    """
+    tail = (1 - level) / 2
     return np.quantile(draws, [tail, 1 - tail], axis=0)
+
+
+def percentile_estimate(
+    value: float, draws: Floats, *, unit: str, level: float, n: int, method: str
+) -> Estimate:
+    """Returns one statistic with the percentile interval of its draws.
+
+    Args:
+        value: On the whole text.
+        draws: Resampled, all of them defined, (B).
+        unit: Of both.
+        level: Coverage aimed at.
+        n: Number of resampled units.
+        method: What was resampled and how often, for the record.
+    """
+    low, high = percentile_ends(draws, level)
+    return Estimate(
+        value=float(value), low=float(low), high=float(high), unit=unit, level=level, n=n,
+        method=method,
+    )  # fmt: skip
+
+
+def bootstrap_p(draws: Floats) -> float:
+    """Returns the one-sided p of "above 0": (1 + draws not above 0) / (1 + B).
+
+    An undefined draw is not above 0. Source: Phipson & Smyth 2010.
+
+    Args:
+        draws: Resampled estimates, (B).
+    """
+    return (1 + int((~(draws > 0)).sum())) / (1 + len(draws))

@@ -51,6 +51,11 @@ class Thresholds:
         return self.hypotheses[hypothesis]
 
     @property
+    def how(self) -> dict[str, Any]:
+        """How every statistic is resampled, for :mod:`bitgap.stats.bootstrap`."""
+        return {"seed": 0, "draws": self.draws, "level": self.level}
+
+    @property
     def exploratory(self) -> frozenset[str]:
         """Hypotheses outside the family that Holm is taken over."""
         return frozenset(h for h, entry in self.hypotheses.items() if not entry.get("family", True))

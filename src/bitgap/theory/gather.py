@@ -18,7 +18,7 @@ from bitgap.disparity.formulas import Sums, damage_bits, seed_disparity
 from bitgap.disparity.layer_map import benefits, counted_languages
 from bitgap.experiments.catalog import CATALOG
 from bitgap.experiments.protocol.error_budget import block_damage, by_language, sensitivity
-from bitgap.experiments.protocol.scores import countable, scores_of
+from bitgap.experiments.protocol.scores import eligible_languages, unpack_scores
 from bitgap.jobs.investigate import Investigation, Tier, investigate, result_of
 from bitgap.lab.local_errors import local_errors
 from bitgap.lab.store import Store, content_key, decode, encode
@@ -80,11 +80,11 @@ def gather(lab: Lab, tier: Tier, found: Investigation) -> Evidence:
     observed = {f.experiment: _observations(lab, key) for f, key in found.findings}
     findings = {f.hypothesis: f for f, _ in found.findings}
     weights, reference = observed["T-002"], lab.corpus.reference
-    single = scores_of(weights, "single")
+    single = unpack_scores(weights, "single")
     masks = lab.first(tier.map_sentences).score(found.layer_map.design.plans(found.scheme), "map")
     counts, left_out = _counted(weights, masks, found)
     order = _reference_first(lab.languages, reference, counts)
-    params, noise = weights.facts["params"], scores_of(weights, "noise")
+    params, noise = weights.facts["params"], unpack_scores(weights, "noise")
     alike = _of_masks(single, masks)
 
     def alpha(scores: Scores) -> Floats:
@@ -110,7 +110,7 @@ def gather(lab: Lab, tier: Tier, found: Investigation) -> Evidence:
         damage=_damage(masks, found)[:, order],
         worth=benefits(masks, found.layer_map.design),
         seed_predictors=_seed_predictors(lab),
-        seed_disparity=seed_disparity(scores_of(weights, "protect"))[1:],
+        seed_disparity=seed_disparity(unpack_scores(weights, "protect"))[1:],
         bits_per_byte=_bits_per_byte(single),
         left_out=left_out,
         findings=findings,
@@ -127,12 +127,13 @@ def _counted(
     weights: Observations, masks: Scores, found: Investigation
 ) -> tuple[Bools, dict[str, str]]:
     """Returns which languages count in single blocks and in masks, and why the others do not."""
-    counts, why = countable(weights, ["single", "noise"], readable=["single"])
+    languages = eligible_languages(weights, ["single", "noise"], readable=["single"])
+    why = dict(languages.left_out)
     in_masks = counted_languages(masks, found.layer_map.design)
     for code, ok in zip(masks.languages, in_masks, strict=True):
         if not ok:
             why.setdefault(code, "collapsed or below resolution under some mask")
-    return counts & in_masks, why
+    return languages.eligible & in_masks, why
 
 
 def _damage(masks: Scores, found: Investigation) -> Floats:

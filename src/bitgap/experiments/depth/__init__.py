@@ -1,21 +1,29 @@
 """depth · depth: is {0, round(.75 L), L−1} among the best triples to protect, and why its middle?
 
-Prediction: protecting the first, the last and the block at three quarters evens out languages, and
-saves damage, better than nine in ten other triples do. Method: all C(L,3) triples are scored, and
-θ is the share of the others that the origin's triple beats, by |D| and by mean damage K; both must
-reach .9 (intersection–union). Against protecting nothing the triple may not level down (neither the
-reference's K nor mean or largest harm H may rise), and D and G must move the same way. What each
-block j adds once {0, L−1} are protected is told beside its Shapley value, its worth averaged over
-all that may be protected already: where the two agree, the middle block is worth what it is worth
-on its own, and nothing is to be explained by the ends. Intervals resample sentences; p is the share
-of triples that may be at least as good at the interval's worse end, so that it is never under
-1/C(L,3).
+Prediction: Protecting the first, the last and the block at three quarters evens out languages, and
+saves damage, better than nine in ten other triples do.
 
-Sources: Shapley 1953, Mittelstadt 2023 (levelling down); the triple is the origin's. Unit and
-direction: share of other triples, up to 1, high if the claim holds. Exploratory: outside the family
-that Holm is taken over. Cost: the layer map's masks, shared with it (where the map is a sample,
-triples on top); controls on a few sentences and triples come on top. Refuted if the interval of
-either share lies below .9.
+Method: All C(L,3) triples are scored. What each block j adds once {0, L−1} are protected is
+reported beside its Shapley value, which is averaged over all that may be protected already. Where
+the two agree, the middle block is worth what it is worth on its own, and nothing is to be explained
+by the ends. Intervals resample sentences.
+
+Statistic: The share of the other triples that the origin's S beats, by v = |D| and by v = mean K::
+
+    θ = #{T : v(T) > v(S)} / (C(L,3) − 1)
+
+Unit and direction: share of other triples, up to 1, high if the claim holds. p is the share of
+triples that may be at least as good at the interval's worse end, so never under 1/C(L,3).
+
+Rule: Supported if both shares reach .9 (intersection–union), the triple does not level down against
+protecting nothing (neither the reference's K nor mean or largest harm H may rise), and D and G move
+the same way. Refuted if the interval of either share lies below .9. Exploratory: outside the family
+that Holm is taken over.
+
+Cost: The layer map's masks, shared with it; where the map is a sample, triples on top. Controls on
+a few sentences and triples come on top.
+
+Prior: Shapley 1953, Mittelstadt 2023 (levelling down); the triple is the origin's.
 """
 
 from __future__ import annotations

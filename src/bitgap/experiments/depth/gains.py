@@ -1,4 +1,4 @@
-"""What each block is worth: added to the protected ends, and averaged over all backgrounds.
+"""What protecting each block gains: beside the protected ends, and over all backgrounds.
 
 The first asks what block j adds once {0, L−1} are protected, the second is its Shapley value, what
 it adds averaged over everything that may be protected already. Where damage adds up the two are the
@@ -16,15 +16,13 @@ from typing import Any
 import numpy as np
 
 from bitgap.disparity.layer_map import origin_set
-from bitgap.experiments.depth.ranks import log_disparity
-from bitgap.quant.sets import mask_of
+from bitgap.experiments.depth.ranks import log_disparity, row_of
+from bitgap.experiments.protocol.masks import gap_per_sentence
 from bitgap.records import Bools, Estimate, Floats, Observations
 from bitgap.stats.bootstrap import Statistic, few_estimates
 from bitgap.stats.verdicts import Thresholds
 
 _BITS = 1 / np.log(2)
-
-
 _UNITS = {
     "damage": "share of K(none)",
     "gap": "bits per English character",
@@ -33,12 +31,12 @@ _UNITS = {
 
 
 @dataclass(frozen=True)
-class LayerGains:
+class MarginalGains:
     """Gains of every block on one text, per sentence where they are sums.
 
     Attributes:
         n_blocks: L.
-        worth: Sums over which gains are divided, by game, (N).
+        total: Sums over which gains are divided, by game, (N).
         shapley: Shapley values by game, (L x N).
         added: Gains beside the ends by game, (L−2 x N) for blocks 1 … L−2; empty where triples were
             not scored.
@@ -47,67 +45,61 @@ class LayerGains:
     """
 
     n_blocks: int
-    worth: Mapping[str, Floats]
+    total: Mapping[str, Floats]
     shapley: Mapping[str, Floats]
     added: Mapping[str, Floats]
     d_added: Statistic | None
     thresholds: Thresholds
 
     @classmethod
-    def of(cls, observations: Observations, shown: Bools, thresholds: Thresholds) -> LayerGains:
+    def of(
+        cls, observations: Observations, displayed: Bools, thresholds: Thresholds
+    ) -> MarginalGains:
         """Returns the gains of the depth experiment's observations.
 
         Args:
             observations: With the parts ``base`` and, where scored, ``triples``.
-            shown: Languages that enter, (A).
+            displayed: Languages that enter, (A).
             thresholds: With draws and level.
         """
         arrays, facts = observations.arrays, observations.facts
         n, reference = facts["n_blocks"], facts["languages"].index(facts["reference"])
-        others = shown.copy()
-        others[reference] = False
-        games = ("damage", "gap") if shown[reference] and others.any() else ("damage",)
 
-        def of_game(game: str, kl: Floats, nll: Floats) -> Floats:
-            """Returns K, or G in bits before division, per sentence, (P x N)."""
-            if game == "damage":
-                return kl[:, shown].mean(1)
-            return (nll[:, others].mean(1) - nll[:, reference]) * _BITS
+        def games(kl: Floats, nll: Floats) -> dict[str, Floats]:
+            """Returns K, and G in bits before division, per sentence, (P x N) each."""
+            gap = gap_per_sentence(nll, displayed, reference)
+            damage = {"damage": kl[:, displayed].mean(1)}
+            return damage if gap is None else damage | {"gap": gap * _BITS}
 
-        shapley = {
-            # Values are those of −KL and −NLL, so the sign is turned twice.
-            game: -of_game(game, -arrays["shapley_kl"], -arrays["shapley_nll"])
-            for game in games
-        }
+        # Values are those of −KL and −NLL, so the sign is turned twice.
+        values = games(-arrays["shapley_kl"], -arrays["shapley_nll"])
         added: dict[str, Floats] = {}
         d_added = None
         if "triples_kl" in arrays and n > 2:
-            rows = [int(np.flatnonzero(arrays["triples"] == mask_of((0, j, n - 1)))[0])
-                    for j in range(1, n - 1)]  # fmt: skip
-            for game in games:
-                ends = of_game(game, arrays["base_kl"][1:], arrays["base_nll"][1:])
-                added[game] = ends - of_game(
-                    game, arrays["triples_kl"][rows], arrays["triples_nll"][rows]
-                )
-            both = np.concatenate([arrays["base_kl"][1:], arrays["triples_kl"][rows]])
-            d_added = _fall_of_disparity(both, shown, reference)
+            rows = [row_of(arrays["triples"], (0, j, n - 1)) for j in range(1, n - 1)]
+            ends = games(arrays["base_kl"][1:], arrays["base_nll"][1:])
+            with_block = games(arrays["triples_kl"][rows], arrays["triples_nll"][rows])
+            added = {game: ends[game] - with_block[game] for game in ends}
+            if "gap" in ends:
+                both = np.concatenate([arrays["base_kl"][1:], arrays["triples_kl"][rows]])
+                d_added = _fall_of_disparity(both, displayed, reference)
         return cls(
             n_blocks=n,
-            worth={
-                "damage": arrays["base_kl"][0][shown].mean(0),
+            total={
+                "damage": arrays["base_kl"][0][displayed].mean(0),
                 "gap": arrays["characters"][reference].astype(np.float64),
             },
-            shapley=shapley,
+            shapley={game: -value for game, value in values.items()},
             added=added,
-            d_added=d_added if "gap" in games else None,
+            d_added=d_added,
             thresholds=thresholds,
         )
 
     @property
     def middle(self) -> int | None:
         """The block between the ends in the origin's triple."""
-        found = origin_set(self.n_blocks)
-        return found[1] if len(found) == 3 else None
+        triple = origin_set(self.n_blocks)
+        return triple[1] if len(triple) == 3 else None
 
     def name_of_triple(self) -> str:
         """Returns the origin's triple as a set."""
@@ -116,8 +108,8 @@ class LayerGains:
     # -- estimates ----------------------------------------------------------------------------
 
     @cached_property
-    def _found(self) -> dict[str, list[Estimate | None]]:
-        """Returns the estimates of every kind by block."""
+    def _by_block(self) -> dict[str, list[Estimate | None]]:
+        """The estimates of every kind by block."""
         out: dict[str, list[Estimate | None]] = {}
         for game, values in self.shapley.items():
             out[f"shapley_{game}"] = [*self._estimates(self._share(game, values), game)]
@@ -130,41 +122,40 @@ class LayerGains:
         return out
 
     def _share(self, game: str, values: Floats) -> Statistic:
-        worth = self.worth[game]
+        total = self.total[game]
 
         def statistic(weights: Floats) -> Floats:
             with np.errstate(divide="ignore", invalid="ignore"):
-                return weights @ values.T / (weights @ worth)[:, None]
+                return weights @ values.T / (weights @ total)[:, None]
 
         return statistic
 
     def _estimates(self, statistic: Statistic, game: str) -> list[Estimate]:
-        how = {"draws": self.thresholds.draws, "level": self.thresholds.level}
-        n = len(self.worth["damage"])
-        return few_estimates(statistic, n, unit=_UNITS[game], seed=0, **how)
+        n = len(self.total["damage"])
+        return few_estimates(statistic, n, unit=_UNITS[game], **self.thresholds.how)
 
     def of_the_middle(self) -> dict[str, Estimate]:
         """Returns what the middle block adds, is worth, and the difference in damage."""
         middle = self.middle
         if middle is None:
             return {}
-        found = {
+        out = {
             f"middle_{kind}": estimate
-            for kind, by_block in self._found.items()
+            for kind, by_block in self._by_block.items()
             if (estimate := by_block[middle]) is not None
         }
         if "damage" in self.added:
             surplus = self.added["damage"][middle - 1] - self.shapley["damage"][middle]
             statistic = self._share("damage", surplus[None])
-            found["middle_added_less_shapley"] = self._estimates(statistic, "damage")[0]
-        return found
+            out["middle_added_less_shapley"] = self._estimates(statistic, "damage")[0]
+        return out
 
     def rows(self) -> list[dict[str, Any]]:
         """Returns a row a block with every gain and its ends, JSON-ready."""
         rows: list[dict[str, Any]] = []
         for block in range(self.n_blocks):
             row: dict[str, Any] = {"block": block}
-            for kind, by_block in self._found.items():
+            for kind, by_block in self._by_block.items():
                 estimate = by_block[block]
                 if estimate is not None:
                     row |= {kind: estimate.value, f"{kind}_low": estimate.low,
@@ -172,8 +163,8 @@ class LayerGains:
             rows.append(row)
         return rows
 
-    def told(self) -> str:
-        """Returns in words what the middle block is worth, and where that ranks inside."""
+    def text(self) -> str:
+        """Returns in words what the middle block gains, and where that ranks inside."""
         middle = self.middle
         if middle is None:
             return "there is no block between the ends to ask about"
@@ -193,17 +184,19 @@ class LayerGains:
         )
 
     def _ranked(self, kind: str, middle: int) -> str:
-        inside = [e.value for e in self._found[kind][1:-1] if e is not None and e.value is not None]
-        mine = self._found[kind][middle]
-        if mine is None or mine.value is None:
+        inside = [
+            e.value for e in self._by_block[kind][1:-1] if e is not None and e.value is not None
+        ]
+        own = self._by_block[kind][middle]
+        if own is None or own.value is None:
             return "an undefined share of the damage"
-        rank = sum(value > mine.value for value in inside) + 1
-        return f"{mine.value:.1%} of the damage (rank {rank} of {len(inside)} inside)"
+        rank = sum(value > own.value for value in inside) + 1
+        return f"{own.value:.1%} of the damage (rank {rank} of {len(inside)} inside)"
 
 
-def _fall_of_disparity(kl: Floats, shown: Bools, reference: int) -> Statistic:
+def _fall_of_disparity(kl: Floats, displayed: Bools, reference: int) -> Statistic:
     """Returns weights -> |D| of the first row less |D| of each other, (W x P−1)."""
-    logs = log_disparity(kl, shown, reference)
+    logs = log_disparity(kl, displayed, reference)
 
     def statistic(weights: Floats) -> Floats:
         d = np.abs(logs(weights))

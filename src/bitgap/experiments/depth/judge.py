@@ -20,17 +20,20 @@ from bitgap.disparity.formulas import (
 from bitgap.disparity.layer_map import origin_set
 from bitgap.experiments.depth import EXPERIMENT, ID
 from bitgap.experiments.depth.controls import depth_controls
-from bitgap.experiments.depth.gains import LayerGains
-from bitgap.experiments.depth.ranks import beaten_share, log_disparity, share_estimate, share_p
-from bitgap.experiments.protocol.controls import halves
-from bitgap.experiments.protocol.scores import (
-    closed,
-    countable,
-    scores_of,
-    told_left_out,
+from bitgap.experiments.depth.gains import MarginalGains
+from bitgap.experiments.depth.ranks import (
+    UNIT,
+    log_disparity,
+    rank_share,
+    row_of,
+    share_estimate,
+    share_p,
 )
-from bitgap.quant.sets import layers_in, mask_of
-from bitgap.records import Bools, Estimate, Finding, Observations, Scores
+from bitgap.experiments.protocol.controls import halves
+from bitgap.experiments.protocol.masks import original_estimate, original_ratios
+from bitgap.experiments.protocol.scores import eligible_languages, unpack_scores
+from bitgap.quant.sets import layers_in
+from bitgap.records import Bools, Estimate, Finding, Observations, Scores, finite
 from bitgap.stats.verdicts import Part, Thresholds
 from bitgap.stats.verdicts import judge as judge_parts
 
@@ -39,43 +42,42 @@ def judge(observations: Observations, thresholds: Thresholds) -> Finding:
     """Judges depth: the triple beats .9 of the others by |D| and by K, and levels nobody down."""
     n, arrays = observations.facts["n_blocks"], observations.arrays
     scored = [part for part in ("base", "triples") if f"{part}_kl" in arrays]
-    counts, left_out = countable(observations, scored, readable=scored)
-    gate = _untestable(n, len(scored) == 2) or closed(counts, left_out)
-    shown = counts if counts.any() else np.ones_like(counts)
-    base = scores_of(observations, "base")
-    gains = LayerGains.of(observations, shown, thresholds)
-    shares, checks, extra = _nothing(gate), [], (True, "")
+    languages = eligible_languages(observations, scored, readable=scored)
+    displayed = languages.displayed
+    gate = _gate(n, len(scored) == 2) or languages.gate_reason
+    gains = MarginalGains.of(observations, displayed, thresholds)
+    missing = Estimate(value=None, unit=UNIT, reason=gate or "not scored")
+    shares = {"beats_disparity": missing, "beats_damage": missing}
+    checks, extra = [], (True, "")
     if len(scored) == 2:
-        mine = int(np.flatnonzero(arrays["triples"] == mask_of(origin_set(n)))[0])
-        shares = _shares(observations, mine, shown, thresholds)
+        row = row_of(arrays["triples"], origin_set(n))
+        shares = _shares(observations, row, displayed, thresholds)
+        none = unpack_scores(observations, "base")
         checks = [
-            *depth_controls(observations, mine, shown, thresholds),
-            halves(base, 0, counts, thresholds),
+            *depth_controls(observations, row, displayed, thresholds),
+            halves(none, 0, languages.eligible, thresholds),
         ]
-        extra = _guards(observations, mine, shown)
+        extra = guards(observations, row, displayed)
     parts = [
         _part(name, share, len(arrays["triples"]), thresholds) for name, share in shares.items()
     ]
-    return Finding(
-        experiment=ID,
-        hypothesis=ID,
-        title=EXPERIMENT.title,
+    return EXPERIMENT.finding(
+        thresholds,
         primary="beats_disparity",
         estimates={**shares, **gains.of_the_middle()},
-        seed_measure=_seed_measure(observations, shown),
-        controls=tuple(checks),
+        seed_measure=_seed_measure(observations),
+        controls=checks,
         verdict=judge_parts(parts, checks, alpha=thresholds.alpha, gate=gate, extra=extra),
-        sentence=_sentence(shares, gains, gate) + told_left_out(left_out),
+        sentence=_sentence(shares, gains, gate) + languages.sentence,
         tables={
             "layers": gains.rows(),
-            "triples": _triple_rows(observations, shown),
-            "left_out": left_out,
+            "triples": _triple_rows(observations, displayed),
+            "left_out": languages.left_out,
         },
-        thresholds_hash=thresholds.hash,
     )
 
 
-def _untestable(n_blocks: int, scored: bool) -> str | None:
+def _gate(n_blocks: int, scored: bool) -> str | None:
     if len(origin_set(n_blocks)) < 3:
         return f"{n_blocks} blocks: {{0, round(.75 L), L−1}} names no three"
     if not scored:
@@ -83,21 +85,16 @@ def _untestable(n_blocks: int, scored: bool) -> str | None:
     return None
 
 
-def _nothing(gate: str | None) -> dict[str, Estimate]:
-    none = Estimate(value=None, unit="share of other triples", reason=gate or "not scored")
-    return {"beats_disparity": none, "beats_damage": none}
-
-
 def _shares(
-    observations: Observations, mine: int, shown: Bools, thresholds: Thresholds
+    observations: Observations, row: int, displayed: Bools, thresholds: Thresholds
 ) -> dict[str, Estimate]:
     """Returns the share of triples that the origin's beats, by |D| and by mean K."""
     kl, facts = observations.arrays["triples_kl"], observations.facts
-    logs = log_disparity(kl, shown, facts["languages"].index(facts["reference"]))
-    damage, n = kl[:, shown].mean(1), kl.shape[-1]
+    logs = log_disparity(kl, displayed, facts["languages"].index(facts["reference"]))
+    damage, n = kl[:, displayed].mean(1), kl.shape[-1]
     by = {
-        "beats_disparity": beaten_share(lambda w: np.abs(logs(w)), mine),
-        "beats_damage": beaten_share(lambda w: w @ damage.T, mine),
+        "beats_disparity": rank_share(lambda w: np.abs(logs(w)), row),
+        "beats_damage": rank_share(lambda w: w @ damage.T, row),
     }
     return {name: share_estimate(statistic, n, thresholds) for name, statistic in by.items()}
 
@@ -105,15 +102,15 @@ def _shares(
 def _part(name: str, share: Estimate, n_triples: int, thresholds: Thresholds) -> Part:
     p, smallest = share_p(share, max(n_triples, 1))
     what = "|D|" if name == "beats_disparity" else "damage"
-    return Part(name=f"share of triples beaten by {what}", estimate=share, p=p, p_minimum=smallest,
-                sesoi=thresholds.of(ID)["sesoi"])  # fmt: skip
+    name = f"share of triples beaten by {what}"
+    sesoi = thresholds.of(ID)["sesoi"]
+    return Part(name=name, estimate=share, sesoi=sesoi, p=p, p_minimum=smallest)
 
 
-def _guards(observations: Observations, mine: int, shown: Bools) -> tuple[bool, str]:
+def guards(observations: Observations, row: int, displayed: Bools) -> tuple[bool, str]:
     """Returns whether the triple levels nobody down and moves D and G the same way, or why not."""
-    none, triple = _measures(scores_of(observations, "base"), 0, shown), _measures(
-        scores_of(observations, "triples"), mine, shown
-    )  # fmt: skip
+    none = _measures(unpack_scores(observations, "base"), 0, displayed)
+    triple = _measures(unpack_scores(observations, "triples"), row, displayed)
     risen = [
         name for name in ("damage_reference", "harm_mean", "harm_max") if triple[name] > none[name]
     ]
@@ -124,70 +121,63 @@ def _guards(observations: Observations, mine: int, shown: Bools) -> tuple[bool, 
     return not failed, "; ".join(failed)
 
 
-def _measures(scores: Scores, row: int, shown: Bools) -> dict[str, float]:
+def _measures(scores: Scores, row: int, displayed: Bools) -> dict[str, float]:
     one = scores.select(plans=[scores.plans[row]])
     values = {
-        "damage": damage_bits(one)[:, shown].mean(-1),
+        "damage": damage_bits(one)[:, displayed].mean(-1),
         "damage_reference": Sums(one).against(damage_bits(one))[:, 0],
-        "harm_mean": harm_mean(one, languages=shown),
-        "harm_max": harm_max(one, languages=shown),
-        "disparity": disparity(one, languages=shown),
-        "gap": gap(one, languages=shown),
+        "harm_mean": harm_mean(one, languages=displayed),
+        "harm_max": harm_max(one, languages=displayed),
+        "disparity": disparity(one, languages=displayed),
+        "gap": gap(one, languages=displayed),
     }
     return {name: float(value[0]) for name, value in values.items()}
 
 
-def _seed_measure(observations: Observations, shown: Bools) -> dict[str, Estimate]:
+def _seed_measure(observations: Observations) -> dict[str, Estimate]:
     """Returns the origin's ratio of the ends and of the triple, and the triple's rank by it."""
-    why, unit = "the origin gave no uncertainty", "mean ratio of relative perplexity increases"
-    found = {"d_seed_ends": (float(seed_disparity(scores_of(observations, "base"))[1]), unit)}
-    if "triples_kl" in observations.arrays:
-        ratio = seed_disparity(scores_of(observations, "triples"))
-        triples = observations.arrays["triples"]
-        mine = int(
-            np.flatnonzero(triples == mask_of(origin_set(observations.facts["n_blocks"])))[0]
-        )
-        found["d_seed_triple"] = (float(ratio[mine]), unit)
-        rank = float((ratio < ratio[mine]).sum() + 1) if np.isfinite(ratio[mine]) else math.nan
-        found["rank_by_d_seed"] = (rank, f"rank among {len(ratio)} triples, 1 the smallest")
-    return {
-        name: Estimate(value=value, unit=of, reason=why)
-        if math.isfinite(value)
-        else Estimate(value=None, unit=of, reason="the reference's increase is not above 0")
-        for name, (value, of) in found.items()
-    }
+    ends = float(seed_disparity(unpack_scores(observations, "base"))[1])
+    if "triples_kl" not in observations.arrays:
+        return original_ratios({"d_seed_ends": ends})
+    ratio = seed_disparity(unpack_scores(observations, "triples"))
+    triple = origin_set(observations.facts["n_blocks"])
+    own = float(ratio[row_of(observations.arrays["triples"], triple)])
+    rank = float((ratio < own).sum() + 1) if math.isfinite(own) else math.nan
+    unit = f"rank among {len(ratio)} triples, 1 the smallest"
+    ratios = original_ratios({"d_seed_ends": ends, "d_seed_triple": own})
+    return ratios | {"rank_by_d_seed": original_estimate(rank, unit)}
 
 
-def _sentence(shares: Mapping[str, Estimate], gains: LayerGains, gate: str | None) -> str:
+def _sentence(shares: Mapping[str, Estimate], gains: MarginalGains, gate: str | None) -> str:
     by_d, by_k = shares["beats_disparity"].value, shares["beats_damage"].value
-    told = gains.told()
+    middle = gains.text()
     if by_k is None:
-        return f"The triple's rank is not testable here ({gate}); {told}."
+        return f"The triple's rank is not testable here ({gate}); {middle}."
     levels = "an undefined share" if by_d is None else f"{by_d:.0%}"
     return (
         f"{gains.name_of_triple()} beats {levels} of the other triples by |D| and {by_k:.0%} by "
-        f"damage; {told}."
+        f"damage; {middle}."
     )
 
 
-def _triple_rows(observations: Observations, shown: Bools) -> list[dict[str, Any]]:
+def _triple_rows(observations: Observations, displayed: Bools) -> list[dict[str, Any]]:
     """Returns the best ten triples by damage and by |D|, and the origin's, with both ranks."""
     if "triples_kl" not in observations.arrays:
         return []
-    scores, triples = scores_of(observations, "triples"), observations.arrays["triples"]
-    damage = damage_bits(scores)[:, shown].mean(-1)
-    d = disparity(scores, languages=shown)
+    scores, triples = unpack_scores(observations, "triples"), observations.arrays["triples"]
+    damage = damage_bits(scores)[:, displayed].mean(-1)
+    d = disparity(scores, languages=displayed)
     by_k, by_d = (values.argsort().argsort() for values in (damage, np.abs(d)))
-    mine = mask_of(origin_set(observations.facts["n_blocks"]))
+    origin = row_of(triples, origin_set(observations.facts["n_blocks"]))
     return [
         {
             "layers": list(layers_in(int(mask))),
-            "origin": int(mask) == mine,
+            "origin": t == origin,
             "damage": float(damage[t]),
             "rank_damage": int(by_k[t]) + 1,
-            "disparity": float(d[t]) if np.isfinite(d[t]) else None,
+            "disparity": finite(d[t]),
             "rank_disparity": int(by_d[t]) + 1 if np.isfinite(d[t]) else None,
         }
         for t, mask in enumerate(triples)
-        if by_k[t] < 10 or by_d[t] < 10 or int(mask) == mine
+        if by_k[t] < 10 or by_d[t] < 10 or t == origin
     ]

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from itertools import combinations
 
-from bitgap.disparity.layer_map import LARGEST_FACTORIAL, make_design
+from bitgap.disparity.layer_map import origin_set
 from bitgap.experiments.depth import Params
-from bitgap.experiments.protocol.experiment import Cost
-from bitgap.lab.engine.tree import PlanTree
+from bitgap.experiments.protocol.experiment import COST_SCHEME, Cost
+from bitgap.experiments.protocol.masks import map_design
 from bitgap.quant.plan import Plan, mask_plans
 from bitgap.quant.sets import mask_of
-
-
-def _complete(n_blocks: int, params: Params) -> bool:
-    return params.complete and n_blocks <= LARGEST_FACTORIAL
 
 
 def triples_of(n_blocks: int) -> list[int]:
@@ -22,20 +18,26 @@ def triples_of(n_blocks: int) -> list[int]:
     return [mask_of(triple) for triple in combinations(range(n_blocks), 3)]
 
 
-def _requests(n: int) -> list[list[Plan]]:
-    """Returns the plans of each part that is scored, full precision left out."""
-    params, scheme = Params(), "rtn4-g128"
-    asked = [make_design(n, complete=_complete(n, params)).plans(scheme)]
-    if not _complete(n, params) and math.comb(n, 3) <= params.most_triples:
-        asked.append(mask_plans(scheme, n, triples_of(n)))
-    return [[plan for plan in plans if not plan.is_full_precision] for plans in asked]
+def plans(n_blocks: int, scheme: str, params: Params, seed: int = 0) -> dict[str, Sequence[Plan]]:
+    """Returns the plans of every part: ``map``, ``base``, and ``triples`` where they are scored.
+
+    They are not where the origin's rule names no three, or they are too many beside a sampled map.
+    """
+    design, masks = map_design(n_blocks, params, seed), triples_of(n_blocks)
+    ends = mask_plans(scheme, n_blocks, (0, mask_of((0, n_blocks - 1))))
+    parts: dict[str, Sequence[Plan]] = {"map": design.plans(scheme), "base": ends}
+    few = design.complete or len(masks) <= params.most_triples
+    if few and len(origin_set(n_blocks)) == 3:
+        parts["triples"] = mask_plans(scheme, n_blocks, masks)
+    return parts
 
 
-COST = Cost(
-    block_evaluations=lambda n: sum(
-        PlanTree(plans).work().block_evaluations for plans in _requests(n)
-    ),
-    head_evaluations=lambda n: sum(map(len, _requests(n))),
-    of_map=True,
-)
+def _requests(n_blocks: int) -> list[Sequence[Plan]]:
+    parts = plans(n_blocks, COST_SCHEME, Params())
+    if map_design(n_blocks, Params()).complete:
+        return [parts["map"]]  # which holds the others
+    return [parts["map"], parts.get("triples", ())]
+
+
+COST = Cost.of(_requests, of_map=True)
 """What the experiment costs on a model of L blocks."""

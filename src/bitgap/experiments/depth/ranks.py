@@ -8,51 +8,66 @@ estimate where they pulled it away.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 
-from bitgap.records import Bools, Estimate, Floats
-from bitgap.stats.bootstrap import MAX_UNDEFINED, Statistic, bootstrap_weights, expanded_level
+from bitgap.quant.sets import mask_of
+from bitgap.records import Bools, Estimate, Floats, Integers, finite
+from bitgap.stats.bootstrap import (
+    MAX_UNDEFINED,
+    Statistic,
+    bootstrap_weights,
+    expanded_level,
+    percentile_ends,
+)
 from bitgap.stats.verdicts import Thresholds
 
+UNIT = "share of other triples"
 
-def beaten_share(values: Callable[[Floats], Floats], mine: int) -> Statistic:
-    """Returns weights -> (W x 1): share of the other sets with a larger value than mine.
+
+def row_of(triples: Integers, blocks: Sequence[int]) -> int:
+    """Returns the row of a set of blocks among triples' masks, (T)."""
+    return int(np.flatnonzero(triples == mask_of(blocks))[0])
+
+
+def rank_share(values: Callable[[Floats], Floats], row: int) -> Statistic:
+    """Returns weights -> (W x 1): share of the other sets with a larger value than one has.
 
     Args:
         values: From weights to (W x T), lower being better; NaN counts as worse than any value, and
             the share of a set whose own value is NaN is NaN.
-        mine: Row of the set.
+        row: Of the set.
     """
 
     def statistic(weights: Floats) -> Floats:
-        found = values(weights)
-        own = found[:, mine : mine + 1]
+        every = values(weights)
+        own = every[:, row : row + 1]
         with np.errstate(invalid="ignore"):
-            worse = (found > own) | np.isnan(found)
-        worse[:, mine] = False
-        share = worse.sum(1) / max(found.shape[1] - 1, 1)
+            worse = (every > own) | np.isnan(every)
+        worse[:, row] = False
+        share = worse.sum(1) / max(every.shape[1] - 1, 1)
         return np.where(np.isfinite(own[:, 0]), share, np.nan)[:, None]
 
     return statistic
 
 
-def log_disparity(kl: Floats, shown: Bools, reference: int) -> Callable[[Floats], Floats]:
+def log_disparity(kl: Floats, displayed: Bools, reference: int) -> Callable[[Floats], Floats]:
     """Returns weights -> D, (W x T); NaN where the reference or every other language is left out.
 
     The reference's characters are in every K and cancel.
 
     Args:
         kl: Damage, (T x A x N).
-        shown: Languages that enter, (A).
+        displayed: Languages that enter, (A).
         reference: Row of the reference.
     """
-    others = shown.copy()
+    others = displayed.copy()
     others[reference] = False
 
     def d(weights: Floats) -> Floats:
-        if not (shown[reference] and others.any()):
+        if not (displayed[reference] and others.any()):
             return np.full((len(weights), len(kl)), np.nan)
         sums = np.einsum("tan,wn->wta", kl, weights, optimize=True)
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -66,31 +81,25 @@ def share_estimate(statistic: Statistic, n: int, thresholds: Thresholds) -> Esti
     """Returns the share with its percentile interval.
 
     Args:
-        statistic: Of :func:`beaten_share`.
+        statistic: Of :func:`rank_share`.
         n: Number of sentences.
         thresholds: With draws and level.
     """
-    unit, level = "share of other triples", thresholds.level
-    point = float(statistic(np.ones((1, n)))[0, 0])
+    level, point = thresholds.level, float(statistic(np.ones((1, n)))[0, 0])
+    estimate = partial(Estimate, value=finite(point), unit=UNIT, level=level, n=n)
     if not np.isfinite(point):
-        return Estimate(value=None, unit=unit, level=level, n=n, reason="undefined on this text")
+        return estimate(reason="undefined on this text")
     if n < 2:
-        why = "one sentence has no spread"
-        return Estimate(value=point, unit=unit, level=level, n=n, reason=why)
+        return estimate(reason="one sentence has no spread")
     draws = statistic(bootstrap_weights(n, thresholds.draws, 0))[:, 0]
     defined = draws[np.isfinite(draws)]
     if len(defined) < (1 - MAX_UNDEFINED) * len(draws):
-        why = f"undefined in {1 - len(defined) / len(draws):.1%} of the draws"
-        return Estimate(value=point, unit=unit, level=level, n=n, reason=why)
-    tail = (1 - expanded_level(level, n)) / 2
-    low, high = np.quantile(defined, [tail, 1 - tail])
-    return Estimate(
-        value=point,
+        share = 1 - len(defined) / len(draws)
+        return estimate(reason=f"undefined in {share:.1%} of the draws")
+    low, high = percentile_ends(defined, expanded_level(level, n))
+    return estimate(
         low=min(float(low), point),
         high=max(float(high), point),
-        unit=unit,
-        level=level,
-        n=n,
         method=f"percentile bootstrap over sentences, {thresholds.draws} draws, expanded for {n} "
         "sentences",
     )

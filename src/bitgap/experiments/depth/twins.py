@@ -1,4 +1,4 @@
-"""What depth measures for its controls: twins, plantings, texts that hold no effect."""
+"""What depth measures for its controls: an untrained twin, and bias planted in three blocks."""
 
 from __future__ import annotations
 
@@ -8,47 +8,53 @@ from typing import Any
 import numpy as np
 
 from bitgap.disparity.formulas import disparity
+from bitgap.disparity.layer_map import origin_set
 from bitgap.errors import UnsupportedArchitecture
+from bitgap.experiments.depth import Params
+from bitgap.experiments.depth.plans import triples_of
 from bitgap.experiments.plants.biased import biased_plan, hurt_side, plant_bias
-from bitgap.experiments.protocol.twins import in_few_languages, kl_of
+from bitgap.experiments.protocol.twins import in_few_languages, kl_of, random_kl
 from bitgap.lab.lab import Lab
 from bitgap.quant.plan import Plan
-from bitgap.quant.sets import layers_in
+from bitgap.quant.sets import layers_in, mask_of
 
 
-def biased_kl(
-    few: Lab, scheme: str, triples: Sequence[int], *, others: int, plantings: int, strength: float
+def measure_controls(
+    lab: Lab, scheme: str, params: Params
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """Returns damage under triples where P2 is planted in three blocks, or why it could not be.
-
-    Args:
-        few: Model and text.
-        scheme: How the other blocks are rounded.
-        triples: All masks of three.
-        others: How many beside the planted ones are scored, drawn anew each time.
-        plantings: S; each in another triple.
-        strength: Of the error, see :func:`bitgap.experiments.plants.biased.plant_bias`.
+    """Returns damage on a few sentences under some triples, and what is missing.
 
     Returns:
-        ``biased_kl``, (S x 1+T x A' x N), the planted triple first; or the fact ``no_biased``.
+        Arrays: ``random_kl`` (1+T' x A' x N') of an untrained twin, the origin's triple first, and
+        ``biased_kl`` (S x 1+T' x A' x N') of S plantings of P2, each in another triple, which comes
+        first. Facts: ``no_biased``, why it is not there.
     """
-    mine = in_few_languages(few)
-    n = mine.n_blocks
-    unbiased = disparity(mine.score([Plan.uniform(scheme, n)], "controls"))[0]
-    side = hurt_side(float(unbiased), mine.languages, mine.corpus.reference)
+    few, masks = lab.first(params.control_sentences), triples_of(lab.n_blocks)
+    rng, own = np.random.default_rng(lab.settings.seed), mask_of(origin_set(lab.n_blocks))
+    others = [m for m in (masks[i] for i in rng.permutation(len(masks))) if m != own]
     try:
-        variant = plant_bias(mine, scheme, side, strength=strength, seed=mine.settings.seed)
+        planted, missing = {"biased_kl": _biased_kl(few, scheme, masks, params)}, {}
     except UnsupportedArchitecture as error:
-        return {}, {"no_biased": str(error)}
-    rng, found = np.random.default_rng(mine.settings.seed), []
-    for _ in range(plantings):
-        drawn = rng.permutation(len(triples))[: others + 1]
-        planted = layers_in(triples[drawn[0]])
-        found.append(
-            kl_of(
-                mine,
-                [biased_plan(scheme, variant, n, planted, layers_in(triples[t])) for t in drawn],
-            )
-        )
-    mine.bank.drop(variant)
-    return {"biased_kl": np.array(found)}, {}
+        planted, missing = {}, {"no_biased": str(error)}
+    untrained = random_kl(few, scheme, [own, *others[: params.control_triples]])
+    return {"random_kl": untrained, **planted}, missing
+
+
+def _biased_kl(few: Lab, scheme: str, triples: Sequence[int], params: Params) -> Any:
+    """Returns damage under triples where P2 is planted in three blocks, (S x 1+T' x A' x N').
+
+    Raises:
+        UnsupportedArchitecture: If there is nowhere to plant.
+    """
+    part = in_few_languages(few)
+    n, seed = part.n_blocks, part.settings.seed
+    unbiased = disparity(part.score([Plan.uniform(scheme, n)], "controls"))[0]
+    side = hurt_side(float(unbiased), part.languages, part.corpus.reference)
+    variant = plant_bias(part, scheme, side, strength=params.planted_strength, seed=seed)
+    rng, damages = np.random.default_rng(seed), []
+    for _ in range(params.planted_seeds):
+        drawn = [layers_in(triples[t]) for t in rng.permutation(len(triples))]
+        drawn = drawn[: params.control_triples + 1]
+        damages.append(kl_of(part, [biased_plan(scheme, variant, n, drawn[0], s) for s in drawn]))
+    part.bank.drop(variant)
+    return np.array(damages)

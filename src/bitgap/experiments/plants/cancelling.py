@@ -50,7 +50,8 @@ def find_writers(lab: Lab) -> Writers:
     """
     names = {block: state_writer(lab, block) for block in (0, lab.n_blocks - 1)}
     inputs, sizes = inputs_and_sizes(lab, names)
-    return Writers(names, {block: _reader_of_one(x) for block, x in inputs.items()}, sizes[0])
+    readers = {block: reader_of(x, torch.ones(len(x))) for block, x in inputs.items()}
+    return Writers(names, readers, sizes[0])
 
 
 def plant_cancellation(lab: Lab, scheme: str, *, strength: float, seed: int) -> str:
@@ -65,15 +66,15 @@ def plant_cancellation(lab: Lab, scheme: str, *, strength: float, seed: int) -> 
     Raises:
         UnsupportedArchitecture: If a block has no linear that writes to the state.
     """
-    found = lab.once("writers", lambda: find_writers(lab))
+    writers = lab.once("writers", lambda: find_writers(lab))
     generator = torch.Generator().manual_seed(seed)
-    delta = strength * found.size * torch.randn(lab.decoder.width, generator=generator)
+    delta = strength * writers.size * torch.randn(lab.decoder.width, generator=generator)
     weights: dict[int, dict[str, Tensor]] = {}
     for block, sign in zip((0, lab.n_blocks - 1), (1.0, -1.0), strict=True):
         rounded = dict(lab.bank.rounded_linears(block, scheme))
-        old, reader = rounded[found.names[block]], found.readers[block]
+        name, reader = writers.names[block], writers.readers[block]
         change = sign * torch.outer(delta.to(reader), reader)
-        rounded[found.names[block]] = old + change.to(old)
+        rounded[name] = rounded[name] + change.to(rounded[name])
         weights[block] = rounded
     return lab.bank.add("cancelling", weights)
 
@@ -136,11 +137,6 @@ def inputs_and_sizes(
             hook.remove()
     sizes = {block: (power[block] / n[block]) ** 0.5 for block in names}
     return {block: torch.cat(parts) for block, parts in inputs.items()}, sizes
-
-
-def _reader_of_one(inputs: Tensor) -> Tensor:
-
-    return reader_of(inputs, torch.ones(len(inputs)))
 
 
 def reader_of(inputs: Tensor, wanted: Tensor) -> Tensor:

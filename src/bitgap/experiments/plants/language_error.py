@@ -51,7 +51,7 @@ def planted_errors(part: Lab, rounded: Plan, n_plantings: int, strength: float) 
     owner = _languages_of_tokens(part)
     plain = linear_inputs(part, rounded)
     ratio = plain["error"].sum(-1) / plain["output"].sum(-1)  # (M x A)
-    found: dict[str, list[Floats]] = {"e": [], "kl": []}
+    planted: dict[str, list[Floats]] = {"e": [], "kl": []}
     for seed, (block, row) in enumerate(zip(blocks.tolist(), rows.tolist(), strict=True)):
         name, x = names[block], inputs[block].double().cpu().numpy()
         views = part.decoder.block_linears(block)
@@ -61,16 +61,16 @@ def planted_errors(part: Lab, rounded: Plan, n_plantings: int, strength: float) 
             direction, x[owner == row], strength * sizes[block], len(linears[name]), seed
         )
         linears[name] = linears[name] + torch.from_numpy(change).to(linears[name])
-        found["kl"].append(_kl(part, rounded, block, linears))
+        planted["kl"].append(_kl(part, rounded, block, linears))
         of_block = ratio[plain["block"] == block]
         of_block[list(views).index(name)] = _ratios(
             x, owner, views[name].get(), linears[name], len(part.languages)
         )
-        found["e"].append(of_block.mean(0)[[0, row]])
+        planted["e"].append(of_block.mean(0)[[0, row]])
     return {
         "planted_block": blocks,
         "planted_row": rows,
-        **{f"planted_{name}": np.array(values) for name, values in found.items()},
+        **{f"planted_{name}": np.array(values) for name, values in planted.items()},
         "plain_e": np.stack([ratio[plain["block"] == i].mean(0) for i in range(part.n_blocks)]),
         "plain_kl": part.score([rounded], "controls").kl_nats[0],
     }
@@ -111,8 +111,8 @@ def contrast_direction(one: Floats, other: Floats) -> Floats:
     )  # (T' x T)
     whitened = one @ one.T - one @ other.T @ crossed
     _, vectors = linalg.eigh(whitened, subset_by_index=[len(one) - 1] * 2)
-    found = one.T @ vectors[:, 0] - other.T @ (crossed @ vectors[:, 0])
-    return found / np.linalg.norm(found)
+    direction = one.T @ vectors[:, 0] - other.T @ (crossed @ vectors[:, 0])
+    return direction / np.linalg.norm(direction)
 
 
 def _sized(direction: Floats, inputs: Floats, size: float, n_outputs: int, seed: int) -> Floats:

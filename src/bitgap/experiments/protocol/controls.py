@@ -19,6 +19,10 @@ PLANTED_LANGUAGES = 3
 """Languages that effects are planted for: a planted error does not ask which one it is in."""
 
 
+RANDOM_TWIN = "random-init twin"
+"""Name of the control on fresh weights as the model's class draws them."""
+
+
 def not_run(name: str, kind: ControlKind, why: str) -> Control:
     """Returns a control that could not be run, and why."""
     return Control(name=name, kind=kind, passed=None, detail=why)
@@ -45,6 +49,31 @@ def clear(estimate: Estimate, sesoi: float) -> bool:
     """Returns whether an estimate would pass as an effect: at least the SESOI, interval above 0."""
     value, low = estimate.value, estimate.low
     return value is not None and low is not None and value >= sesoi and low > 0
+
+
+def must_not_show(name: str, effect: Estimate, sesoi: float, detail: str) -> Control:
+    """Returns the negative control in which the effect may not be clear, such as a twin's."""
+    passed = not clear(effect, sesoi)
+    return Control(name=name, kind="negative", passed=passed, detail=detail, estimate=effect)
+
+
+def must_agree(name: str, effect: Estimate, theta: Estimate, sesoi: float, detail: str) -> Control:
+    """Returns the negative control whose effect is clear exactly where the experiment's own is."""
+    passed = clear(effect, sesoi) == clear(theta, sesoi)
+    return Control(name=name, kind="negative", passed=passed, detail=detail, estimate=effect)
+
+
+def labels_permuted(passed: bool, detail: str) -> Control:
+    """Returns the invariance under :func:`with_labels_permuted`."""
+    return Control(name="language labels permuted", kind="invariance", passed=passed, detail=detail)
+
+
+def with_labels_permuted(values: Floats, languages: Bools) -> Floats:
+    """Returns values (P x A x N) with some languages' names shuffled within every sentence."""
+    rng, rows, shuffled = np.random.default_rng(0), np.flatnonzero(languages), values.copy()
+    for sentence in range(values.shape[-1]):
+        shuffled[:, rows, sentence] = values[:, rng.permutation(rows), sentence]
+    return shuffled
 
 
 def halves(scores: Scores, plan: int, counts: Bools, thresholds: Thresholds) -> Control:
@@ -75,9 +104,8 @@ def halves(scores: Scores, plan: int, counts: Bools, thresholds: Thresholds) -> 
             logs = np.log2(rate(first)) - np.log2(rate(~first))
         return np.where(np.isfinite(logs), logs, np.nan)
 
-    how = {"seed": 0, "draws": thresholds.draws, "level": thresholds.level}
-    found = estimate(ratio, scores.n_sentences, unit="log2 ratio", **how)
-    return covers_zero(name, found, "the log2 ratio of their damages should cover 0")
+    difference = estimate(ratio, scores.n_sentences, unit="log2 ratio", **thresholds.how)
+    return covers_zero(name, difference, "the log2 ratio of their damages should cover 0")
 
 
 def covers_zero(name: str, found: Estimate, detail: str) -> Control:

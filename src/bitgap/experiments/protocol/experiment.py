@@ -6,18 +6,24 @@ beside it do. A declaration imports none of its parts, so listing experiments lo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from bitgap.records import Finding, Observations
-from bitgap.stats.verdicts import Thresholds
+from bitgap.lab.engine.tree import PlanTree
+from bitgap.quant.plan import Plan
+from bitgap.records import Control, Estimate, Finding, Observations, Verdict
+from bitgap.stats.verdicts import Part, Thresholds
+from bitgap.stats.verdicts import judge as judge_parts
 
 if TYPE_CHECKING:
     from bitgap.lab.lab import Lab
 
 Value = Literal["high", "medium", "low"]
+
+COST_SCHEME = "rtn4-g128"
+"""Scheme whose plans costs are told of; another's plans are as many."""
 
 PHASES = {
     1: "weights and one forward pass",
@@ -42,6 +48,50 @@ class Cost:
     head_evaluations: Callable[[int], int]
     of_map: bool = False
     sentences: int | None = None
+
+    @classmethod
+    def of(
+        cls,
+        scored: Callable[[int], Iterable[Sequence[Plan]]] | None = None,
+        *,
+        streamed: Callable[[int], Iterable[Sequence[Plan]]] | None = None,
+        passes: int = 0,
+        heads: Callable[[int], int] | None = None,
+        of_map: bool = False,
+        sentences: int | None = None,
+    ) -> Cost:
+        """Returns the cost of plans as an experiment runs them.
+
+        Args:
+            scored: Requests on a model of L blocks, each some plans that are scored together and
+                share what they have in common; full precision is measured once for all
+                experiments and not counted.
+            streamed: Requests whose states are looked at, block by block; no head is run.
+            passes: Further passes through all blocks, no head.
+            heads: Further heads, by L.
+            of_map: Whether what is scored are the layer map's masks.
+            sentences: How many sentences are passed over, where it is not the whole text.
+        """
+
+        def requests(n: int) -> Iterable[PlanTree]:
+            for plans in scored(n) if scored else ():
+                yield PlanTree([plan for plan in plans if not plan.is_full_precision])
+
+        def blocks(n: int) -> int:
+            streams = [PlanTree(plans) for plans in (streamed(n) if streamed else ())]
+            trees = [*requests(n), *streams]
+            return passes * n + sum(tree.work().block_evaluations for tree in trees)
+
+        def all_heads(n: int) -> int:
+            scored_heads = sum(tree.work().head_evaluations for tree in requests(n))
+            return scored_heads + (heads(n) if heads else 0)
+
+        return cls(
+            block_evaluations=blocks,
+            head_evaluations=all_heads,
+            of_map=of_map,
+            sentences=sentences,
+        )
 
     def share_of(self, n_sentences: int) -> float:
         """Returns the share of a text of N sentences that is passed over."""
@@ -111,6 +161,89 @@ class Experiment:
         of the key of its observations.
         """
         return self._part("measure").inputs(lab) if self.reads_inputs else {}
+
+    # -- the records that its parts hand out --------------------------------------------------
+
+    def observed(
+        self,
+        lab: Lab,
+        scheme: str,
+        params: Any,
+        arrays: Mapping[str, Any],
+        facts: Mapping[str, Any],
+    ) -> Observations:
+        """Returns observations whose facts also tell scheme, number of blocks and parameters."""
+        common = {"scheme": scheme, "n_blocks": lab.n_blocks, "params": asdict(params)}
+        return Observations(
+            experiment=self.id, version=self.version, arrays=arrays, facts={**common, **facts}
+        )
+
+    def finding(
+        self,
+        thresholds: Thresholds,
+        *,
+        primary: str,
+        estimates: Mapping[str, Estimate],
+        seed_measure: Mapping[str, Estimate],
+        controls: Sequence[Control],
+        verdict: Verdict,
+        sentence: str,
+        tables: Mapping[str, Any],
+    ) -> Finding:
+        """Returns the finding of this experiment; arguments as :class:`Finding`'s attributes."""
+        return Finding(
+            experiment=self.id,
+            hypothesis=self.hypothesis,
+            title=self.title,
+            primary=primary,
+            estimates=estimates,
+            seed_measure=seed_measure,
+            controls=tuple(controls),
+            verdict=verdict,
+            sentence=sentence,
+            tables=tables,
+            thresholds_hash=thresholds.hash,
+        )
+
+    def untestable(
+        self,
+        thresholds: Thresholds,
+        gate: str,
+        *,
+        primary: str,
+        unit: str,
+        part: str,
+        seed_measure: Mapping[str, Estimate],
+        tables: Mapping[str, Any],
+        estimates: Mapping[str, Estimate] | None = None,
+        controls: Sequence[Control] = (),
+    ) -> Finding:
+        """Returns the finding on a model that the hypothesis cannot be tested on.
+
+        Args:
+            thresholds: What was declared.
+            gate: Why not, as the start of a sentence without its stop.
+            primary: Key of the statistic that has no value then.
+            unit: Its unit.
+            part: What the verdict calls it.
+            seed_measure: The origin's own measure.
+            tables: What can be shown all the same.
+            estimates: Further estimates that exist all the same.
+            controls: Those that were run.
+        """
+        missing = Estimate(value=None, unit=unit, reason=gate)
+        sesoi = thresholds.of(self.hypothesis)["sesoi"]
+        asked = Part(name=part, estimate=missing, sesoi=sesoi, p=None, p_minimum=1.0)
+        return self.finding(
+            thresholds,
+            primary=primary,
+            estimates={primary: missing, **(estimates or {})},
+            seed_measure=seed_measure,
+            controls=controls,
+            verdict=judge_parts([asked], controls, alpha=thresholds.alpha, gate=gate),
+            sentence=f"Not testable here: {gate}.",
+            tables=tables,
+        )
 
     def _part(self, name: str) -> Any:
         return import_module(f"{self.package}.{name}")

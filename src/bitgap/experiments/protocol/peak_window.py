@@ -47,6 +47,14 @@ def is_hit(peak: Peak, window: tuple[float, float]) -> bool:
     return bool(in_window(np.array(peak.place.value), window))
 
 
+def must_stay(name: str, peak: Peak, other: Peak, detail: str) -> Control:
+    """Returns the invariance under which the peak stays: both places' intervals overlap."""
+    a, b = peak.place, other.place
+    assert a.low is not None and a.high is not None and b.low is not None and b.high is not None
+    passed = a.low <= b.high + _SLACK and b.low <= a.high + _SLACK
+    return Control(name=name, kind="invariance", passed=passed, detail=detail, estimate=b)
+
+
 def judge_window(
     peak: Peak,
     n_blocks: int,

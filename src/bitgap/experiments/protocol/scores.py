@@ -8,6 +8,7 @@ An experiment keeps one text and several parts, each some plans on it. What is t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from bitgap.quant.plan import Plan
 
 
-def keep(scores: Scores, parts: Mapping[str, Sequence[Plan]]) -> dict[str, NDArray[Any]]:
+def pack_scores(scores: Scores, parts: Mapping[str, Sequence[Plan]]) -> dict[str, NDArray[Any]]:
     """Returns arrays of what full precision says of the text, and of each part's plans.
 
     Returns:
@@ -52,7 +53,7 @@ def facts_of(scores: Scores) -> dict[str, Any]:
     }
 
 
-def scores_of(observations: Observations, part: str) -> Scores:
+def unpack_scores(observations: Observations, part: str) -> Scores:
     """Returns one part as scores; plans are called 0, 1, …"""
     arrays, facts = observations.arrays, observations.facts
     return Scores(
@@ -71,43 +72,65 @@ def scores_of(observations: Observations, part: str) -> Scores:
     )
 
 
-def countable(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Eligibility:
+    """Which languages may enter a verdict.
+
+    Attributes:
+        eligible: Those that may, (A).
+        left_out: Why each other may not, by code.
+        gate_reason: Why nothing can be tested, or None.
+    """
+
+    eligible: Bools
+    left_out: Mapping[str, str]
+    gate_reason: str | None
+
+    @property
+    def displayed(self) -> Bools:
+        """Languages whose numbers are shown, (A): all of them, beside the gate, where none may
+        enter.
+        """
+        return self.eligible if self.gate_reason is None else np.ones_like(self.eligible)
+
+    @property
+    def sentence(self) -> str:
+        """A sentence on the languages left out, with a space before it; empty for none."""
+        return left_out_sentence(self.left_out)
+
+
+def eligible_languages(
     observations: Observations, parts: Sequence[str], *, readable: Sequence[str]
-) -> tuple[Bools, dict[str, str]]:
-    """Returns which languages may enter the verdict, (A), and why each other may not.
+) -> Eligibility:
+    """Returns which languages may enter the verdict.
 
     A collapsed configuration never enters a verdict, and languages are averaged, so a language
     counts in all configurations or in none.
 
     Args:
-        observations: With kept scores.
+        observations: With packed scores.
         parts: In none of whose plans a language may be collapsed.
         readable: Those in none of whose plans its damage may be below resolution.
     """
     languages = observations.facts["languages"]
-    gone = np.zeros(len(languages), dtype=bool)
-    faint = gone.copy()
+    lost = np.zeros(len(languages), dtype=bool)
+    unresolved = lost.copy()
     for part in parts:
-        scores = scores_of(observations, part)
-        gone |= collapsed(scores).any(0)
+        scores = unpack_scores(observations, part)
+        lost |= collapsed(scores).any(0)
         if part in readable:
-            faint |= below_resolution(scores).any(0)
-    why = {
-        code: "collapsed" if lost else "below resolution"
-        for code, lost, weak in zip(languages, gone, faint, strict=True)
-        if lost or weak
+            unresolved |= below_resolution(scores).any(0)
+    left_out = {
+        code: "collapsed" if is_lost else "below resolution"
+        for code, is_lost, out in zip(languages, lost, lost | unresolved, strict=True)
+        if out
     }
-    return ~(gone | faint), why
+    eligible = ~(lost | unresolved)
+    reasons = ", ".join(f"{code} {reason}" for code, reason in left_out.items())
+    gate = None if eligible.any() else f"no language may enter the verdict: {reasons}"
+    return Eligibility(eligible=eligible, left_out=left_out, gate_reason=gate)
 
 
-def closed(counts: Bools, why: Mapping[str, str]) -> str | None:
-    """Returns why nothing can be tested where no language counts, else None."""
-    if counts.any():
-        return None
-    told = ", ".join(f"{code} {reason}" for code, reason in why.items())
-    return f"no language may enter the verdict: {told}"
-
-
-def told_left_out(why: Mapping[str, str]) -> str:
-    """Returns a sentence on the languages left out, with a space before it; empty for none."""
+def left_out_sentence(why: Mapping[str, str]) -> str:
+    """Returns a sentence on languages left out, with a space before it; empty for none."""
     return f" Left out: {', '.join(f'{c} ({reason})' for c, reason in why.items())}." if why else ""

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bitgap.experiments.protocol.controls import (
-    PLANTED_LANGUAGES,
-)
+from bitgap.experiments.protocol.controls import PLANTED_LANGUAGES
 from bitgap.lab.lab import Lab
-from bitgap.models.gauge import loaded_with, random_twin
 from bitgap.quant.plan import Plan, mask_plans
 from bitgap.records import Floats
 
@@ -25,6 +22,4 @@ def kl_of(lab: Lab, plans: Sequence[Plan]) -> Floats:
 
 def random_kl(lab: Lab, scheme: str, masks: Sequence[int]) -> Floats:
     """Returns damage of an untrained twin under some masks, (P x A' x N)."""
-    untrained = random_twin(lab.decoder.model, lab.settings.seed)
-    twin = in_few_languages(lab).twin(loaded_with(lab.loaded, untrained, "random"))
-    return kl_of(twin, mask_plans(scheme, lab.n_blocks, masks))
+    return kl_of(in_few_languages(lab).random_twin(), mask_plans(scheme, lab.n_blocks, masks))

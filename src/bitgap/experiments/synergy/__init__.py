@@ -1,22 +1,31 @@
 """synergy · synergy: do the first and the last block protect more together than apart?
 
-Prediction: protecting blocks 0 and L−1 together saves more damage than protecting each saves alone,
-more so than for other pairs. Method: mean damage K over languages is measured under all 2^L sets of
-protected blocks (above L = 14 under all sets of at most two blocks, their complements, and the four
-corners of the pair at random backgrounds). θ is the Banzhaf interaction of {0, L−1} on −K over
-K(∅): Δ_ij averaged over every background of other protected blocks, above 0 where joint protection
-beats the sum. On sampled backgrounds it is unbiased, and its interval also resamples them. θ must
-be clear, among the top 5 % of pairs, and of the same sign on the text's own likelihood Δ; and the
-four cells D(∅), D({0}), D({last}), D({0, last}) must leave what damage that adds up implies, since
-adding up already looks like synergy in a ratio of languages. Where they do not, the verdict says
-that the apparent synergy may be a ratio artefact. An interaction that is there only after
-a logarithm is called removable (Loftus 1978).
+Prediction: Protecting blocks 0 and L−1 together saves more damage than protecting each saves alone,
+more so than for other pairs.
 
-Sources: Grabisch & Roubens 1999 (interaction indices), Owen 1972 (Banzhaf), Loftus 1978 (removable
-interactions). Unit and direction: share of K(∅), > 0 for synergy. p is the share of resampled texts
-without one, and never under 2^−N: N sentences that agree by chance do so as often. Cost: the layer
-map's masks, shared with it; controls on a few sentences come on top. Refuted if the interval of θ
-lies below its smallest effect of interest.
+Method: Mean damage K over languages is measured under all 2^L sets of protected blocks. Above L =
+14 it is measured under all sets of at most two blocks, their complements, and the four corners of
+the pair at random backgrounds; θ is then unbiased, and its interval resamples backgrounds too. The
+four cells D(∅), D({0}), D({L−1}), D({0, L−1}) are compared with what damage that adds up implies,
+since adding up already looks like synergy in a ratio of languages.
+
+Statistic: The Banzhaf interaction of i = 0 and j = L−1 on −K, over K(∅), averaged over every
+background T of other protected blocks::
+
+    θ = mean_T −[K(T∪ij) − K(T∪i) − K(T∪j) + K(T)] / K(∅)
+
+Unit and direction: share of K(∅), > 0 for synergy. p is the share of resampled texts without one,
+and never under 2^−N: N sentences that agree by chance do so as often.
+
+Rule: Supported if θ is clear, among the top 5 % of pairs, of the same sign on the text's own
+likelihood Δ, and the four cells leave what adding up implies. Where they do not, the apparent
+synergy may be a ratio artefact. An interaction that is there only after a logarithm is called
+removable. Refuted if the interval of θ lies below its smallest effect of interest.
+
+Cost: The layer map's masks, shared with it; controls on a few sentences come on top.
+
+Prior: Grabisch & Roubens 1999 (interaction indices), Owen 1972 (Banzhaf), Loftus 1978 (removable
+interactions).
 """
 
 from __future__ import annotations
@@ -26,8 +35,6 @@ from dataclasses import dataclass
 from bitgap.experiments.protocol.experiment import Experiment
 
 ID = "synergy"
-
-
 FEWEST_BLOCKS = 4
 """Below it there is no pair inside to compare the ends with."""
 

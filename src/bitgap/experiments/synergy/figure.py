@@ -39,7 +39,7 @@ def figure(finding: Finding) -> Mapping[str, Any]:
 def _cells_chart(rows: list[dict[str, Any]]) -> dict[str, Any]:
     names, series = (list(dict.fromkeys(row[key] for row in rows)) for key in ("protected", "of"))
     of = colour("of", series)
-    shown = {
+    encoding = {
         "x": {"field": "protected", "type": "nominal", "title": "protected", "sort": names,
               "axis": {"labelAngle": 0}},
         "y": {"field": "disparity", "type": "quantitative", "title": "D, log2 ratio"},
@@ -49,7 +49,7 @@ def _cells_chart(rows: list[dict[str, Any]]) -> dict[str, Any]:
     }  # fmt: skip
     # Moved apart by the mark: a scale of offsets would change the matrix beside it.
     layers = [
-        {"data": {"values": [row for row in rows if row["of"] == name]}, "encoding": shown,
+        {"data": {"values": [row for row in rows if row["of"] == name]}, "encoding": encoding,
          "mark": {"type": "point", "filled": True, "size": 90, "opacity": 1, "xOffset": 16 * k - 8}}
         for k, name in enumerate(series)
     ]  # fmt: skip

@@ -1,36 +1,45 @@
-"""What synergy measures for its controls: twins, plantings, texts that hold no effect."""
+"""What synergy measures for its controls: an untrained twin, and errors of the ends that cancel."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from bitgap.errors import UnsupportedArchitecture
 from bitgap.experiments.plants.cancelling import cancelling_plan, plant_cancellation
-from bitgap.experiments.protocol.twins import in_few_languages, kl_of
+from bitgap.experiments.protocol.twins import in_few_languages, kl_of, random_kl
+from bitgap.experiments.synergy import Params
+from bitgap.experiments.synergy.plans import corners
 from bitgap.lab.lab import Lab
 from bitgap.quant.sets import layers_in
 from bitgap.records import Floats
 
 
-def cancelling_kl(
-    lab: Lab, scheme: str, masks: Sequence[int], *, n_plantings: int, strength: float
+def measure_controls(
+    lab: Lab, scheme: str, params: Params
 ) -> tuple[dict[str, Floats], dict[str, str]]:
-    """Returns damage under masks where P3 is planted, or why it could not be.
+    """Returns damage on a few sentences under ∅ and the pair's corners, and what is missing.
 
     Returns:
-        ``cancelling_kl``, (S x P x A' x N); or the fact ``no_cancelling``.
+        Arrays: ``random_kl`` (1+4B x A' x N') of an untrained twin, and ``cancelling_kl``
+        (S x 1+4B x A' x N') of S plantings of P3. Facts: ``no_cancelling``, why it is not there.
     """
-    part, found = in_few_languages(lab), []
+    few, seed = lab.first(params.control_sentences), lab.settings.seed
+    masks = [0, *corners(lab.n_blocks, params.control_twins, seed)]
+    part = in_few_languages(few)
+    arrays: dict[str, Any] = {}
+    missing: dict[str, str] = {}
+    planted: list[Floats] = []
     try:
-        for s in range(n_plantings):
+        for s in range(params.planted_seeds):
             variant = plant_cancellation(
-                part, scheme, strength=strength, seed=part.settings.seed + s
+                part, scheme, strength=params.planted_strength, seed=seed + s
             )
-            plans = [cancelling_plan(scheme, variant, part.n_blocks, layers_in(m)) for m in masks]
-            found.append(kl_of(part, plans))
+            ends = [cancelling_plan(scheme, variant, lab.n_blocks, layers_in(m)) for m in masks]
+            planted.append(kl_of(part, ends))
             part.bank.drop(variant)
+        arrays["cancelling_kl"] = np.array(planted)
     except UnsupportedArchitecture as error:
-        return {}, {"no_cancelling": str(error)}
-    return {"cancelling_kl": np.array(found)}, {}
+        missing["no_cancelling"] = str(error)
+    return {"random_kl": random_kl(few, scheme, masks), **arrays}, missing

@@ -1,25 +1,43 @@
 """T-001 · H1.1: do blocks of high weight variance carry more usable information?
 
-Prediction: the more the weights of a block vary, the more its output tells about the input. For a
-deterministic network I(X; h) is constant (Goldfeld 2019), and differential entropy shifts by
-d log c under scaling, so it would track variance by construction. Method: (i) usable information
-I_V = Ĥ(Y) − CE(Y|h) (Xu 2020) in bits per token, Y the current and the previous token as the most
-frequent types and one class for all others, read by multinomial logistic regression on standardised
-principal components, trained on calibration sentences and measured on the others, one penalty for
-all blocks; beside it the R² of a ridge regression to the input embedding on token types it was not
-fitted on. (ii) The noise-limited rate ½log2 det(I + Σ/σ²), σ² the measured error variance when all
-blocks are rounded: Gaussian bits that survive (Yu 2020). (iii) Spectra that no scale moves: RankMe
-(Garrido 2023), matrix Rényi-2 and prompt entropy (Skean 2025) of centred Gram matrices, and a
-nearest-neighbour entropy of 16 whitened components. θ = r(log variance with its gauge fixed, I_V),
-I_V the mean of both Y, both profiles detrended in depth. Gauge fixing folds norm gains into the
-matrices that read them and balances value/output and gated up/down. Support also needs the
-correlation to stay above 0 when test sentences are resampled, and that a smaller probe agrees.
+Prediction: the more the weights of a block vary, the more its output tells about the input.
 
-Unit and direction: a correlation over blocks, > 0 supports H1.1. Cost: one forward pass, shared,
-and a pass of two plans, no head; the random twin's, on a few sentences, comes on top. Refuted in
-this model if the correlation's interval lies below .5 and planted information was found. Not
-testable where the probe reads nothing. The interval and p are approximate: blocks are few and
+Method: for a deterministic network I(X; h) is constant (Goldfeld 2019), and differential entropy
+shifts by d log c under scaling, so it would track variance by construction. What a reader can use
+is measured instead, in three ways.
+
+(i) Usable information I_V (Xu 2020) in bits per token. Y is the current and the previous token: the
+most frequent types, and one class for all others. The reader is a multinomial logistic regression
+on standardised principal components, trained on calibration sentences and measured on the others,
+with one penalty for all blocks. Beside it stands the R² of a ridge regression to the input
+embedding, on token types it was not fitted on.
+
+(ii) The noise-limited rate ½log2 det(I + Σ/σ²), σ² the measured error variance when all blocks are
+rounded: Gaussian bits that survive (Yu 2020).
+
+(iii) Spectra that no scale moves, of centred Gram matrices: RankMe (Garrido 2023), matrix Rényi-2
+and prompt entropy (Skean 2025), and a nearest-neighbour entropy of 16 whitened components.
+
+Statistic: the correlation over blocks of log weight variance with I_V, the mean of both Y. Both
+profiles are detrended in depth. The variance's gauge is fixed: norm gains are folded into the
+matrices that read them, and value/output and gated up/down are balanced.
+
+    I_V = Ĥ(Y) − CE(Y | h)
+
+    θ = r(log variance, I_V)
+
+A correlation, −1 to 1; above 0 supports H1.1. Interval and p are approximate: blocks are few and
 their profiles smooth.
+
+Rule: supported if θ is at least .5 and clearly above 0, stays above 0 when test sentences are
+resampled, and a smaller probe agrees. Refuted in this model if the interval lies below .5 and
+planted information was found. Not testable where the probe reads nothing.
+
+Cost: one forward pass, shared, and a pass of two plans, no head. The random twin's, on a few
+sentences, comes on top.
+
+Prior: none was found in the literature for variance; information by itself may do no more than
+follow scale (Goldfeld 2019).
 """
 
 from __future__ import annotations
@@ -29,8 +47,6 @@ from dataclasses import dataclass
 from bitgap.experiments.protocol.experiment import Experiment
 
 ID = "T-001"
-
-
 LABELS = ("current", "previous")
 
 

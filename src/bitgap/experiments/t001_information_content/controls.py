@@ -17,11 +17,10 @@ ratio in all of them.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
-from bitgap.experiments.protocol.controls import absent, clear, detection, not_run
+from bitgap.experiments.protocol.controls import RANDOM_TWIN, clear, detection, must_not_show
 from bitgap.records import Control, Estimate, Floats
 from bitgap.stats.bootstrap import estimate
 from bitgap.stats.profiles import correlate_profiles
@@ -32,30 +31,27 @@ _SAME = 1e-3
 
 
 def controls(
-    arrays: Mapping[str, Floats],
-    facts: Mapping[str, Any],
-    theta: Estimate,
-    sesoi: float,
-    thresholds: Thresholds,
+    arrays: Mapping[str, Floats], theta: Estimate, thresholds: Thresholds
 ) -> list[Control]:
     """Returns the controls of T-001.
 
     Args:
         arrays: As T-001 measures them.
-        facts: Likewise.
         theta: The correlation by the large probe.
-        sesoi: Smallest correlation of interest.
         thresholds: What was declared.
     """
-    if "small_bits" not in arrays:
-        why = absent(facts, "small probe")
-        kinds = (("shuffled labels", "negative"), ("random-init twin", "negative"),
-                 ("activations times ten", "invariance"), ("a smaller probe", "invariance"),
-                 ("planted", "positive"))  # fmt: skip
-        return [not_run(name, kind, why) for name, kind in kinds]  # type: ignore[arg-type]
+    sesoi = thresholds.of("H1.1")["sesoi"]
+    untrained = correlate_profiles(
+        arrays["random_variance"], arrays["random_bits"], thresholds.level
+    )
     return [
         _shuffled(arrays, thresholds),
-        _untrained(arrays, sesoi, thresholds),
+        must_not_show(
+            RANDOM_TWIN,
+            untrained.estimate,
+            sesoi,
+            "in an untrained twin variance should not go with usable information",
+        ),
         _scaled(arrays, thresholds),
         _smaller(arrays, theta, thresholds),
         _planted(arrays, sesoi, thresholds),
@@ -69,35 +65,22 @@ def _shuffled(arrays: Mapping[str, Floats], thresholds: Thresholds) -> Control:
     def mean(weights: Floats) -> Floats:
         return (weights @ bits[used]) / np.maximum(weights @ tokens[used], 1)
 
-    how = {"seed": 0, "draws": thresholds.draws, "level": thresholds.level}
-    found = estimate(mean, int(used.sum()), unit="bits per token", **how)
-    value = found.low if found.low is not None else found.value
+    usable = estimate(mean, int(used.sum()), unit="bits per token", **thresholds.how)
+    value = usable.low if usable.low is not None else usable.value
     return Control(
         name="shuffled labels",
         kind="negative",
         passed=None if value is None else value <= 0,
         detail="labels dealt out at random should give no usable information; less than none is "
         "what a probe loses by fitting noise",
-        estimate=found,
-    )
-
-
-def _untrained(arrays: Mapping[str, Floats], sesoi: float, thresholds: Thresholds) -> Control:
-    found = correlate_profiles(
-        arrays["random_variance"], arrays["random_bits"], thresholds.level
-    ).estimate
-    return Control(
-        name="random-init twin",
-        kind="negative",
-        passed=not clear(found, sesoi),
-        detail="in an untrained twin variance should not go with usable information",
-        estimate=found,
+        estimate=usable,
     )
 
 
 def _scaled(arrays: Mapping[str, Floats], thresholds: Thresholds) -> Control:
     plain, scaled = (
-        _mean(arrays[name], arrays["small_tokens"]) for name in ("small_bits", "scaled_bits")
+        bits_per_token(arrays[name], arrays["small_tokens"])
+        for name in ("small_bits", "scaled_bits")
     )
     moved = float(np.abs(scaled - plain).max())
     variance = arrays["log_variance_fixed"]
@@ -105,29 +88,29 @@ def _scaled(arrays: Mapping[str, Floats], thresholds: Thresholds) -> Control:
         correlate_profiles(variance, bits, thresholds.level).estimate.value
         for bits in (plain, scaled)
     )
-    told = "undefined" if r is None or other is None else f"{r:+.4f} and {other:+.4f}"
+    correlations = "undefined" if r is None or other is None else f"{r:+.4f} and {other:+.4f}"
     return Control(
         name="activations times ten",
         kind="invariance",
         passed=moved <= _SAME,
         detail=f"usable information should stay: it moved by up to {moved:.1g} bits, the "
-        f"correlation was {told}",
+        f"correlation was {correlations}",
     )
 
 
 def _smaller(arrays: Mapping[str, Floats], theta: Estimate, thresholds: Thresholds) -> Control:
-    bits = _mean(arrays["small_bits"], arrays["small_tokens"])
-    found = correlate_profiles(arrays["log_variance_fixed"], bits, thresholds.level).estimate
+    bits = bits_per_token(arrays["small_bits"], arrays["small_tokens"])
+    smaller = correlate_profiles(arrays["log_variance_fixed"], bits, thresholds.level).estimate
     agree = None
-    if theta.value is not None and found.high is not None:
-        agree = theta.value <= found.high
+    if theta.value is not None and smaller.high is not None:
+        agree = theta.value <= smaller.high
     return Control(
         name="a smaller probe",
         kind="invariance",
         passed=agree,
         detail="the interval of the correlation by a probe of fewer types and components should "
         "not lie under what the large one found",
-        estimate=found,
+        estimate=smaller,
     )
 
 
@@ -141,5 +124,6 @@ def _planted(arrays: Mapping[str, Floats], sesoi: float, thresholds: Thresholds)
     return detection(name, found, "the correlation should pass", thresholds)
 
 
-def _mean(bits: Floats, tokens: Floats) -> Floats:
+def bits_per_token(bits: Floats, tokens: Floats) -> Floats:
+    """Returns the mean over test tokens, (L), of bits summed over those of sentences, (L x N)."""
     return bits.sum(1) / np.maximum(tokens.sum(1), 1)

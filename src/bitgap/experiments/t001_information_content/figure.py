@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bitgap.experiments.t001_information_content.judge import _both
+from bitgap.experiments.t001_information_content.judge import mean_usable_bits
 from bitgap.records import Finding
 from bitgap.show.charts import lines, points, side_by_side
 
@@ -38,7 +38,7 @@ def figure(finding: Finding) -> Mapping[str, Any]:
     dots = [
         {"block": row["block"], "variance": float(np.exp(row["log_variance_fixed"])), "bits": mean}
         for row in table
-        if (mean := _both(row)) is not None and mean > 0
+        if (mean := mean_usable_bits(row)) is not None and mean > 0
     ]
     if not dots:
         return depth

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from bitgap.experiments.t001_information_content import EXPERIMENT, ID, LABELS
+from bitgap.experiments.protocol.tables import block_rows
+from bitgap.experiments.t001_information_content import EXPERIMENT, LABELS
 from bitgap.experiments.t001_information_content.controls import controls
 from bitgap.records import Estimate, Finding, Floats, Observations
 from bitgap.stats.bootstrap import Statistic, estimate
@@ -23,15 +24,20 @@ from bitgap.stats.verdicts import judge as judge_parts
 
 def judge(observations: Observations, thresholds: Thresholds) -> Finding:
     """Judges H1.1: the correlation of gauge-fixed log variance with usable information."""
-    declared, arrays, facts = thresholds.of("H1.1"), observations.arrays, observations.facts
+    declared, arrays = thresholds.of("H1.1"), observations.arrays
     profile = usable_profile(arrays["bits"], arrays["tokens"])
     bits = profile(np.ones((1, arrays["tokens"].shape[1])))[0]  # (labels x L)
     variance = arrays["log_variance_fixed"]
     theta = correlate_profiles(variance, bits.mean(0), thresholds.level)
     n = arrays["tokens"].shape[1]
-    mean = _mean_bits(profile, n, thresholds)
+    mean = estimate(
+        lambda w: profile(w).mean((1, 2)),
+        n,
+        unit="bits per token, mean over blocks",
+        **thresholds.how,
+    )
     resampled = _by_sentence(profile, variance, n, thresholds)
-    checks = controls(arrays, facts, theta.estimate, declared["sesoi"], thresholds)
+    checks = controls(arrays, theta.estimate, thresholds)
     part = Part(
         name="r(log variance, usable information)",
         estimate=theta.estimate,
@@ -46,10 +52,8 @@ def judge(observations: Observations, thresholds: Thresholds) -> Finding:
         "variance_and_embedding": arrays["embedding_r2"],
         "variance_and_rank": arrays["rank_me"],
     }
-    return Finding(
-        experiment=ID,
-        hypothesis="H1.1",
-        title=EXPERIMENT.title,
+    return EXPERIMENT.finding(
+        thresholds,
         primary="variance_and_information",
         estimates={
             "variance_and_information": theta.estimate,
@@ -61,7 +65,7 @@ def judge(observations: Observations, thresholds: Thresholds) -> Finding:
             },
         },
         seed_measure=_seed_measure(arrays),
-        controls=tuple(checks),
+        controls=checks,
         verdict=judge_parts(
             [part],
             checks,
@@ -73,8 +77,7 @@ def judge(observations: Observations, thresholds: Thresholds) -> Finding:
             ),
         ),
         sentence=_sentence(theta, mean),
-        tables={"blocks": _table(arrays, bits), "width": facts["width"]},
-        thresholds_hash=thresholds.hash,
+        tables={"blocks": _table(arrays, bits), "width": observations.facts["width"]},
     )
 
 
@@ -94,13 +97,6 @@ def usable_profile(bits: Floats, tokens: Floats) -> Statistic:
     return statistic
 
 
-def _mean_bits(profile: Statistic, n: int, thresholds: Thresholds) -> Estimate:
-    how = {"seed": 0, "draws": thresholds.draws, "level": thresholds.level}
-    return estimate(
-        lambda w: profile(w).mean((1, 2)), n, unit="bits per token, mean over blocks", **how
-    )
-
-
 def _by_sentence(profile: Statistic, variance: Floats, n: int, thresholds: Thresholds) -> Estimate:
     """Returns the correlation with an interval from test sentences: what text alone leaves open."""
     wanted = detrend(variance)
@@ -114,8 +110,8 @@ def _by_sentence(profile: Statistic, variance: Floats, n: int, thresholds: Thres
 
     # Detrending is linear: the columns of this matrix are what it takes from each block.
     trend = np.eye(len(variance)) - np.array([detrend(row) for row in np.eye(len(variance))])
-    how = {"seed": 0, "draws": thresholds.draws, "level": thresholds.level}
-    return estimate(correlation, n, unit="correlation over layers, detrended in depth", **how)
+    unit = "correlation over layers, detrended in depth"
+    return estimate(correlation, n, unit=unit, **thresholds.how)
 
 
 def _gate(mean: Estimate) -> str | None:
@@ -145,38 +141,27 @@ def _seed_measure(arrays: Mapping[str, Floats]) -> dict[str, Estimate]:
 
 def _sentence(theta: ProfileCorrelation, mean: Estimate) -> str:
     r = theta.estimate.value
-    told = "undefined" if r is None else f"r = {r:+.2f}"
+    correlation = "undefined" if r is None else f"r = {r:+.2f}"
     bits = "undefined" if mean.value is None else f"{mean.value:.2f} bits per token"
     return (
         f"A probe reads {bits} about the current and the previous token off an average block, and "
-        f"across blocks weight variance goes with it by {told}."
+        f"across blocks weight variance goes with it by {correlation}."
     )
 
 
-def _table(arrays: Mapping[str, Floats], bits: Floats) -> list[dict[str, float | int | None]]:
-    columns = {
-        **{f"usable_bits_{name}": values for name, values in zip(LABELS, bits, strict=True)},
-        **{
-            name: arrays[name]
-            for name in ("rate_bits", "embedding_r2", "rank_me", "renyi2_bits", "prompt_bits",
-                         "knn_nats", "histogram_bits", "log_variance_fixed", "log_variance_raw")
-        },
-    }  # fmt: skip
-    return [
-        {"block": block}
-        | {
-            name: float(values[block]) if np.isfinite(values[block]) else None
-            for name, values in columns.items()
-        }
-        for block in range(bits.shape[1])
-    ]
+def _table(arrays: Mapping[str, Floats], bits: Floats) -> list[dict[str, Any]]:
+    names = ("rate_bits", "embedding_r2", "rank_me", "renyi2_bits", "prompt_bits", "knn_nats",
+             "histogram_bits", "log_variance_fixed", "log_variance_raw")  # fmt: skip
+    usable = {f"usable_bits_{name}": values for name, values in zip(LABELS, bits, strict=True)}
+    return block_rows({**usable, **{name: arrays[name] for name in names}})
 
 
-def _both(row: Mapping[str, Any]) -> float | None:
+def mean_usable_bits(row: Mapping[str, Any]) -> float | None:
+    """Returns a block's usable bits per token, the mean of both labels, from its row."""
     values = [row[f"usable_bits_{name}"] for name in LABELS]
     return None if None in values else float(np.mean(values))
 
 
 def profile(finding: Finding) -> list[float | None]:
     """Returns what the experiment says of every block, for its link with what protection saves."""
-    return [_both(row) for row in finding.tables["blocks"]]
+    return [mean_usable_bits(row) for row in finding.tables["blocks"]]

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 
 from bitgap.errors import UsageError
 from bitgap.experiments.t001_information_content import EXPERIMENT, ID, Params
+from bitgap.experiments.t001_information_content.plans import plans
 from bitgap.experiments.t001_information_content.readings import (
     Readable,
     chosen_penalty,
     read_bits,
     readable_blocks,
     spectra,
-    surviving_bits,
     tokens_of,
 )
-from bitgap.experiments.t001_information_content.twins import SmallProbe, measure_controls
-from bitgap.lab.activations import Activations
+from bitgap.experiments.t001_information_content.twins import measure_controls
+from bitgap.lab.activations import Activations, stream, without_sinks
 from bitgap.lab.lab import Lab
 from bitgap.models.gauge import gauge_fixed_log_variance, raw_log_variance
 from bitgap.records import Floats, Observations
+from bitgap.stats.information import noise_limited_bits
 
 
 def measure(lab: Lab, scheme: str, params: Params) -> Observations:
@@ -43,56 +44,68 @@ def measure(lab: Lab, scheme: str, params: Params) -> Observations:
             f"{lab.corpus.n_sentences} sentences {len(calibration)} are left for the one and "
             f"{len(test)} for the other; give more"
         )
-    found, seed = lab.activations(), lab.settings.seed
-    blocks = readable_blocks(found, calibration, params.n_components, seed)
-    bits, strengths = _usable(found, blocks, params)
+    seen, seed = lab.activations(), lab.settings.seed
+    blocks = readable_blocks(seen, calibration, params.n_components, seed)
+    bits, strengths = _usable(seen, blocks, params)
     variance = gauge_fixed_log_variance(lab.decoder)
-    small = SmallProbe(
-        n_types=params.small_types, n_components=params.small_components, strength=strengths[0]
-    )
-    twins = measure_controls(
-        lab,
-        blocks,
-        variance,
-        small,
-        n_components=params.n_components,
-        n_sentences=params.control_sentences,
-        n_plantings=params.planted_seeds,
-        gain=params.planted_gain,
-    )
-    return Observations(
-        experiment=ID,
-        version=EXPERIMENT.version,
-        arrays={
-            "bits": np.ascontiguousarray(bits[:, :, test]),
-            "tokens": np.ascontiguousarray(tokens_of(blocks, found)[:, test]),
-            "rate_bits": surviving_bits(lab, scheme, params.rate_sentences),
-            **spectra(found, blocks, seed),
-            "log_variance_fixed": variance,
-            "log_variance_raw": raw_log_variance(lab.decoder),
-            **twins,
-        },
-        facts={
-            "scheme": scheme,
-            "n_blocks": lab.n_blocks,
-            "width": lab.decoder.width,
-            "n_train": int(blocks[0].split.train.sum()),
-            "n_test": int(blocks[0].split.test.sum()),
-            "strengths": strengths,
-            "params": asdict(params),
-        },
-    )
+    twins, missing = measure_controls(lab, blocks, variance, strengths[0], params)
+    arrays: dict[str, Any] = {
+        "bits": np.ascontiguousarray(bits[:, :, test]),
+        "tokens": np.ascontiguousarray(tokens_of(blocks, seen)[:, test]),
+        "rate_bits": surviving_bits(lab, scheme, params.rate_sentences),
+        **spectra(seen, blocks, seed),
+        "log_variance_fixed": variance,
+        "log_variance_raw": raw_log_variance(lab.decoder),
+        **twins,
+    }
+    facts: dict[str, Any] = {
+        "width": lab.decoder.width,
+        "n_train": int(blocks[0].split.train.sum()),
+        "n_test": int(blocks[0].split.test.sum()),
+        "strengths": strengths,
+        **missing,
+    }
+    return EXPERIMENT.observed(lab, scheme, params, arrays, facts)
 
 
 def _usable(
-    found: Activations, blocks: list[Readable], params: Params
+    seen: Activations, blocks: list[Readable], params: Params
 ) -> tuple[Floats, list[float]]:
     """Returns usable bits (2 x L x sentences) about both labels, and the penalties chosen."""
-    n, out, chosen = int(found.sentence.max()) + 1, [], []
-    for labels in (found.token, found.previous):
+    n, out, chosen = int(seen.sentence.max()) + 1, [], []
+    for labels in (seen.token, seen.previous):
         strength = chosen_penalty(blocks, labels, params.n_types, params.strengths)
         chosen.append(strength)
         out.append(
-            [read_bits(b, labels, params.n_types, strength, found.sentence, n) for b in blocks]
+            [read_bits(b, labels, params.n_types, strength, seen.sentence, n) for b in blocks]
         )
     return np.array(out), chosen
+
+
+def surviving_bits(lab: Lab, scheme: str, n_sentences: int) -> Floats:
+    """Returns noise-limited bits of every block's output when all blocks are rounded, (L).
+
+    Args:
+        lab: Model and text.
+        scheme: How they are rounded.
+        n_sentences: Sentences that the error's variance is measured on.
+    """
+    few = lab.first(n_sentences)
+    shape = (lab.n_blocks, lab.decoder.width)
+    total, squares, count = np.zeros(shape), np.zeros(shape), np.zeros(lab.n_blocks)
+    for part in stream(few, plans(lab.n_blocks, scheme)["rounded"]):
+        if 0 <= part.depth < lab.n_blocks:
+            clean, rounded = part.states
+            rows = without_sinks(clean, part.real)
+            error = (rounded - clean)[rows].double()
+            total[part.depth] += error.sum(0).cpu().numpy()
+            squares[part.depth] += error.square().sum(0).cpu().numpy()
+            count[part.depth] += len(error)
+    noise = squares / count[:, None] - (total / count[:, None]) ** 2
+    found = lab.activations()
+    return np.array(
+        [
+            noise_limited_bits(np.cov(found.at(block + 1)[1].T), np.maximum(noise[block], 0))
+            for block in range(lab.n_blocks)
+        ]
+    )

@@ -1,7 +1,6 @@
 """What T-001 reads off a model's states: probes of tokens, bits that survive rounding, spectra.
 
-Probes get every block's output as standardised principal components of the sampled tokens. Torch is
-loaded only where a pass over the text is made.
+Probes get every block's output as standardised principal components of the sampled tokens.
 """
 
 from __future__ import annotations
@@ -12,13 +11,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bitgap.quant.plan import Plan
 from bitgap.records import Floats, Integers
 from bitgap.stats.dimension import covariance_eigenvalues, rank_me
 from bitgap.stats.information import (
     histogram_entropy_bits,
     knn_entropy_nats,
-    noise_limited_bits,
     prompt_entropy_bits,
     renyi2_bits,
 )
@@ -36,12 +33,8 @@ from bitgap.stats.usable_information import (
 
 if TYPE_CHECKING:
     from bitgap.lab.activations import Activations
-    from bitgap.lab.lab import Lab
-
 
 _RIDGE = (1e-3, 1e-2, 1e-1, 1.0)
-
-
 _NEIGHBOUR_DIMENSIONS, _NEIGHBOUR_POINTS = 16, 1000
 """Where the neighbours' entropy is biased by some 2 %; more points only take longer."""
 
@@ -126,37 +119,6 @@ def tokens_of(blocks: Sequence[Readable], found: Activations) -> Floats:
     n = int(found.sentence.max()) + 1
     counts = [np.bincount(found.sentence[b.rows][b.split.test], minlength=n) for b in blocks]
     return np.array(counts, dtype=np.float64)
-
-
-def surviving_bits(lab: Lab, scheme: str, n_sentences: int) -> Floats:
-    """Returns noise-limited bits of every block's output when all blocks are rounded, (L).
-
-    Args:
-        lab: Model and text.
-        scheme: How they are rounded.
-        n_sentences: Sentences that the error's variance is measured on.
-    """
-    from bitgap.lab.activations import stream, without_sinks
-
-    few = lab.first(n_sentences)
-    shape = (lab.n_blocks, lab.decoder.width)
-    total, squares, count = np.zeros(shape), np.zeros(shape), np.zeros(lab.n_blocks)
-    for part in stream(few, [Plan.uniform("fp", lab.n_blocks), Plan.uniform(scheme, lab.n_blocks)]):
-        if 0 <= part.depth < lab.n_blocks:
-            clean, rounded = part.states
-            rows = without_sinks(clean, part.real)
-            error = (rounded - clean)[rows].double()
-            total[part.depth] += error.sum(0).cpu().numpy()
-            squares[part.depth] += error.square().sum(0).cpu().numpy()
-            count[part.depth] += len(error)
-    noise = squares / count[:, None] - (total / count[:, None]) ** 2
-    found = lab.activations()
-    return np.array(
-        [
-            noise_limited_bits(np.cov(found.at(block + 1)[1].T), np.maximum(noise[block], 0))
-            for block in range(lab.n_blocks)
-        ]
-    )
 
 
 def spectra(found: Activations, blocks: Sequence[Readable], seed: int) -> dict[str, Floats]:

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from bitgap.experiments.t001_information_content.controls import _mean
+from bitgap.experiments.t001_information_content import Params
+from bitgap.experiments.t001_information_content.controls import bits_per_token
 from bitgap.experiments.t001_information_content.readings import (
     Readable,
     read_bits,
@@ -17,7 +18,7 @@ from bitgap.experiments.t001_information_content.readings import (
 )
 from bitgap.lab.activations import Activations
 from bitgap.lab.lab import Lab
-from bitgap.models.gauge import gauge_fixed_log_variance, loaded_with, random_twin
+from bitgap.models.gauge import gauge_fixed_log_variance
 from bitgap.records import Floats
 
 
@@ -35,12 +36,12 @@ class SmallProbe:
     n_components: int
     strength: float
 
-    def profile(self, blocks: Sequence[Readable], found: Activations) -> Floats:
+    def profile(self, blocks: Sequence[Readable], seen: Activations) -> Floats:
         """Returns usable bits of the current token by block and sentence, (L x N)."""
-        n = int(found.sentence.max()) + 1
+        n = int(seen.sentence.max()) + 1
         return np.array(
             [
-                read_bits(self._cut(b), found.token, self.n_types, self.strength, found.sentence, n)
+                read_bits(self._cut(b), seen.token, self.n_types, self.strength, seen.sentence, n)
                 for b in blocks
             ]
         )
@@ -50,63 +51,60 @@ class SmallProbe:
 
 
 def measure_controls(
-    lab: Lab,
-    blocks: Sequence[Readable],
-    variance: Floats,
-    probe: SmallProbe,
-    *,
-    n_components: int,
-    n_sentences: int,
-    n_plantings: int,
-    gain: float,
-) -> dict[str, Any]:
-    """Returns what the controls show, all of it of the small probe.
+    lab: Lab, blocks: Sequence[Readable], variance: Floats, strength: float, params: Params
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Returns what the controls show, all of it of the small probe, and that none is absent.
 
     Args:
         lab: Model and text.
         blocks: Its blocks' outputs.
         variance: Gauge-fixed log variance of its blocks, (L).
-        probe: The small probe.
-        n_components: Principal components that ``blocks`` were given, of which it reads some.
-        n_sentences: Sentences the random twin is read on.
-        n_plantings: How often information is planted.
-        gain: By how many factors of e the planted noise falls for one standard deviation of log
-            variance.
+        strength: Inverse penalty of the probe.
+        params: With its size, sentences of the twin, plantings and their gain.
 
     Returns:
         ``small_bits``, ``scaled_bits`` and ``shuffled_bits`` (L x N), summed over test tokens, and
         ``small_tokens`` (L x N), how many; ``random_bits`` and ``random_variance`` (L), and
         ``planted_bits`` (P x L), mean bits a token.
     """
-    found, seed = lab.activations(), lab.settings.seed
+    seen, seed = lab.activations(), lab.settings.seed
     calibration, _ = lab.corpus.split_of(lab.text.kept)
-    scaled = readable_blocks(found, calibration, n_components, seed, 10.0)
-    few = lab.first(n_sentences)
-    twin = few.twin(loaded_with(lab.loaded, random_twin(lab.decoder.model, seed), "random"))
-    seen = twin.activations()
-    theirs = readable_blocks(seen, few.corpus.split_of(few.text.kept)[0], probe.n_components, seed)
-    return {
-        "small_bits": probe.profile(blocks, found),
-        "small_tokens": tokens_of(blocks, found),
-        "scaled_bits": probe.profile(scaled, found),
-        "shuffled_bits": probe.profile(blocks, _relabelled(found, seed)),
-        "random_bits": _mean(probe.profile(theirs, seen), tokens_of(theirs, seen)),
+    probe = SmallProbe(
+        n_types=params.small_types, n_components=params.small_components, strength=strength
+    )
+    tokens = tokens_of(blocks, seen)
+    few = lab.first(params.control_sentences)
+    twin = few.random_twin()
+    untrained = twin.activations()
+    its_blocks = readable_blocks(
+        untrained, few.corpus.split_of(few.text.kept)[0], probe.n_components, seed
+    )
+
+    def planted(p: int) -> Floats:
+        noisy = _noisy(blocks, variance, probe, params.planted_gain, [seed, p])
+        return bits_per_token(probe.profile(noisy, seen), tokens)
+
+    arrays = {
+        "small_bits": probe.profile(blocks, seen),
+        "small_tokens": tokens,
+        "scaled_bits": probe.profile(
+            readable_blocks(seen, calibration, params.n_components, seed, 10.0), seen
+        ),
+        "shuffled_bits": probe.profile(blocks, _relabelled(seen, seed)),
+        "random_bits": bits_per_token(
+            probe.profile(its_blocks, untrained), tokens_of(its_blocks, untrained)
+        ),
         "random_variance": gauge_fixed_log_variance(twin.decoder),
-        "planted_bits": np.array(
-            [
-                _mean(
-                    probe.profile(_noisy(blocks, variance, probe, gain, [seed, p]), found),
-                    tokens_of(blocks, found),
-                )
-                for p in range(n_plantings)
-            ]
-        ).reshape(n_plantings, len(blocks)),
+        "planted_bits": np.array([planted(p) for p in range(params.planted_seeds)]).reshape(
+            params.planted_seeds, len(blocks)
+        ),
     }
+    return arrays, {}
 
 
-def _relabelled(found: Activations, seed: int) -> Activations:
-    order = np.random.default_rng(seed).permutation(len(found.token))
-    return replace(found, token=found.token[order])
+def _relabelled(seen: Activations, seed: int) -> Activations:
+    order = np.random.default_rng(seed).permutation(len(seen.token))
+    return replace(seen, token=seen.token[order])
 
 
 def _noisy(

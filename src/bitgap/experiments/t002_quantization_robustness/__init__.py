@@ -2,22 +2,39 @@
 
 Prediction: relative rounding error is lower where weight variance is high. Note the sign: a block
 that is more robust gains *less* from protection, so H1.2 contradicts the finding it is meant to
-explain. Method: a matrix's relative error RE = ‖ΔW‖²/‖W‖² obeys RE = C²/(12q²) with C² the
-effective crest factor² (Gersho & Gray 1992), which no rescaling changes. A block's RE is the mean
-over its matrices: a ratio pooled over them changes when one is rescaled against another, as raw
-variance does, so variance is compared after gauge fixing. Gaussian ΔW of relative size t in one
-block gives the sensitivity α_l, the slope of damage on t²; then log k_l = log α_l + log t_l² +
-non-linearity splits the damage of a block into how hard it is hit and how much it matters, with
-Lindeman–Merenda–Gold shares of the variance over blocks. θ (both must pass): r(log variance,
-−log RE) and r(log RE, log k_l), profiles detrended in depth. Damage is averaged over languages, so
-no language label can move θ; languages that collapse or lie below resolution are left out of it.
+explain.
 
-Sources: Banner 2019, Malinovskii 2025 (linearity of damage in t²), Zhang 2025. Unit: correlation
-over blocks, > 0 supports. Cost: L single-block plans, 3·seeds·L noisy half-passes, and the L + 1
-plans that protect one block, shared with the map; controls on a few sentences come on top.
-Supported also needs an LMG share of t² of at least .5. Refuted if either correlation's interval
-lies below .5. If the gauge intervention leaves damage unchanged, "predicts" is all that may be
-said, never "causes".
+Method: a matrix's relative error RE = ‖ΔW‖²/‖W‖² obeys RE = C²/(12q²) with C² the effective crest
+factor² (Gersho & Gray 1992), which no rescaling changes. A block's RE is the mean over its
+matrices: a ratio pooled over them changes when one is rescaled against another. Raw variance does
+so too, so variance is compared after gauge fixing. Gaussian ΔW of relative size t in one block
+gives the sensitivity α_l, the slope of damage on t² (linearity of damage in t²: Malinovskii 2025;
+see also Banner 2019, Zhang 2025). That splits the damage of a block into how hard it is hit and how
+much it matters, with Lindeman–Merenda–Gold shares of the variance over blocks:
+
+    log k_l = log α_l + log t_l² + non-linearity
+
+Damage is averaged over languages, so no language label can move θ. Languages that collapse or lie
+below resolution are left out of it.
+
+Statistic: two correlations over blocks, both profiles detrended in depth. Both must pass
+(intersection–union).
+
+    θ1 = r(log variance, −log RE)
+
+    θ2 = r(log RE, log k_l)
+
+Each runs from −1 to 1; above 0 supports H1.2.
+
+Rule: supported if both are at least .5 and clearly above 0, and the LMG share of t² is at least .5.
+Refuted if either interval lies below .5. If the gauge intervention leaves damage unchanged,
+"predicts" is all that may be said, never "causes".
+
+Cost: L single-block plans, 3·seeds·L noisy half-passes, and the L + 1 plans that protect one block,
+shared with the map. Controls on a few sentences come on top.
+
+Prior: the origin's link, plain Pearson of raw variance and 4-bit error per tensor, is shown beside;
+it is neither gauge-fixed nor detrended.
 """
 
 from __future__ import annotations

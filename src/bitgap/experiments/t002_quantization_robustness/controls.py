@@ -13,46 +13,34 @@ Source of P1 and of the need for it: method, sections 2 and 6.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from bitgap.experiments.protocol.controls import (
+    RANDOM_TWIN,
     absent,
     clear,
     detection,
+    must_not_show,
     not_run,
 )
 from bitgap.records import Control, Floats, Observations
 from bitgap.stats.profiles import correlate_profiles
 from bitgap.stats.verdicts import Thresholds
 
-if TYPE_CHECKING:
-    pass
-
-
-SEED_SCHEME = "rtn4-tensor"
-"""The origin's rounding, as far as one block's linears go."""
-
-
 GAUGE = "gauge intervention"
-
-
-_WHOLE_ROW = 1 << 30
-
 
 _SAME = 1e-3
 """Change of damage, relative, that is still rounding; 0 to the bit where gains are plain."""
 
 
-def controls(observations: Observations, sesoi: float, thresholds: Thresholds) -> list[Control]:
-    """Returns the controls that these twins make.
+def controls(observations: Observations, thresholds: Thresholds) -> list[Control]:
+    """Returns the controls that twins and plantings make.
 
     Args:
-        observations: With the arrays of :func:`measure`, and ``re_tensor`` of the model itself.
-        sesoi: Smallest correlation of interest.
+        observations: As T-002 measures them.
         thresholds: What was declared.
     """
+    sesoi = thresholds.of("H1.2")["sesoi"]
     return [
         _gauge(observations),
         _shuffle(observations),
@@ -69,13 +57,13 @@ def _gauge(observations: Observations) -> Control:
     moved = np.abs(arrays["regauged_log_variance_raw"] - arrays["log_variance_raw"]).max()
     damage = _change(arrays["plain_kl"][-1], arrays["regauged_kl"][0])
     error = _change(arrays["t2"], arrays["regauged_t2"])
-    told = [f"by {c:.1g} of the largest" if c else "not at all" for c in (damage, error)]
+    changes = [f"by {c:.1g} of the largest" if c else "not at all" for c in (damage, error)]
     return Control(
         name=name,
         kind="invariance",
         passed=max(damage, error) <= _SAME,
         detail=f"norms divided and matrices multiplied by powers of two: raw log variance moved by "
-        f"up to {moved:.2f}; what should stay: damage moved {told[0]}, error {told[1]}",
+        f"up to {moved:.2f}; what should stay: damage moved {changes[0]}, error {changes[1]}",
     )
 
 
@@ -105,17 +93,12 @@ def _redraw(observations: Observations, sesoi: float, thresholds: Thresholds) ->
     link = correlate_profiles(
         arrays["gaussian_log_variance_fixed"], -np.log(arrays["gaussian_t2"]), thresholds.level
     )
-    return Control(
-        name=name,
-        kind="negative",
-        passed=not clear(link.estimate, sesoi),
-        detail="with the shape of the weights gone, variance should not predict error",
-        estimate=link.estimate,
-    )
+    detail = "with the shape of the weights gone, variance should not predict error"
+    return must_not_show(name, link.estimate, sesoi, detail)
 
 
 def _untrained(observations: Observations, sesoi: float, thresholds: Thresholds) -> Control:
-    arrays, name = observations.arrays, "random-init twin"
+    arrays, name = observations.arrays, RANDOM_TWIN
     if "random_kl" not in arrays:
         return not_run(name, "negative", absent(observations.facts, "random"))
     log_t2 = np.log(arrays["random_t2"])
@@ -139,10 +122,10 @@ def _planted(observations: Observations, thresholds: Thresholds) -> Control:
     if "fragile_kl" not in arrays:
         return not_run(name, "positive", absent(observations.facts, "fragile"))
     plain = arrays["fragile_plain"].sum((1, 2))
-    found = [
+    hit_hardest = [
         bool(damage > np.delete(plain, block).max(initial=0.0))
         for damage, block in zip(
             arrays["fragile_kl"].sum((1, 2)), arrays["fragile_block"], strict=True
         )
     ]
-    return detection(name, found, "the planted block should be hit hardest", thresholds)
+    return detection(name, hit_hardest, "the planted block should be hit hardest", thresholds)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from bitgap.disparity.formulas import seed_disparity
-from bitgap.experiments.protocol import controls
+from bitgap.experiments.protocol.controls import halves
 from bitgap.experiments.protocol.error_budget import (
     block_damage,
     error_share,
@@ -13,14 +15,12 @@ from bitgap.experiments.protocol.error_budget import (
     sensitivity,
 )
 from bitgap.experiments.protocol.scores import (
-    closed,
-    countable,
-    scores_of,
-    told_left_out,
+    eligible_languages,
+    unpack_scores,
 )
-from bitgap.experiments.t002_quantization_robustness import EXPERIMENT, ID
-from bitgap.experiments.t002_quantization_robustness import controls as weight_controls
-from bitgap.experiments.t002_quantization_robustness.controls import GAUGE
+from bitgap.experiments.protocol.tables import block_rows
+from bitgap.experiments.t002_quantization_robustness import EXPERIMENT
+from bitgap.experiments.t002_quantization_robustness.controls import GAUGE, controls
 from bitgap.quant.schemes import largest_level
 from bitgap.records import Control, Estimate, Finding, Floats, Observations
 from bitgap.stats.profiles import (
@@ -35,11 +35,9 @@ from bitgap.stats.verdicts import judge as judge_parts
 def judge(observations: Observations, thresholds: Thresholds) -> Finding:
     """Judges H1.2: both correlations, and an LMG share of t² of at least one half."""
     declared, arrays, facts = thresholds.of("H1.2"), observations.arrays, observations.facts
-    counts, left_out = countable(observations, ["single", "noise"], readable=["single"])
-    gate = closed(counts, left_out)
-    # Where no language may enter, the numbers are still shown, of all of them, beside the gate.
-    shown = counts if gate is None else np.ones_like(counts)
-    single, noise = scores_of(observations, "single"), scores_of(observations, "noise")
+    languages = eligible_languages(observations, ["single", "noise"], readable=["single"])
+    shown = languages.displayed
+    single, noise = unpack_scores(observations, "single"), unpack_scores(observations, "noise")
     damage = block_damage(single, shown)
     alpha = sensitivity(noise, shown, facts["params"]["noise"], facts["params"]["noise_seeds"])
     ones = np.ones((1, single.n_sentences))
@@ -47,9 +45,11 @@ def judge(observations: Observations, thresholds: Thresholds) -> Finding:
     variance = correlate_profiles(arrays["log_variance_fixed"], -log_t2, thresholds.level)
     reaches = correlate_profiles(log_t2, log_k, thresholds.level)
     share = error_share(damage, alpha, log_t2, single.n_sentences, thresholds)
-    checks = weight_controls.controls(observations, declared["sesoi"], thresholds)
-    nothing_protected = scores_of(observations, "protect")
-    checks.append(controls.halves(nothing_protected, 0, counts, thresholds))
+    nothing_protected = unpack_scores(observations, "protect")
+    checks = [
+        *controls(observations, thresholds),
+        halves(nothing_protected, 0, languages.eligible, thresholds),
+    ]
     verdict = judge_parts(
         [
             _part("r(log variance, −log RE)", variance, declared["sesoi"]),
@@ -57,16 +57,14 @@ def judge(observations: Observations, thresholds: Thresholds) -> Finding:
         ],
         checks,
         alpha=thresholds.alpha,
-        gate=gate,
+        gate=languages.gate_reason,
         extra=(
             share.value is not None and share.value >= declared["lmg_share"],
-            f"the share of t² in log k is {_told(share, '.2f')}, under {declared['lmg_share']}",
+            f"the share of t² in log k is {_format(share, '.2f')}, under {declared['lmg_share']}",
         ),
     )
-    return Finding(
-        experiment=ID,
-        hypothesis="H1.2",
-        title=EXPERIMENT.title,
+    return EXPERIMENT.finding(
+        thresholds,
         primary="variance_and_error",
         estimates={
             "variance_and_error": variance.estimate,
@@ -75,25 +73,24 @@ def judge(observations: Observations, thresholds: Thresholds) -> Finding:
             "excess_over_crest_law": _excess(observations),
         },
         seed_measure=_seed_measure(observations),
-        controls=tuple(checks),
+        controls=checks,
         verdict=verdict,
-        sentence=_sentence(variance, reaches, share, checks) + told_left_out(left_out),
+        sentence=_sentence(variance, reaches, share, checks) + languages.sentence,
         tables={
             "blocks": _table(observations, log_k, logarithm(alpha(ones))[0]),
             "law": 1 / (12 * largest_level(facts["bits"]) ** 2),
-            "left_out": left_out,
+            "left_out": languages.left_out,
         },
-        thresholds_hash=thresholds.hash,
     )
 
 
-def _part(name: str, found: ProfileCorrelation, sesoi: float) -> Part:
+def _part(name: str, link: ProfileCorrelation, sesoi: float) -> Part:
     return Part(
         name=name,
-        estimate=found.estimate,
+        estimate=link.estimate,
         sesoi=sesoi,
-        p=found.p,
-        p_minimum=smallest_p_of_correlation(found.dof),
+        p=link.p,
+        p_minimum=smallest_p_of_correlation(link.dof),
     )
 
 
@@ -113,7 +110,7 @@ def _seed_measure(observations: Observations) -> dict[str, Estimate]:
     """Returns the origin's links: plain Pearson of raw variance, 4-bit tensor error and D_seed."""
     arrays = observations.arrays
     variance, error = np.exp(arrays["log_variance_raw"]), arrays["re_tensor"]
-    d_seed = seed_disparity(scores_of(observations, "protect"))[1:]
+    d_seed = seed_disparity(unpack_scores(observations, "protect"))[1:]
     why = "the origin gave no uncertainty; not detrended"
     n = len(error)
     return {
@@ -147,22 +144,22 @@ def _sentence(
         else "the gauge intervention did not pass, so nothing is said of what variance does"
     )
     return (
-        f"Weight variance predicts robustness with r = {_told(variance.estimate, '+.2f')}, "
-        f"relative error predicts damage with r = {_told(reaches.estimate, '+.2f')}, and error "
-        f"size explains {_told(share, '.0%')} of how damage differs between blocks; {caveat}."
+        f"Weight variance predicts robustness with r = {_format(variance.estimate, '+.2f')}, "
+        f"relative error predicts damage with r = {_format(reaches.estimate, '+.2f')}, and error "
+        f"size explains {_format(share, '.0%')} of how damage differs between blocks; {caveat}."
     )
 
 
-def _told(estimate: Estimate, form: str) -> str:
+def _format(estimate: Estimate, form: str) -> str:
     return "undefined" if estimate.value is None else format(estimate.value, form)
 
 
-def _table(
-    observations: Observations, log_k: Floats, log_alpha: Floats
-) -> list[dict[str, float | int | None]]:
+def _table(observations: Observations, log_k: Floats, log_alpha: Floats) -> list[dict[str, Any]]:
     arrays = observations.arrays
     log_t2, to_db = np.log(arrays["t2"]), 10 / np.log(10)
-    columns = {
+    names = ("kurtosis", "re_tensor", "re_channel", "re_clipped", "log_variance_raw",
+             "log_variance_fixed")  # fmt: skip
+    return block_rows({
         "log_k": log_k,
         "log_alpha": log_alpha,
         "log_t2": log_t2,
@@ -172,17 +169,5 @@ def _table(
         "crest": arrays["crest"],
         "excess": _excesses(observations),
         "clipping_gain_db": (log_t2 - np.log(arrays["re_clipped"])) * to_db,
-        **{
-            name: arrays[name]
-            for name in ("kurtosis", "re_tensor", "re_channel", "re_clipped",
-                         "log_variance_raw", "log_variance_fixed")
-        },
-    }  # fmt: skip
-    return [
-        {"block": block}
-        | {
-            name: float(values[block]) if np.isfinite(values[block]) else None
-            for name, values in columns.items()
-        }
-        for block in range(observations.facts["n_blocks"])
-    ]
+        **{name: arrays[name] for name in names},
+    })  # fmt: skip

@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-from bitgap.experiments.protocol.experiment import Cost
-from bitgap.experiments.t002_quantization_robustness import EXPERIMENT, Params
-from bitgap.lab.engine.tree import PlanTree, Work
+from bitgap.experiments.protocol.experiment import COST_SCHEME, Cost
+from bitgap.experiments.t002_quantization_robustness import Params
 from bitgap.quant.plan import Plan
 from bitgap.quant.sets import noise_plans, only
 
 
-def _plans(n: int, scheme: str, params: Params, seed: int) -> dict[str, list[Plan]]:
+def plans(n_blocks: int, scheme: str, params: Params, seed: int = 0) -> dict[str, list[Plan]]:
+    """Returns the plans of every part.
+
+    Returns:
+        ``single`` (L), one block rounded; ``protect`` (L + 1), nothing protected and then one
+        block; ``noise`` (L·T·S: block, size, draw).
+    """
+    kept = [(), *((j,) for j in range(n_blocks))]
     return {
-        "single": [only(scheme, n, j) for j in range(n)],
-        "protect": [Plan.uniform(scheme, n, kept) for kept in [(), *((j,) for j in range(n))]],
-        "noise": noise_plans(n, params.noise, params.noise_seeds, seed),
+        "single": [only(scheme, n_blocks, j) for j in range(n_blocks)],
+        "protect": [Plan.uniform(scheme, n_blocks, blocks) for blocks in kept],
+        "noise": noise_plans(n_blocks, params.noise, params.noise_seeds, seed),
     }
 
 
-def _work(n: int) -> Work:
-    params = EXPERIMENT.params
-    parts = _plans(n, "rtn4-g128", params, 0)
-    return PlanTree([plan for plans in parts.values() for plan in plans]).work()
+def together(parts: dict[str, list[Plan]]) -> list[Plan]:
+    """Returns the plans of all parts, which are scored as one request."""
+    return [plan for of_part in parts.values() for plan in of_part]
 
 
-COST = Cost(
-    block_evaluations=lambda n: _work(n).block_evaluations,
-    head_evaluations=lambda n: _work(n).head_evaluations,
-)
+COST = Cost.of(lambda n: [together(plans(n, COST_SCHEME, Params()))])
 """What the experiment costs on a model of L blocks."""

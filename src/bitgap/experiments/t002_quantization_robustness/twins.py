@@ -11,17 +11,14 @@ import torch
 
 from bitgap.errors import ModelError, UnsupportedArchitecture
 from bitgap.experiments.plants.fragile import plant_fragile_rounding
-from bitgap.experiments.protocol.controls import (
-    PLANTED_LANGUAGES,
-)
-from bitgap.experiments.t002_quantization_robustness.controls import _WHOLE_ROW, SEED_SCHEME
+from bitgap.experiments.protocol.twins import in_few_languages, kl_of
+from bitgap.experiments.t002_quantization_robustness import Params
 from bitgap.lab.lab import Lab
 from bitgap.lab.weight_errors import relative_errors
 from bitgap.models.decoder import Decoder
 from bitgap.models.gauge import (
     gauge_fixed_log_variance,
     loaded_with,
-    random_twin,
     raw_log_variance,
     rescale_norms,
     shuffled_twin,
@@ -31,18 +28,16 @@ from bitgap.quant.schemes import parse_scheme
 from bitgap.quant.sets import only
 from bitgap.records import Floats
 
+ORIGINAL_SCHEME = "rtn4-tensor"
+"""The original study's rounding, as far as one block's linears go."""
+
+_WHOLE_ROW = 1 << 30
+
 
 def measure_controls(
-    lab: Lab, scheme: str, *, n_sentences: int, n_plantings: int, factor: float
-) -> tuple[dict[str, Floats], dict[str, Any]]:
+    lab: Lab, scheme: str, params: Params
+) -> tuple[dict[str, Floats], dict[str, str]]:
     """Returns what the twins show on a few sentences, and why one is absent.
-
-    Args:
-        lab: Model and text.
-        scheme: How blocks are rounded.
-        n_sentences: How many sentences.
-        n_plantings: How often a block is made fragile, each time another one at random.
-        factor: What its o-columns are multiplied by.
 
     Returns:
         Arrays: ``plain_kl`` and ``random_kl`` (L+1 x A x N; each block alone, then all),
@@ -52,95 +47,80 @@ def measure_controls(
         ``<twin>_t2``, ``<twin>_tensor``, ``<twin>_log_variance_raw`` or ``_fixed``. Facts:
         ``no_<twin>`` for each that could not be made.
     """
-    few = lab.first(n_sentences)
+    few = lab.first(params.control_sentences)
     n = lab.n_blocks
     each, whole = [only(scheme, n, i) for i in range(n)], Plan.uniform(scheme, n)
     # All blocks alone first: batched as on the regauged twin, so that damage can agree to the bit.
-    _kl(few, [whole])
-    arrays: dict[str, Any] = {"plain_kl": _kl(few, [*each, whole])}
-    facts: dict[str, Any] = {}
+    kl_of(few, [whole])
+    arrays: dict[str, Any] = {"plain_kl": kl_of(few, [*each, whole])}
+    missing: dict[str, str] = {}
     measures: dict[str, Callable[[], dict[str, Any]]] = {
         "regauged": lambda: _regauged(few, whole, scheme),
         "shuffled": lambda: _shuffled(few, whole),
-        "gaussian": lambda: _gaussian(few, scheme),
+        "gaussian": lambda: _error_and_variance(redrawn(few.decoder, few.settings.seed), scheme),
         "random": lambda: _random(few, [*each, whole], scheme),
-        "fragile": lambda: _fragile(
-            few.on(languages=few.languages[:PLANTED_LANGUAGES]), each, scheme, n_plantings, factor
-        ),
+        "fragile": lambda: _fragile(in_few_languages(few), each, scheme, params),
     }
     for name, run in measures.items():
         try:
             arrays |= {f"{name}_{key}": value for key, value in run().items()}
         except (UnsupportedArchitecture, ModelError) as error:
-            facts[f"no_{name}"] = str(error)
-    return arrays, facts
-
-
-def _kl(lab: Lab, plans: list[Plan]) -> Floats:
-    return lab.score(plans, "controls").select(plans=[plan.text for plan in plans]).kl_nats
+            missing[f"no_{name}"] = str(error)
+    return arrays, missing
 
 
 def _twin(lab: Lab, model: Any, name: str) -> Lab:
-
     return lab.twin(loaded_with(lab.loaded, model, name))
 
 
 def _regauged(few: Lab, whole: Plan, scheme: str) -> dict[str, Floats]:
-
     # Powers of two, so exact; at most 1, so that gains grow: a gain of 1 + weight loses bits below
     # 1/2 (Gemma).
     powers = np.random.default_rng(few.settings.seed).integers(-3, 1, size=few.n_blocks)
     factors = [2.0 ** int(power) for power in powers]
     twin = _twin(few, rescale_norms(few.decoder, factors), "regauged")
     return {
-        "kl": _kl(twin, [whole]),
+        "kl": kl_of(twin, [whole]),
         "log_variance_raw": raw_log_variance(twin.decoder),
         **_error_and_variance(twin.decoder, scheme),
     }
 
 
 def _shuffled(few: Lab, whole: Plan) -> dict[str, Floats]:
-
     twin = _twin(few, shuffled_twin(few.decoder, few.settings.seed), "shuffled")
     return {
-        "kl": _kl(twin, [whole]),
-        "tensor": relative_errors(twin.decoder, SEED_SCHEME, pooled=True),
+        "kl": kl_of(twin, [whole]),
+        "tensor": relative_errors(twin.decoder, ORIGINAL_SCHEME, pooled=True),
     }
 
 
-def _gaussian(few: Lab, scheme: str) -> dict[str, Floats]:
-    return _error_and_variance(redrawn(few.decoder, few.settings.seed), scheme)
-
-
 def _random(few: Lab, plans: list[Plan], scheme: str) -> dict[str, Floats]:
+    twin = few.random_twin()
+    return {"kl": kl_of(twin, plans), **_error_and_variance(twin.decoder, scheme)}
 
-    twin = _twin(few, random_twin(few.loaded.model, few.settings.seed), "random")
-    return {"kl": _kl(twin, plans), **_error_and_variance(twin.decoder, scheme)}
 
-
-def _fragile(
-    few: Lab, each: list[Plan], scheme: str, n_plantings: int, factor: float
-) -> dict[str, Any]:
+def _fragile(few: Lab, each: list[Plan], scheme: str, params: Params) -> dict[str, Any]:
     group = getattr(parse_scheme(scheme), "group", None)
     # Where a row or more shares a scale, one column makes all of it coarse.
     width = group if isinstance(group, int) else _WHOLE_ROW
-    seeds = range(few.settings.seed, few.settings.seed + n_plantings)
+    seeds = range(few.settings.seed, few.settings.seed + params.planted_seeds)
     blocks = [int(np.random.default_rng(seed).integers(few.n_blocks)) for seed in seeds]
-    kl = np.zeros((n_plantings, *few.text.counts.tokens.shape))
+    kl = np.zeros((len(blocks), *few.text.counts.tokens.shape))
     for i, (block, seed) in enumerate(zip(blocks, seeds, strict=True)):
-        variant = plant_fragile_rounding(few, scheme, block, width=width, factor=factor, seed=seed)
+        variant = plant_fragile_rounding(
+            few, scheme, block, width=width, factor=params.planted_factor, seed=seed
+        )
         # No other block's damage moves, since in full precision the function is the same.
-        kl[i] = _kl(few, [only(variant, few.n_blocks, block)])[0]
+        kl[i] = kl_of(few, [only(variant, few.n_blocks, block)])[0]
         few.bank.drop(variant)
     return {
         "kl": kl,
-        "plain": _kl(few, each),
+        "plain": kl_of(few, each),
         "block": np.array(blocks, dtype=np.int64),
     }
 
 
 def _error_and_variance(decoder: Decoder, scheme: str) -> dict[str, Floats]:
-
     return {
         "t2": relative_errors(decoder, scheme),
         "log_variance_fixed": gauge_fixed_log_variance(decoder),

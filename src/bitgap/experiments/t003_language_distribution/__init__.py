@@ -1,22 +1,40 @@
 """T-003 · H1.3: do blocks whose protection evens out languages act differently on them?
 
-Prediction: critical blocks differ more across languages. Method: rounding changes weights, and
-knows no language; it acts differently on languages only as their inputs lie differently to ΔW. For
-every linear the relative error of its outputs is e = E‖ΔW x‖²/E‖W x‖², in full precision, and e_lλ
-is the mean over block l's linears, which no rescaling of a matrix moves. B_l is the mean over
-languages of log2(e_lλ/e_l,en). θ is the correlation over blocks, detrended in depth, of B with the
-benefit of protecting a block: its Shapley value in the game −|D| of the layer map. Languages that
-collapse or lie below resolution under some mask enter neither. Support also needs the link to −G of
-the same sign, as D alone may fall because the reference gets worse. Two descriptions beside it: the
-share of the variance of log var(x), per sentence, that is the language's (parallel two-way random
-effects, p by permuting languages within sentence), and the share of the state's variance that lies
-between languages' means, estimated from products of different sentences so that scatter within a
-language adds nothing. Position 0 and attention sinks are left out of both.
+Prediction: critical blocks differ more across languages.
 
-Sources: Shrout & Fleiss 1979 (shares of variance), Sun 2024 and Xiao 2024 (sinks). Unit and
-direction: a correlation, −1 to 1; above 0 supports H1.3. Cost: two forward passes, one of them
-shared; the masks are those of the layer map, and controls on a few sentences come on top. Refuted
-if the interval of θ lies below the smallest effect of interest.
+Method: rounding changes weights, and knows no language. It acts differently on languages only as
+their inputs lie differently to ΔW. So for every linear the relative error of its outputs is
+measured in full precision, for each language, and averaged over a block's linears, which no
+rescaling of a matrix moves:
+
+    e_lλ = mean over linears of E‖ΔW x‖² / E‖W x‖²
+
+The benefit of protecting a block is its Shapley value in the game −|D| of the layer map. Languages
+that collapse or lie below resolution under some mask enter neither.
+
+Two descriptions stand beside it, position 0 and attention sinks left out of both (Sun 2024, Xiao
+2024). The one is the share of the variance of log var(x), per sentence, that is the language's
+(parallel two-way random effects, Shrout & Fleiss 1979; p by permuting languages within sentence).
+The other is the share of the state's variance that lies between languages' means, estimated from
+products of different sentences so that scatter within a language adds nothing.
+
+Statistic: how much more a block's errors fall on other languages than on the reference, and its
+correlation over blocks with the benefit, both detrended in depth.
+
+    B_l = mean over λ of log2(e_lλ / e_l,en)
+
+    θ = r(B, benefit)
+
+A correlation, −1 to 1; above 0 supports H1.3.
+
+Rule: supported if θ is at least .5 and clearly above 0, and the link to −G has the same sign, as D
+alone may fall because the reference gets worse. Refuted if the interval of θ lies below .5.
+
+Cost: two forward passes, one of them shared. The masks are those of the layer map, and controls on
+a few sentences come on top.
+
+Prior: the origin's variance over languages of the activations' variance is shown beside, with how
+it grows with depth.
 """
 
 from __future__ import annotations
@@ -52,6 +70,6 @@ EXPERIMENT = Experiment(
     question="Do critical layers differ more across languages?",
     phase=1,
     value="high",
-    passes=Cost(block_evaluations=lambda n: 2 * n, head_evaluations=lambda n: 0),
+    passes=Cost.of(passes=2),
     params=Params(),
 )

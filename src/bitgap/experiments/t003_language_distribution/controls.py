@@ -1,4 +1,4 @@
-"""The errors of T-003 by language, and the controls that could make their link worthless.
+"""The controls that could make the link of T-003 worthless.
 
 ================  ==================================================  ============================
 labels            languages permuted within every sentence            must covary less with benefit
@@ -8,8 +8,6 @@ random            fresh weights as the class draws them               must not s
 halves            even and odd sentences of the reference             must not differ
 local errors      ΔW that one language's inputs feel most (P2)        that block must rank first
 ================  ==================================================  ============================
-
-Pure numpy but for :func:`measure_controls`.
 """
 
 from __future__ import annotations
@@ -20,16 +18,23 @@ from typing import Any
 import numpy as np
 
 from bitgap.experiments.protocol.controls import (
+    RANDOM_TWIN,
     absent,
     clear,
     covers_zero,
     detection,
+    must_agree,
+    must_not_show,
     not_run,
 )
-from bitgap.experiments.t003_language_distribution.statistic import bias_profile
+from bitgap.experiments.t003_language_distribution.statistic import (
+    bias_profile,
+    block_errors,
+    log2_ratios,
+)
 from bitgap.lab.local_errors import local_bias, local_errors
 from bitgap.records import Bools, Control, Estimate, Floats, Observations
-from bitgap.stats.bootstrap import estimate
+from bitgap.stats.bootstrap import estimate, percentile_estimate
 from bitgap.stats.profiles import ProfileCorrelation, correlate_profiles, detrend
 from bitgap.stats.variance_components import permuted_within_sentence
 from bitgap.stats.verdicts import Thresholds
@@ -61,25 +66,23 @@ def controls(
         bias = bias_profile(arrays, prefix, counts, row)
         return correlate_profiles(bias, benefit, thresholds.level).estimate
 
-    equal, untrained = again("linear_few_"), again("random_")
     return [
         _permuted(arrays, benefit, clear(link.estimate, sesoi), counts, row, thresholds),
         _same_script(arrays, facts, row, thresholds),
-        Control(
-            name="equal tokens of every language",
-            kind="negative",
-            passed=clear(equal, sesoi) == clear(link.estimate, sesoi),
-            detail="the link should be there exactly where it is on all tokens, or it is a matter "
-            "of how many tokens a language needs",
-            estimate=equal,
+        must_agree(
+            "equal tokens of every language",
+            again("linear_few_"),
+            link.estimate,
+            sesoi,
+            "the link should be there exactly where it is on all tokens, or it is a matter of how "
+            "many tokens a language needs",
         ),
-        Control(
-            name="random-init twin",
-            kind="negative",
-            passed=not clear(untrained, sesoi),
-            detail="errors at an untrained twin's linears should not show the link, or it is a "
-            "matter of token frequencies alone",
-            estimate=untrained,
+        must_not_show(
+            RANDOM_TWIN,
+            again("random_"),
+            sesoi,
+            "errors at an untrained twin's linears should not show the link, or it is a matter of "
+            "token frequencies alone",
         ),
         _halves(arrays, row, thresholds),
         _planted(arrays, facts, thresholds),
@@ -89,7 +92,7 @@ def controls(
 def _permuted(
     arrays: Mapping[str, Floats],
     benefit: Floats,
-    found: bool,
+    linked: bool,
     counts: Bools,
     row: int,
     thresholds: Thresholds,
@@ -97,13 +100,13 @@ def _permuted(
     """Permutes labels; a correlation ignores how small B gets, so covariances are compared."""
     name, counted = "language labels permuted within sentence", counts.copy()
     counted[row] = True
-    mine, block = int(counted[:row].sum()), arrays["linear_block"].astype(np.int64)
+    reference, block = int(counted[:row].sum()), arrays["linear_block"].astype(np.int64)
     sums = np.stack([arrays[f"linear_{what}"][:, counted] for what in ("error", "output")])
     rng, ones = np.random.default_rng(0), np.ones((1, sums.shape[-1]))
     tables = [sums, *(permuted_within_sentence(sums, rng) for _ in range(PERMUTATIONS))]
     every = np.ones(sums.shape[2], dtype=bool)
     bias = np.stack(
-        [local_bias(local_errors(t[0], t[1], block, ones), every, mine)[0] for t in tables]
+        [local_bias(local_errors(t[0], t[1], block, ones), every, reference)[0] for t in tables]
     )
     if not (np.isfinite(bias).all() and np.isfinite(benefit).all()):
         return not_run(name, "negative", "some error has no logarithm, or the benefit no value")
@@ -112,18 +115,19 @@ def _permuted(
     slack = 1e-9 * np.abs(covariance).max()
     p = (covariance >= covariance[0] - slack).mean()
     means = bias[1:].mean(1)
-    low, high = np.quantile(means, [(1 - thresholds.level) / 2, (1 + thresholds.level) / 2])
+    central = percentile_estimate(
+        means.mean(), means, unit="log2 ratio", level=thresholds.level, n=PERMUTATIONS,
+        method="central range of permutations",
+    )  # fmt: skip
+    assert central.low is not None and central.high is not None
     return Control(
         name=name,
         kind="negative",
-        passed=bool(low <= 0 <= high and (not found or p <= thresholds.alpha)),
+        passed=bool(central.low <= 0 <= central.high and (not linked or p <= thresholds.alpha)),
         detail=f"B should then be 0 on average, and a link that is found should covary with the "
         f"benefit more than {1 - thresholds.alpha:.0%} of permutations do: p = {p:.3f}",
-        estimate=Estimate(
-            value=float(means.mean()), low=float(low), high=float(high), unit="log2 ratio",
-            level=thresholds.level, n=PERMUTATIONS, method="central range of permutations",
-        ),
-    )  # fmt: skip
+        estimate=central,
+    )
 
 
 def closest_relative(kin: Sequence[Mapping[str, str]], row: int) -> int | None:
@@ -141,29 +145,25 @@ def _same_script(
     arrays: Mapping[str, Floats], facts: Mapping[str, Any], row: int, thresholds: Thresholds
 ) -> Control:
     name, kin = "closest language of the same script", facts["kin"]
-    mine = closest_relative(kin, row)
+    relative = closest_relative(kin, row)
     others = [i for i, k in enumerate(kin) if k["script"] != kin[row]["script"]]
-    if mine is None or not others:
+    if relative is None or not others:
         return not_run(name, "negative", "no language in the reference's script and one in another")
-    error, output = arrays["linear_error"], arrays["linear_output"]
-    block = arrays["linear_block"].astype(np.int64)
+    errors, n = block_errors(arrays), arrays["linear_error"].shape[-1]
 
     def nearer(weights: Floats) -> Floats:
-        errors = local_errors(error, output, block, weights)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            apart = np.abs(np.log2(errors) - np.log2(errors[..., row : row + 1])).mean(1)
-        return apart[:, others].mean(1) - apart[:, mine]
+        apart = np.abs(log2_ratios(errors(weights), row)).mean(1)
+        return apart[:, others].mean(1) - apart[:, relative]
 
-    found = estimate(
-        nearer, error.shape[-1], unit="mean |log2 ratio|, others' less its own", seed=0,
-        draws=thresholds.draws, level=thresholds.level,
-    )  # fmt: skip
+    unit = "mean |log2 ratio|, others' less its own"
+    difference = estimate(nearer, n, unit=unit, **thresholds.how)
     return Control(
         name=name,
         kind="negative",
-        passed=found.value is not None and found.value > 0,
-        detail=f"{facts['languages'][mine]} should differ less than languages of other scripts do",
-        estimate=found,
+        passed=difference.value is not None and difference.value > 0,
+        detail=f"{facts['languages'][relative]} should differ less than languages of other scripts "
+        "do",
+        estimate=difference,
     )
 
 
@@ -182,11 +182,8 @@ def _halves(arrays: Mapping[str, Floats], row: int, thresholds: Thresholds) -> C
             )
             return (one - other).mean((1, 2))
 
-    found = estimate(
-        difference, n, unit="mean log2 ratio", seed=0, draws=thresholds.draws,
-        level=thresholds.level,
-    )  # fmt: skip
-    return covers_zero(name, found, "the log2 ratio of their errors should cover 0")
+    apart = estimate(difference, n, unit="mean log2 ratio", **thresholds.how)
+    return covers_zero(name, apart, "the log2 ratio of their errors should cover 0")
 
 
 def _planted(
@@ -196,7 +193,7 @@ def _planted(
     if "planted_e" not in arrays:
         return not_run(name, "positive", absent(facts, "planted"))
     plain, kl = arrays["plain_e"], arrays["plain_kl"]
-    found = []
+    detected = []
     for block, row, e, planted in zip(
         arrays["planted_block"].astype(int), arrays["planted_row"].astype(int),
         arrays["planted_e"], arrays["planted_kl"], strict=True,
@@ -209,10 +206,7 @@ def _planted(
                 logs = np.log2(np.stack([planted, kl]) @ weights.T)  # (2 x A' x W)
                 return logs[0, row] - logs[0, 0] - (logs[1, row] - logs[1, 0])
 
-        change = estimate(
-            rise, kl.shape[-1], unit="log2 ratio", seed=0, draws=thresholds.draws,
-            level=thresholds.level,
-        )  # fmt: skip
+        change = estimate(rise, kl.shape[-1], unit="log2 ratio", **thresholds.how)
         rose = change.low is not None and change.low > 0
-        found.append(bool(bias.argmax() == block and rose))
-    return detection(name, found, "B should rank that block first and D rise", thresholds)
+        detected.append(bool(bias.argmax() == block and rose))
+    return detection(name, detected, "B should rank that block first and D rise", thresholds)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 
-from bitgap.disparity.layer_map import (
-    LARGEST_FACTORIAL,
-    make_design,
-)
-from bitgap.experiments.protocol.scores import facts_of, keep
-from bitgap.experiments.t003_language_distribution import EXPERIMENT, ID, Params
+from bitgap.experiments.protocol.masks import map_design
+from bitgap.experiments.protocol.scores import facts_of, pack_scores
+from bitgap.experiments.t003_language_distribution import EXPERIMENT, Params
 from bitgap.experiments.t003_language_distribution.shares import state_shares
 from bitgap.experiments.t003_language_distribution.twins import measure_controls
 from bitgap.lab.lab import Lab
@@ -25,7 +22,7 @@ def measure(lab: Lab, scheme: str, params: Params) -> Observations:
     """Measures errors at every linear by language, and what protecting each block is worth.
 
     Arrays: the sums of :func:`bitgap.lab.linear_inputs.linear_inputs` under ``linear_``, float32;
-    kept scores (:mod:`~bitgap.experiments.protocol.scores`) of the layer map's text and of
+    packed scores (:mod:`~bitgap.experiments.protocol.scores`) of the layer map's text and of
     its masks as the part ``map``, float32; and those of
     :func:`bitgap.experiments.t003_language_distribution.shares.state_shares` and
     :func:`bitgap.experiments.t003_language_distribution.twins.measure_controls`.
@@ -33,42 +30,29 @@ def measure(lab: Lab, scheme: str, params: Params) -> Observations:
     n = lab.n_blocks
     rounded = Plan(tuple(scheme for _ in range(n)))
     part = lab.first(params.map_sentences)
-    complete = params.complete and n <= LARGEST_FACTORIAL
-    design = make_design(n, seed=lab.settings.seed, complete=complete)
+    design = map_design(n, params, lab.settings.seed)
     scores = part.score(design.plans(scheme), "map")
-    masks = keep(scores, {"map": design.plans(scheme)})
-    twins, absent = measure_controls(
-        lab,
-        scheme,
-        n_sentences=params.control_sentences,
-        n_plantings=params.planted_seeds,
-        strength=params.planted_strength,
-    )
+    masks = pack_scores(scores, {"map": design.plans(scheme)})
+    twins, missing = measure_controls(lab, scheme, params)
     sums = linear_inputs(lab, rounded)
-    return Observations(
-        experiment=ID,
-        version=EXPERIMENT.version,
-        arrays={
-            **masks,
-            # Seven digits of each sentence; their sums are made in float64.
-            **{name: masks[name].astype(np.float32) for name in ("map_kl", "map_nll")},
-            **{f"linear_{name}": values.astype(np.float32) for name, values in sums.items()},
-            **state_shares(lab),
-            **twins,
-        },
-        facts={
-            "scheme": scheme,
-            "n_blocks": n,
-            "complete": complete,
-            "seed": lab.settings.seed,
-            "kin": [_kin(code) for code in lab.languages],
-            "params": asdict(params),
-            **facts_of(scores),
-            **absent,
-        },
-    )
+    arrays: dict[str, Any] = {
+        **masks,
+        # Seven digits of each sentence; their sums are made in float64.
+        **{name: masks[name].astype(np.float32) for name in ("map_kl", "map_nll")},
+        **{f"linear_{name}": values.astype(np.float32) for name, values in sums.items()},
+        **state_shares(lab),
+        **twins,
+    }
+    facts: dict[str, Any] = {
+        "complete": design.complete,
+        "seed": lab.settings.seed,
+        "kin": [_kin(code) for code in lab.languages],
+        **facts_of(scores),
+        **missing,
+    }
+    return EXPERIMENT.observed(lab, scheme, params, arrays, facts)
 
 
 def _kin(code: str) -> dict[str, str]:
-    found = language(code)
-    return {"script": found.script, "genus": found.genus, "family": found.family}
+    known = language(code)
+    return {"script": known.script, "genus": known.genus, "family": known.family}

@@ -19,14 +19,11 @@ from bitgap.stats.variance_components import language_share, permutation_p, two_
 if TYPE_CHECKING:
     from bitgap.lab.lab import Lab
 
-
 _DRAWS = 199
 """Permutations for the p of a share, which is read off a table, not tested."""
 
 
 _UNIT = "share of variance"
-
-
 _FEW = "too few languages or sentences with tokens that count"
 
 

@@ -2,21 +2,40 @@
 
 Prediction: with the last block protected, protecting block 0 as well brings the final state closer
 to full precision than protecting any other block would, and makes the last block's protection worth
-more. Method: the state after every block is compared with full precision under {last} and under
-{j, last} for every j, as a signal-to-noise ratio of states standardised dimension by dimension (so
-that no massive dimension decides), position 0 and sinks left out. θ1 is the gain of protecting 0
-over the mean gain of protecting another block, in dB, at the last block's output. θ2 is how much
-more the last block's protection saves when 0 is protected than when another block is, in units of
-K(∅): the interaction I_j = [K({j}) − K({j,last})] − [K(∅) − K({last})], I_0 less the mean I_j. Both
-must pass (intersection–union). Amplification A(j→l) comes from Gaussian noise of one relative size
-in block j alone. Damage and error are summed over languages, so no language label can move θ;
-languages that collapse or lie below resolution under any mask are left out of all of it.
+more.
 
-Sources: Arai & Ichikawa 2025 (error propagation), Basu 2026 (per-layer error ratio), Murphy 2024
-(debiased CKA). Unit and direction: dB and share of K(∅), both > 0 if H2.1 holds. Cost: streams of
-L + 1 plans and of L noisy ones, and 2L scored plans, shared with the map; controls on a few
-sentences come on top. Refuted if either interval lies below its smallest effect of interest: errors
-of block 0 then travel like any other's, or the last block's protection does not hang on them.
+Method: the state after every block is compared with full precision under {last} and under {j, last}
+for every j, as a signal-to-noise ratio (error propagation: Arai & Ichikawa 2025; per-layer error
+ratio: Basu 2026). States are standardised dimension by dimension, so that no massive dimension
+decides. Position 0 and sinks are left out. Debiased CKA (Murphy 2024) stands beside it.
+Amplification A(j→l) comes from Gaussian noise of one relative size in block j alone.
+
+Damage and error are summed over languages, so no language label can move θ. Languages that collapse
+or lie below resolution under any mask are left out of all of it.
+
+Statistic: two contrasts of block 0, and both must pass (intersection–union). θ1 is the gain of
+protecting 0 over the mean gain of protecting another block, in dB, at the last block's output. θ2
+is how much more the last block's protection saves when 0 is protected than when another block is,
+as a share of K(∅).
+
+    ΔSNR_j = SNR({j, last}) − SNR({last})
+
+    θ1 = ΔSNR_0 − mean over j > 0 of ΔSNR_j
+
+    I_j = [K({j}) − K({j, last})] − [K(∅) − K({last})]
+
+    θ2 = (I_0 − mean over j > 0 of I_j) / K(∅)
+
+Both are above 0 if H2.1 holds.
+
+Rule: supported if θ1 is at least 1 dB and θ2 at least .02, both clearly above 0. Refuted if either
+interval lies below its smallest effect of interest: errors of block 0 then travel like any other's,
+or the last block's protection does not hang on them. Not testable below 4 blocks.
+
+Cost: streams of L + 1 plans and of L noisy ones, and 2L scored plans, shared with the map. Controls
+on a few sentences come on top.
+
+Prior: the origin's measure, the mean cosine of final states with full precision, is shown beside.
 """
 
 from __future__ import annotations
@@ -26,8 +45,6 @@ from dataclasses import dataclass
 from bitgap.experiments.protocol.experiment import Experiment
 
 ID = "T-004"
-
-
 FEWEST_BLOCKS = 4
 """Below it there are no two blocks between the first and the last to compare block 0 with."""
 

@@ -9,19 +9,19 @@ import numpy as np
 
 from bitgap.experiments.protocol.controls import halves
 from bitgap.experiments.protocol.scores import (
-    closed,
-    countable,
-    scores_of,
-    told_left_out,
+    Eligibility,
+    eligible_languages,
+    unpack_scores,
 )
-from bitgap.experiments.t004_residual_propagation import EXPERIMENT, FEWEST_BLOCKS, ID
-from bitgap.experiments.t004_residual_propagation.controls import controls
+from bitgap.experiments.protocol.tables import block_rows
+from bitgap.experiments.t004_residual_propagation import EXPERIMENT, FEWEST_BLOCKS
+from bitgap.experiments.t004_residual_propagation.controls import controls, of_block_0
 from bitgap.experiments.t004_residual_propagation.statistic import (
     interaction_contrast,
     snr_contrast,
 )
 from bitgap.records import Bools, Estimate, Finding, Floats, Observations
-from bitgap.stats.bootstrap import Statistic, bootstrap_weights, estimates
+from bitgap.stats.bootstrap import Statistic, bootstrap_weights
 from bitgap.stats.verdicts import Part, Thresholds
 from bitgap.stats.verdicts import judge as judge_parts
 
@@ -29,31 +29,30 @@ from bitgap.stats.verdicts import judge as judge_parts
 def judge(observations: Observations, thresholds: Thresholds) -> Finding:
     """Judges H2.1: θ1 ≥ 1 dB and θ2 ≥ .02 K(∅), both clearly."""
     n_blocks = observations.facts["n_blocks"]
-    counts, left_out = countable(observations, ["masks"], readable=["masks"])
-    gate = closed(counts, left_out)
-    # Where no language may enter, the numbers are still shown, of all of them, beside the gate.
-    shown = counts if gate is None else np.ones_like(counts)
+    languages = eligible_languages(observations, ["masks"], readable=["masks"])
+    gate = languages.gate_reason
+    shown = languages.displayed
     if n_blocks < FEWEST_BLOCKS:
         gate = f"{n_blocks} blocks: block 0 cannot be compared with others; {FEWEST_BLOCKS} needed"
-        return _unjudged(observations, shown, left_out, gate, thresholds)
+        return _unjudged(observations, languages, gate, thresholds)
     declared, arrays = thresholds.of("H2.1"), observations.arrays
-    scores = scores_of(observations, "masks")
+    scores = unpack_scores(observations, "masks")
     snr = snr_contrast(arrays["state_error"][:, -2, shown], arrays["state_tokens"][-2, shown])
     interaction = interaction_contrast(scores.kl_nats[:, shown], n_blocks - 1)
     n = scores.n_sentences
-    theta1 = _first(snr, n, "dB", thresholds)
-    theta2 = _first(interaction, n, "share of K(none)", thresholds)
-    checks = controls(observations, snr, theta1, shown, thresholds)
-    checks.append(halves(scores, 0, counts, thresholds))
+    theta1 = of_block_0(snr, n, "dB", thresholds)
+    theta2 = of_block_0(interaction, n, "share of K(none)", thresholds)
+    checks = [
+        *controls(observations, snr, theta1, shown, thresholds),
+        halves(scores, 0, languages.eligible, thresholds),
+    ]
     parts = [
         _part("SNR contrast of block 0", theta1, declared["sesoi"], snr, n, thresholds),
         _part("interaction of block 0 with the last", theta2, declared["sesoi_interaction"],
               interaction, n, thresholds),
     ]  # fmt: skip
-    return Finding(
-        experiment=ID,
-        hypothesis="H2.1",
-        title=EXPERIMENT.title,
+    return EXPERIMENT.finding(
+        thresholds,
         primary="snr_contrast",
         estimates={
             "snr_contrast": theta1,
@@ -61,48 +60,34 @@ def judge(observations: Observations, thresholds: Thresholds) -> Finding:
             **_variants(arrays, shown, n, thresholds),
         },
         seed_measure=_seed_measure(arrays),
-        controls=tuple(checks),
+        controls=checks,
         verdict=judge_parts(parts, checks, alpha=thresholds.alpha, gate=gate),
-        sentence=_sentence(theta1, theta2, parts) + told_left_out(left_out),
+        sentence=_sentence(theta1, theta2, parts) + languages.sentence,
         tables={
             **_tables(observations, shown),
             "blocks": _blocks(arrays, snr, interaction, n),
-            "left_out": left_out,
+            "left_out": languages.left_out,
         },
-        thresholds_hash=thresholds.hash,
     )
 
 
 def _unjudged(
-    observations: Observations,
-    shown: Bools,
-    left_out: Mapping[str, str],
-    gate: str,
-    thresholds: Thresholds,
+    observations: Observations, languages: Eligibility, gate: str, thresholds: Thresholds
 ) -> Finding:
     """Returns the finding on a model with too few blocks for either contrast."""
-    none = Estimate(value=None, unit="dB", reason=gate)
-    part = Part(name="SNR contrast of block 0", estimate=none, p=None, p_minimum=1.0,
-                sesoi=thresholds.of("H2.1")["sesoi"])  # fmt: skip
-    return Finding(
-        experiment=ID,
-        hypothesis="H2.1",
-        title=EXPERIMENT.title,
+    return EXPERIMENT.untestable(
+        thresholds,
+        gate,
         primary="snr_contrast",
-        estimates={"snr_contrast": none},
+        unit="dB",
+        part="SNR contrast of block 0",
         seed_measure=_seed_measure(observations.arrays),
-        controls=(),
-        verdict=judge_parts([part], [], alpha=thresholds.alpha, gate=gate),
-        sentence=f"Not testable here: {gate}.",
-        tables={**_tables(observations, shown), "blocks": [], "left_out": left_out},
-        thresholds_hash=thresholds.hash,
+        tables={
+            **_tables(observations, languages.displayed),
+            "blocks": [],
+            "left_out": languages.left_out,
+        },
     )
-
-
-def _first(contrast: Statistic, n: int, unit: str, thresholds: Thresholds) -> Estimate:
-    """Returns block 0's contrast with its interval."""
-    how = {"seed": 0, "draws": thresholds.draws, "level": thresholds.level}
-    return estimates(lambda w: contrast(w)[:, :1], n, unit=unit, **how)[0]
 
 
 def _part(
@@ -123,8 +108,8 @@ def _variants(
     after_norm = snr_contrast(arrays["state_error"][:, -1, shown], tokens[-1, shown])
     with_sinks = snr_contrast(arrays["state_error_with_sinks"][:, -2, shown], real)
     return {
-        "snr_contrast_after_norm": _first(after_norm, n, "dB", thresholds),
-        "snr_contrast_with_sinks": _first(with_sinks, n, "dB", thresholds),
+        "snr_contrast_after_norm": of_block_0(after_norm, n, "dB", thresholds),
+        "snr_contrast_with_sinks": of_block_0(with_sinks, n, "dB", thresholds),
     }
 
 
@@ -142,31 +127,26 @@ def _sentence(theta1: Estimate, theta2: Estimate, parts: list[Part]) -> str:
         return "The contrast is undefined on this text."
     travels = theta1.low is not None and theta1.low > 0 and theta1.value >= parts[0].sesoi
     conditional = theta2.low is not None and theta2.low > 0 and theta2.value >= parts[1].sesoi
-    told = f"({theta1.value:+.2f} dB; interaction {theta2.value:+.3f} of the damage)"
+    values = f"({theta1.value:+.2f} dB; interaction {theta2.value:+.3f} of the damage)"
     if travels and conditional:
-        return f"Errors of block 0 travel, and protecting the last pays more without them {told}."
+        return f"Errors of block 0 travel, and protecting the last pays more without them {values}."
     if travels:
         return (
             f"Errors of block 0 travel further than others', but protecting the last block does "
-            f"not depend on it {told}."
+            f"not depend on it {values}."
         )
-    return f"Errors of block 0 reach the last state no more than those of other blocks {told}."
+    return f"Errors of block 0 reach the last state no more than those of other blocks {values}."
 
 
 def _blocks(
     arrays: Mapping[str, Floats], snr: Statistic, interaction: Statistic, n: int
 ) -> list[dict[str, Any]]:
     ones = np.ones((1, n))
-    columns = {
+    return block_rows({
         "snr_contrast_db": snr(ones)[0],
         "interaction": interaction(ones)[0],
         "cka": arrays["state_cka"][1:],
-    }
-    return [
-        {"block": j}
-        | {name: float(v[j]) if np.isfinite(v[j]) else None for name, v in columns.items()}
-        for j in range(len(columns["cka"]))
-    ]
+    })  # fmt: skip
 
 
 def _tables(observations: Observations, shown: Bools) -> dict[str, Any]:

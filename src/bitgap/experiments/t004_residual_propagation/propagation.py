@@ -83,14 +83,16 @@ def state_variances(lab: Lab) -> list[torch.Tensor]:
     return out
 
 
-def amplification(lab: Lab, noise: float) -> Floats:
-    """Returns relative error after block l per unit of relative error after block j, (L x L+1)."""
+def amplification(lab: Lab, noisy: Sequence[Plan]) -> Floats:
+    """Returns relative error after block l per unit of relative error after block j, (L x L+1).
+
+    Args:
+        lab: Model and text.
+        noisy: For each block the plan that adds noise to it alone.
+    """
     n = lab.n_blocks
-    clean = Plan.uniform("fp", n)
-    scheme = f"noise{noise}-s{lab.settings.seed}"
-    noisy = [Plan.uniform(scheme, n, [i for i in range(n) if i != j]) for j in range(n)]
     error, signal = np.zeros((n, n + 1)), np.zeros(n + 1)
-    for part in stream(lab, [clean, *noisy]):
+    for part in stream(lab, [Plan.uniform("fp", n), *noisy]):
         if part.depth < 0:
             continue
         mask = without_sinks(part.states[0], part.real)

@@ -1,4 +1,4 @@
-"""The statistic of T-004."""
+"""The two contrasts of T-004, of block j against the mean of the others."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def interaction_contrast(kl: Floats, n_others: int) -> Statistic:
     """Returns weights -> (W x J): (I_j − mean of the other I)/K(∅), K averaged over languages.
 
     Args:
-        kl: Damage of :func:`scored_sets`, (2+2J x A x N).
+        kl: Damage of :func:`.plans.scored_sets`, (2+2J x A x N).
         n_others: J.
     """
     sums = kl.mean(1)

@@ -1,23 +1,40 @@
 """T-005 · H2.2: are the first and last blocks structurally distinct?
 
-Prediction: both ends of the stack stand out by their weights alone. Method: every matrix, fused
-ones split into queries, keys and values and norm gains folded in, gets its stable rank, entropy
-effective rank (Roy & Vetterli 2007), σ₁ over σ at 99 % of the energy, tail exponent (Clauset 2009;
-only of 50 eigenvalues or more, and where a power law is not rejected at p = .1; after Martin &
-Mahoney 2021), distance to Marchenko & Pastur's law (1967), kurtosis and crest factor C². Each
-block is compared with what a robust line through its five nearest interior blocks on one side
-predicts, in units of that prediction's error: monotone drift makes ends extreme without making them
-special, and smooth drift makes them harder to foretell than what lies between. Measures that say
-the same are decorrelated, and a block's outlyingness is the mean of log(1 + z²) over kinds of
-matrix and measures, so that no one column decides. θ is the percentile of the less outlying end
-among the less outlying blocks of all pairs.
+Prediction: both ends of the stack stand out by their weights alone.
 
-Unit and direction: a percentile from 0 to 1, high supports H2.2. Cost: weights only; no text is
-read. The interval resamples columns (kind × measure): how far the answer hangs on what was
-measured; another training run is not in it. For support it must lie above the middle of all pairs,
-and each end must stand out more than nine tenths of interior blocks; one alone is inconclusive, and
-named. Refuted in this model if the interval lies below .9
-and ends that were made fragile (P1) were found. Not testable below 8 blocks.
+Method: every matrix of every block is measured. Fused matrices are split into queries, keys and
+values, and norm gains are folded in. The measures are the stable rank, the entropy effective rank
+(Roy & Vetterli 2007), σ₁ over σ at 99 % of the energy, the distance to Marchenko & Pastur's law
+(1967), the tail exponent (Clauset 2009, after Martin & Mahoney 2021), the kurtosis and the crest
+factor C². The exponent is taken of 50 eigenvalues or more, and where a power law is not rejected at
+p = .1. Each block is compared with what a robust line through its five nearest interior blocks on
+one side predicts, in units of that prediction's error:
+
+    t_l = (y_l − ŷ_l) / error(ŷ_l)
+
+Monotone drift makes ends extreme without making them special, and smooth drift makes them harder to
+predict than what lies between; this allows for both. Measures that say the same are decorrelated,
+which turns t into z.
+
+Statistic: the outlyingness o of a block is a mean over the C columns, kinds of matrix times
+measures, so that no one column decides. θ compares the less outlying end with the less outlying
+block of every other pair; ties count half:
+
+    o_l = (1/C) Σ_c log(1 + z_cl²)
+
+    θ = share of pairs {i, j} with min(o_i, o_j) < min(o_0, o_{L−1})
+
+Unit and direction: a percentile from 0 to 1; high supports H2.2. The interval resamples columns. It
+says how far the answer hangs on what was measured; another training run is not in it.
+
+Rule: for support θ must be .9 or more and its interval above the middle of all pairs, and each end
+must stand out more than nine tenths of interior blocks. One end alone is inconclusive, and named.
+Refuted in this model if the interval lies below .9 and ends that were made fragile (P1) were found.
+Not testable below 8 blocks.
+
+Cost: weights only; no text is read.
+
+Prior: none was found in the literature.
 """
 
 from __future__ import annotations
@@ -27,11 +44,6 @@ from dataclasses import dataclass
 from bitgap.experiments.protocol.experiment import Cost, Experiment
 
 ID = "T-005"
-
-
-UNIT = "percentile among pairs of blocks"
-
-
 NULL = 0.5
 """The ends' percentile where they are like any two blocks."""
 
@@ -60,6 +72,6 @@ EXPERIMENT = Experiment(
     question="Are the first and last blocks structurally distinct?",
     phase=1,
     value="high",
-    passes=Cost(block_evaluations=lambda n: 0, head_evaluations=lambda n: 0),
+    passes=Cost.of(),
     params=Params(),
 )

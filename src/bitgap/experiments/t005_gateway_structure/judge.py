@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from scipy import stats
 
-from bitgap.experiments.t005_gateway_structure import EXPERIMENT, ID, NULL, UNIT
+from bitgap.experiments.t005_gateway_structure import EXPERIMENT, NULL
 from bitgap.experiments.t005_gateway_structure.controls import controls
 from bitgap.records import Control, Estimate, Finding, Floats, Observations, Verdict
-from bitgap.stats.bootstrap import bootstrap_weights
+from bitgap.stats.bootstrap import bootstrap_weights, percentile_ends, percentile_estimate
 from bitgap.stats.outlyingness import (
     FEWEST_LAYERS,
     decorrelated,
@@ -25,106 +25,111 @@ from bitgap.stats.profiles import smallest_p_both_ends
 from bitgap.stats.verdicts import Part, Thresholds
 from bitgap.stats.verdicts import judge as judge_parts
 
+_PRIMARY, _UNIT = "percentile_of_ends", "percentile among pairs of blocks"
+_PART = "percentile of both ends"
+
 
 def judge(observations: Observations, thresholds: Thresholds) -> Finding:
     """Judges H2.2: both ends stand out among all pairs of blocks, and each among the interior."""
     arrays, facts = observations.arrays, observations.facts
-    n, sesoi = facts["n_blocks"], thresholds.of("H2.2")["sesoi"]
-    if n < FEWEST_LAYERS:
-        return _unjudged(observations, thresholds)
-    t = prediction_t(arrays["measures"])
-    z, spectral = decorrelated(t), facts["spectral"]
+    original = _original_measure(arrays["origin"])
+    if facts["n_blocks"] < FEWEST_LAYERS:
+        return _untestable(observations, original, thresholds)
+    t, spectral = prediction_t(arrays["measures"]), facts["spectral"]
     entries = [m for m in range(t.shape[1]) if m not in spectral]
-    theta, outlying, interval = _standing(z, thresholds)
-    checks = controls(arrays, facts, t, sesoi, thresholds)
+    theta, outlying, interval = _percentile(t, thresholds)
     ends = _ends(outlying, thresholds)
-    return Finding(
-        experiment=ID,
-        hypothesis="H2.2",
-        title=EXPERIMENT.title,
-        primary="percentile_of_ends",
+    standing = _standing_ends(ends, thresholds.of("H2.2")["sesoi"])
+    checks = controls(observations, t, thresholds)
+    return EXPERIMENT.finding(
+        thresholds,
+        primary=_PRIMARY,
         estimates={
-            "percentile_of_ends": theta,
+            _PRIMARY: theta,
             **ends,
-            "percentile_by_spectra": _standing(decorrelated(t[:, spectral]), thresholds)[0],
-            "percentile_by_entries": _standing(decorrelated(t[:, entries]), thresholds)[0],
+            "percentile_by_spectra": _percentile(t[:, spectral], thresholds)[0],
+            "percentile_by_entries": _percentile(t[:, entries], thresholds)[0],
         },
-        seed_measure=_seed_measure(arrays["origin"]),
-        controls=tuple(checks),
-        verdict=_verdict(theta, outlying, ends, checks, thresholds),
-        sentence=_sentence(theta, ends, sesoi),
+        seed_measure=original,
+        controls=checks,
+        verdict=_verdict(theta, outlying, standing, checks, thresholds),
+        sentence=_sentence(theta, standing),
         tables={
             "outlying": [
-                {"block": block, "value": float(outlying[block]), "what": "outlyingness",
-                 "low": float(interval[0, block]), "high": float(interval[1, block])}
-                for block in range(n)
+                {"block": block, "value": value, "what": "outlyingness", "low": low, "high": high}
+                for block, (value, low, high) in enumerate(
+                    zip(outlying.tolist(), *interval.tolist(), strict=True)
+                )
             ],
             "heat": _heat(t, facts),
             "heat_of": "mean t over kinds of matrix",
             "t_of_ends": _t_of_ends(t, facts),
         },
-        thresholds_hash=thresholds.hash,
-    )  # fmt: skip
+    )
 
 
-def _standing(z: Floats, thresholds: Thresholds) -> tuple[Estimate, Floats, Floats]:
+def _percentile(t: Floats, thresholds: Thresholds) -> tuple[Estimate, Floats, Floats]:
     """Returns the ends' percentile, outlyingness (L), and its interval (2 x L), over columns."""
+    z = decorrelated(t)
     n_layers, columns = z.shape[-1], z.reshape(-1, z.shape[-1])
     pair, n = (0, n_layers - 1), len(columns)
     outlying = outlyingness(columns, np.ones((1, n)))
-    drawn = outlyingness(columns, bootstrap_weights(n, thresholds.draws, 0))
-    tail = (1 - thresholds.level) / 2
-    low, high = np.quantile(pair_percentile(drawn, pair), [tail, 1 - tail])
-    theta = Estimate(
-        value=float(pair_percentile(outlying, pair)[0]),
-        low=float(low),
-        high=float(high),
-        unit=UNIT,
+    draws = outlyingness(columns, bootstrap_weights(n, thresholds.draws, 0))
+    theta = percentile_estimate(
+        pair_percentile(outlying, pair)[0],
+        pair_percentile(draws, pair),
+        unit=_UNIT,
         level=thresholds.level,
         n=n,
         method=f"percentile bootstrap over {n} columns, {thresholds.draws} draws: what hangs on "
         f"the choice of measures",
     )
-    return theta, outlying[0], np.quantile(drawn, [tail, 1 - tail], axis=0)
+    return theta, outlying[0], percentile_ends(draws, thresholds.level)
 
 
 def _ends(outlying: Floats, thresholds: Thresholds) -> dict[str, Estimate]:
     """Returns for each end the share of interior blocks that stand out less."""
-    interior, why = outlying[1:-1], "a rank among few blocks; see the pair's interval"
+    interior = outlying[1:-1]
     return {
         f"{name}_above_interior": Estimate(
             value=float((interior < outlying[end]).mean()),
             unit="share of interior blocks",
             level=thresholds.level,
             n=len(interior),
-            reason=why,
+            reason="a rank among few blocks; see the pair's interval",
         )
         for name, end in (("first", 0), ("last", -1))
     }
 
 
+def _standing_ends(ends: Mapping[str, Estimate], sesoi: float) -> list[str]:
+    """Returns the names of the ends that stand out more than enough interior blocks."""
+    shares = {name: ends[f"{name}_above_interior"].value for name in ("first", "last")}
+    return [f"the {name} block" for name, s in shares.items() if s is not None and s >= sesoi]
+
+
 def _verdict(
     theta: Estimate,
     outlying: Floats,
-    ends: Mapping[str, Estimate],
-    checks: list[Control],
+    standing: Sequence[str],
+    checks: Sequence[Control],
     thresholds: Thresholds,
 ) -> Verdict:
     n, sesoi = len(outlying), thresholds.of("H2.2")["sesoi"]
-    standing = _standing_ends(ends, sesoi)
     part = Part(
-        name="percentile of both ends",
+        name=_PART,
         estimate=theta,
         sesoi=sesoi,
         p=pair_p(outlying, (0, n - 1)),
         p_minimum=smallest_p_both_ends(n),
     )
-    named = " and ".join(standing) or "neither end"
-    missing = f"of the ends, {named} alone is above {sesoi:.0%} of interior blocks"
+    missing = (
+        f"of the ends, {' and '.join(standing) or 'neither end'} alone is above {sesoi:.0%} of "
+        f"interior blocks"
+    )
     # Of a percentile the null value is the middle, not 0.
-    above = theta.low is not None and theta.low > NULL
     extra = (
-        above,
+        theta.low is not None and theta.low > NULL,
         f"the interval {theta.low:.2f} to {theta.high:.2f} holds the middle of all pairs",
     )
     if len(standing) < 2:
@@ -136,86 +141,69 @@ def _verdict(
     return replace(verdict, label="inconclusive", reason=f"{missing}; {verdict.reason}")
 
 
-def _standing_ends(ends: Mapping[str, Estimate], sesoi: float) -> list[str]:
-    values = {"the first block": ends["first_above_interior"].value,
-              "the last block": ends["last_above_interior"].value}  # fmt: skip
-    return [name for name, value in values.items() if value is not None and value >= sesoi]
-
-
-def _unjudged(observations: Observations, thresholds: Thresholds) -> Finding:
+def _untestable(
+    observations: Observations, original: Mapping[str, Estimate], thresholds: Thresholds
+) -> Finding:
     """Returns the finding on a model with too few blocks to see a trend in."""
-    arrays, facts = observations.arrays, observations.facts
-    n, declared = facts["n_blocks"], thresholds.of("H2.2")
-    gate = f"{n} blocks: too few interior ones to see a trend in; {FEWEST_LAYERS} needed"
-    none = Estimate(value=None, unit=UNIT, reason=gate)
-    part = Part(name="percentile of both ends", estimate=none, sesoi=declared["sesoi"], p=None,
-                p_minimum=1.0)  # fmt: skip
-    values = arrays["measures"]
+    values, facts = observations.arrays["measures"], observations.facts
     spread = values.std(-1, keepdims=True)
     centred = (values - values.mean(-1, keepdims=True)) / np.where(spread > 0, spread, 1.0)
-    return Finding(
-        experiment=ID,
-        hypothesis="H2.2",
-        title=EXPERIMENT.title,
-        primary="percentile_of_ends",
-        estimates={"percentile_of_ends": none},
-        seed_measure=_seed_measure(arrays["origin"]),
-        controls=(),
-        verdict=judge_parts([part], [], alpha=thresholds.alpha, gate=gate),
-        sentence=f"Not testable here: {gate}.",
+    return EXPERIMENT.untestable(
+        thresholds,
+        f"{facts['n_blocks']} blocks: too few interior ones to see a trend in; {FEWEST_LAYERS} "
+        f"needed",
+        primary=_PRIMARY,
+        unit=_UNIT,
+        part=_PART,
+        seed_measure=original,
         tables={
             "outlying": [],
             "heat": _heat(np.nan_to_num(centred), facts),
             "heat_of": "mean z over kinds of matrix",
         },
-        thresholds_hash=thresholds.hash,
     )
 
 
-def _seed_measure(origin: Floats) -> dict[str, Estimate]:
+def _original_measure(origin: Floats) -> dict[str, Estimate]:
     """Returns the origin's: values over .01σ₁, σ₁/σ_min and the z of kurtosis at the ends."""
     above, condition, kurtosis = origin
     n_layers, why = len(above), "the origin gave no uncertainty"
-    ends, middle = [0, n_layers - 1], slice(1, n_layers - 1)
-    inside = max(n_layers - 2, 0)
-    made = {
-        "values_above_1_percent_at_ends": (above[ends].mean(), "singular values", why),
-        "condition_at_ends": (condition[ends].mean(), "σ₁/σ_min", why),
-    }
-    if inside:
-        made |= {
-            "values_above_1_percent_inside": (above[middle].mean(), "singular values", why),
-            "condition_inside": (condition[middle].mean(), "σ₁/σ_min", why),
-        }
-    if inside >= 2 and (spread := kurtosis[middle].std(ddof=1)) > 0:
-        p = 2 * float(stats.t.sf(2 / np.sqrt(1 + 1 / inside), inside - 1))
-        told = f"|z| > 2 against {inside} middle blocks has p = {p:.2f}, not .05"
+    inside = slice(1, n_layers - 1)
+    numbers: dict[str, tuple[float, str, str]] = {}
+    for place, blocks in (("at_ends", [0, n_layers - 1]), ("inside", inside)):
+        if above[blocks].size:
+            numbers |= {
+                f"values_above_1_percent_{place}": (above[blocks].mean(), "singular values", why),
+                f"condition_{place}": (condition[blocks].mean(), "σ₁/σ_min", why),
+            }
+    n_inside = len(kurtosis[inside])
+    if n_inside >= 2 and (spread := kurtosis[inside].std(ddof=1)) > 0:
+        p = 2 * float(stats.t.sf(2 / np.sqrt(1 + 1 / n_inside), n_inside - 1))
+        caveat = f"|z| > 2 against {n_inside} middle blocks has p = {p:.2f}, not .05"
         for name, end in (("first", 0), ("last", -1)):
-            z = (kurtosis[end] - kurtosis[middle].mean()) / spread
-            made[f"kurtosis_z_{name}"] = (z, "standard deviations of middle blocks", told)
+            z = (kurtosis[end] - kurtosis[inside].mean()) / spread
+            numbers[f"kurtosis_z_{name}"] = (z, "standard deviations of middle blocks", caveat)
     return {
         name: Estimate(value=float(value), unit=unit, n=n_layers, reason=reason)
-        for name, (value, unit, reason) in made.items()
+        for name, (value, unit, reason) in numbers.items()
     }
 
 
-def _sentence(theta: Estimate, ends: Mapping[str, Estimate], sesoi: float) -> str:
-    standing = _standing_ends(ends, sesoi)
+def _sentence(theta: Estimate, standing: Sequence[str]) -> str:
     if len(standing) == 2:
-        told = "The first and the last block stand out from the blocks between by their weights"
+        start = "The first and the last block stand out from the blocks between by their weights"
     elif standing:
-        told = f"Of the ends only {standing[0]} stands out by its weights"
+        start = f"Of the ends only {standing[0]} stands out by its weights"
     else:
-        told = "Neither end stands out from the blocks between by its weights"
-    return f"{told}; together they are at percentile {theta.value:.2f} of all pairs of blocks."
+        start = "Neither end stands out from the blocks between by its weights"
+    return f"{start}; together they are at percentile {theta.value:.2f} of all pairs of blocks."
 
 
 def _heat(t: Floats, facts: Mapping[str, Any]) -> list[dict[str, Any]]:
-    mean = t.mean(0)
     return [
-        {"block": block, "measure": name.replace("_", " "), "t": float(mean[m, block])}
-        for m, name in enumerate(facts["measures"])
-        for block in range(t.shape[-1])
+        {"block": block, "measure": name.replace("_", " "), "t": value}
+        for name, values in zip(facts["measures"], t.mean(0).tolist(), strict=True)
+        for block, value in enumerate(values)
     ]
 
 

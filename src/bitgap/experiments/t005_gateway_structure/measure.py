@@ -1,20 +1,21 @@
-"""What T-005 measures: the only part that sees a model."""
+"""What T-005 measures: a model's weights, its twins', and weights that P1 was planted in."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from bitgap.experiments.t005_gateway_structure import EXPERIMENT, ID, Params
-from bitgap.experiments.t005_gateway_structure.spectra import MEASURES, SPECTRAL, BlockMatrices
-from bitgap.experiments.t005_gateway_structure.twins import measure_controls
-from bitgap.lab.lab import Lab
-from bitgap.records import Observations
-from bitgap.stats.outlyingness import (
-    FEWEST_LAYERS,
+from bitgap.experiments.t005_gateway_structure import EXPERIMENT, Params
+from bitgap.experiments.t005_gateway_structure.spectra import (
+    MEASURES,
+    SPECTRAL,
+    BlockMatrices,
+    Matrices,
 )
+from bitgap.lab.lab import Lab
+from bitgap.records import Floats, Observations
+from bitgap.stats.outlyingness import FEWEST_LAYERS
 
 
 def measure(lab: Lab, scheme: str, params: Params) -> Observations:
@@ -22,43 +23,62 @@ def measure(lab: Lab, scheme: str, params: Params) -> Observations:
 
     Arrays: ``measures`` (kinds x measures x L), natural logarithms but for the exponent, NaN where
     there is none; ``origin`` (3 x L), the origin's measures of attention matrices; and those of
-    :func:`bitgap.experiments.t005_gateway_structure.twins.measure_controls`.
+    :func:`measure_controls`, where there are blocks enough to judge.
     """
-    n, seed, draws = lab.n_blocks, lab.settings.seed, params.tail_draws
+    n, seed = lab.n_blocks, lab.settings.seed
     matrices = BlockMatrices(lab.decoder, scheme)
     measures, origin = [], []
-    for block in range(n):
-        own = matrices.of(block)
-        measures.append(matrices.measures(own, draws, seed))
-        origin.append(matrices.origin(own))
-    arrays: dict[str, Any] = {
-        "measures": np.ascontiguousarray(np.array(measures).transpose(1, 2, 0)),
-        "origin": np.ascontiguousarray(np.array(origin).T),
-    }
+    for i in range(n):
+        block = matrices.of(i)
+        measures.append(matrices.measures(block, params.tail_draws, seed))
+        origin.append(matrices.origin(block))
+    arrays = {"measures": _by_block(measures), "origin": np.ascontiguousarray(np.array(origin).T)}
     absent: dict[str, str] = {}
     if n >= FEWEST_LAYERS:
-        twins, absent = measure_controls(
-            matrices,
-            n,
-            n_twins=params.twins,
-            n_plantings=params.planted_seeds,
-            factor=params.planted_factor,
-            width=params.planted_width,
-            draws=draws,
-            seed=seed,
-        )
-        arrays |= {name: np.ascontiguousarray(values) for name, values in twins.items()}
-    return Observations(
-        experiment=ID,
-        version=EXPERIMENT.version,
-        arrays=arrays,
-        facts={
-            "scheme": scheme,
-            "n_blocks": n,
-            "kinds": matrices.kinds,
-            "measures": list(MEASURES),
-            "spectral": [MEASURES.index(name) for name in SPECTRAL],
-            "params": asdict(params),
-            **absent,
-        },
-    )
+        controls, absent = measure_controls(matrices, n, params, seed)
+        arrays |= controls
+    facts = {
+        "kinds": matrices.kinds,
+        "measures": list(MEASURES),
+        "spectral": [MEASURES.index(name) for name in SPECTRAL],
+        **absent,
+    }
+    return EXPERIMENT.observed(lab, scheme, params, arrays, facts)
+
+
+def measure_controls(
+    matrices: BlockMatrices, n_blocks: int, params: Params, seed: int
+) -> tuple[dict[str, Floats], dict[str, str]]:
+    """Returns the measures of twins and plantings, and why some are not there.
+
+    Returns:
+        Arrays: ``shuffled`` and ``random`` (R x kinds x measures x L), and ``planted`` (P x 2 x
+        measures x 2), of v and o at both ends. Facts: ``no_planted``.
+    """
+    draws, twins = params.tail_draws, [seed + s for s in range(params.twins)]
+
+    def profile(blocks: Iterable[Matrices]) -> Floats:
+        return _by_block([matrices.measures(block, draws, seed) for block in blocks])
+
+    arrays = {
+        "shuffled": np.array(
+            [profile(matrices.shuffled(i, s) for i in range(n_blocks)) for s in twins]
+        ),
+        "random": np.array([profile(matrices.random(s)) for s in twins]),
+    }
+    ends = {end: matrices.of(end) for end in (0, n_blocks - 1)}
+    factor, width, plantings = params.planted_factor, params.planted_width, []
+    for s in range(params.planted_seeds):
+        planted = [
+            matrices.planted(end, block, factor=factor, width=width, seed=seed + s)
+            for end, block in ends.items()
+        ]
+        if None in planted:
+            return arrays, {"no_planted": "no value rows that an output projection reads linearly"}
+        plantings.append(profile(filter(None, planted)))
+    return arrays | {"planted": np.array(plantings)}, {}
+
+
+def _by_block(measures: Sequence[Floats]) -> Floats:
+    """Returns the measures of several blocks, (kinds x measures) each, with blocks last."""
+    return np.ascontiguousarray(np.array(measures).transpose(1, 2, 0))

@@ -34,25 +34,12 @@ from bitgap.stats.spectra import (
     stable_rank,
 )
 
-MEASURES = (
-    "stable_rank",
-    "entropy_rank",
-    "energy_ratio",
-    "tail_exponent",
-    "noise_distance",
-    "kurtosis",
-    "crest",
-)
+SPECTRAL = ("stable_rank", "entropy_rank", "energy_ratio", "tail_exponent", "noise_distance")
+"""Measures that entries in another order would change."""
+MEASURES = (*SPECTRAL, "kurtosis", "crest")
 """Of every matrix, as natural logarithms but for the exponent, which is a logarithm's slope."""
-
-
-SPECTRAL = MEASURES[:5]
-"""Those that entries in another order would change."""
-
-
 _ACCEPTED = 0.1
 """p above which a power law is not rejected (Clauset 2009)."""
-
 
 Matrices = Mapping[str, Tensor]
 
@@ -139,8 +126,7 @@ class BlockMatrices:
         They are the number of singular values over .01σ₁, σ₁/σ_min, and kurtosis.
         """
         attention = [m for kind, m in matrices.items() if kind in ("q", "k", "v", "o")]
-        found = np.array([_origin(m) for m in attention or list(matrices.values())])
-        return found.mean(0)
+        return np.array([_origin(m) for m in attention or list(matrices.values())]).mean(0)
 
     def planted(
         self, block: int, matrices: Matrices, *, factor: float, width: int, seed: int

@@ -1,22 +1,41 @@
 """T-006 · H2.3: do the rounding errors of the first and the last block cancel?
 
 Prediction: the two errors correlate negatively, so each block's harm is partly undone by the
-other's. Method: e_l is the change of log p when only block l is rounded, and two errors are
-compared by the Fisher inner product ⟨a, b⟩ = Σ_tokens Cov_{p_fp}(a, b), which sees no shift of all
-logits. To second order the damage of a set Q of rounded blocks is K(Q) = ½ Σ_{i,j∈Q} ⟨e_i, e_j⟩:
-the diagonal is a sum of single damages, the rest is what cancels, and what K shows beyond both is
-non-linearity, reported as the remainder. θ = −ρ of the first and the last error, the inner products
-summed over languages and sentences. Support also needs ρ under the declared percentile of all
-pairs, and a cancelled share −2⟨e_0, e_last⟩/(‖e_0‖² + ‖e_last‖²) as large as declared. p is the
-larger of two: the share of bootstrap draws over sentences not above 0, and the chance that one more
-draw of stochastic rounding (independent and unbiased, so ρ = 0 on average) would cancel as much, by
-prediction with Student's t. Languages that collapse or lie below resolution under any plan scored
-here are left out. The finding explains synergy only if both agree in sign.
+other's.
 
-Sources: Deng 2025 (CLADO), Dong 2019 (HAWQ) for pairs of errors to second order; Phipson & Smyth
-2010 for p. Unit and direction: minus a correlation, −1 to 1; above 0 supports H2.3. Cost: one
-stream of L + 3 plans and L + 2 scored ones; controls on a few sentences come on top. Refuted if the
-interval of θ lies below the smallest effect of interest.
+Method: e_l is the change of log p when only block l is rounded. Two errors are compared by the
+Fisher inner product, which sees no shift of all logits:
+
+    ⟨a, b⟩ = Σ_tokens Cov_{p_fp}(a, b)
+
+To second order it gives the damage of a set Q of rounded blocks (Dong 2019, HAWQ; Deng 2025,
+CLADO):
+
+    K(Q) = ½ Σ_{i,j∈Q} ⟨e_i, e_j⟩
+
+The diagonal is a sum of single damages; the rest is what cancels. What K shows beyond both is
+non-linearity, reported as the remainder. Languages that collapse or lie below resolution under any
+plan scored here are left out.
+
+Statistic: the correlation of the first and the last error with its sign turned, the inner products
+summed over languages and sentences. A cancelled share stands beside it:
+
+    θ = −ρ = −⟨e_0, e_last⟩ / (‖e_0‖ ‖e_last‖)
+
+    share = −2⟨e_0, e_last⟩ / (‖e_0‖² + ‖e_last‖²)
+
+Unit and direction: minus a correlation, −1 to 1; above 0 supports H2.3.
+
+Rule: for support θ must be .1 or more and its interval above 0, ρ under the declared percentile of
+all pairs, and the share as large as declared. p is the larger of two: the share of bootstrap draws
+over sentences not above 0 (Phipson & Smyth 2010), and the chance that one more draw of stochastic
+rounding would cancel as much, by prediction with Student's t. Stochastic rounding is independent
+and unbiased, so ρ = 0 on average. Refuted if the interval of θ lies below the smallest effect of
+interest. The finding explains synergy only if both agree in sign.
+
+Cost: one stream of L + 3 plans and L + 2 scored ones; controls on a few sentences come on top.
+
+Prior: none was found in the literature.
 """
 
 from __future__ import annotations
@@ -26,12 +45,6 @@ from dataclasses import dataclass
 from bitgap.experiments.protocol.experiment import Experiment
 
 ID = "T-006"
-
-
-_SYNERGY = (
-    "explains synergy only if both agree in sign: errors that cancel (above 0 here) make joint "
-    "protection of both blocks pay more than its parts (above 0 there)"
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -53,8 +53,8 @@ def fisher_grams(
         UsageError: If there is no plan, or one rounds the head.
     """
     if not plans or any(plan.head != FP for plan in plans):
-        found = "none" if not plans else f"{plans[0].text!r} and others"
-        raise UsageError(f"errors were asked of {found}; give plans with a full-precision head")
+        asked = "none" if not plans else f"{plans[0].text!r} and others"
+        raise UsageError(f"errors were asked of {asked}; give plans with a full-precision head")
     shape, n = lab.text.counts.tokens.shape, len(plans)
     gram = torch.zeros(int(np.prod(shape)), n, n, dtype=torch.float64)
     moments = torch.zeros(3, 3, dtype=torch.float64)
@@ -69,7 +69,7 @@ def fisher_grams(
             batches = zip(clean.split(step), *(h.split(step) for h in others), strict=True)
             pairs = [errors.inner_products(few[0], few[1:]) for few in batches]
         # Once a chunk: adding batch by batch would cost as much as a product.
-        gram.index_add_(0, owners, torch.cat([found for found, _ in pairs]))
+        gram.index_add_(0, owners, torch.cat([of_tokens for of_tokens, _ in pairs]))
         moments += torch.stack([raw for _, raw in pairs]).sum(0)
     return {"gram": gram.numpy().reshape(*shape, n, n), "moments": moments.numpy()}
 

@@ -1,17 +1,20 @@
-"""The statistic of T-006."""
+"""The correlations of T-006, and their null. Pure numpy.
+
+Statistics are functions from bootstrap weights (W x N) to (W x k).
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from scipy import stats
 
 from bitgap.records import Estimate, Floats, Observations
-from bitgap.stats.bootstrap import Statistic
+from bitgap.stats.bootstrap import Statistic, estimate
+from bitgap.stats.verdicts import Thresholds
 
-_FEWEST_DRAWS = 3
+FEWEST_DRAWS = 3
 """Draws below which their spread says nothing."""
 
 
@@ -34,26 +37,28 @@ def cancellation(gram: Floats) -> Statistic:
     return statistic
 
 
+def minus_rho(gram: Floats, thresholds: Thresholds) -> Estimate:
+    """Returns −ρ of the first and last error with its interval over sentences."""
+    of = cancellation(gram)
+    return estimate(lambda w: of(w)[:, :1], gram.shape[1], unit="-rho", **thresholds.how)
+
+
 def other_pairs(gram: Floats) -> Statistic:
     """Returns weights -> (W x 1): the median −ρ of all pairs but the first with the last."""
     n = gram.shape[-1]
-    rows, columns = _pairs(n)
+    rows, columns = np.triu_indices(n, 1)
+    others = (rows > 0) | (columns < n - 1)
+    rows, columns = rows[others], columns[others]
     sums = gram.sum(0).reshape(gram.shape[1], -1)
 
     def statistic(weights: Floats) -> Floats:
-        found = (weights @ sums).reshape(-1, n, n)
-        power = np.sqrt(np.diagonal(found, axis1=1, axis2=2))
+        summed = (weights @ sums).reshape(-1, n, n)
+        power = np.sqrt(np.diagonal(summed, axis1=1, axis2=2))
         with np.errstate(divide="ignore", invalid="ignore"):
-            rho = found[:, rows, columns] / (power[:, rows] * power[:, columns])
+            rho = summed[:, rows, columns] / (power[:, rows] * power[:, columns])
         return -np.median(rho, axis=1, keepdims=True)
 
     return statistic
-
-
-def _pairs(n: int) -> tuple[Any, Any]:
-    rows, columns = np.triu_indices(n, 1)
-    other = (rows > 0) | (columns < n - 1)
-    return rows[other], columns[other]
 
 
 def correlations(gram: Floats) -> Floats:
@@ -90,7 +95,7 @@ class NullDraws:
 def null_draws(observations: Observations, level: float) -> NullDraws | None:
     """Returns the draws of stochastic rounding, or None where there are too few."""
     grams = observations.arrays.get("stochastic_gram")
-    if grams is None or len(grams) < _FEWEST_DRAWS:
+    if grams is None or len(grams) < FEWEST_DRAWS:
         return None
     values = np.array([cancellation(g)(np.ones((1, g.shape[1])))[0, 0] for g in grams])
     n, deviation = len(values), float(values.std(ddof=1))

@@ -1,24 +1,36 @@
 """T-007 · H3.1: is dimensionality lowest near three quarters of the depth?
 
 Prediction: states fill the fewest dimensions at r ≈ .75, where languages would share a bottleneck.
-Method: tokens are sampled equally of every language, 20 a dimension where the text has as many,
-sinks left out and massive values clipped. Dimension is the participation ratio (tr Σ)²/tr Σ² of all
-languages' states together, both traces from pairs of different sentences, since the plain ratio
-is too low at few tokens and words of one sentence are no independent draws; this is what averaging
-over every way to halve the sentences gives. Its profile is that of block outputs. RankMe (Garrido
-2023), components for 95 % of the variance, and, of sentence means, TwoNN (Facco 2017) and GRIDE by
-scale (Denti 2022) stand beside it; intrinsic ones are biased low and only their profile is to be
-read. θ is whether the minimum lies at r in [.65, .85], with the interval from sentences resampled
-jointly over languages and blocks. States are centred once and not in every resample, which matters
-at order one over the number of sentences. The positive control projects one block's states to few
-dimensions (P4).
 
-Unit and direction: a layer position r between 0 and 1; a hit supports H3.1. Cost: one forward pass,
-shared, no head; shuffled text and the random twin's, on a few sentences, come on top. Refuted in
-this model if the interval of the minimum's place lies wholly outside the window, as a minimum at
-an end does; an interval that holds both interior and end is never support. One model's p is the
-window's share of blocks, so one model cannot support. Prior, adverse: dimension peaks in early
-middle layers, then falls (Valeriani 2023; Cheng 2025).
+Method: tokens are sampled equally of every language, 20 a dimension where the text has as many.
+Sinks are left out and massive values clipped. Dimension is the participation ratio of all
+languages' states together, by block output:
+
+    PR = (tr Σ)² / tr Σ²
+
+Both traces come from pairs of different sentences. The plain ratio is too low at few tokens, and
+words of one sentence are no independent draws; pairs give what averaging over every way to halve
+the sentences gives. States are centred once and not in every resample, which matters at order one
+over the number of sentences. RankMe (Garrido 2023), components for 95 % of the variance and, of
+sentence means, TwoNN (Facco 2017) and GRIDE by scale (Denti 2022) stand beside it. Intrinsic
+dimensions are biased low, and only their profile is to be read.
+
+Statistic: the depth of the lowest block, with the interval from sentences resampled jointly over
+languages and blocks:
+
+    θ = r of argmin_l PR_l,   r = l / (L − 1)
+
+Unit and direction: a layer position r between 0 and 1; a hit, r in [.65, .85], supports H3.1.
+
+Rule: supported if the whole interval hits, and P4, one block's states projected to few dimensions,
+is found. Refuted in this model if the interval lies wholly outside the window, as a minimum at an
+end does. An interval that holds both interior and end is never support. One model's p is the
+window's share of blocks, so one model cannot support.
+
+Cost: one forward pass, shared, no head; shuffled text and the random twin's, on a few sentences,
+come on top.
+
+Prior: adverse. Dimension peaks in early middle layers, then falls (Valeriani 2023; Cheng 2025).
 """
 
 from __future__ import annotations
@@ -28,14 +40,6 @@ from dataclasses import dataclass
 from bitgap.experiments.protocol.experiment import Cost, Experiment
 
 ID = "T-007"
-
-
-FEWEST_SENTENCES = 3
-"""Below it there are too few pairs of different sentences to resample."""
-
-
-WANTED_PER_DIMENSION = 20
-"""Tokens a dimension that the method asks for; fewer are used, and said."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +68,6 @@ EXPERIMENT = Experiment(
     question="Is dimensionality lowest near three quarters of the depth?",
     phase=1,
     value="high",
-    passes=Cost(block_evaluations=lambda n: n, head_evaluations=lambda n: 0),
+    passes=Cost.of(passes=1),
     params=Params(),
 )

@@ -2,83 +2,79 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from bitgap.experiments.protocol.peak_window import is_hit, judge_window
-from bitgap.experiments.t007_bottleneck import EXPERIMENT, ID, WANTED_PER_DIMENSION
+from bitgap.experiments.t007_bottleneck import EXPERIMENT
 from bitgap.experiments.t007_bottleneck.controls import controls, minimum_of
-from bitgap.records import Estimate, Finding, Floats, Observations
+from bitgap.records import Estimate, Finding, Floats, Observations, finite
 from bitgap.stats.bootstrap import estimates
-from bitgap.stats.dimension import (
-    participation_ratios,
-)
+from bitgap.stats.dimension import participation_ratios
 from bitgap.stats.profiles import Peak, depths, locate_peak
 from bitgap.stats.verdicts import Thresholds
+
+WANTED_PER_DIMENSION = 20
+"""Tokens a dimension that the method asks for; fewer are used, and the sentence names both."""
 
 
 def judge(observations: Observations, thresholds: Thresholds) -> Finding:
     """Judges H3.1 in this model: a minimum whose interval lies in the window, or wholly outside."""
     arrays, facts = observations.arrays, observations.facts
-    lowest, draws = minimum_of(arrays["products"], arrays["traces"], thresholds)
-    checks = controls(arrays, facts, lowest, thresholds)
+    lowest, point, draws = minimum_of(arrays["products"], arrays["traces"], thresholds)
+    checks = controls(observations, lowest, thresholds)
     ratios = participation_ratios(arrays["products"], arrays["traces"])
-    n_units = arrays["traces"].shape[1]
-    how = {"seed": 0, "draws": thresholds.draws, "level": thresholds.level}
-    dimensions = estimates(ratios, n_units, unit="dimensions (participation ratio)", **how)
-    point = ratios(np.ones((1, n_units)))[0]
-    verdict = judge_window(
-        lowest, facts["n_blocks"], checks, thresholds, hypothesis="H3.1", what="minimum"
-    )
-    return Finding(
-        experiment=ID,
-        hypothesis="H3.1",
-        title=EXPERIMENT.title,
+    n_units, unit = arrays["traces"].shape[1], "dimensions (participation ratio)"
+    dimensions = estimates(ratios, n_units, unit=unit, **thresholds.how)
+    return EXPERIMENT.finding(
+        thresholds,
         primary="minimum_depth",
         estimates={
             "minimum_depth": lowest.place,
             "minimum_dimension": dimensions[lowest.layer],
             "maximum_depth": locate_peak(draws, point, thresholds.level).place,
         },
-        seed_measure=_seed_measure(arrays, facts),
-        controls=tuple(checks),
-        verdict=verdict,
+        seed_measure=_original_measure(arrays["components_95"]),
+        controls=checks,
+        verdict=judge_window(
+            lowest, facts["n_blocks"], checks, thresholds, hypothesis="H3.1", what="minimum"
+        ),
         sentence=_sentence(lowest, dimensions, facts, thresholds.window),
         tables={
-            "profile": _table(arrays, facts, dimensions),
+            "profile": _table(observations, dimensions),
             "window": list(thresholds.window),
             "scales": list(facts["params"]["scales"]),
             "minimum_by_language": dict(
-                zip(facts["languages"], _minima(arrays["by_language"]), strict=True)
+                zip(facts["languages"], map(_lowest, arrays["by_language"].T), strict=True)
             ),
         },
-        thresholds_hash=thresholds.hash,
     )
 
 
-def _minima(by_language: Floats) -> list[int | None]:
-    return [
-        int(np.nanargmin(column)) if np.isfinite(column).any() else None for column in by_language.T
-    ]
+def _lowest(profile: Floats) -> int | None:
+    return int(np.nanargmin(profile)) if np.isfinite(profile).any() else None
 
 
-def _seed_measure(arrays: Mapping[str, Floats], facts: Mapping[str, Any]) -> dict[str, Estimate]:
+def _original_measure(components: Floats) -> dict[str, Estimate]:
     """Returns where the fewest components hold 95 % of the variance, and how many they are."""
-    why, counts = "the origin gave no uncertainty", arrays["components_95"]
-    place = float(depths(facts["n_blocks"])[counts.argmin()])
-    return {
-        "minimum_of_components_95": Estimate(value=place, unit="relative depth", reason=why),
-        "components_95_there": Estimate(
-            value=float(counts.min()), unit="components for 95 % of the variance", reason=why
+    numbers = {
+        "minimum_of_components_95": (
+            depths(len(components))[components.argmin()],
+            "relative depth",
         ),
+        "components_95_there": (components.min(), "components for 95 % of the variance"),
+    }
+    return {
+        name: Estimate(value=float(value), unit=unit, reason="the origin gave no uncertainty")
+        for name, (value, unit) in numbers.items()
     }
 
 
 def _sentence(
     lowest: Peak,
-    dimensions: list[Estimate],
+    dimensions: Sequence[Estimate],
     facts: Mapping[str, Any],
     window: tuple[float, float],
 ) -> str:
@@ -94,35 +90,25 @@ def _sentence(
     )
 
 
-def _table(
-    arrays: Mapping[str, Floats], facts: Mapping[str, Any], dimensions: list[Estimate]
-) -> list[dict[str, Any]]:
-    rows = []
-    for block, dimension in enumerate(dimensions):
-        scales = zip(facts["params"]["scales"], arrays["gride"][block], strict=True)
-        rows.append(
-            {
-                "block": block,
-                "participation_ratio": dimension.value,
-                "low": dimension.low,
-                "high": dimension.high,
-                "plain_ratio": _number(arrays["plain"][block]),
-                "rank_me": _number(arrays["rank_me"][block]),
-                "components_95": int(arrays["components_95"][block]),
-                "gride": {str(k): _number(value) for k, value in scales},
-                "by_language": {
-                    code: _number(value)
-                    for code, value in zip(
-                        facts["languages"], arrays["by_language"][block], strict=True
-                    )
-                },
-            }
-        )
-    return rows
-
-
-def _number(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
+def _table(observations: Observations, dimensions: Sequence[Estimate]) -> list[dict[str, Any]]:
+    arrays, facts = observations.arrays, observations.facts
+    scales = [str(scale) for scale in facts["params"]["scales"]]
+    return [
+        {
+            "block": block,
+            "participation_ratio": dimension.value,
+            "low": dimension.low,
+            "high": dimension.high,
+            "plain_ratio": finite(arrays["plain"][block]),
+            "rank_me": finite(arrays["rank_me"][block]),
+            "components_95": int(arrays["components_95"][block]),
+            "gride": dict(zip(scales, map(finite, arrays["gride"][block]), strict=True)),
+            "by_language": dict(
+                zip(facts["languages"], map(finite, arrays["by_language"][block]), strict=True)
+            ),
+        }
+        for block, dimension in enumerate(dimensions)
+    ]
 
 
 def profile(finding: Finding) -> list[float | None]:

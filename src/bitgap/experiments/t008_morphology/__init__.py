@@ -1,26 +1,39 @@
 """T-008 · H3.2: does morphology peak, and matter, near three quarters of the depth?
 
-Prediction: morphology is consolidated at r ≈ .75, more so in morphologically rich languages.
-Method: (a) Probe: a logistic regression of Number (and, told beside it, Gender, Person, Case) on
-the state at a word's last token, word types disjoint between training and test, at every site;
-selectivity is its accuracy less that on a control task, a random label for every type (Hewitt &
-Liang 2019), averaged over languages, and the profile is selectivity above the embedding's; the
-online code of the labels (Voita & Titov 2020) stands beside it. (b) Readout: the margin log p(good)
-− log p(bad) of minimal pairs (Mueller 2020) at every block, through a tuned lens (Belrose 2023) and
-the logit lens. (c) Causal: with one block alone rounded, how much margin agreement pairs lose
-beyond lexical pairs of the same language and length, in rich languages beyond others. θ has two
-parts and both must pass (intersection–union): the peak of (a) lies at r in [.65, .85], and the
-causal contrast of blocks in that window less those outside is above 0 with d_z ≥ .3. A peak in the
-window without the causal part is inconclusive: encoded, not used. As types are disjoint, memory
-helps neither task, and the control task's accuracy is what chance and imbalance give.
+Prediction: Morphology is consolidated at r ≈ .75, more so in morphologically rich languages.
+
+Method: (a) Probe. A logistic regression predicts Number from the state at a word's last token, at
+every site; Gender, Person and Case are reported beside it. Word types are disjoint between training
+and test, so memory helps no task. The control task is a random label for every type (Hewitt & Liang
+2019); its accuracy is what chance and imbalance give. The online code of the labels (Voita & Titov
+2020) stands beside.
+
+(b) Readout. The margin log p(good) − log p(bad) of minimal pairs (Mueller 2020) is read at every
+block, through a tuned lens (Belrose 2023) and the logit lens.
+
+(c) Causal. With one block alone rounded, agreement pairs lose margin. What they lose beyond lexical
+pairs of the same language and length is their extra loss.
+
+Statistic: θ has two parts, and both must pass (intersection–union). W is the window r in [.65,
+.85], and means are over languages and items::
+
+    peak    = r of max_l [s(l) − s(embedding)],   s(l) = accuracy − control accuracy
+    effect  = (mean of e over blocks in W) − (mean of e over the others),   e = extra loss
+    d_z     = (mean effect of rich languages − of other languages) / its spread over items
 
 Unit and direction: a layer position r between 0 and 1, and standard deviations over items, > 0 if
-H3.2 holds. Cost: one pass over tagged sentences, one shared over the text for the lens, and for
-the pairs two passes and L(L+1)/2 + L − 1 blocks; regressions on top. Refuted in this model if the
-interval of the peak's place lies wholly outside the window and written labels were found (P6), or,
-where the peak is not in the window, if d_z lies below .3 and planted damage to agreement was found.
-One model's p is at least the window's share of blocks, so one model cannot support. Prior: middle
-layers (Acs 2024).
+H3.2 holds.
+
+Rule: Supported if the peak lies in W and d_z ≥ .3 above 0. A peak in W without the causal part is
+inconclusive: encoded, not used. Refuted in this model if the interval of the peak lies wholly
+outside W and written labels were found (P6). Refuted too, where the peak is not in W, if d_z lies
+below .3 and planted damage to agreement was found. One model's p is at least the window's share of
+blocks, so one model cannot support.
+
+Cost: One pass over tagged sentences and one shared over the text for the lens; for the pairs two
+passes and L(L+1)/2 + L − 1 blocks; regressions on top.
+
+Prior: Middle layers (Acs 2024).
 """
 
 from __future__ import annotations
@@ -30,9 +43,8 @@ from dataclasses import dataclass
 from bitgap.experiments.protocol.experiment import Experiment
 
 ID = "T-008"
-
-
-NO_WORDS = "no language of the text has tagged words enough for a probe"
+PRIMARY = "Number"
+"""The feature that the verdict is on: marked in the most languages."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,29 +11,25 @@ labels written    a direction for each label, added at one block (P6)     that b
 ================  ======================================================  ==========================
 
 The embedding's baseline is subtracted everywhere. Controls are run on the words of the first three
-languages that are probed. Pure numpy but for :func:`measure_controls`.
+languages that are probed. Pure numpy.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from bitgap.experiments.protocol.controls import detection, not_run
-from bitgap.records import Bools, Control, Estimate, Floats, Integers, Observations
-from bitgap.stats.bootstrap import bootstrap_weights, percentile_ends
-from bitgap.stats.probes import selectivity
+from bitgap.experiments.protocol.controls import RANDOM_TWIN, detection, not_run
+from bitgap.experiments.t008_morphology import PRIMARY
+from bitgap.experiments.t008_morphology.probed import Probed
+from bitgap.records import Control, Floats, Integers, Observations
+from bitgap.stats.bootstrap import bootstrap_weights, percentile_estimate
 from bitgap.stats.profiles import locate_peak
 from bitgap.stats.verdicts import Thresholds
 
-States = NDArray[np.floating[Any]]
-
-
-PRIMARY = "Number"
-"""The feature that the verdict is on: marked in the most languages."""
+BY_TYPES = "percentile bootstrap over word types, {} draws"
+"""Method of an interval over word types, to be told with the number of draws."""
 
 
 def probe_controls(
@@ -50,99 +46,75 @@ def probe_controls(
     if "few" not in arrays:
         why = "no language has enough tagged words"
         return [not_run("control task", "negative", why), not_run("P6", "positive", why)]
-    few = arrays["few"]
-    units = np.unique(arrays[f"{PRIMARY}_units"][few], return_inverse=True)[1]
-    languages = arrays[f"{PRIMARY}_languages"][few]
-    drawn = bootstrap_weights(int(units.max()) + 1, thresholds.draws, 0)
+    probed = Probed.of(arrays)
+    few = probed.only(arrays["few"])
+    few = replace(few, units=np.unique(few.units, return_inverse=True)[1])
+    drawn = bootstrap_weights(few.n_units, thresholds.draws, 0)
+    control = replace(probed, hits=probed.control_hits)
+    shuffled = replace(few, hits=arrays["shuffled_hits"])
+    random, written = (
+        replace(few, hits=arrays[f"{what}_hits"], control_hits=arrays[f"{what}_control_hits"])
+        for what in ("random", "written")
+    )
+    blocks = replace(few, hits=few.hits[1:], control_hits=few.control_hits[1:])
+    labels = arrays[f"{PRIMARY}_control"]
     return [
-        _no_better(
-            "control task", arrays[f"{PRIMARY}_control_hits"], arrays[f"{PRIMARY}_control"],
-            arrays[f"{PRIMARY}_units"], arrays[f"{PRIMARY}_languages"], weights, thresholds,
-        ),
-        _no_better(
-            "shuffled labels", arrays["shuffled_hits"], arrays["shuffled_labels"], units,
-            languages, drawn, thresholds,
-        ),
-        _untrained(arrays, few, units, languages),
-        _labels_written(arrays, few, units, languages, drawn, thresholds),
-    ]  # fmt: skip
+        _no_better("control task", control, labels, weights, thresholds),
+        _no_better("shuffled labels", shuffled, arrays["shuffled_labels"], drawn, thresholds),
+        _untrained(few, random),
+        _labels_written(blocks, written, drawn, thresholds),
+    ]
 
 
 def _no_better(
-    name: str,
-    hits: Bools,
-    labels: Integers,
-    units: Integers,
-    languages: Integers,
-    weights: Floats,
-    thresholds: Thresholds,
+    name: str, probed: Probed, labels: Integers, weights: Floats, thresholds: Thresholds
 ) -> Control:
     """Returns whether labels without meaning are named no better than by always the commonest."""
     common = np.zeros(len(labels), dtype=bool)
-    for code in np.unique(languages):
-        mine = languages == code
-        common[mine] = labels[mine] == np.bincount(labels[mine]).argmax()
-    always = np.broadcast_to(common, hits.shape)
-    statistic, n = selectivity(hits, always, units, languages)
-    low, high = percentile_ends(statistic(weights)[:, 1:].mean(1), thresholds)
-    found = Estimate(
-        value=float(statistic(np.ones((1, n)))[0, 1:].mean()), low=float(low), high=float(high),
-        unit="accuracy", level=thresholds.level, n=n,
-        method=f"percentile bootstrap over word types, {len(weights)} draws",
-    )  # fmt: skip
+    for code in probed.codes:
+        inside = probed.languages == code
+        common[inside] = labels[inside] == np.bincount(labels[inside]).argmax()
+    beyond = replace(probed, control_hits=np.broadcast_to(common, probed.hits.shape))
+    surplus = percentile_estimate(
+        beyond.selectivity()[0, 1:].mean(),
+        beyond.selectivity(weights)[:, 1:].mean(1),
+        unit="accuracy",
+        level=thresholds.level,
+        n=probed.n_units,
+        method=BY_TYPES.format(len(weights)),
+    )
+    assert surplus.low is not None
     return Control(
         name=name,
         kind="negative",
-        passed=bool(low <= 0),
+        passed=surplus.low <= 0,
         detail="labels that no state can know should be named no oftener than by always saying the "
         "commonest",
-        estimate=found,
+        estimate=surplus,
     )
 
 
-def _risen(hits: Bools, control: Bools, units: Integers, languages: Integers) -> float:
-    statistic, n = selectivity(hits, control, units, languages)
-    profile = statistic(np.ones((1, n)))[0]
-    return float(profile[1:].max() - profile[0])
-
-
-def _untrained(
-    arrays: Mapping[str, Any], few: Integers, units: Integers, languages: Integers
-) -> Control:
-    trained = _risen(
-        arrays[f"{PRIMARY}_hits"][:, few], arrays[f"{PRIMARY}_control_hits"][:, few], units,
-        languages,
-    )  # fmt: skip
-    twin = _risen(arrays["random_hits"], arrays["random_control_hits"], units, languages)
+def _untrained(few: Probed, twin: Probed) -> Control:
+    own, random = (float(p[1:].max() - p[0]) for p in (few.selectivity()[0], twin.selectivity()[0]))
     return Control(
-        name="random-init twin",
+        name=RANDOM_TWIN,
         kind="negative",
-        passed=twin < trained,
+        passed=random < own,
         detail=f"an untrained twin's best block should add less to its embedding's selectivity: "
-        f"{twin:+.3f} against {trained:+.3f}",
+        f"{random:+.3f} against {own:+.3f}",
     )
 
 
 def _labels_written(
-    arrays: Mapping[str, Any],
-    few: Integers,
-    units: Integers,
-    languages: Integers,
-    weights: Floats,
-    thresholds: Thresholds,
+    own: Probed, written: Probed, weights: Floats, thresholds: Thresholds
 ) -> Control:
-    own = selectivity(
-        arrays[f"{PRIMARY}_hits"][1:, few], arrays[f"{PRIMARY}_control_hits"][1:, few], units,
-        languages,
-    )  # fmt: skip
-    marked = selectivity(arrays["written_hits"], arrays["written_control_hits"], units, languages)
-    one = np.ones((1, own[1]))
-    draws, profile = own[0](weights), own[0](one)[0]
-    planted_draws, planted = marked[0](weights), marked[0](one)[0]
-    found = []
+    """Returns whether the profile peaks at each block when labels are written there, (L) sites."""
+    draws, profile = own.selectivity(weights), own.selectivity()[0]
+    planted_draws, planted = written.selectivity(weights), written.selectivity()[0]
+    detected = []
     for block in range(len(profile)):
-        mine, point = draws.copy(), profile.copy()
-        mine[:, block], point[block] = planted_draws[:, block], planted[block]
-        found.append(locate_peak(mine, point, thresholds.level).layer == block)
+        marked, point = draws.copy(), profile.copy()
+        marked[:, block], point[block] = planted_draws[:, block], planted[block]
+        detected.append(locate_peak(marked, point, thresholds.level).layer == block)
     name = "P6: labels written into the states of one block"
-    return detection(name, found, "the peak should be at the planted block", thresholds)
+    return detection(name, detected, "the peak should be at the planted block", thresholds)

@@ -8,7 +8,7 @@ from typing import Any
 from bitgap.experiments.t008_morphology.tables import GROUPS
 from bitgap.show.charts import lines, side_by_side
 
-_SAID = {GROUPS[True]: "morphologically rich languages", GROUPS[False]: "other languages"}
+_KINDS = {GROUPS[True]: "morphologically rich languages", GROUPS[False]: "other languages"}
 
 
 def figure(finding: Any) -> Mapping[str, Any]:
@@ -24,9 +24,9 @@ def figure(finding: Any) -> Mapping[str, Any]:
     charts = []
     for field, title, unit in panels:
         rows = [
-            {"block": row["block"], "value": row[f"{field}_{name}"], "languages": said}
+            {"block": row["block"], "value": row[f"{field}_{name}"], "languages": kind}
             for row in table
-            for name, said in _SAID.items()
+            for name, kind in _KINDS.items()
             if row.get(f"{field}_{name}") is not None
         ]
         if rows:
@@ -38,8 +38,8 @@ def figure(finding: Any) -> Mapping[str, Any]:
                 )
             )  # fmt: skip
     if not charts:
-        words = finding.tables["words"]
-        nothing = [{"block": r["block"], "value": words, "languages": "all"} for r in table]
+        n = finding.tables["words"]
+        nothing = [{"block": r["block"], "value": n, "languages": "all"} for r in table]
         charts = [lines(nothing, title="Nothing to probe", x="block", y="value",
                         series="languages", x_title="block", y_title="tagged words")]  # fmt: skip
     return side_by_side(*charts)

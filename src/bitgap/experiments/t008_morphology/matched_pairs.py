@@ -1,5 +1,8 @@
 """Which minimal pairs are run: as many items of every language, each beside a lexical one as long.
 
+Up to the first token in which they differ both sentences of a pair are one, and what a causal model
+says of it cancels, so only the tokens from there on are scored.
+
 An *item* is a family of words in one template, at most two pairs of it (each other's mirror, so
 that no form wins by being frequent); its number is the mean over them. Items are taken in turn from
 every phenomenon and template, and each is matched with a lexical item of its language that has as
@@ -16,17 +19,93 @@ from itertools import cycle
 import numpy as np
 
 from bitgap.corpora.grammar.pairs import MinimalPair
-from bitgap.experiments.t008_morphology.lens import PairTokens, tokenize_pairs
 from bitgap.lab.lab import Lab
 from bitgap.records import Floats, Integers
 
 LEXICAL = "lexical"
-
-
 PAIRS_PER_ITEM = 2
+TOO_LONG = "longer than the model's context"
+SAME_TOKENS = "the tokenizer makes both sentences the same tokens"
+UNKNOWN = "a differing word is wholly unknown to the tokenizer"
+NOTHING_BEFORE = "the sentences differ in their first token and the tokenizer has no BOS"
 
 
-AGREEMENT_ROW, LEXICAL_ROW = 0, 1
+@dataclass(frozen=True, slots=True)
+class PairTokens:
+    """Minimal pairs as token ids.
+
+    Attributes:
+        ids: Good and bad sentence of each pair in turn, BOS in front where there is one, (2P).
+        first: Position of the first token in which the two differ, (P).
+    """
+
+    ids: tuple[tuple[int, ...], ...]
+    first: Integers
+
+    @property
+    def n_pairs(self) -> int:
+        """Number of pairs P."""
+        return len(self.first)
+
+    @property
+    def scored(self) -> Integers:
+        """Tokens of both sentences from the first differing one on, (P)."""
+        lengths = np.array([len(row) for row in self.ids]).reshape(-1, 2)
+        return (lengths - self.first[:, None]).sum(1)
+
+    def select(self, pairs: Sequence[int] | Integers) -> PairTokens:
+        """Returns some of the pairs, in the order given."""
+        ids = tuple(row for p in pairs for row in self.ids[2 * int(p) : 2 * int(p) + 2])
+        return PairTokens(ids, self.first[np.asarray(pairs, dtype=np.int64)])
+
+
+def tokenize_pairs(
+    lab: Lab, pairs: Sequence[MinimalPair]
+) -> tuple[PairTokens, Integers, Mapping[str, int]]:
+    """Returns pairs as tokens, the numbers of those that can be used, and why others cannot.
+
+    Args:
+        lab: With tokenizer and context.
+        pairs: What to tokenize; good and bad may differ in their number of tokens.
+    """
+    tokenizer = lab.loaded.tokenizer
+    sentences = [text for pair in pairs for text in (pair.good, pair.bad)]
+    bare = tokenizer(sentences, add_special_tokens=False).input_ids if sentences else []
+    bos = tokenizer.bos_token_id
+    rows = [tuple(row) if bos is None else (int(bos), *row) for row in bare]
+    unknown = getattr(tokenizer, "unk_token_id", None)
+    kept, ids, first = [], [], []
+    why: Counter[str] = Counter()
+    for number, (good, bad) in enumerate(zip(rows[::2], rows[1::2], strict=True)):
+        at = _first_difference(good, bad)
+        if reason := _unusable(good, bad, at, unknown, lab.info.context):
+            why[reason] += 1
+            continue
+        kept.append(number)
+        ids += [good, bad]
+        first.append(at)
+    return PairTokens(tuple(ids), np.array(first, np.int64)), np.array(kept, np.int64), dict(why)
+
+
+def _first_difference(good: Sequence[int], bad: Sequence[int]) -> int:
+    for at, (a, b) in enumerate(zip(good, bad, strict=False)):
+        if a != b:
+            return at
+    return min(len(good), len(bad))
+
+
+def _unusable(
+    good: Sequence[int], bad: Sequence[int], at: int, unknown: int | None, context: int | None
+) -> str | None:
+    if good == bad:
+        return SAME_TOKENS
+    if context is not None and max(len(good), len(bad)) > context:
+        return TOO_LONG
+    if at == 0:
+        return NOTHING_BEFORE
+    if unknown is not None and any(row[at : at + 1] == (unknown,) for row in (good, bad)):
+        return UNKNOWN
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +148,7 @@ class Items:
         """Returns means over each item's pairs, (.. x A x m), of values of agreement (.. x P')."""
         every = np.zeros((*values.shape[:-1], len(self.owner)))
         every[..., self.of_agreement] = values
-        return self.by_item(every)[..., AGREEMENT_ROW, :, :]
+        return self.by_item(every)[..., 0, :, :]
 
     def first(self, n: int) -> Items:
         """Returns the first n items of every language and kind."""
@@ -127,11 +206,11 @@ def choose_items(
     excluded: Counter[str] = Counter()
     for number, code in enumerate(agreement):
         base = len(texts)
-        mine, control = agreement[code], lexical.get(code, ())
-        texts += [*mine, *control]
-        tokens, kept, why = tokenize_pairs(lab, [*mine, *control])
+        own = [*agreement[code], *lexical.get(code, ())]
+        texts += own
+        tokens, kept, why = tokenize_pairs(lab, own)
         excluded.update(why)
-        groups = _grouped(tokens, kept, texts[base:], base)
+        groups = _grouped(tokens, kept, own, base)
         rng = np.random.default_rng((seed, number))
         real = _in_turn([g for g in groups if g.stratum[0] != LEXICAL], n_items, rng)
         matched = _matched(real, [g for g in groups if g.stratum[0] == LEXICAL])
@@ -148,24 +227,18 @@ def choose_items(
 def _grouped(
     tokens: PairTokens, kept: Integers, texts: Sequence[MinimalPair], base: int
 ) -> list[_Group]:
-    found: dict[tuple[str, str, str], list[int]] = {}
+    members: dict[tuple[str, str, str], list[int]] = {}
     for row, number in enumerate(kept):
         pair = texts[number]
-        found.setdefault((pair.item, pair.phenomenon, pair.template), []).append(row)
-    lengths = [len(row) for row in tokens.ids]
+        members.setdefault((pair.item, pair.phenomenon, pair.template), []).append(row)
+    lengths = np.array([len(row) for row in tokens.ids]).reshape(-1, 2).sum(1)
     scored = tokens.scored
     groups = []
-    for (item, phenomenon, template), rows in found.items():
+    for (item, phenomenon, template), rows in members.items():
         few = rows[:PAIRS_PER_ITEM]
-        groups.append(
-            _Group(
-                item,
-                (phenomenon, template),
-                tuple(base + int(kept[row]) for row in few),
-                float(np.mean([scored[row] for row in few])),
-                float(np.mean([lengths[2 * row] + lengths[2 * row + 1] for row in few])),
-            )
-        )
+        numbers = tuple(base + int(kept[row]) for row in few)
+        sizes = float(scored[few].mean()), float(lengths[few].mean())
+        groups.append(_Group(item, (phenomenon, template), numbers, *sizes))
     return groups
 
 

@@ -1,20 +1,24 @@
-"""The plans that T-008 scores, and what they cost."""
+"""The plans that T-008 scores pairs with, and what they cost."""
 
 from __future__ import annotations
 
-from bitgap.experiments.protocol.experiment import Cost
-from bitgap.experiments.t008_morphology.causal import (
-    one_block_plans,
-)
-from bitgap.lab.engine.tree import PlanTree
+from bitgap.experiments.protocol.experiment import COST_SCHEME, Cost
+from bitgap.quant.plan import Plan
+from bitgap.quant.sets import only
 
 
-def _block_evaluations(n: int) -> int:
+def plans(n_blocks: int, scheme: str) -> list[Plan]:
+    """Returns full precision, then each block alone rounded."""
+    alone = (only(scheme, n_blocks, block) for block in range(n_blocks))
+    return [Plan.uniform("fp", n_blocks), *alone]
+
+
+COST = Cost.of(
+    lambda n: [plans(n, COST_SCHEME)],
     # Every text once: the lab's own for the lens, shared with others; tagged sentences; pairs in
-    # full precision and with each block alone rounded; agreement pairs again for the lens.
-    rounded = PlanTree(one_block_plans("rtn4-g128", n)[1:]).work().block_evaluations
-    return n + n + (n + rounded) + n
-
-
-COST = Cost(block_evaluations=_block_evaluations, head_evaluations=lambda n: 3 * (n + 1))
+    # full precision; agreement pairs again for the lens.
+    passes=4,
+    # Full precision's, and those of two lenses at every site.
+    heads=lambda n: 1 + 2 * (n + 1),
+)
 """What the experiment costs on a model of L blocks."""

@@ -25,12 +25,11 @@ from bitgap.quant.plan import Plan
 from bitgap.records import Integers
 
 TOO_LONG = "sentences longer than the model's context"
-
-
 NO_TOKEN = "words without a last token of their own"
-
-
 UNKNOWN = "words wholly unknown to the tokenizer"
+
+States = NDArray[np.float32]
+"""States of n words at S = L+1 sites, (S x n x d); row 0 enters block 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +66,7 @@ class TaggedWords:
             position=self.position[rows],
             language=self.language[rows],
             type=self.type[rows],
-            values={name: found[rows] for name, found in self.values.items()},
+            values={name: values[rows] for name, values in self.values.items()},
             excluded=self.excluded,
         )
 
@@ -91,15 +90,15 @@ def sample_words(
         features: Which features count.
         seed: Of the order of sentences.
     """
-    made = _Sample(lab, features)
+    sample = _Sample(lab, features)
     for number, sentences in enumerate(tagged.values()):
         order = np.random.default_rng((seed, number)).permutation(len(sentences))
         left, taken = per_language, Counter[str]()
         for i in order:
             if left <= 0:
                 break
-            left -= made.take(number, sentences[int(i)], left, per_type, taken)
-    return made.finished(tuple(tagged))
+            left -= sample.take(number, sentences[int(i)], left, per_type, taken)
+    return sample.finished(tuple(tagged))
 
 
 class _Sample:
@@ -128,8 +127,8 @@ class _Sample:
             self._excluded[TOO_LONG] += 1
             return 0
         before, n_taken = -1, 0
-        for word, features, found in zip(one.words, one.features, ranges, strict=True):
-            start, at = found or (0, -1)
+        for word, features, place in zip(one.words, one.features, ranges, strict=True):
+            start, at = place or (0, -1)
             own, before = at > before, max(at, before)
             values = tuple(_single(features.get(name)) for name in self._features)
             key = word.casefold()
@@ -170,8 +169,8 @@ def _single(value: str | None) -> str:
     return "" if value is None or "," in value else value
 
 
-def word_states(lab: Lab, words: TaggedWords) -> NDArray[np.float32]:
-    """Returns full-precision states at each word's last token, (L+1 x n x d); row 0 enters block 0.
+def word_states(lab: Lab, words: TaggedWords) -> States:
+    """Returns full-precision states at each word's last token, (L+1 x n x d).
 
     Costs one forward pass of the sentences, no head.
     """
@@ -185,8 +184,8 @@ def word_states(lab: Lab, words: TaggedWords) -> NDArray[np.float32]:
             continue
         row_of = np.full(len(words.ids), -1)
         row_of[part.chunk.where] = np.arange(len(part.chunk.where))
-        mine = np.flatnonzero(row_of[words.sentence] >= 0)
-        rows, columns = row_of[words.sentence[mine]], words.position[mine]
-        found = part.states[0][torch.from_numpy(rows), torch.from_numpy(columns)]
-        states[site, mine] = found.float().cpu().numpy()
+        inside = np.flatnonzero(row_of[words.sentence] >= 0)
+        rows, columns = row_of[words.sentence[inside]], words.position[inside]
+        last = part.states[0][torch.from_numpy(rows), torch.from_numpy(columns)]
+        states[site, inside] = last.float().cpu().numpy()
     return states

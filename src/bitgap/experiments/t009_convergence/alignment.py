@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bitgap.lab.lab import Lab
 from bitgap.records import Floats, Integers
 from bitgap.stats.similarity import (
     cosine_matrix,
@@ -20,11 +19,6 @@ from bitgap.stats.similarity import (
 
 States = NDArray[np.floating[Any]]
 """Sentence means in any precision; sums over them are made in float64 where it matters."""
-
-
-def sentence_states(lab: Lab) -> States:
-    """Returns full-precision sentence means, (L+1 x A x N x d); row 0 is the embedding's."""
-    return np.asarray(lab.activations().pooled)
 
 
 def alignment_profile(

@@ -1,23 +1,34 @@
 """T-010 · H4.1: does disparity follow a rate–distortion law in bits?
 
 Prediction: disparity = a·2^(−b·bits)·(1 − c·p), with p the share of blocks protected. Theory says
-otherwise: weight error falls by 6.02 dB a bit, so damage K falls by two in log2, but the same error
-meets every language and cancels from their ratio. Method: bits by shares by orders of protection
-(by what protecting a block is worth in damage, its reverse, and random ones) are scored, a language
-that collapsed or lies below resolution in a cell is left out of that cell, and the abscissa is
-actual bits per weight: an fp16 scale for every group counted, protected blocks at 16 bits. θ is
-minus the slope per bit of mean log2(K_λ/K_ref), over all cells, within designs (a set of protected
-blocks) and languages; with nothing protected alone it is told beside it. Five models (constant, the
-form above, the parameter-free Σ α t² of the unprotected blocks, the form with languages' own a and
-c, a saturating one) are compared by log density where one number of bits is held out at a time.
+otherwise. Weight error falls by 6.02 dB a bit, so damage K falls by two in log2. The same error
+meets every language, and cancels from their ratio.
 
-Sources: Cover & Thomas 2006, Gersho & Gray 1992, Young 2025 (Radio), Kumar 2024. Unit and
-direction: log2 ratio per bit, > 0 if H4.1 holds; supported also needs the form above within 2 SE of
-the best model and c clearly above 0. Cost: some 500 plans on some sentences; the layer map's masks
-and T-002's noise come on top where they were not run. Refuted if the interval of θ lies below .5
-while damage itself falls by 1.5 to 2.5 a bit: rate–distortion then governs damage, not its ratio.
-That the curve is a bound is never tested by fitting; the frontier of quantizers is shown beside the
-Gaussian D(R) instead.
+Method: Bits by shares by orders of protection are scored. Orders are by the Shapley value of a
+block in damage, its reverse, and random ones. A language that collapsed or lies below resolution in
+a cell is left out of that cell. The abscissa is actual bits per weight: an fp16 scale for every
+group counted, protected blocks at 16 bits. Five models are compared by log density where one number
+of bits is held out at a time: constant; the form above; the parameter-free Σ α t² of the
+unprotected blocks; the form with languages' own a and c; a saturating one.
+
+Statistic: The slope per bit over all cells, within designs (a set of protected blocks) and
+languages::
+
+    θ = −slope of mean_λ log2(K_λ / K_ref) on bits
+
+The same with nothing protected is reported beside it.
+
+Unit and direction: log2 ratio per bit, > 0 if H4.1 holds.
+
+Rule: Supported if θ is clear and at least .5, the form above lies within 2 SE of the best model,
+and c is clearly above 0. Refuted if the interval of θ lies below .5 while damage itself falls by
+1.5 to 2.5 a bit: rate–distortion then governs damage, not its ratio. That the curve is a bound is
+never tested by fitting; the frontier of quantizers is shown beside the Gaussian D(R) instead.
+
+Cost: Some 500 plans on some sentences. The layer map's masks and T-002's noise come on top where
+they were not run.
+
+Prior: Cover & Thomas 2006, Gersho & Gray 1992, Young 2025 (Radio), Kumar 2024.
 """
 
 from __future__ import annotations
@@ -27,11 +38,6 @@ from dataclasses import dataclass
 from bitgap.experiments.protocol.experiment import Experiment
 
 ID = "T-010"
-
-
-_BOUND = (
-    "not testable by fitting: a curve through what was reached is no lower bound on what can be"
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

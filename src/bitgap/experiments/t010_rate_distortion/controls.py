@@ -10,19 +10,27 @@ planted slope  one language's damage times 2^(s·(b̄ − bits))         its slo
 
 The bound is asserted of a Gaussian resample and not of the weights: D(R) of a Gaussian is an upper
 bound on D(R) of any source of its variance, so other weights may lie below it rightly. (Shannon's
-lower bound would need their entropy power.) Pure numpy but for :func:`measure_controls`.
+lower bound would need their entropy power.) Pure numpy.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from bitgap.experiments.protocol.controls import absent, clear, detection, halves, not_run
+from bitgap.experiments.protocol.controls import (
+    RANDOM_TWIN,
+    absent,
+    clear,
+    detection,
+    halves,
+    must_agree,
+    must_not_show,
+    not_run,
+)
 from bitgap.experiments.t010_rate_distortion.sweep import (
     NONE,
     Sweep,
@@ -32,14 +40,12 @@ from bitgap.experiments.t010_rate_distortion.sweep import (
     mean_over,
     slope_weights,
 )
-from bitgap.records import Bools, Control, Estimate, Floats, Observations
-from bitgap.stats.bootstrap import few_estimates
+from bitgap.records import Control, Estimate, Floats, Integers, Observations
+from bitgap.stats.bootstrap import Statistic, few_estimates
 from bitgap.stats.rate_models import gaussian_distortion, lloyd_max_distortion
 from bitgap.stats.verdicts import Thresholds
 
 QUANTIZERS = ("absmax", "mse")
-
-
 _DECIBEL = 10 * math.log10(2) * 2  # of a bit: 6.02 dB
 
 
@@ -55,23 +61,25 @@ def rate_controls(
         thresholds: What was declared.
     """
     sesoi = thresholds.of("H4.1")["sesoi"]
-    counts = anywhere(sweep.usable)
-    at = np.flatnonzero(
-        (sweep.bits == observations.facts["bits"]) & sweep.of_order(NONE)
-    )  # the operating point
-    plain = int(at[0]) if len(at) else 0
+    operating = (sweep.bits == observations.facts["bits"]) & sweep.of_order(NONE)
+    plan = int(operating.argmax())  # the first where no cell is at the operating point
     return [
-        _random_control(observations.arrays, observations.facts, sesoi, thresholds),
-        _orders_control(sweep, theta, sesoi, thresholds),
-        halves(sweep.scores, plain, counts, thresholds),
-        _bound_control(observations.arrays, observations.facts),
+        _untrained(observations, sesoi, thresholds),
+        _random_orders(sweep, theta, sesoi, thresholds),
+        halves(sweep.scores, plan, anywhere(sweep.usable), thresholds),
+        _bound(observations),
         _planted(sweep, sesoi, int(observations.facts["params"]["planted_seeds"]), thresholds),
     ]
 
 
-def _how(thresholds: Thresholds) -> dict[str, Any]:
-    return {"seed": 0, "draws": thresholds.draws, "level": thresholds.level,
-            "unit": "log2 ratio per bit"}  # fmt: skip
+def _estimate(minus_slope: Statistic, kl: Floats, thresholds: Thresholds) -> Estimate:
+    """Returns −slope per bit, of weights -> (W), on damage (cells x A x N) with its interval."""
+
+    def statistic(weights: Floats) -> Floats:
+        return in_slices(lambda part: minus_slope(part)[:, None], weights, kl[..., 0].size)
+
+    unit = "log2 ratio per bit"
+    return few_estimates(statistic, kl.shape[-1], unit=unit, **thresholds.how)[0]
 
 
 def ratio_slope(kl: Floats, bits: Floats, reference: int, weights: Floats) -> Floats:
@@ -86,68 +94,51 @@ def ratio_slope(kl: Floats, bits: Floats, reference: int, weights: Floats) -> Fl
     logs = log_damages(kl, weights)
     ratios = logs - logs[..., [reference]]
     mask = np.ones(kl.shape[:2], bool)
-    found = -(ratios * slope_weights(bits, np.zeros(len(bits), int), mask)).sum(-2)
-    return mean_over(found, np.arange(kl.shape[1]) != reference)
+    slopes = (ratios * slope_weights(bits, np.zeros(len(bits), int), mask)).sum(-2)
+    return mean_over(-slopes, np.arange(kl.shape[1]) != reference)
 
 
-def _random_control(
-    arrays: Mapping[str, Floats], facts: Mapping[str, Any], sesoi: float, thresholds: Thresholds
-) -> Control:
-    name = "random-init twin"
+def _untrained(observations: Observations, sesoi: float, thresholds: Thresholds) -> Control:
+    arrays = observations.arrays
     if "random_kl" not in arrays:
-        return not_run(name, "negative", absent(facts, "random"))
+        return not_run(RANDOM_TWIN, "negative", absent(observations.facts, "random"))
     kl, bits = arrays["random_kl"], arrays["levels"].astype(float)
-    found = few_estimates(
-        lambda w: ratio_slope(kl, bits, 0, w)[:, None], kl.shape[-1], **_how(thresholds)
-    )[0]
-    if found.value is None:
-        return not_run(name, "negative", f"its slope is undefined: {found.reason}")
-    return Control(
-        name=name,
-        kind="negative",
-        passed=not clear(found, sesoi),
-        detail="an untrained twin should show no fall of disparity with bits",
-        estimate=found,
-    )
+    slope = _estimate(lambda w: ratio_slope(kl, bits, 0, w), kl, thresholds)
+    if slope.value is None:
+        return not_run(RANDOM_TWIN, "negative", f"its slope is undefined: {slope.reason}")
+    detail = "an untrained twin should show no fall of disparity with bits"
+    return must_not_show(RANDOM_TWIN, slope, sesoi, detail)
 
 
-def _orders_control(sweep: Sweep, theta: Estimate, sesoi: float, thresholds: Thresholds) -> Control:
+def _random_orders(sweep: Sweep, theta: Estimate, sesoi: float, thresholds: Thresholds) -> Control:
     name, cells = "blocks protected in random order", sweep.of_order("random")
     if not cells.any():
         return not_run(name, "negative", "no random order was measured")
     kl = sweep.scores.kl_nats[cells]
-    mine = replace(
+    part = replace(
         sweep,
         scores=sweep.scores.select(plans=[sweep.scores.plans[i] for i in np.flatnonzero(cells)]),
         bits=sweep.bits[cells],
         rate=sweep.rate[cells],
         design=sweep.design[cells],
     )
-    every = np.ones(len(mine.bits), bool)
-
-    def statistic(weights: Floats) -> Floats:
-        return in_slices(
-            lambda w: mine.minus_slopes(log_damages(kl, w), every)[:, None],
-            weights,
-            kl[..., 0].size,
-        )
-
-    found = few_estimates(statistic, kl.shape[-1], **_how(thresholds))[0]
-    return Control(
-        name=name,
-        kind="negative",
-        passed=clear(found, sesoi) == clear(theta, sesoi),
-        detail="the slope should be there under random orders exactly where it is there under all, "
+    every = np.ones(len(part.bits), bool)
+    slope = _estimate(lambda w: part.minus_slopes(log_damages(kl, w), every), kl, thresholds)
+    return must_agree(
+        name,
+        slope,
+        theta,
+        sesoi,
+        "the slope should be there under random orders exactly where it is there under all, "
         "or it is a matter of which blocks and not of bits",
-        estimate=found,
     )
 
 
-def _bound_control(arrays: Mapping[str, Floats], facts: Mapping[str, Any]) -> Control:
+def _bound(observations: Observations) -> Control:
     name = "Gaussian weights against D(R)"
-    if "frontier_least" not in arrays:
-        return not_run(name, "invariance", absent(facts, "frontier"))
-    least = float(arrays["frontier_least"].min())
+    if "frontier_least" not in observations.arrays:
+        return not_run(name, "invariance", absent(observations.facts, "frontier"))
+    least = float(observations.arrays["frontier_least"].min())
     return Control(
         name=name,
         kind="invariance",
@@ -167,35 +158,30 @@ def _planted(sweep: Sweep, sesoi: float, n_plantings: int, thresholds: Threshold
     others = np.flatnonzero(anywhere(sweep.paired))
     if not len(others) or sweep.scores.n_sentences < 2:
         return not_run(name, "positive", "no language may be compared, or on one sentence only")
-    rng, n, found = np.random.default_rng(0), sweep.scores.n_sentences, []
+    rng, n, detected = np.random.default_rng(0), sweep.scores.n_sentences, []
     for _ in range(n_plantings):
         row = int(rng.choice(others))
-        pair = np.array([sweep.reference, row])
-        kl, mask = sweep.scores.kl_nats[:, pair], sweep.paired[:, row]
-        drawn = rng.choice(n, n)
-        estimate = _recovered(kl, mask, drawn, 2 * sesoi, sweep, thresholds)
-        found.append(clear(estimate, sesoi))
-    return detection(name, found, "the slope should be clear", thresholds)
+        slope = _recovered(sweep, row, rng.choice(n, n), 2 * sesoi, thresholds)
+        detected.append(clear(slope, sesoi))
+    return detection(name, detected, "the slope should be clear", thresholds)
 
 
 def _recovered(
-    kl: Floats, mask: Bools, drawn: Any, slope: float, sweep: Sweep, thresholds: Thresholds
+    sweep: Sweep, row: int, drawn: Integers, slope: float, thresholds: Thresholds
 ) -> Estimate:
-    bits = sweep.bits[mask]
+    """Returns what is estimated of a slope planted in one language, on sentences drawn again."""
+    mask = sweep.paired[:, row]
+    kl, bits = sweep.scores.kl_nats[:, [sweep.reference, row]][mask], sweep.bits[mask]
     coefficients = slope_weights(bits, sweep.design[mask], np.ones((mask.sum(), 1), bool))[:, 0]
 
     def minus_slope(values: Floats, weights: Floats) -> Floats:
         logs = log_damages(values, weights)
         return -((logs[..., 1] - logs[..., 0]) @ coefficients)
 
-    own = minus_slope(kl[mask], np.ones((1, kl.shape[-1])))[0]
-    planted = kl[mask][..., drawn]
+    own = minus_slope(kl, np.ones((1, kl.shape[-1])))[0]
+    planted = kl[..., drawn]
     planted[:, 1] *= np.exp2((slope - own) * (bits.mean() - bits))[:, None]
-    return few_estimates(
-        lambda w: in_slices(lambda v: minus_slope(planted, v)[:, None], w, planted[..., 0].size),
-        kl.shape[-1],
-        **_how(thresholds),
-    )[0]
+    return _estimate(lambda w: minus_slope(planted, w), planted, thresholds)
 
 
 def frontier_rows(observations: Observations) -> list[dict[str, Any]]:

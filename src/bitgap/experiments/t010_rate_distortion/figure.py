@@ -26,9 +26,9 @@ def figure(finding: Finding) -> Mapping[str, Any]:
         (DAMAGE, "Damage against rate (grey: some blocks protected)", "mean log2 K"),
         (RATIO, "Its ratio between languages against rate", "mean log2(K/K of the reference)"),
     ):
-        mine = [row for row in finding.tables["curves"] if row["target"] == target]
-        faint = [row | {"series": f"design {row['design']}"} for row in mine if row["design"]]
-        rows = [row for row in mine if not row["design"]]
+        every = [row for row in finding.tables["curves"] if row["target"] == target]
+        faint = [row | {"series": f"design {row['design']}"} for row in every if row["design"]]
+        rows = [row for row in every if not row["design"]]
         if rows:
             charts.append(
                 lines([row | {"series": _MODEL_NAMES.get(row["series"], row["series"])}

@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from bitgap.disparity.formulas import gap, seed_disparity
-from bitgap.experiments.t010_rate_distortion.sweep import Sweep, evened_mean
-from bitgap.records import Estimate, Floats
+from bitgap.experiments.t010_rate_distortion.sweep import Sweep, evened_mean, log2
+from bitgap.records import Estimate, Floats, Integers, finite
 from bitgap.stats.rate_models import MODELS, Cells, Fit, by_fold, fit, leave_one_bit_out
 
 DAMAGE, RATIO, GAP = "log2 K", "log2 ratio", "G"
@@ -46,8 +46,8 @@ class Fits:
     @cached_property
     def targets(self) -> dict[str, Cells]:
         """Cells of every target that has any."""
-        made = {DAMAGE: self._damage(), RATIO: self._ratio(), GAP: self._gap()}
-        return {name: cells for name, cells in made.items() if len(np.unique(cells.bits)) > 1}
+        every = {DAMAGE: self._damage(), RATIO: self._ratio(), GAP: self._gap()}
+        return {name: cells for name, cells in every.items() if len(np.unique(cells.bits)) > 1}
 
     def _damage(self) -> Cells:
         sweep = self.sweep
@@ -57,21 +57,15 @@ class Fits:
             share=sweep.share[rows],
             language=languages,
             values=np.log2(sweep.damage[rows, languages]),
-            forecast=_log2(sweep.forecast[rows, languages]),
+            forecast=log2(sweep.forecast[rows, languages]),
         )
 
     def _ratio(self) -> Cells:
         sweep = self.sweep
-        rows = np.flatnonzero(sweep.paired.any(1))
-        found = [evened_mean(sweep.ratios(_log2(k)), sweep.paired)[rows]
-                 for k in (sweep.damage, sweep.forecast)]  # fmt: skip
-        return Cells(
-            bits=sweep.bits[rows],
-            share=sweep.share[rows],
-            language=np.zeros(len(rows), int),
-            values=found[0],
-            forecast=found[1],
+        values, forecast = (
+            evened_mean(sweep.ratios(log2(k)), sweep.paired) for k in (sweep.damage, sweep.forecast)
         )
+        return pooled_cells(sweep, np.flatnonzero(sweep.paired.any(1)), values, forecast)
 
     def _gap(self) -> Cells:
         sweep = self.sweep
@@ -82,15 +76,8 @@ class Fits:
         counted = sweep.paired.copy()
         counted[rows, sweep.reference] = True
         size = np.where(counted, sweep.damage, 0.0).sum(1) / np.maximum(counted.sum(1), 1)
-        return Cells(
-            bits=sweep.bits[rows],
-            share=sweep.share[rows],
-            language=np.zeros(len(rows), int),
-            values=gap(sweep.scores, languages=counted)[rows],
-            forecast=forecast[rows],
-            log=False,
-            size=size[rows],
-        )
+        values = gap(sweep.scores, languages=counted)
+        return replace(pooled_cells(sweep, rows, values, forecast), log=False, size=size[rows])
 
     @cached_property
     def predictions(self) -> dict[str, dict[str, Prediction]]:
@@ -109,20 +96,20 @@ class Fits:
 
         In nats of log density per cell; None where nothing could be held out.
         """
-        found = {m: p.density for m, p in self.predictions.get(target, {}).items()
-                 if np.isfinite(p.density).all()}  # fmt: skip
-        if model not in found:
+        every = self.predictions.get(target, {}).items()
+        densities = {m: p.density for m, p in every if np.isfinite(p.density).all()}
+        if model not in densities:
             return None
-        best = max(found, key=lambda name: found[name].mean())
-        behind, error = by_fold(found[best] - found[model], self.targets[target].bits)
+        best = max(densities, key=lambda name: densities[name].mean())
+        behind, error = by_fold(densities[best] - densities[model], self.targets[target].bits)
         return best, behind, error
 
     def seed_form_holds(self) -> tuple[bool, str]:
         """Returns whether M1 is within 2 SE of the best on the log ratio, and how it fares."""
-        told = self.behind_best(RATIO, "M1")
-        if told is None:
+        standing = self.behind_best(RATIO, "M1")
+        if standing is None:
             return False, "no number of bits could be held out, so the seed form was not tried"
-        best, behind, error = told
+        best, behind, error = standing
         return behind <= 2 * error, (
             f"the seed form M1 is {behind:.2f} ± {2 * error:.2f} nats a cell behind {best}"
         )
@@ -130,9 +117,9 @@ class Fits:
     def rows(self) -> list[dict[str, Any]]:
         """Returns a row for each target and model."""
         rows = []
-        for target, found in self.predictions.items():
+        for target, predictions in self.predictions.items():
             bits = self.targets[target].bits
-            for model, prediction in found.items():
+            for model, prediction in predictions.items():
                 ready = bool(np.isfinite(prediction.density).all())
                 density, error = by_fold(prediction.density, bits) if ready else (None, None)
                 behind = self.behind_best(target, model)
@@ -145,17 +132,17 @@ class Fits:
                     "se2": None if error is None else 2 * error,
                     "behind_best": None if behind is None else behind[1],
                     "behind_best_se2": None if behind is None else 2 * behind[2],
-                    "r2": _number(prediction.fitted.r2),
+                    "r2": finite(prediction.fitted.r2),
                 })  # fmt: skip
         return rows
 
     def gap_form(self) -> dict[str, Estimate]:
         """Returns M1's b and c of the gap G, without intervals."""
         why = "a fit over cells only; sentences were not resampled"
-        found = self.predictions.get(GAP, {}).get("M1")
+        form = self.predictions.get(GAP, {}).get("M1")
         units = {"b": "1 per bit", "c": "1 per share protected"}
         return {
-            f"{name}_gap": _plain(None if found is None else found.fitted.shape[name], unit, why)
+            f"{name}_gap": _without_interval(form and form.fitted.shape[name], unit, why)
             for name, unit in units.items()
         }
 
@@ -163,8 +150,8 @@ class Fits:
         """Returns what was measured with nothing protected, and models' values there."""
         sweep, rows = self.sweep, []
         for target, logs, mask in (
-            (DAMAGE, _log2(sweep.damage), sweep.usable),
-            (RATIO, sweep.ratios(_log2(sweep.damage)), sweep.paired),
+            (DAMAGE, log2(sweep.damage), sweep.usable),
+            (RATIO, sweep.ratios(log2(sweep.damage)), sweep.paired),
         ):
             if target not in self.targets:
                 continue
@@ -196,6 +183,17 @@ def _by_cell(values: Floats, of_cell: Any, language: Any, mask: Any, target: str
     return evened_mean(table, mask)
 
 
+def pooled_cells(sweep: Sweep, rows: Integers, values: Floats, forecast: Floats) -> Cells:
+    """Returns some cells with one number for all languages, of values and forecasts (P) each."""
+    return Cells(
+        bits=sweep.bits[rows],
+        share=sweep.share[rows],
+        language=np.zeros(len(rows), int),
+        values=values[rows],
+        forecast=forecast[rows],
+    )
+
+
 def seed_fit(sweep: Sweep) -> dict[str, Estimate]:
     """Returns the origin's measure: M1 fitted to D_seed over all cells, pooled, with its R²."""
     disparity = seed_disparity(sweep.scores)
@@ -204,19 +202,15 @@ def seed_fit(sweep: Sweep) -> dict[str, Estimate]:
     units = {"seed_a": "ratio", "seed_b": "1 per bit", "seed_c": "1 per share protected",
              "seed_r2": "share of variance"}  # fmt: skip
     if len(np.unique(sweep.bits[rows])) < 2:
-        return {name: _plain(None, unit, "D_seed is undefined") for name, unit in units.items()}
-    cells = Cells(
-        bits=sweep.bits[rows],
-        share=sweep.share[rows],
-        language=np.zeros(len(rows), int),
-        values=disparity[rows],
-        forecast=np.full(len(rows), np.nan),
-        log=False,
-    )
-    found = fit("M1", cells)
-    values = (found.levels[0], found.shape["b"], found.shape["c"], found.r2)
+        return {
+            name: _without_interval(None, unit, "D_seed is undefined")
+            for name, unit in units.items()
+        }
+    nothing = np.full(len(disparity), np.nan)
+    fitted = fit("M1", replace(pooled_cells(sweep, rows, disparity, nothing), log=False))
+    values = (fitted.levels[0], fitted.shape["b"], fitted.shape["c"], fitted.r2)
     return {
-        name: _plain(value, unit, why)
+        name: _without_interval(value, unit, why)
         for (name, unit), value in zip(units.items(), values, strict=True)
     }
 
@@ -229,15 +223,5 @@ def _parameters(fitted: Fit) -> Mapping[str, float]:
     return {name: round(value, 4) for name, value in named.items() if np.isfinite(value)}
 
 
-def _plain(value: float | None, unit: str, why: str) -> Estimate:
-    defined = value is not None and np.isfinite(value)
-    return Estimate(value=float(value) if defined and value is not None else None, unit=unit,
-                    reason=why)  # fmt: skip
-
-
-def _number(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
-
-
-def _log2(values: Floats) -> Floats:
-    return np.log2(np.where(values > 0, values, np.nan))
+def _without_interval(value: float | None, unit: str, why: str) -> Estimate:
+    return Estimate(value=finite(value), unit=unit, reason=why)

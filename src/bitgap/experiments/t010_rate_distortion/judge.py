@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from bitgap.experiments.protocol.scores import told_left_out
-from bitgap.experiments.t010_rate_distortion import _BOUND, EXPERIMENT, ID
+from bitgap.experiments.protocol.masks import bounded_p
+from bitgap.experiments.protocol.scores import left_out_sentence
+from bitgap.experiments.t010_rate_distortion import EXPERIMENT
 from bitgap.experiments.t010_rate_distortion.controls import frontier_rows, rate_controls
 from bitgap.experiments.t010_rate_distortion.fits import Fits, seed_fit
 from bitgap.experiments.t010_rate_distortion.sweep import (
@@ -17,10 +18,11 @@ from bitgap.experiments.t010_rate_distortion.sweep import (
     Sweep,
     evened_mean,
     in_slices,
+    log2,
     log_damages,
 )
 from bitgap.quant.schemes import largest_level
-from bitgap.records import Estimate, Finding, Floats, Observations
+from bitgap.records import Estimate, Finding, Floats, Observations, finite
 from bitgap.stats.bootstrap import Statistic, bootstrap_weights, few_estimates
 from bitgap.stats.rate_models import seed_form
 from bitgap.stats.verdicts import Part, Thresholds
@@ -31,14 +33,16 @@ def judge(observations: Observations, thresholds: Thresholds) -> Finding:
     """Judges H4.1: a slope of at least .5 a bit, the origin's form not beaten, and c above 0."""
     sweep, facts = Sweep.of(observations), observations.facts
     fits, sesoi = Fits(sweep), thresholds.of("H4.1")["sesoi"]
-    statistic = _statistic(sweep)
-    found = _estimates(statistic, sweep.scores.n_sentences, thresholds) | fits.gap_form()
-    theta, exponent = found["minus_slope"], found["exponent"]
+    statistic, n = sweep_statistic(sweep), sweep.scores.n_sentences
+    estimates = _estimates(statistic, n, thresholds) | fits.gap_form()
+    theta, exponent, c = (estimates[name] for name in ("minus_slope", "exponent", "c"))
     checks = rate_controls(observations, sweep, theta, thresholds)
-    part = _part(theta, sesoi, statistic, sweep.scores.n_sentences, thresholds)
-    holds, told = fits.seed_form_holds()
-    rises = found["c"].low is not None and found["c"].low > 0
-    extra = (holds and rises, told if not holds else "c is not clearly above 0")
+    p, smallest = bounded_p(statistic(bootstrap_weights(n, thresholds.draws, 0))[:, 0], n)
+    name = "fall of the log2 damage ratio per bit"
+    part = Part(name=name, estimate=theta, sesoi=sesoi, p=p, p_minimum=smallest)
+    holds, standing = fits.seed_form_holds()
+    rises = c.low is not None and c.low > 0
+    extra = (holds and rises, standing if not holds else "c is not clearly above 0")
     verdict = judge_parts(
         [part],
         checks,
@@ -47,33 +51,33 @@ def judge(observations: Observations, thresholds: Thresholds) -> Finding:
         extra=extra,
         enough=_informative(theta, exponent, sesoi, facts["params"]["exponent_range"]),
     )
-    return Finding(
-        experiment=ID,
-        hypothesis="H4.1",
-        title=EXPERIMENT.title,
+    return EXPERIMENT.finding(
+        thresholds,
         primary="minus_slope",
-        estimates=found,
+        estimates=estimates,
         seed_measure=seed_fit(sweep),
-        controls=tuple(checks),
+        controls=checks,
         verdict=verdict,
-        sentence=_sentence(theta, exponent, verdict.label) + told_left_out(sweep.left_out),
+        sentence=_sentence(theta, exponent, verdict.label) + left_out_sentence(sweep.left_out),
         tables={
             "cells": _cell_rows(sweep, fits),
             "models": fits.rows(),
             "frontier": frontier_rows(observations),
             "curves": fits.curves(),
             "left_out": sweep.left_out,
-            "dropped": {"collapsed": int(sweep.collapsed.sum()),
-                        "below resolution": int(sweep.faint.sum()),
-                        "of": int(sweep.collapsed.size)},
-            "fundamental_bound": _BOUND,
+            "dropped": {
+                "collapsed": int(sweep.collapsed.sum()),
+                "below resolution": int(sweep.unresolved.sum()),
+                "of": int(sweep.collapsed.size),
+            },
+            "fundamental_bound": BOUND,
             "seed_form": {"within_2_se": holds, "c_above_0": rises},
         },
-        thresholds_hash=thresholds.hash,
-    )  # fmt: skip
+    )
 
 
-_UNITS = {
+BOUND = "not testable by fitting: a curve through what was reached is no lower bound on what can be"
+UNITS = {
     "minus_slope": "log2 ratio per bit",
     "minus_slope_unprotected": "log2 ratio per bit",
     "exponent": "log2 damage per bit",
@@ -89,8 +93,8 @@ _UNITS = {
 }
 
 
-def _statistic(sweep: Sweep) -> Statistic:
-    """Returns weights -> (W x 12), the estimates of :data:`_UNITS` in order."""
+def sweep_statistic(sweep: Sweep) -> Statistic:
+    """Returns weights -> (W x 12), the estimates of :data:`UNITS` in order."""
     kl, every = sweep.scores.kl_nats, np.ones(len(sweep.bits), bool)
     alone, rows = sweep.of_order(NONE), np.flatnonzero(sweep.paired.any(1))
     cell, language = np.nonzero(sweep.usable)
@@ -100,10 +104,11 @@ def _statistic(sweep: Sweep) -> Statistic:
     def of_few(weights: Floats) -> Floats:
         logs = log_damages(kl, weights)
         ratio = evened_mean(sweep.ratios(logs), sweep.paired)[:, rows]
-        slopes = [of(logs, cells) for of in (sweep.minus_slopes, sweep.exponents)
-                  for cells in (every, alone)]  # fmt: skip
         return np.column_stack([
-            *slopes,
+            sweep.minus_slopes(logs, every),
+            sweep.minus_slopes(logs, alone),
+            sweep.exponents(logs, every),
+            sweep.exponents(logs, alone),
             finer.exponents(logs, every),
             seed_form(ratio, sweep.bits[rows], sweep.share[rows]),
             seed_form(logs[:, cell, language], sweep.bits[cell], sweep.share[cell]),
@@ -114,30 +119,18 @@ def _statistic(sweep: Sweep) -> Statistic:
 
 
 def _estimates(statistic: Statistic, n: int, thresholds: Thresholds) -> dict[str, Estimate]:
-    how = {"seed": 0, "draws": thresholds.draws, "level": thresholds.level}
-    found = few_estimates(statistic, n, unit="per bit", **how)
+    every = few_estimates(statistic, n, unit="per bit", **thresholds.how)
     return {
         name: replace(estimate, unit=unit)
-        for (name, unit), estimate in zip(_UNITS.items(), found, strict=True)
+        for (name, unit), estimate in zip(UNITS.items(), every, strict=True)
     }
-
-
-def _part(
-    theta: Estimate, sesoi: float, statistic: Statistic, n: int, thresholds: Thresholds
-) -> Part:
-    """Returns the part with a bootstrap p, never under 2^−N: N sentences may agree by chance."""
-    draws = statistic(bootstrap_weights(n, thresholds.draws, 0))[:, 0]
-    smallest = max(1 / (1 + thresholds.draws), 0.5**n)
-    p = max((1 + int((~(draws > 0)).sum())) / (1 + thresholds.draws), smallest)
-    return Part(name="fall of the log2 damage ratio per bit", estimate=theta, sesoi=sesoi, p=p,
-                p_minimum=smallest)  # fmt: skip
 
 
 def _gate(sweep: Sweep) -> str | None:
     if sweep.paired.any():
         return None
-    told = ", ".join(f"{code} ({why})" for code, why in sweep.left_out.items())
-    return f"no language has {FEWEST_BITS} numbers of bits to be compared at: {told}"
+    reasons = ", ".join(f"{code} ({why})" for code, why in sweep.left_out.items())
+    return f"no language has {FEWEST_BITS} numbers of bits to be compared at: {reasons}"
 
 
 def _informative(
@@ -150,9 +143,9 @@ def _informative(
     flat = theta.high is not None and 0 <= theta.high < sesoi
     if not flat or (exponent.value is not None and wanted[0] <= exponent.value <= wanted[1]):
         return True, ""
-    shown = "undefined" if exponent.value is None else f"{exponent.value:.2f}"
+    value = "undefined" if exponent.value is None else f"{exponent.value:.2f}"
     return False, (
-        f"the ratio is flat in bits, but the exponent of damage itself is {shown}, outside "
+        f"the ratio is flat in bits, but the exponent of damage itself is {value}, outside "
         f"[{wanted[0]:g}, {wanted[1]:g}]"
     )
 
@@ -160,22 +153,21 @@ def _informative(
 def _sentence(theta: Estimate, exponent: Estimate, label: str) -> str:
     if theta.value is None or exponent.value is None:
         return "No slope of disparity in bits is defined on this text."
-    told = (
+    slopes = (
         f"damage falls by {exponent.value:.2f} in log2 a bit, its ratio between languages by "
         f"{theta.value:+.2f}"
     )
-    says = {
+    conclusion = {
         "supported": "Disparity falls with bits as the origin's form has it",
         "refuted": "Rate–distortion governs damage, not its ratio",
     }.get(label, "Whether disparity falls with bits is not settled here")
     if label == "refuted" and theta.high is not None and theta.high < 0:
-        says = "Disparity rises with bits"
-    return f"{says}: {told}; that this is a bound cannot be tested by fitting."
+        conclusion = "Disparity rises with bits"
+    return f"{conclusion}: {slopes}; that this is a bound cannot be tested by fitting."
 
 
 def _cell_rows(sweep: Sweep, fits: Fits) -> list[dict[str, Any]]:
-    with np.errstate(invalid="ignore", divide="ignore"):
-        logs = np.log2(np.where(sweep.damage > 0, sweep.damage, np.nan))
+    logs = log2(sweep.damage)
     means = evened_mean(logs, sweep.usable)
     ratios = evened_mean(sweep.ratios(logs), sweep.paired)
     gaps = np.full(len(means), np.nan)
@@ -188,8 +180,8 @@ def _cell_rows(sweep: Sweep, fits: Fits) -> list[dict[str, Any]]:
             "bits_per_weight": float(sweep.rate[i]),
             "share": float(sweep.share[i]),
             "order": sweep.orders[sweep.design[i]],
-            "dropped": int((sweep.collapsed | sweep.faint)[i].sum()),
+            "dropped": int((sweep.collapsed | sweep.unresolved)[i].sum()),
         }
-        | {k: float(v[i]) if np.isfinite(v[i]) else None for k, v in columns.items()}
+        | {name: finite(values[i]) for name, values in columns.items()}
         for i in range(len(sweep.bits))
     ]

@@ -22,22 +22,16 @@ import numpy as np
 from bitgap.disparity.formulas import below_resolution, collapsed, damage_bits
 from bitgap.errors import UsageError
 from bitgap.experiments.protocol.error_budget import by_language, sensitivity
-from bitgap.experiments.protocol.scores import scores_of
-from bitgap.quant.plan import Plan
+from bitgap.experiments.protocol.scores import unpack_scores
 from bitgap.quant.schemes import FULL_PRECISION_BITS, Scheme, bits_per_weight, parse_scheme
 from bitgap.records import Bools, Floats, Integers, Observations, Scores
 
 if TYPE_CHECKING:
     from bitgap.models.decoder import Decoder
 
-
 NONE, SHAPLEY, REVERSE = "none", "Shapley", "reverse"
-
-
 FEWEST_BITS = 3
 """Numbers of bits a language needs for a slope that two points could not give by accident."""
-
-
 _SLICE = 4_000_000  # draws x cells x languages that are held at once: 32 MB an array
 
 
@@ -56,9 +50,17 @@ def at_bits(scheme: str, bits: int) -> str:
     return replace(parsed, bits=bits).name
 
 
-def protection_orders(worth: Floats, n_random: int, seed: int) -> dict[str, tuple[int, ...]]:
-    """Returns orders in which blocks are protected, by name: by worth, its reverse, and random."""
-    best = tuple(int(i) for i in np.argsort(-worth, kind="stable"))
+def protection_orders(
+    shapley_value: Floats, n_random: int, seed: int
+) -> dict[str, tuple[int, ...]]:
+    """Returns orders in which blocks are protected, by name: the best first, last, and random.
+
+    Args:
+        shapley_value: Of protecting each block, (L).
+        n_random: How many random orders.
+        seed: Of them.
+    """
+    best = tuple(int(i) for i in np.argsort(-shapley_value, kind="stable"))
     rng = np.random.default_rng(seed)
     drawn = {
         f"random {i}": tuple(int(j) for j in rng.permutation(len(best))) for i in range(n_random)
@@ -73,20 +75,13 @@ def designs(
 
     A share p is the first round(p·L) blocks of an order, half up.
     """
-    found: dict[tuple[int, ...], str] = {(): NONE}
+    order_of: dict[tuple[int, ...], str] = {(): NONE}
     for name, order in orders.items():
         for share in shares:
             size = math.floor(share * len(order) + 0.5)
             if size < len(order):
-                found.setdefault(tuple(sorted(order[:size])), name)
-    return [(name, kept) for kept, name in found.items()]
-
-
-def sweep_plans(
-    scheme: str, n_blocks: int, bits: Sequence[int], sets: Sequence[Sequence[int]]
-) -> list[Plan]:
-    """Returns the plans of all cells, designs within numbers of bits."""
-    return [Plan.uniform(at_bits(scheme, b), n_blocks, kept) for b in bits for kept in sets]
+                order_of.setdefault(tuple(sorted(order[:size])), name)
+    return [(name, kept) for kept, name in order_of.items()]
 
 
 def rate_of(
@@ -173,7 +168,12 @@ def log_damages(kl: Floats, weights: Floats) -> Floats:
     """Returns log2 Σ KL under weightings, (W x P x A); NaN where it is not above 0."""
     flat = kl.reshape(-1, kl.shape[-1])
     sums = (weights @ flat.T).reshape(len(weights), *kl.shape[:-1])
-    return np.log2(np.where(sums > 0, sums, np.nan))
+    return log2(sums)
+
+
+def log2(values: Floats) -> Floats:
+    """Returns the logarithm, NaN where there is none."""
+    return np.log2(np.where(values > 0, values, np.nan))
 
 
 @dataclass(frozen=True)
@@ -204,13 +204,13 @@ class Sweep:
     def of(cls, observations: Observations) -> Sweep:
         """Takes the sweep out of observations."""
         arrays, facts = observations.arrays, observations.facts
-        noise, params = scores_of(observations, "noise"), facts["params"]
+        noise, params = unpack_scores(observations, "noise"), facts["params"]
         alpha = by_language(
             lambda one: sensitivity(noise, one, params["noise"], params["noise_seeds"]), noise
         )
         n_designs, levels = len(facts["orders"]), arrays["levels"]
         return cls(
-            scores=scores_of(observations, "cells"),
+            scores=unpack_scores(observations, "cells"),
             bits=np.repeat(levels.astype(float), n_designs),
             rate=arrays["rate"],
             design=np.tile(np.arange(n_designs), len(levels)),
@@ -236,14 +236,15 @@ class Sweep:
         return collapsed(self.scores)
 
     @cached_property
-    def faint(self) -> Bools:
+    def unresolved(self) -> Bools:
         """Below resolution and not collapsed, (P x A)."""
         return below_resolution(self.scores) & ~self.collapsed
 
     @cached_property
     def usable(self) -> Bools:
         """Cells of languages whose damage may be read, (P x A)."""
-        return ~(self.collapsed | self.faint) & self._enough(~(self.collapsed | self.faint))
+        readable = ~(self.collapsed | self.unresolved)
+        return readable & self._enough(readable)
 
     @cached_property
     def paired(self) -> Bools:
@@ -260,9 +261,9 @@ class Sweep:
     @cached_property
     def left_out(self) -> dict[str, str]:
         """Languages that enter no comparison, and why."""
-        gone = ~anywhere(self.paired)
-        gone[self.reference] = not self.usable[:, self.reference].any()
-        rows = zip(self.scores.languages, gone, self.collapsed.T, self.faint.T, strict=True)
+        absent = ~anywhere(self.paired)
+        absent[self.reference] = not self.usable[:, self.reference].any()
+        rows = zip(self.scores.languages, absent, self.collapsed.T, self.unresolved.T, strict=True)
         return {
             code: f"collapsed in {lost.sum()}, below resolution in {weak.sum()} of {len(lost)} "
             f"cells"
@@ -299,8 +300,8 @@ class Sweep:
 
     def _minus_slopes(self, values: Floats, mask: Bools) -> Floats:
         weights = slope_weights(self.bits, self.design, mask)
-        found = -(np.where(mask, values, 0.0) * weights).sum(-2)
-        return mean_over(found, ~anywhere(np.isnan(weights)))
+        slopes = (np.where(mask, values, 0.0) * weights).sum(-2)
+        return mean_over(-slopes, ~anywhere(np.isnan(weights)))
 
     def order_saving(self, logs: Floats) -> Floats:
         """Returns log2 of damage under random orders over that under the Shapley order, (...).
@@ -310,10 +311,10 @@ class Sweep:
         level = evened_mean(logs, self.usable)
         defined, size = self.usable.any(1), self.kept.sum(1)[self.design]
         best, drawn = self.of_order(SHAPLEY) & defined, self.of_order("random") & defined
-        found = [
+        savings = [
             level[..., drawn & alike].mean(-1) - level[..., best & alike].mean(-1)
             for b in np.unique(self.bits)
             for s in np.unique(size)
             if (alike := (self.bits == b) & (size == s))[best].any() and alike[drawn].any()
         ]
-        return np.mean(found, axis=0) if found else np.full(logs.shape[:-2], np.nan)
+        return np.mean(savings, axis=0) if savings else np.full(logs.shape[:-2], np.nan)

@@ -1,4 +1,4 @@
-"""What T-010 measures for its controls: twins, plantings, texts that hold no effect."""
+"""What T-010 measures for its controls: an untrained twin, and the frontier of quantizers."""
 
 from __future__ import annotations
 
@@ -8,13 +8,11 @@ import numpy as np
 import torch
 
 from bitgap.experiments.protocol.twins import in_few_languages, kl_of
+from bitgap.experiments.t010_rate_distortion import Params
 from bitgap.experiments.t010_rate_distortion.controls import QUANTIZERS
-from bitgap.experiments.t010_rate_distortion.sweep import (
-    at_bits,
-)
+from bitgap.experiments.t010_rate_distortion.sweep import at_bits
 from bitgap.lab.lab import Lab
 from bitgap.models.decoder import Decoder
-from bitgap.models.gauge import loaded_with, random_twin
 from bitgap.quant.plan import Plan
 from bitgap.quant.rounding import relative_error, round_weight
 from bitgap.quant.schemes import bits_per_weight, parse_scheme
@@ -22,27 +20,17 @@ from bitgap.records import Floats
 from bitgap.stats.rate_models import gaussian_distortion
 
 
-def measure_controls(
-    lab: Lab, scheme: str, bits: Sequence[int], *, n_sentences: int, n_rows: int
-) -> dict[str, Floats]:
+def measure_controls(lab: Lab, scheme: str, params: Params) -> dict[str, Floats]:
     """Returns what the untrained twin suffers, and what quantizers reach.
 
-    Args:
-        lab: Model and text.
-        scheme: Whose granularity is kept.
-        bits: Numbers of bits, B of them.
-        n_sentences: How many sentences the twin is scored on.
-        n_rows: Rows of each matrix, at most, that quantizers are tried on.
-
     Returns:
-        ``random_kl`` (B x A' x N') with nothing protected, in the first three languages; and those
-        of :func:`frontier`.
+        ``random_kl`` (B x A' x N') with nothing protected, in the first three languages on a few
+        sentences; and those of :func:`frontier`.
     """
-    untrained = random_twin(lab.decoder.model, lab.settings.seed)
-    few = in_few_languages(lab.first(n_sentences))
-    twin = few.twin(loaded_with(lab.loaded, untrained, "random"))
-    plans = [Plan.uniform(at_bits(scheme, b), lab.n_blocks) for b in bits]
-    return {"random_kl": kl_of(twin, plans), **frontier(lab.decoder, scheme, bits, n_rows)}
+    twin = in_few_languages(lab.first(params.control_sentences)).random_twin()
+    plans = [Plan.uniform(at_bits(scheme, b), lab.n_blocks) for b in params.bits]
+    reached = frontier(lab.decoder, scheme, params.bits, params.frontier_rows)
+    return {"random_kl": kl_of(twin, plans), **reached}
 
 
 def frontier(decoder: Decoder, scheme: str, bits: Sequence[int], n_rows: int) -> dict[str, Floats]:
@@ -55,7 +43,7 @@ def frontier(decoder: Decoder, scheme: str, bits: Sequence[int], n_rows: int) ->
         error to D(R) at that matrix's own rate.
     """
     grain = getattr(parse_scheme(scheme), "granularity", "tensor")
-    found = np.empty((4, len(QUANTIZERS), len(bits)))
+    reached = np.empty((4, len(QUANTIZERS), len(bits)))
     matrices = [
         view.get()[:n_rows]
         for i in range(decoder.n_blocks)
@@ -75,6 +63,6 @@ def frontier(decoder: Decoder, scheme: str, bits: Sequence[int], n_rows: int) ->
                 sizes = np.array([m.numel() for m in matrices])
                 least = (errors[1] / gaussian_distortion(rates)).min()
                 rate = np.average(rates, weights=sizes)
-                found[:, q, j] = rate, errors[0].mean(), errors[1].mean(), least
+                reached[:, q, j] = rate, errors[0].mean(), errors[1].mean(), least
     names = ("rate", "error", "gaussian", "least")
-    return {f"frontier_{name}": values for name, values in zip(names, found, strict=True)}
+    return {f"frontier_{name}": values for name, values in zip(names, reached, strict=True)}

@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 
 from bitgap.disparity.formulas import disparity
-from bitgap.experiments.protocol.scores import scores_of
+from bitgap.experiments.protocol.masks import gap_per_sentence
+from bitgap.experiments.protocol.scores import unpack_scores
 from bitgap.quant.sets import mask_of, pairs_of
-from bitgap.records import Bools, Control, Estimate, Floats, Observations, Scores
+from bitgap.records import Bools, Estimate, Floats, Observations, Scores, finite
 from bitgap.stats.bootstrap import (
     Statistic,
     bca,
@@ -39,12 +40,8 @@ from bitgap.stats.interactions import (
 )
 from bitgap.stats.verdicts import Thresholds
 
-_UNIT = "share of K(none)"
-
-
+UNIT = "share of K(none)"
 _BITS = 1 / np.log(2)
-
-
 _LOG_DRAWS = 400
 """Draws of the interaction of logarithms, which needs every mask on every resampled text."""
 
@@ -56,17 +53,21 @@ def interaction(corners: Floats, none: Floats) -> Statistic:
         corners: K per sentence at T, T∪i, T∪j, T∪ij of each background, (B x 4 x N).
         none: K(∅) per sentence, (N).
     """
-    together = -derivatives_at(np.moveaxis(corners, 1, -1)).mean(0)
+    return ratio_of_sums(-derivatives_at(np.moveaxis(corners, 1, -1)).mean(0), none)
+
+
+def ratio_of_sums(term: Floats, total: Floats) -> Statistic:
+    """Returns weights -> (W x 1): Σ term / Σ total over sentences, of (N) each."""
 
     def statistic(weights: Floats) -> Floats:
         with np.errstate(divide="ignore", invalid="ignore"):
-            return ((weights @ together) / (weights @ none))[:, None]
+            return ((weights @ term) / (weights @ total))[:, None]
 
     return statistic
 
 
 @dataclass(frozen=True)
-class Terms:
+class PairInteraction:
     """The pair {0, L−1} and all others, on one text.
 
     Attributes:
@@ -79,7 +80,7 @@ class Terms:
         delta_corners: ``delta`` likewise.
         length: Characters of the reference, (N).
         scores: Of the masks.
-        shown: Languages that enter, (A).
+        displayed: Languages that enter, (A).
         complete: Whether all masks are there.
         thresholds: With draws and level.
     """
@@ -93,9 +94,39 @@ class Terms:
     delta_corners: Floats
     length: Floats
     scores: Scores
-    shown: Bools
+    displayed: Bools
     complete: bool
     thresholds: Thresholds
+
+    @classmethod
+    def of(
+        cls, observations: Observations, displayed: Bools, thresholds: Thresholds
+    ) -> PairInteraction:
+        """Returns it of observations with the parts ``map`` and, if sampled, ``corners``.
+
+        Args:
+            observations: Of the synergy experiment.
+            displayed: Languages that enter, (A).
+            thresholds: With draws and level.
+        """
+        arrays, facts = observations.arrays, observations.facts
+        reference = facts["languages"].index(facts["reference"])
+        harm = arrays["map_nll"] - arrays["nll_fp"]
+        nll_corners = corners_of(arrays, facts, "nll", displayed)
+        return cls(
+            n_blocks=facts["n_blocks"],
+            masks=tuple(int(mask) for mask in arrays["masks"]),
+            damage=arrays["map_kl"][:, displayed].mean(1),
+            delta=harm[:, displayed].mean(1),
+            gap=gap_per_sentence(harm, displayed, reference),
+            corners=corners_of(arrays, facts, "kl", displayed),
+            delta_corners=nll_corners - arrays["nll_fp"][displayed].mean(0),
+            length=arrays["characters"][reference].astype(np.float64),
+            scores=unpack_scores(observations, "map"),
+            displayed=displayed,
+            complete=facts["complete"],
+            thresholds=thresholds,
+        )
 
     @property
     def pair(self) -> tuple[int, int]:
@@ -111,9 +142,15 @@ class Terms:
     def _row(self) -> dict[int, int]:
         return {mask: row for row, mask in enumerate(self.masks)}
 
-    @cached_property
-    def _how(self) -> dict[str, Any]:
-        return {"seed": 0, "draws": self.thresholds.draws, "level": self.thresholds.level}
+    @property
+    def _n_sentences(self) -> int:
+        return self.damage.shape[1]
+
+    def _estimate(
+        self, statistic: Statistic, unit: str = UNIT, draws: int | None = None
+    ) -> Estimate:
+        how = self.thresholds.how | ({"draws": draws} if draws else {})
+        return few_estimates(statistic, self._n_sentences, unit=unit, **how)[0]
 
     # -- θ ------------------------------------------------------------------------------------
 
@@ -125,6 +162,11 @@ class Terms:
     def theta(self) -> Estimate:
         """Banzhaf interaction of the pair on −K, share of K(∅)."""
         return self._theta[0]
+
+    @property
+    def draws(self) -> Floats:
+        """θ on every resampled text, (B)."""
+        return self._theta[1]
 
     @cached_property
     def on_text(self) -> Estimate:
@@ -143,16 +185,15 @@ class Terms:
                 logs = np.log2(weights @ rows.T).reshape(len(weights), -1, 4)
             return -derivatives_at(logs).mean(1, keepdims=True)
 
-        how = self._how | {"draws": min(_LOG_DRAWS, self.thresholds.draws)}
-        return few_estimates(statistic, self.damage.shape[1], unit="log2 ratio", **how)[0]
+        return self._estimate(statistic, "log2 ratio", min(_LOG_DRAWS, self.thresholds.draws))
 
     def _banzhaf(self, corners: Floats) -> tuple[Estimate, Floats]:
         """Returns the estimate and its draws, (B)."""
-        n = self.damage.shape[1]
+        n = self._n_sentences
         if self.complete or n < 2:
             statistic = interaction(corners, self.none)
             draws = statistic(bootstrap_weights(n, self.thresholds.draws, 0))[:, 0]
-            return few_estimates(statistic, n, unit=_UNIT, **self._how)[0], draws
+            return self._estimate(statistic), draws
         return self._sampled(corners)
 
     def _sampled(self, corners: Floats) -> tuple[Estimate, Floats]:
@@ -171,9 +212,9 @@ class Terms:
         level = expanded_level(self.thresholds.level, min(n, b))
         low, high = bca(point, draws, np.concatenate([without, without_twin]), level)
         ends = {"low": float(low), "high": float(high)} if np.isfinite([low, high]).all() else {}
-        found = Estimate(
+        theta = Estimate(
             value=float(point),
-            unit=_UNIT,
+            unit=UNIT,
             level=self.thresholds.level,
             n=n,
             method=f"BCa bootstrap over sentences and {b} sampled backgrounds with their "
@@ -181,23 +222,12 @@ class Terms:
             reason=None if ends else "the draws do not vary",
             **ends,
         )
-        return found, draws
-
-    def p(self) -> tuple[float, float]:
-        """Returns the share of draws not above 0, and the smallest it can be.
-
-        N sentences without an interaction agree in its sign by chance once in 2^N, and then no
-        resample of them disagrees; so no p is under that.
-        """
-        draws = self._theta[1]
-        smallest = max(1 / (1 + len(draws)), 0.5 ** self.damage.shape[1])
-        p = (1 + int((~(draws > 0)).sum())) / (1 + len(draws))
-        return max(p, smallest), smallest
+        return theta, draws
 
     # -- all pairs ----------------------------------------------------------------------------
 
     @cached_property
-    def _ranked(self) -> Floats:
+    def _terms(self) -> Floats:
         """Each pair's term per sentence, (pairs x N): Banzhaf, or the mean of both ends."""
         pairs = pairs_of(self.n_blocks)
         if self.complete:
@@ -206,63 +236,48 @@ class Terms:
 
     def _end(self, pair: tuple[int, int], full: bool) -> Floats:
         """Returns −Δ_ij K per sentence at ∅, or at all other blocks, (N)."""
-        whole = mask_of(pair)
-        base = (1 << self.n_blocks) - 1 - whole if full else 0
-        rows = [self._row[base | part] for part in (0, 1 << pair[0], 1 << pair[1], whole)]
-        return -derivatives_at(self.damage[rows].T)
+        return -derivatives_at(self.damage[self._corners(pair, full)].T)
+
+    def _corners(self, pair: tuple[int, int], full: bool) -> list[int]:
+        """Returns the rows of a pair's four corners at ∅, or at all other blocks."""
+        base = (1 << self.n_blocks) - 1 - mask_of(pair) if full else 0
+        return [self._row[mask] for mask in corner_masks([base], pair)[0]]
 
     def _shares(self) -> Floats:
-        return self._ranked.sum(1) / self.none.sum()
+        return self._terms.sum(1) / self.none.sum()
 
     def rank(self) -> tuple[int, int]:
-        """Returns how manieth from above the pair is among all, and how many there are."""
+        """Returns the pair's rank among all, 1 the highest, and how many there are."""
         shares = self._shares()
-        mine = shares[pairs_of(self.n_blocks).index(self.pair)]
-        return int((shares >= mine).sum()), len(shares)
+        own = shares[pairs_of(self.n_blocks).index(self.pair)]
+        return int((shares >= own).sum()), len(shares)
 
-    def neighbours(self) -> Control:
-        """Returns the control that the pair beats both pairs one block shorter."""
+    def beyond_neighbours(self) -> Estimate:
+        """Returns by how much the pair beats the better of the two that are one block shorter."""
         pairs, last = pairs_of(self.n_blocks), self.n_blocks - 1
         rows = [pairs.index(pair) for pair in ((0, last), (0, last - 1), (1, last))]
-        terms, none = self._ranked[rows], self.none
+        terms, none = self._terms[rows], self.none
 
         def statistic(weights: Floats) -> Floats:
-            mine, *others = (weights @ terms.T / (weights @ none)[:, None]).T
-            return (mine - np.maximum(*others))[:, None]
+            own, *others = (weights @ terms.T / (weights @ none)[:, None]).T
+            return (own - np.maximum(*others))[:, None]
 
-        found = few_estimates(statistic, self.damage.shape[1], unit=_UNIT, **self._how)[0]
-        return Control(
-            name=f"pairs one block shorter, {{0, {last - 1}}} and {{1, {last}}}",
-            kind="negative",
-            passed=found.low is not None and found.low > 0,
-            detail="the ends should do more together than either pair beside, or it is closeness "
-            "to the ends and not the ends",
-            estimate=found,
-        )
+        return self._estimate(statistic)
 
     # -- what is shown ------------------------------------------------------------------------
 
     def estimates(self) -> dict[str, Estimate]:
         """Returns every index of the pair with its interval."""
-        found = {"banzhaf": self.theta, "banzhaf_on_text": self.on_text}
-        n = self.damage.shape[1]
-        single = {"moebius": self._end(self.pair, False), "co_moebius": self._end(self.pair, True)}
+        terms = {"moebius": self._end(self.pair, False), "co_moebius": self._end(self.pair, True)}
         if self.complete:
-            single["shapley"] = shapley_interaction(-self.damage, *self.pair)
-        for name, term in single.items():
-            corners = np.stack([-term, *np.zeros((3, n))])[None]
-            found[name] = few_estimates(
-                interaction(corners, self.none), n, unit=_UNIT, **self._how
-            )[0]
+            terms["shapley"] = shapley_interaction(-self.damage, *self.pair)
+        out = {"banzhaf": self.theta, "banzhaf_on_text": self.on_text}
+        out |= {k: self._estimate(ratio_of_sums(term, self.none)) for k, term in terms.items()}
         if self.complete and self.gap is not None:
             term = banzhaf_interactions(-self.gap * _BITS)[mask_of(self.pair)]
-            found["banzhaf_gap"] = few_estimates(
-                lambda w: ((w @ term) / (w @ self.length))[:, None],
-                n,
-                unit="bits per English character",
-                **self._how,
-            )[0]
-        return found | {"banzhaf_log": self.on_logs}
+            statistic = ratio_of_sums(term, self.length)
+            out["banzhaf_gap"] = self._estimate(statistic, "bits per English character")
+        return out | {"banzhaf_log": self.on_logs}
 
     def _games(self) -> dict[str, Floats]:
         """Returns −K and −Δ as shares of K(∅), −G in bits per character and −|D|, (P) each."""
@@ -272,7 +287,7 @@ class Terms:
         }
         if self.gap is not None:
             games["gap"] = -self.gap.sum(1) * _BITS / self.length.sum()
-            d = -np.abs(disparity(self.scores, languages=self.shown))
+            d = -np.abs(disparity(self.scores, languages=self.displayed))
             # What is left of K where all is protected is rounding, and its ratio is anything.
             d[self._row[(1 << self.n_blocks) - 1]] = 0.0
             games["disparity"] = d
@@ -280,20 +295,14 @@ class Terms:
 
     def rows(self) -> list[dict[str, Any]]:
         """Returns a row a game with the pair's indices, JSON-ready; None where undefined."""
-        mask = mask_of(self.pair)
-        corners = [self._row[m] for m in (0, 1, mask ^ 1, mask)]
-        full = (1 << self.n_blocks) - 1
-        opposite = [self._row[full ^ mask ^ m] for m in (0, 1, mask ^ 1, mask)]
-        out = []
+        ends = (("moebius", False), ("co_moebius", True))
+        out: list[dict[str, Any]] = []
         for name, game in self._games().items():
-            row: dict[str, float | None] = {
-                "moebius": _number(derivatives_at(game[corners])),
-                "co_moebius": _number(derivatives_at(game[opposite])),
-            }
+            row = {k: derivatives_at(game[self._corners(self.pair, full)]) for k, full in ends}
             if self.complete:
-                row["banzhaf"] = _number(banzhaf_interactions(game)[mask])
-                row["shapley"] = _number(shapley_interaction(game, *self.pair))
-            out.append({"of": name} | row)
+                row["banzhaf"] = banzhaf_interactions(game)[mask_of(self.pair)]
+                row["shapley"] = shapley_interaction(game, *self.pair)
+            out.append({"of": name} | {k: finite(value) for k, value in row.items()})
         return out
 
     def pair_rows(self) -> list[dict[str, Any]]:
@@ -311,43 +320,13 @@ class Terms:
             return []
         shares = {name: variance_by_order(game) for name, game in self._games().items()}
         return [
-            {"order": order} | {name: _number(share[order]) for name, share in shares.items()}
+            {"order": order} | {name: finite(share[order]) for name, share in shares.items()}
             for order in range(1, self.n_blocks + 1)
         ]
 
 
-def terms_of(observations: Observations, shown: Bools, thresholds: Thresholds) -> Terms:
-    """Returns the terms of observations with the parts ``map`` and, if sampled, ``corners``.
-
-    Args:
-        observations: Of the synergy experiment.
-        shown: Languages that enter, (A).
-        thresholds: With draws and level.
-    """
-    arrays, facts = observations.arrays, observations.facts
-    reference = facts["languages"].index(facts["reference"])
-    others = shown.copy()
-    others[reference] = False
-    harm = arrays["map_nll"] - arrays["nll_fp"]
-    has_gap = bool(shown[reference] and others.any())
-    return Terms(
-        n_blocks=facts["n_blocks"],
-        masks=tuple(int(mask) for mask in arrays["masks"]),
-        damage=arrays["map_kl"][:, shown].mean(1),
-        delta=harm[:, shown].mean(1),
-        gap=harm[:, others].mean(1) - harm[:, reference] if has_gap else None,
-        corners=corners_of(arrays, facts, "kl", shown),
-        delta_corners=corners_of(arrays, facts, "nll", shown) - arrays["nll_fp"][shown].mean(0),
-        length=arrays["characters"][reference].astype(np.float64),
-        scores=scores_of(observations, "map"),
-        shown=shown,
-        complete=facts["complete"],
-        thresholds=thresholds,
-    )
-
-
 def corners_of(
-    arrays: Mapping[str, Any], facts: Mapping[str, Any], kind: str, shown: Bools
+    arrays: Mapping[str, Any], facts: Mapping[str, Any], kind: str, displayed: Bools
 ) -> Floats:
     """Returns the mean over languages at the pair's corners of every background, (B x 4 x N).
 
@@ -355,16 +334,12 @@ def corners_of(
         arrays: With ``map_<kind>``, or ``corners_<kind>`` where masks were sampled.
         facts: Of the same observations.
         kind: ``kl`` or ``nll``.
-        shown: Languages that enter, (A).
+        displayed: Languages that enter, (A).
     """
     n_blocks = facts["n_blocks"]
     if not facts["complete"]:
-        mean = arrays[f"corners_{kind}"][:, shown].mean(1)
+        mean = arrays[f"corners_{kind}"][:, displayed].mean(1)
         return mean.reshape(-1, 4, mean.shape[-1])
-    mean = arrays[f"map_{kind}"][:, shown].mean(1)
+    mean = arrays[f"map_{kind}"][:, displayed].mean(1)
     _, backgrounds = pair_derivatives(mean[:, 0], 0, n_blocks - 1)
     return mean[np.array(corner_masks(backgrounds.tolist(), (0, n_blocks - 1)))]
-
-
-def _number(value: Any) -> float | None:
-    return float(value) if np.isfinite(value) else None

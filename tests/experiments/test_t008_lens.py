@@ -10,18 +10,15 @@ import torch
 from lab_samples import log_probabilities, make_lab, quantized_copy, write_corpus
 
 from bitgap.corpora.grammar.pairs import MinimalPair
-from bitgap.experiments.t008_morphology.lens import (
+from bitgap.experiments.t008_morphology.lens import fit_lens, lens_margins, margins, ridge_map
+from bitgap.experiments.t008_morphology.matched_pairs import (
     NOTHING_BEFORE,
     SAME_TOKENS,
     TOO_LONG,
     UNKNOWN,
-    fit_lens,
-    lens_margins,
-    margins,
-    ridge_map,
+    choose_items,
     tokenize_pairs,
 )
-from bitgap.experiments.t008_morphology.matched_pairs import choose_items
 from bitgap.lab.engine.tree import PlanTree
 from bitgap.lab.lab import Lab
 from bitgap.quant.plan import Plan

@@ -1,4 +1,4 @@
-"""The origin's four cells (nothing, L0, the last, both protected) against damage that adds up.
+"""The origin's 2×2 factorial (neither, L0, the last, both protected) against damage that adds up.
 
 The origin read synergy off a ratio of languages: "L0 alone helps, the last alone harms, together
 they are best". Damage that merely adds up shows the same (:mod:`bitgap.stats.additive`), so the
@@ -25,18 +25,14 @@ from bitgap.disparity.formulas import (
     harm_mean,
     seed_disparity,
 )
-from bitgap.records import Bools, Floats, Integers, Scores
+from bitgap.records import Bools, Floats, Integers, Scores, finite
 from bitgap.stats.additive import additive_damage, fit_additive, log_r2, r2, rounded_layers
 from bitgap.stats.bootstrap import bootstrap_weights, expanded_level
 
 NULL_DRAWS = 200
 """Texts the null is fitted to anew; a 95 % margin is then known to some 8 %."""
-
-
 _COLUMNS = 320
 """Fits at once: 10 MB an array for 4,095 masks."""
-
-
 _ROUNDING = 1e-6
 """Difference in D, log2, that is still rounding."""
 
@@ -77,7 +73,7 @@ class AdditiveNull:
 
 
 def additive_null(
-    scores: Scores, masks: Integers, n_blocks: int, counts: Bools, *, level: float
+    scores: Scores, masks: Integers, n_blocks: int, eligible: Bools, *, level: float
 ) -> AdditiveNull | None:
     """Returns what damage that adds up implies for the four cells.
 
@@ -85,24 +81,24 @@ def additive_null(
         scores: Of the masks, one row each.
         masks: Bit sets of protected layers, (P).
         n_blocks: L.
-        counts: Languages that enter, (A).
+        eligible: Languages that enter, (A).
         level: Coverage of the region.
 
     Returns:
         None where the reference or every other language does not count, so that D has no value.
     """
-    few = _counted(scores, counts)
+    few = _reference_first(scores, eligible)
     if few is None:
         return None
     kept = masks != (1 << n_blocks) - 1  # where all is protected there is no damage to fit
     rounded = rounded_layers(masks[kept], n_blocks)
-    faint = below_resolution(few)[kept]
+    unresolved = below_resolution(few)[kept]
     cells = _rows(masks[kept], cell_masks(n_blocks))
 
     def fitted(weights: Floats, start: Floats | None) -> tuple[Floats, Floats, Floats]:
         """Returns K (P x A x W), shares (L x A·W) and the additive K (P x A x W)."""
         damage = np.moveaxis(damage_bits(Sums(few, weights)), 0, -1)[kept]
-        flat = np.where(faint[..., None], np.nan, damage).reshape(len(damage), -1)
+        flat = np.where(unresolved[..., None], np.nan, damage).reshape(len(damage), -1)
         shares = fit_additive(flat, rounded, start)
         return damage, shares, additive_damage(shares, rounded).reshape(damage.shape)
 
@@ -116,7 +112,7 @@ def additive_null(
         k, _, null = fitted(part, np.repeat(shares, len(part), axis=1))
         draws.append(_log_ratios(np.moveaxis(k[cells], -1, 1))
                      - _log_ratios(np.moveaxis(null[cells], -1, 1)))  # fmt: skip
-    flat = np.where(faint, np.nan, damage[..., 0])
+    flat = np.where(unresolved, np.nan, damage[..., 0])
     return AdditiveNull(
         damage=implied[cells, :, 0].mean(-1),
         disparity=_log_ratios(implied[cells, :, 0]),
@@ -128,9 +124,9 @@ def additive_null(
     )
 
 
-def _counted(scores: Scores, counts: Bools) -> Scores | None:
+def _reference_first(scores: Scores, eligible: Bools) -> Scores | None:
     """Returns the languages that count, the reference first; None where D has no value."""
-    names = [code for code, ok in zip(scores.languages, counts, strict=True) if ok]
+    names = [code for code, ok in zip(scores.languages, eligible, strict=True) if ok]
     if scores.reference not in names or len(names) < 2:
         return None
     others = [code for code in names if code != scores.reference]
@@ -178,13 +174,13 @@ def shows_origin_pattern(ratio: Floats) -> bool:
 
 
 def cell_rows(
-    scores: Scores, counts: Bools, null: AdditiveNull | None, n_blocks: int
+    scores: Scores, displayed: Bools, null: AdditiveNull | None, n_blocks: int
 ) -> list[dict[str, Any]]:
     """Returns a row a cell, JSON-ready: the origin's ratio and words, our measures, and the null.
 
     Args:
         scores: Of the four cells, in order.
-        counts: Languages that enter, (A).
+        displayed: Languages that enter, (A).
         null: What damage that adds up implies.
         n_blocks: L.
     """
@@ -192,11 +188,11 @@ def cell_rows(
     labels = ("nothing", "L0", f"L{last}", f"L0 and L{last}")
     ratio = seed_disparity(scores)
     ours = {
-        "damage": damage_bits(scores)[:, counts].mean(-1),
+        "damage": damage_bits(scores)[:, displayed].mean(-1),
         "damage_reference": Sums(scores).against(damage_bits(scores))[:, 0],
-        "harm": harm_mean(scores, languages=counts),
-        "gap": gap(scores, languages=counts),
-        "disparity": disparity(scores, languages=counts),
+        "harm": harm_mean(scores, languages=displayed),
+        "gap": gap(scores, languages=displayed),
+        "disparity": disparity(scores, languages=displayed),
         "seed_disparity": ratio,
     }
     implied: dict[str, Floats] = {}
@@ -208,15 +204,15 @@ def cell_rows(
             "departure": null.departure,
             "margin": null.margin,
         }
-    words = _in_the_origins_words(ratio, last)
+    origin = _origin_wording(ratio, last)
     return [
-        {"protected": label, "in_the_origins_words": words[c], "in_ours": _in_ours(ours, c)}
-        | {name: _number(values[c]) for name, values in {**ours, **implied}.items()}
+        {"protected": label, "in_the_origins_words": origin[c], "in_ours": _our_wording(ours, c)}
+        | {name: finite(values[c]) for name, values in {**ours, **implied}.items()}
         for c, label in enumerate(labels)
     ]
 
 
-def _in_the_origins_words(ratio: Floats, last: int) -> list[str]:
+def _origin_wording(ratio: Floats, last: int) -> list[str]:
     if not np.isfinite(ratio).all():
         return ["undefined: its denominator is not above 0"] * 4
     none, first, end, both = (float(value) for value in ratio)
@@ -228,7 +224,7 @@ def _in_the_origins_words(ratio: Floats, last: int) -> list[str]:
     return ["the baseline", alone(first, "L0"), alone(end, f"L{last}"), f"together {together}"]
 
 
-def _in_ours(ours: dict[str, Floats], c: int) -> str:
+def _our_wording(ours: dict[str, Floats], c: int) -> str:
     damage, reference, d = ours["damage"], ours["damage_reference"], ours["disparity"]
     if c == 0:
         ratio = f", D is {d[0]:+.2f}" if np.isfinite(d[0]) else ""
@@ -238,7 +234,3 @@ def _in_ours(ours: dict[str, Floats], c: int) -> str:
     if not damage[0] > 0:
         return f"K has nothing to fall from{moved}"
     return f"K changes by {damage[c] / damage[0] - 1:+.1%}{levelled}{moved}"
-
-
-def _number(value: Any) -> float | None:
-    return float(value) if np.isfinite(value) else None
