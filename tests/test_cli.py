@@ -7,18 +7,20 @@ import re
 from dataclasses import replace
 from math import comb
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import numpy as np
 import pytest
 
-from bitgap.cli.options import TIERS, make_parser
+from bitgap.cli.main import VERBS, make_parser
+from bitgap.cli.options import TIERS
+from bitgap.experiments.catalog import CATALOG
 from bitgap.jobs import investigate as investigate_module
 from cli_samples import ENGLISH, HEBREW, TEXTS, Run, write_corpus_folder
 from harness import check_figure
 
 SCHEME = "rtn4-channel"
-VERBS = ("audit", "map", "investigate", "list", "show", "results")
 
 
 # ------------------------------------------------------------------------------------------- audit
@@ -204,8 +206,7 @@ def test_the_tiers_offered_are_those_there_are() -> None:
 def test_list_shows_every_experiment_and_what_it_costs_on_this_model(run: Run, tiny: Path) -> None:
     found = run("list", tiny, "--json").json
     rows = found["experiments"]
-    numbered = [f"T-{i:03d}" for i in range(1, 11)]
-    assert [row["id"] for row in rows] == [*numbered, "synergy", "depth"]
+    assert [row["id"] for row in rows] == [experiment.id for experiment in CATALOG]
     assert found["n_blocks"] == 3
     for row in rows:
         assert row.keys() >= {"hypothesis", "phase", "value"}
@@ -228,15 +229,26 @@ def test_show_tells_question_method_cost_and_thresholds(run: Run) -> None:
     run("show", "T-099").refused(2, "T-099", "T-001")
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", [verb.name for verb in VERBS])
 def test_every_command_takes_the_common_options(verb: str) -> None:
     options = (
         "--corpus c --store s --out o --json --arithmetic fast --seed 3 --threads 2 --memory 1G"
     )
-    needed = ["T-001"] if verb == "show" else []
+    needed = {"show": ["T-001"], "predict": ["m"], "check": ["f"], "compare": ["1"]}.get(verb, [])
     found = make_parser().parse_args([verb, *needed, *options.split()])
     assert (found.corpus, found.store, found.out, found.json) == ("c", "s", "o", True)
     assert (found.arithmetic, found.seed, found.threads, found.memory) == ("fast", 3, 2, "1G")
+
+
+def test_every_command_is_named_with_the_public_functions_that_it_calls() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "api" / "commands.md").read_text("utf-8")
+    rows = [line.split("|") for line in page.splitlines() if line.startswith("| ")][2:]
+    assert [name for row in rows for name in row[1].replace(",", " ").split()] == [
+        verb.name for verb in VERBS
+    ]
+    for row in rows:
+        functions = re.findall("`([^`]+)`", row[2])
+        assert functions and all(callable(resolve_name(name)) for name in functions), row
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["map", "--help"]])
@@ -313,7 +325,7 @@ def test_no_line_is_longer_than_eighty_columns_nor_coloured_without_a_terminal(
     monkeypatch.setenv("COLUMNS", columns)
     said = [measure(verb).out for verb in ("audit", "map")]
     said += [measure("map", "--dry-run").out, run("list").out, run("results").out]
-    said += [run("show", f"T-{i:03d}").out for i in range(1, 11)]
+    said += [run("show", experiment.id).out for experiment in CATALOG]
     lines = [line for text in said for line in text.splitlines()]
     assert len(lines) > 100
     assert max(map(len, lines)) <= 80

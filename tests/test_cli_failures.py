@@ -267,6 +267,45 @@ def test_an_interrupt_before_anything_began_says_so(
     measure("audit").refused(1, "stopped before anything was measured")
 
 
+INTERRUPTED = """
+import runpy, signal, sys
+
+class Finder:
+    def find_spec(self, name, *_):
+        if name == module:
+            signal.raise_signal(signal.SIGINT)
+
+module = sys.argv.pop(1)
+sys.meta_path.insert(0, Finder())
+runpy.run_module("bitgap", run_name="__main__")
+"""
+"""Runs ``python -m bitgap``, and interrupts it when it begins to import a module."""
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments"),
+    [
+        ("bitgap.cli.main", "--help"),
+        ("argparse", "--help"),
+        ("bitgap.report.run", "report 1"),
+        ("bitgap.experiments.catalog", "list"),
+        ("torch", "audit"),
+    ],
+)
+def test_an_interrupt_while_modules_are_imported_ends_in_one_line(
+    module: str, arguments: str, tmp_path: Path
+) -> None:
+    child = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, module, *arguments.split()],
+        capture_output=True, text=True, cwd=tmp_path, check=False,
+        # A shell starts what runs in the background with SIGINT ignored, and that is inherited.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
+    assert (child.returncode, child.stdout) == (1, "")
+    assert child.stderr == "bitgap: stopped before anything was measured\n"
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_interrupt_keeps_what_was_finished_and_the_next_run_goes_on(
     measure: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bitgap.cli.options import make_parser
+from bitgap.cli.main import make_parser
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

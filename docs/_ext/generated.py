@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bitgap.cli import console as terminal
-from bitgap.cli.options import make_parser
+from bitgap.cli.main import make_parser
 from bitgap.experiments.catalog import CATALOG, describe
 from bitgap.experiments.protocol.experiment import PHASES, Experiment
 from bitgap.quant.schemes import KNOWN_SCHEMES

@@ -12,7 +12,7 @@ import pytest
 from docs_samples import PAGES, Step, steps, steps_of
 
 from bitgap.cli import main as cli
-from bitgap.cli.options import make_parser
+from bitgap.cli.main import make_parser
 from bitgap.lab.engine import budget
 from cli_samples import ENGLISH, GERMAN, TEXTS, save_model, write_corpus_folder
 

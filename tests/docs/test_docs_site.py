@@ -16,7 +16,7 @@ import record  # pyright: ignore[reportMissingImports]
 from docs_samples import DOCS, ROOT, steps
 
 from bitgap import __all__ as public
-from bitgap.cli import options as arguments
+from bitgap.cli.main import make_parser
 from bitgap.experiments.catalog import CATALOG
 from bitgap.stats.verdicts import load_thresholds
 
@@ -92,7 +92,7 @@ def test_every_link_inside_leads_somewhere(pages: dict[Path, Page]) -> None:
 
 def test_every_verb_and_option_is_on_the_command_page() -> None:
     told = generated.commands()
-    parser = arguments.make_parser()
+    parser = make_parser()
     (verbs,) = (action for action in parser._actions if action.metavar == "COMMAND")
     assert verbs.choices
     for name, verb in dict(verbs.choices).items():  # pyright: ignore[reportArgumentType]

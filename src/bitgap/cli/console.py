@@ -1,6 +1,7 @@
 """What the command line writes: results to stdout, messages and a progress bar to stderr.
 
-A message that cannot be written never stops a measurement; a result that cannot is an error.
+A message that cannot be written never stops a measurement; a result that cannot is an error. Rich
+is imported when something is first drawn, as it would be a third of the time to start up.
 """
 
 from __future__ import annotations
@@ -9,11 +10,10 @@ import contextlib
 import errno
 import io
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-from rich.text import Text
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
 
 _WIDTH = 80
 
@@ -25,15 +25,16 @@ def show(what: Any) -> None:
         BrokenPipeError: If nobody reads it.
         OSError: If it cannot be written.
     """
-    screen = Console()
-    text = _rendered(what, min(screen.width, _WIDTH), screen.is_terminal)
-    write("\n".join(line.rstrip() for line in text.splitlines()))
+    write("\n".join(line.rstrip() for line in _rendered(what).splitlines()))
 
 
-def _rendered(what: Any, width: int, is_terminal: bool) -> str:
+def _rendered(what: Any, width: int | None = None, stderr: bool = False) -> str:
+    from rich.console import Console
+
     # Aside, since rich ends the program itself where a pipe is closed.
-    text = io.StringIO()
-    Console(file=text, highlight=False, width=width, force_terminal=is_terminal).print(what)
+    screen, text = Console(stderr=stderr), io.StringIO()
+    width = width or min(screen.width, _WIDTH)
+    Console(file=text, highlight=False, width=width, force_terminal=screen.is_terminal).print(what)
     return text.getvalue()
 
 
@@ -75,9 +76,10 @@ def tell(text: str) -> None:
 def say(text: str) -> None:
     """Prints a line to stderr, in grey on a terminal."""
     if sys.stderr is not None:
+        from rich.text import Text
+
         with contextlib.suppress(OSError, ValueError):
-            screen = Console(stderr=True)
-            line = _rendered(Text(text, style="dim", end=""), len(text) + 1, screen.is_terminal)
+            line = _rendered(Text(text, style="dim", end=""), len(text) + 1, stderr=True)
             print(line.strip("\n"), file=sys.stderr, flush=True)
 
 
@@ -85,13 +87,16 @@ class Bar:
     """A progress bar on stderr with the time left; silent when stderr is no terminal."""
 
     def __init__(self) -> None:
-        self._console = Console(stderr=True)
         self._progress: Progress | None = None
         self._task: TaskID | None = None
 
     def start(self, label: str, total_s: float) -> None:
         """Shows the bar."""
-        if sys.stderr is None or not self._console.is_terminal:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        screen = Console(stderr=True)
+        if sys.stderr is None or not screen.is_terminal:
             return
         self._progress = Progress(
             TextColumn("{task.description}"),
@@ -99,7 +104,7 @@ class Bar:
             TextColumn("{task.percentage:>3.0f}%"),
             TimeRemainingColumn(),
             TextColumn("left"),
-            console=self._console,
+            console=screen,
             transient=True,
         )
         self._progress.start()

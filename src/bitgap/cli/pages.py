@@ -5,29 +5,48 @@ Nothing here measures, and nothing needs torch or the model: what is not in the 
 
 from __future__ import annotations
 
-import argparse
+from argparse import ArgumentTypeError, Namespace
 from pathlib import Path
 
-from bitgap.cli.session import REPORT, print_result, writable
+from bitgap.cli import console
+from bitgap.cli.options import RUN, option, run_name, verb
+from bitgap.cli.session import REPORT, Session, writable
 from bitgap.errors import UsageError
 from bitgap.show.files import write_bytes, write_text
 
+_RUNS = "numbers, latest, or of another store: other.db:12"
 
-def report(options: argparse.Namespace) -> None:
+
+def _formats(text: str) -> list[str]:
+    from bitgap.show.draw import FORMATS
+
+    names = list(dict.fromkeys(part.strip().lower() for part in text.split(",")))
+    for name in names:
+        if name not in FORMATS:
+            raise ArgumentTypeError(f"{name!r} is not drawn; give {', '.join(FORMATS)}")
+    return names
+
+
+@verb("report", "a stored run as one self-contained page, report.html", RUN)
+def report(options: Namespace, session: Session) -> None:
     """Writes the report of a stored run again, judged by today's thresholds."""
-    from bitgap.cli import console as terminal
     from bitgap.report.page import report_html
     from bitgap.report.run import read_run
 
     page = report_html(read_run(options.run_name, options.store))
-    folder = _folder(options)
-    write_text(folder / REPORT, page)
-    terminal.write(str(folder / REPORT))
+    file = _folder(options) / REPORT
+    write_text(file, page)
+    console.write(str(file))
 
 
-def figures(options: argparse.Namespace) -> None:
+@verb(
+    "figures",
+    "every figure of a stored run",
+    RUN,
+    option("--format", "such as svg,png,pdf", type=_formats, default="svg", metavar="LIST"),
+)
+def figures(options: Namespace, session: Session) -> None:
     """Draws every figure of a stored run."""
-    from bitgap.cli import console as terminal
     from bitgap.report.figures.run import run_figures
     from bitgap.report.run import read_run
     from bitgap.show.draw import write_figures
@@ -37,14 +56,19 @@ def figures(options: argparse.Namespace) -> None:
         raise UsageError(
             f"run {options.run_name} has nothing to draw; audit, map, investigate and theory do"
         )
-    folder = writable(options.out or "figures", "--out")
-    for path in write_figures(drawn, folder, options.format):
-        terminal.write(str(path))
+    for file in write_figures(drawn, _folder(options, "figures"), options.format):
+        console.write(str(file))
 
 
-def paper(options: argparse.Namespace) -> None:
+@verb(
+    "paper",
+    "a stored run as a paper, paper.pdf",
+    RUN,
+    option("--beside", "runs to add as worked examples", type=run_name, nargs="+", metavar="RUN"),
+    option("--source", "also write the paper's source and figures", action="store_true"),
+)
+def paper(options: Namespace, session: Session) -> None:
     """Writes a stored run as a paper."""
-    from bitgap.cli import console as terminal
     from bitgap.report.paper import paper_pdf, paper_source
     from bitgap.report.run import read_run
 
@@ -54,26 +78,29 @@ def paper(options: argparse.Namespace) -> None:
     if options.source:
         files.write(writable(str(folder / "paper"), "--out"))
     write_bytes(folder / "paper.pdf", paper_pdf(files))
-    terminal.write(str(folder / "paper.pdf"))
+    console.write(str(folder / "paper.pdf"))
 
 
-def compare(options: argparse.Namespace) -> None:
+@verb(
+    "compare",
+    "stored runs side by side, in the terminal and as compare.html",
+    option("runs", _RUNS, type=run_name, nargs="+", metavar="RUN"),
+)
+def compare(options: Namespace, session: Session) -> None:
     """Shows several stored runs side by side, in the terminal and as a page."""
-    from bitgap.cli import console as terminal
     from bitgap.report.comparison import compared, comparison_view
     from bitgap.report.page import compare_html
     from bitgap.report.run import read_run
 
     if len(options.runs) < 2:
         raise UsageError(f"{len(options.runs)} run was named; give two or more to compare")
-    runs = [read_run(name, options.store) for name in options.runs]
-    result = compared(runs)
+    result = compared([read_run(name, options.store) for name in options.runs])
     if not options.no_report:
-        folder = _folder(options)
-        write_text(folder / "compare.html", compare_html(result))
-        terminal.say(f"page: {folder / 'compare.html'}")
-    print_result(options, result, comparison_view)
+        page = _folder(options) / "compare.html"
+        write_text(page, compare_html(result))
+        console.say(f"page: {page}")
+    session.show(result, comparison_view, keep=False)
 
 
-def _folder(options: argparse.Namespace) -> Path:
-    return writable(options.out or ".", "--out")
+def _folder(options: Namespace, default: str = ".") -> Path:
+    return writable(options.out or default, "--out")

@@ -1,6 +1,6 @@
-"""What commands share: labs as options describe them, and results handed out.
+"""One command at work: the labs it opens, what it says it will cost, and where results go.
 
-Data goes to stdout, progress and messages to stderr. Nothing here imports torch before a lab is
+Results go to stdout, progress and messages to stderr. Nothing here imports torch before a lab is
 asked for.
 """
 
@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bitgap.errors import UserError
+from bitgap.cli import STOPPED_EARLY, console
+from bitgap.errors import BitgapError, UserError
 from bitgap.show.files import write_text
 from bitgap.show.words import cost_line, preflight_line
 
@@ -23,69 +27,231 @@ if TYPE_CHECKING:
     from bitgap.lab.lab import Lab
     from bitgap.lab.settings import Settings
     from bitgap.lab.store import Store
-    from bitgap.records import Arithmetic, Finding, Provenance, Scores
+    from bitgap.records import Arithmetic, Finding, Scores
     from bitgap.report.run import Run
     from bitgap.show.charts import Figure
-
 
 REPORT = "report.html"
 """What every run leaves, in ``--out`` or beside the store."""
 
-
-@contextmanager
-def lab_of(options: argparse.Namespace, default: Arithmetic, *, keep: bool = True) -> Iterator[Lab]:
-    """Yields the lab that the options describe, and closes it."""
-    lab = open_lab(options, options.model, default, keep=keep)
-    try:
-        yield lab
-    finally:
-        lab.store.close()
+View = Callable[[Any], Any]
+"""Turns a result into what rich can print."""
 
 
-def open_lab(
-    options: argparse.Namespace, model: str | None, default: Arithmetic, *, keep: bool = True
-) -> Lab:
-    """Returns a lab for a model as the options describe it, with a store if it is to keep."""
-    from bitgap.cli import console as terminal
-    from bitgap.lab.engine.budget import current_rss_bytes, keep_freed_memory
-    from bitgap.lab.lab import Lab
-    from bitgap.lab.settings import set_threads
-    from bitgap.lab.store import Store
+class Session:
+    """One command at work; a context manager that closes the stores of the labs it opened."""
 
-    dry = getattr(options, "dry_run", False)  # not all verbs have it
-    if options.out and not dry:
-        writable(options.out, "--out")
-    set_threads(options.threads)
-    keep_freed_memory()
-    lab = Lab.from_pretrained(
-        model,
-        options.corpus,
-        languages=options.languages,
-        pairs=options.pairs,
-        treebanks=options.treebanks,
-        store=options.store if keep and not dry else None,
-        settings=settings(options, default),
-        progress=terminal.Bar(),
-        allow_pickle=options.allow_pickle,
-        trust_remote_code=options.trust_remote_code,
-    )
-    if dry and Path(options.store).is_file():
-        lab.store = Store(options.store, read_only=True)  # what it holds need not be paid for
-    options.rss_at_start = current_rss_bytes()
-    return lab
+    def __init__(self, options: argparse.Namespace) -> None:
+        """Begins a command.
+
+        Args:
+            options: What was asked; only read, here and by verbs.
+        """
+        self._options = options
+        self._store: str = options.store
+        self._out: str | None = options.out
+        self._dry_run: bool = getattr(options, "dry_run", False)  # not all verbs have it
+        self._stores = ExitStack()
+        self._settings: Settings | None = None
+        self._predicted: dict[str, Any] | None = None
+        self._rss_at_start = 0
+        self._started = time.time()
+        self._begun = False
+        self._run_number: int | None = None
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stores.close()
+
+    def why_it_ended(self, error: BaseException) -> str | None:
+        """Returns what to tell of an error that ended the command, and what of the work is kept.
+
+        Returns:
+            A message, or None where the fault is ours and a traceback is due.
+        """
+        kept = f"; what was finished is kept in {self._store}" if self._begun else ""
+        if isinstance(error, KeyboardInterrupt):
+            go_on = "Run the same command again to go on from there"
+            return f"bitgap: stopped{kept}. {go_on}" if self._begun else STOPPED_EARLY
+        if self._run_number is not None:
+            kept = f"; the result is kept as run {self._run_number} in {self._store}"
+        if isinstance(error, BitgapError):
+            return f"bitgap: {error}"
+        if isinstance(error, BrokenPipeError):
+            return f"bitgap: nobody reads the output any more{kept}"
+        if isinstance(error, OSError):
+            what = f"{error.filename}: " if error.filename else ""
+            return f"bitgap: cannot write: {what}{error.strerror or error}{kept}"
+        # torch has an exception of its own for a GPU, and a plain RuntimeError for the processor.
+        lack = re.search("out of memory|allocate memory", str(error), re.IGNORECASE)
+        if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and lack):
+            return f"bitgap: out of memory; give less --memory, or fewer sentences{kept}"
+        return None
+
+    # -- before measuring ---------------------------------------------------------------------
+
+    def open_lab(self, model: str | None, default: Arithmetic, *, keep: bool = True) -> Lab:
+        """Returns a lab for a model, as the options describe it.
+
+        Args:
+            model: Folder or hub id; the bundled model when None.
+            default: Arithmetic where the options name none.
+            keep: Whether it writes into the store; never when only the cost is asked for.
+        """
+        from bitgap.lab.engine.budget import current_rss_bytes, keep_freed_memory, parse_bytes
+        from bitgap.lab.lab import Lab
+        from bitgap.lab.settings import Settings, checked_device, set_threads
+        from bitgap.lab.store import Store
+
+        asked = self._options
+        if self._out and not self._dry_run:
+            writable(self._out, "--out")
+        set_threads(asked.threads)
+        keep_freed_memory()
+        self._settings = Settings(
+            arithmetic=asked.arithmetic or default,
+            memory_bytes=parse_bytes(asked.memory),
+            seed=asked.seed,
+            device=checked_device(asked.device),
+        )
+        lab = Lab.from_pretrained(
+            model,
+            asked.corpus,
+            languages=asked.languages,
+            pairs=asked.pairs,
+            treebanks=asked.treebanks,
+            store=self._store if keep and not self._dry_run else None,
+            settings=self._settings,
+            progress=console.Bar(),
+            allow_pickle=asked.allow_pickle,
+            trust_remote_code=asked.trust_remote_code,
+        )
+        if self._dry_run and Path(self._store).is_file():
+            lab.store = Store(self._store, read_only=True)  # what it holds need not be paid for
+        self._stores.callback(lab.store.close)
+        self._rss_at_start = current_rss_bytes()
+        return lab
+
+    def begin(self) -> None:
+        """Notes that measuring begins: the run is timed from here, and what is finished is kept."""
+        self._started, self._begun = time.time(), True
+
+    def announce_cost(self, preflight: Preflight) -> bool:
+        """Says what the work will cost, and begins it unless that is all that was asked.
+
+        Returns:
+            Whether to go on.
+        """
+        from bitgap.show import tables_model
+
+        self._predicted = preflight.as_dict()
+        if self._dry_run:
+            self.show({"preflight": self._predicted}, tables_model.preflight_view, keep=False)
+            return False
+        console.say(preflight_line(self._predicted))
+        self.begin()
+        return True
+
+    # -- results ------------------------------------------------------------------------------
+
+    def keep(
+        self,
+        store: Store,
+        result: Mapping[str, Any],
+        view: View,
+        *,
+        findings: Sequence[tuple[Finding, str]] = (),
+        map_scores: Scores | None = None,
+    ) -> Run:
+        """Stores a result as a run, shows it, and leaves its figures and page; returns the run.
+
+        Where the cost was announced, what it did cost is told and stored beside it.
+
+        Args:
+            store: Where the run is put.
+            result: What was found in labs of this session.
+            view: Shows it in a terminal.
+            findings: (finding, key of its observations) for each experiment.
+            map_scores: Of every mask of the layer map, where there is one.
+
+        Raises:
+            StoreError: If the store cannot be written; the result is shown all the same.
+        """
+        from bitgap.lab.engine.budget import peak_rss_bytes
+        from bitgap.lab.settings import provenance
+        from bitgap.report.run import run_in_hand
+        from bitgap.stats.verdicts import load_thresholds
+
+        assert self._settings is not None, "what is kept was measured in a lab"
+        made = provenance(self._settings, self._started, load_thresholds().hash)
+        cost = {}
+        if self._predicted is not None:
+            cost["cost"] = {
+                "predicted_s": self._predicted["time_s"],
+                "took_s": made.wall_s,
+                "predicted_bytes": self._predicted["memory_bytes"],
+                "peak_bytes": max(0, peak_rss_bytes() - self._rss_at_start),
+            }
+        result = {**result, **cost, "provenance": asdict(made)}
+        try:
+            number = self._run_number = store.put_run(self._options.command, made, result, findings)
+        finally:
+            # A store that is full is no reason to lose what was measured.
+            if cost:
+                console.say(cost_line(cost["cost"], self._run_number, self._store))
+            self.show(result, view)
+        run = run_in_hand(
+            store=self._store,
+            number=number,
+            command=self._options.command,
+            provenance=made,
+            result=result,
+            findings=[finding for finding, _ in findings],
+            map_scores=map_scores,
+        )
+        self._leave_files(run)
+        return run
+
+    def _leave_files(self, run: Run) -> None:
+        from bitgap.report.figures.run import run_figures
+        from bitgap.report.page import report_html
+
+        if self._out:
+            self.write_figures(run_figures(run))
+        if not self._options.no_report:
+            folder = Path(self._out) if self._out else Path(self._store).parent
+            write_text(folder / REPORT, report_html(run))
+            console.say(f"report: {folder / REPORT}")
+
+    def show(self, result: Mapping[str, Any], view: View, *, keep: bool = True) -> None:
+        """Prints a result as its view shows it, or as JSON.
+
+        Args:
+            result: As JSON.
+            view: Shows it in a terminal.
+            keep: Whether it is also written to ``--out`` as JSON.
+        """
+        try:
+            if keep and self._out:
+                file = writable(self._out, "--out") / f"{self._options.command}.json"
+                write_text(file, f"{_json(result)}\n")
+        finally:
+            if self._options.json:
+                console.write(_json(result, ascii_only=console.is_ascii_only()))
+            else:
+                console.show(view(result))
+
+    def write_figures(self, figures: Mapping[str, Figure]) -> None:
+        """Writes figures to ``--out`` as Vega-Lite specifications, each under its id."""
+        folder = writable(self._out or ".", "--out")
+        for id_, figure in figures.items():
+            write_text(folder / f"{id_}.vl.json", f"{_json(figure.spec)}\n")
 
 
-def settings(options: argparse.Namespace, default: Arithmetic) -> Settings:
-    """Returns how a lab is to work, as the options say."""
-    from bitgap.lab.engine.budget import parse_bytes
-    from bitgap.lab.settings import Settings, checked_device
-
-    return Settings(
-        arithmetic=options.arithmetic if options.arithmetic else default,
-        memory_bytes=parse_bytes(options.memory),
-        seed=options.seed,
-        device=checked_device(options.device),
-    )
+def _json(value: Any, ascii_only: bool = False) -> str:
+    return json.dumps(value, ensure_ascii=ascii_only, indent=1, allow_nan=False)
 
 
 def writable(folder: str, option: str) -> Path:
@@ -104,183 +270,3 @@ def writable(folder: str, option: str) -> Path:
             f"{option} {folder}: cannot write there ({error.strerror or error}); name a folder "
             f"that can be made or written"
         ) from None
-
-
-def plan_of(options: argparse.Namespace, n_blocks: int) -> Any:
-    """Returns the plan that the options describe."""
-    from bitgap.quant.plan import Plan
-
-    protect = f" protect {options.protect}" if options.protect else ""
-    return Plan.parse(f"{options.scheme}{protect}", n_blocks)
-
-
-def dry_run(options: argparse.Namespace, preflight: Preflight) -> bool:
-    """Says what the work would cost; returns whether that is all that was asked."""
-    from bitgap.cli import console as terminal
-    from bitgap.show import tables_model as views
-
-    options.predicted = preflight.as_dict()
-    if options.dry_run:
-        print_result(options, {"preflight": options.predicted}, views.preflight_view)
-    else:
-        terminal.say(preflight_line(options.predicted))
-        options.begun = True
-    return options.dry_run
-
-
-def described(lab: Lab, options: argparse.Namespace, plan: str) -> dict[str, Any]:
-    """Returns what a result is about, as JSON."""
-    from bitgap.jobs.investigate import describe
-
-    return describe(lab, plan, getattr(options, "scheme", None))
-
-
-def finish_in_lab(
-    options: argparse.Namespace,
-    lab: Lab,
-    started: float,
-    result: Mapping[str, Any],
-    view: Callable[[Mapping[str, Any]], Any],
-    *,
-    findings: Sequence[tuple[Finding, str]] = (),
-    map_scores: Scores | None = None,
-) -> Run:
-    """Hands out what was measured in a lab, with what it cost beside what was predicted.
-
-    Args:
-        options: The command line's.
-        lab: Where it was measured, and its store.
-        started: When, by ``time.time()``.
-        result: As JSON.
-        view: Shows it in a terminal.
-        findings: (finding, key of its observations) for each experiment.
-        map_scores: Of every mask of the layer map, where there is one.
-    """
-    from bitgap.lab.engine.budget import peak_rss_bytes
-    from bitgap.stats.verdicts import load_thresholds
-
-    provenance = lab.provenance(started, load_thresholds().hash)
-    cost = {
-        "predicted_s": options.predicted["time_s"],
-        "took_s": provenance.wall_s,
-        "predicted_bytes": options.predicted["memory_bytes"],
-        "peak_bytes": max(0, peak_rss_bytes() - options.rss_at_start),
-    }
-    return finish(
-        options,
-        lab.store,
-        provenance,
-        {**result, "cost": cost},
-        view,
-        findings=findings,
-        map_scores=map_scores,
-    )
-
-
-def finish(
-    options: argparse.Namespace,
-    store: Store,
-    provenance: Provenance,
-    result: Mapping[str, Any],
-    view: Callable[[Mapping[str, Any]], Any],
-    *,
-    findings: Sequence[tuple[Finding, str]] = (),
-    map_scores: Scores | None = None,
-) -> Run:
-    """Stores a result as a run, prints it, and leaves its files; returns the run.
-
-    Args:
-        options: The command line's.
-        store: Where the run is put.
-        provenance: Where the numbers came from.
-        result: As JSON, what it cost under ``cost`` where that is known.
-        view: Shows it in a terminal.
-        findings: (finding, key of its observations) for each experiment.
-        map_scores: Of every mask of the layer map, where there is one.
-
-    Raises:
-        StoreError: If the store cannot be written; the result is printed all the same.
-    """
-    from dataclasses import asdict
-
-    from bitgap.cli import console as terminal
-    from bitgap.report.run import run_in_hand
-
-    result = {**result, "provenance": asdict(provenance)}
-    try:
-        options.run = store.put_run(options.command, provenance, result, findings)
-    finally:
-        # A store that is full is no reason to lose what was measured.
-        if "cost" in result:
-            terminal.say(cost_line(result["cost"], options.run, options.store))
-        hand_out(options, result, view)
-    run = run_in_hand(
-        store=options.store,
-        number=options.run,
-        command=options.command,
-        provenance=provenance,
-        result=result,
-        findings=[finding for finding, _ in findings],
-        map_scores=map_scores,
-    )
-    leave_files(options, run)
-    return run
-
-
-def leave_files(options: argparse.Namespace, run: Run) -> None:
-    """Writes a run's figures where that was asked for, and its page, and says where that is."""
-    from bitgap.cli import console as terminal
-    from bitgap.report.figures.run import run_figures
-    from bitgap.report.page import report_html
-
-    if options.out:
-        write_figures(options, run_figures(run))
-    if options.no_report:
-        return
-    folder = Path(options.out) if options.out else Path(options.store).parent
-    write_text(folder / REPORT, report_html(run))
-    terminal.say(f"report: {folder / REPORT}")
-
-
-def write_figures(options: argparse.Namespace, figures: Mapping[str, Figure]) -> None:
-    """Writes figures to ``--out`` as Vega-Lite specifications, each under its id."""
-    folder = writable(options.out, "--out")
-    write(folder, {f"{id_}.vl.json": figure.spec for id_, figure in figures.items()}.items())
-
-
-def hand_out(
-    options: argparse.Namespace,
-    result: Mapping[str, Any],
-    view: Callable[[Mapping[str, Any]], Any],
-) -> None:
-    """Prints a result, and writes it where that was asked for."""
-    try:
-        if options.out:
-            write(writable(options.out, "--out"), [(f"{options.command}.json", result)])
-    finally:
-        print_result(options, result, view)
-
-
-def write(folder: Path, files: Iterable[tuple[str, Any]]) -> None:
-    """Writes JSON files into a folder."""
-    for name, content in files:
-        write_text(folder / name, as_json(content) + "\n")
-
-
-def as_json(value: Any, ascii_only: bool = False) -> str:
-    """Returns JSON text; NaN is an error."""
-    return json.dumps(value, ensure_ascii=ascii_only, indent=1, allow_nan=False)
-
-
-def print_result(
-    options: argparse.Namespace,
-    result: Mapping[str, Any],
-    view: Callable[[Mapping[str, Any]], Any],
-) -> None:
-    """Prints a result as its view shows it, or as JSON."""
-    from bitgap.cli import console as terminal
-
-    if options.json:
-        terminal.write(as_json(result, ascii_only=terminal.is_ascii_only()))
-    else:
-        terminal.show(view(result))

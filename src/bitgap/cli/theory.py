@@ -1,69 +1,102 @@
-"""The theory's commands: theory, predict, check, replicate."""
+"""The theory's commands: theory, predict, check, replicate, plan."""
 
 from __future__ import annotations
 
-import argparse
-import time
+from argparse import Namespace
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bitgap.cli.session import finish, hand_out, lab_of, open_lab, print_result, settings, writable
+from bitgap.cli import console
+from bitgap.cli.options import (
+    DRY_RUN,
+    MODEL,
+    SENTENCES,
+    TIER,
+    TRUST,
+    above_0,
+    option,
+    path,
+    scheme_name,
+    verb,
+    whole,
+)
+from bitgap.cli.session import Session, writable
 from bitgap.errors import ModelError, UserError
 from bitgap.show.files import write_text
 
 if TYPE_CHECKING:
     from bitgap.lab.lab import Lab
     from bitgap.report.run import Run
+    from bitgap.theory.evidence import Evidence
+    from bitgap.theory.forecast.prediction import Prediction
+
+_MADE_WITH = (
+    *("started", "bitgap", "python", "numpy", "torch", "transformers", "device", "threads"),
+    *("arithmetic", "seed", "thresholds_hash"),
+)
+"""What a page says of a run's provenance, in order."""
+
+_MODELS = "models or folders of them (default: the bundled model)"
+_OTHERS = "models of other families, for the claims about them"
+_TFLOPS = "peak bf16 rate of one (default: 312, an A100's)"
+_UTILISATION = "share of the peak that is reached"
 
 
-def theory(options: argparse.Namespace) -> None:
+@verb(
+    "theory",
+    "what all model families say together, with verdicts",
+    *(*TRUST, DRY_RUN),
+    option("models", _MODELS, nargs="*", metavar="MODEL"),
+    TIER,
+    option("--page", "also write what came out as a Markdown page", type=path, metavar="FILE"),
+)
+def theory(options: Namespace, session: Session) -> None:
     """Investigates every model and judges them together."""
-    from bitgap.cli import console as terminal
     from bitgap.jobs.investigate import TIERS, foresee
+    from bitgap.lab.store import Store
     from bitgap.report.docs_pages.results import results_page
-    from bitgap.show import tables_theory as theory_views
+    from bitgap.show import tables_theory
     from bitgap.theory.run import gather_all, judge_all
     from bitgap.theory.zoo import zoo_models
 
     models, tier = zoo_models(options.models or ["reference"]), TIERS[options.tier]
+
+    def open_lab(model: str) -> Lab:
+        return session.open_lab(model, "fast")
+
     if options.dry_run:
-        costs = []
-        for model in models:
-            options.model = model
-            with lab_of(options, default="fast") as lab:
-                costs.append({"model": model} | foresee(lab, tier).as_dict())
-        print_result(options, {"preflights": costs}, theory_views.preflights_view)
+        costs = [{"model": m} | foresee(open_lab(m), tier).as_dict() for m in models]
+        session.show({"preflights": costs}, tables_theory.preflights_view, keep=False)
         return
     if options.page:
         writable(str(Path(options.page).parent), "--page")
-    started, options.begun = time.time(), True
-    evidence = gather_all(
-        models,
-        lambda model: open_lab(options, model, "fast"),
-        tier,
-        announce=terminal.say,
-    )
-    terminal.say("judging all models together")
-    result = judge_all(evidence, tier.name).as_dict()
-    run = _finish(options, started, f"{len(models)} models", result, theory_views.theory_view)
-    if options.page:
-        command = " ".join(["bitgap theory", *options.models, "--tier", tier.name])
-        page = results_page(result, {"command": command} | _made_with(run.result["provenance"]))
-        write_text(Path(options.page), page)
+    session.begin()
+    evidence = gather_all(models, open_lab, tier, announce=console.say)
+    console.say("judging all models together")
+    about = {"model": f"{len(models)} models", "corpus": options.corpus or "bundled"}
+    result = about | {"plan": "theory"} | judge_all(evidence, tier.name).as_dict()
+    with Store(options.store) as store:
+        run = session.keep(store, result, tables_theory.theory_view)
+    command = " ".join(["bitgap theory", *options.models, "--tier", tier.name])
+    _write_page(options.page, results_page, result, command, run)
 
 
-def predict(options: argparse.Namespace) -> None:
+@verb(
+    "predict",
+    "what a model not measured yet will lose, dated and hashed",
+    *TRUST,
+    option("target", "an architecture by name, such as Llama-2-70B, or a model"),
+    option("--scheme", "how blocks will be rounded", type=scheme_name, default="rtn3-g128"),
+    SENTENCES,
+)
+def predict(options: Namespace, session: Session) -> None:
     """Predicts an architecture or a model that is not measured yet, and writes that down."""
-    from dataclasses import asdict
-
-    from bitgap.cli import console as terminal
     from bitgap.lab.store import Store
-    from bitgap.show import tables_theory as theory_views
-    from bitgap.theory.forecast.cards import all_cards, find_card, inputs_of_card
-    from bitgap.theory.forecast.prediction import predict, write_prediction
-    from bitgap.theory.gather import inputs_of_lab, stored_evidence
+    from bitgap.show import tables_theory
+    from bitgap.theory.forecast.prediction import write_prediction
+    from bitgap.theory.gather import stored_evidence
 
     with Store(options.store, read_only=True) as store:
         zoo = stored_evidence(store)
@@ -72,49 +105,69 @@ def predict(options: argparse.Namespace) -> None:
             f"{options.store} holds no measured models to learn from; run `bitgap theory MODEL …` "
             f"with this store first"
         )
+    prediction = _predicted(options, session, zoo)
+    file = write_prediction(prediction, options.out or "predictions")
+    console.say(f"written to {file}; publish its SHA-256 before the model is measured")
+    result = asdict(prediction) | {"file": str(file), "sha256": prediction.digest}
+    session.show(result, tables_theory.prediction_view, keep=False)
+
+
+def _predicted(options: Namespace, session: Session, zoo: list[Evidence]) -> Prediction:
+    """Returns what is predicted of a named architecture, or of a model from its weights."""
+    from bitgap.theory.forecast.cards import all_cards, find_card, inputs_of_card
+    from bitgap.theory.forecast.prediction import predict
+    from bitgap.theory.gather import inputs_of_lab
+
     if options.target.casefold() in {name.casefold() for name in all_cards()}:
-        prediction = predict(
-            zoo, inputs_of_card(find_card(options.target)), "config", seed=options.seed
-        )
-    else:
-        try:  # what is to be predicted is not measured, so nothing is kept
-            lab = open_lab(options, options.target, "fast", keep=False)
-        except ModelError as error:
-            known = ", ".join(all_cards())
-            raise UserError(f"{error}. Architectures known by name: {known}") from None
-        inputs = inputs_of_lab(lab.first(options.sentences), options.scheme)
-        zoo = [one for one in zoo if one.fingerprint != inputs.fingerprint]
-        prediction = predict(zoo, inputs, "weights", seed=options.seed)
-    path = write_prediction(prediction, options.out or "predictions")
-    terminal.say(f"written to {path}; publish its SHA-256 before the model is measured")
-    print_result(options, asdict(prediction) | {"file": str(path), "sha256": prediction.digest},
-           theory_views.prediction_view)  # fmt: skip
+        inputs = inputs_of_card(find_card(options.target))
+        return predict(zoo, inputs, "config", seed=options.seed)
+    try:  # what is to be predicted is not measured, so nothing is kept
+        lab = session.open_lab(options.target, "fast", keep=False)
+    except ModelError as error:
+        known = ", ".join(all_cards())
+        raise UserError(f"{error}. Architectures known by name: {known}") from None
+    inputs = inputs_of_lab(lab.first(options.sentences), options.scheme)
+    others = [one for one in zoo if one.fingerprint != inputs.fingerprint]
+    return predict(others, inputs, "weights", seed=options.seed)
 
 
-def check(options: argparse.Namespace) -> None:
+@verb(
+    "check",
+    "predictions against what was measured after them",
+    option("files", "that `bitgap predict` wrote", nargs="+", metavar="FILE"),
+)
+def check(options: Namespace, session: Session) -> None:
     """Scores predictions against what was measured after them."""
     from bitgap.lab.store import Store
-    from bitgap.show import tables_theory as theory_views
+    from bitgap.show import tables_theory
     from bitgap.theory.forecast.prediction import check_in_store, read_prediction
     from bitgap.theory.gather import stored_evidence
 
-    predictions = [(path, read_prediction(path)) for path in options.files]
+    predictions = [(file, read_prediction(file)) for file in options.files]
     with Store(options.store, read_only=True) as store:
         measured = stored_evidence(store)
         cards = [
-            {"file": path, "target": one.target, "kind": one.kind, "made": one.made} | row
-            for path, one in predictions
+            {"file": file, "target": one.target, "kind": one.kind, "made": one.made} | row
+            for file, one in predictions
             for row in check_in_store(one, measured, store)
         ]
-    hand_out(options, {"checks": cards}, theory_views.check_view)
+    session.show({"checks": cards}, tables_theory.check_view)
 
 
-def replicate(options: argparse.Namespace) -> None:
+@verb(
+    "replicate",
+    "every claim of the origin replayed: holds, fails or neither",
+    *(*TRUST, MODEL),
+    option("--scheme", "of our own measure (default: the operating point)", type=scheme_name),
+    option("--others", _OTHERS, nargs="+", metavar="MODEL"),
+    option("--page", "also write the ledger as a Markdown page", type=path, metavar="FILE"),
+    SENTENCES,
+)
+def replicate(options: Namespace, session: Session) -> None:
     """Replays the origin's claims on a model."""
-    from bitgap.cli import console as terminal
     from bitgap.jobs.investigate import describe, operating_point
     from bitgap.report.docs_pages.ledger import ledger_page
-    from bitgap.show import tables_theory as theory_views
+    from bitgap.show import tables_theory
     from bitgap.stats.verdicts import load_thresholds
     from bitgap.theory.origin.measure import replicate
     from bitgap.theory.origin.regression import replay_seed_regression
@@ -122,77 +175,74 @@ def replicate(options: argparse.Namespace) -> None:
 
     if options.page:
         writable(str(Path(options.page).parent), "--page")
-    with ExitStack() as opened:
-        others: dict[str, Lab] = {}
-        for model in zoo_models(options.others or []):
-            other = open_lab(options, model, "fast")
-            opened.callback(other.store.close)
-            others.setdefault(other.info.family, other)
-        lab = opened.enter_context(lab_of(options, default="fast"))
-        started, options.begun = time.time(), True
-        options.predicted = {"time_s": None, "memory_bytes": None}
-        scheme = options.scheme or operating_point(lab.first(32), load_thresholds())[0]
-        terminal.say(f"replaying the origin's claims on {lab.info.name} at {scheme}")
-        ledger = replicate(
-            lab, scheme, others=others, regression=replay_seed_regression([])[0],
-            sentences=options.sentences or 16,
-        )  # fmt: skip
-        result = describe(lab, scheme) | ledger.as_dict()
-        run = _finish(options, started, lab.info.name, result, theory_views.ledger_view)
-    if options.page:
-        told = [options.model] if options.model else []
-        told += [f"--others {' '.join(options.others)}"] if options.others else []
-        command = " ".join(["bitgap replicate", *told])
-        facts = {"command": command} | _made_with(run.result["provenance"])
-        write_text(Path(options.page), ledger_page(result, facts))
+    others: dict[str, Lab] = {}
+    for model in zoo_models(options.others or ()):
+        other = session.open_lab(model, "fast")
+        others.setdefault(other.info.family, other)
+    lab = session.open_lab(options.model, "fast")
+    session.begin()
+    scheme = options.scheme or operating_point(lab.first(32), load_thresholds())[0]
+    console.say(f"replaying the origin's claims on {lab.info.name} at {scheme}")
+    ledger = replicate(
+        lab,
+        scheme,
+        others=others,
+        regression=replay_seed_regression([])[0],
+        sentences=options.sentences or 16,
+    )
+    result = describe(lab, scheme) | ledger.as_dict()
+    run = session.keep(lab.store, result, tables_theory.ledger_view)
+    command = " ".join(["bitgap replicate", *filter(None, [options.model])])
+    if options.others:
+        command += f" --others {' '.join(options.others)}"
+    _write_page(options.page, ledger_page, result, command, run)
 
 
-def plan(options: argparse.Namespace) -> None:
+@verb(
+    "plan",
+    "what to run first here, and what a large model would take",
+    *(*TRUST, MODEL),
+    option("--card", "the large model's architecture", default="Llama-2-70B", metavar="NAME"),
+    option("--target-languages", "its languages", type=whole(1), default=200, metavar="N"),
+    option("--target-sentences", "sentences of each", type=whole(1), default=200, metavar="N"),
+    option("--gpus", "how many GPUs it runs on", type=whole(1), default=8, metavar="N"),
+    option("--tflops", _TFLOPS, type=above_0(), default=312.0, metavar="T"),
+    option("--utilisation", _UTILISATION, type=above_0(1.0), default=0.4, metavar="U"),
+)
+def plan(options: Namespace, session: Session) -> None:
     """Shows what each experiment is worth and costs here, and what a large model would take."""
     from bitgap.jobs.investigate import TIERS
-    from bitgap.show import tables_theory as theory_views
+    from bitgap.show import tables_theory
     from bitgap.theory.forecast.cards import find_card
     from bitgap.theory.forecast.plan import at_scale, machine_of, priority_matrix
 
     card = find_card(options.card)
-    with lab_of(options, default="fast", keep=False) as lab:  # only speed is measured
-        matrix = priority_matrix(lab.n_blocks, machine_of(lab, TIERS["full"]))
-        result = {
-            "model": lab.info.name,
-            "tier": "full",
-            "languages": len(lab.languages),
-            "matrix": matrix,
-            "at_scale": at_scale(
-                card,
-                n_languages=options.target_languages,
-                n_sentences=options.target_sentences,
-                n_gpus=options.gpus,
-                tflops=options.tflops,
-                utilisation=options.utilisation,
-            ),
-        }
-    hand_out(options, result, theory_views.plan_view)
+    lab = session.open_lab(options.model, "fast", keep=False)  # only speed is measured
+    result = {
+        "model": lab.info.name,
+        "tier": "full",
+        "languages": len(lab.languages),
+        "matrix": priority_matrix(lab.n_blocks, machine_of(lab, TIERS["full"])),
+        "at_scale": at_scale(
+            card,
+            n_languages=options.target_languages,
+            n_sentences=options.target_sentences,
+            n_gpus=options.gpus,
+            tflops=options.tflops,
+            utilisation=options.utilisation,
+        ),
+    }
+    session.show(result, tables_theory.plan_view)
 
 
-def _finish(
-    options: argparse.Namespace,
-    started: float,
-    model: str,
+def _write_page(
+    page: str | None,
+    make: Callable[[Mapping[str, Any], Mapping[str, object]], str],
     result: Mapping[str, Any],
-    view: Callable[[Mapping[str, Any]], Any],
-) -> Run:
-    """Hands out a result that is of no single lab; returns its run."""
-    from bitgap.lab.settings import provenance
-    from bitgap.lab.store import Store
-    from bitgap.stats.verdicts import load_thresholds
-
-    made = provenance(settings(options, "fast"), started, load_thresholds().hash)
-    about = {"model": model, "corpus": options.corpus or "bundled", "plan": options.command}
-    with Store(options.store) as store:
-        return finish(options, store, made, about | dict(result), view)
-
-
-def _made_with(provenance: Mapping[str, Any]) -> dict[str, object]:
-    names = ("started", "bitgap", "python", "numpy", "torch", "transformers", "device", "threads",
-             "arithmetic", "seed", "thresholds_hash")  # fmt: skip
-    return {name: provenance[name] for name in names}
+    command: str,
+    run: Run,
+) -> None:
+    """Writes a result as a Markdown page, with the command and versions it was made with."""
+    if page:
+        made_with = {name: run.result["provenance"][name] for name in _MADE_WITH}
+        write_text(Path(page), make(result, {"command": command} | made_with))

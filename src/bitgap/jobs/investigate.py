@@ -11,20 +11,21 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
-from bitgap.disparity.audit import audit
 from bitgap.disparity.formulas import collapsed
-from bitgap.disparity.layer_map import LARGEST_FACTORIAL, LayerMap, make_design, make_map
+from bitgap.disparity.layer_map import LARGEST_FACTORIAL, Design, LayerMap, make_design, make_map
 from bitgap.disparity.records import DisparityReport
 from bitgap.errors import ModelError, UsageError
 from bitgap.experiments.catalog import CATALOG, find
 from bitgap.experiments.protocol.experiment import Experiment
-from bitgap.jobs.links import links
+from bitgap.jobs.profile_links import profile_links
+from bitgap.jobs.results import judged_together
 from bitgap.lab.engine.budget import Preflight
 from bitgap.lab.engine.tree import Work
 from bitgap.quant.plan import Plan
 from bitgap.records import Finding, Scores
-from bitgap.stats.verdicts import Thresholds, gated, load_thresholds, with_holm
+from bitgap.stats.verdicts import Thresholds, load_thresholds
 
 if TYPE_CHECKING:
     from bitgap.lab.lab import Lab
@@ -134,6 +135,7 @@ class Investigation:
     """What one run found.
 
     Attributes:
+        about: Model, text and how they were used, as :func:`describe` gives it.
         scheme: The operating point.
         tier: How much text was looked at.
         report: Damage by language with nothing protected, at the operating point.
@@ -147,6 +149,7 @@ class Investigation:
             shared its first blocks and no experiment another's measurements.
     """
 
+    about: Mapping[str, Any]
     scheme: str
     tier: str
     report: DisparityReport
@@ -161,6 +164,7 @@ class Investigation:
     def as_dict(self) -> dict[str, Any]:
         """Returns the investigation as JSON."""
         return {
+            **self.about,
             "operating_point": self.scheme,
             "tier": self.tier,
             "collapsed_below": {k: list(v) for k, v in self.rejected.items()},
@@ -190,32 +194,29 @@ def investigate(
     part = lab.first(tier.sentences)
     announce("operating point")
     scheme, rejected = operating_point(part, thresholds)
-    plan = Plan.uniform(scheme, lab.n_blocks)
     announce(f"audit at {scheme}")
-    report = audit(part.score([plan], "audit"), plan.text, seed=lab.settings.seed)
-    findings = []
+    report = part.audit(Plan.uniform(scheme, lab.n_blocks))
+    judged, keys = [], []
     for experiment in CATALOG:
         announce(f"{experiment.id} {experiment.title.lower()}")
-        findings.append(_run(experiment, part, scheme, tier, thresholds))
+        finding, key = _judge(experiment, part, scheme, _parameters(experiment, tier), thresholds)
+        judged.append(finding)
+        keys.append(key)
     announce("layer map")
-    of_map, design = lab.first(tier.map_sentences), _design(lab, tier)
-    map_scores = of_map.score(design.plans(scheme), "map")
-    layer_map = make_map(map_scores, scheme, design, seed=lab.settings.seed)
-    adjusted = with_holm(
-        gated([finding for finding, _ in findings], bool(report.nothing_to_explain)),
-        thresholds.alpha,
-        exploratory=thresholds.exploratory,
-    )
+    of_map = lab.first(tier.map_sentences)
+    layer_map, map_scores = map_layers(of_map, scheme, _design(lab, tier))
+    findings = judged_together(judged, report.nothing_to_explain)
     return Investigation(
+        about=describe(lab, scheme) | {"sentences": report.n_sentences},
         scheme=scheme,
         tier=tier.name,
         report=report,
         layer_map=layer_map,
         map_scores=map_scores,
         texts={"audit": part.text_key, "map": of_map.text_key},
-        findings=tuple(zip(adjusted, [key for _, key in findings], strict=True)),
+        findings=tuple(zip(findings, keys, strict=True)),
         rejected=rejected,
-        links=links(adjusted, layer_map, thresholds.level),
+        links=profile_links(findings, layer_map, thresholds.level),
         work=lab.ledger.passes(part.n_rows),
     )
 
@@ -244,10 +245,18 @@ def describe(lab: Lab, plan: str, scheme: str | None = None) -> dict[str, Any]:
     }
 
 
-def result_of(lab: Lab, found: Investigation) -> dict[str, Any]:
-    """Returns an investigation with what it is about, as JSON."""
-    about = describe(lab, found.scheme) | found.as_dict()
-    return about | {"sentences": found.report.n_sentences}
+def map_layers(lab: Lab, scheme: str, design: Design) -> tuple[LayerMap, Scores]:
+    """Returns the layer map, and the scores that it was read off, rows as its design's masks.
+
+    :meth:`bitgap.Lab.map` is this for who needs the map alone.
+
+    Args:
+        lab: Model and text.
+        scheme: How unprotected blocks are rounded.
+        design: Which masks are scored.
+    """
+    scores = lab.score(design.plans(scheme), "map")
+    return make_map(scores, scheme, design, seed=lab.settings.seed), scores
 
 
 def operating_point(lab: Lab, thresholds: Thresholds) -> tuple[str, dict[str, list[str]]]:
@@ -288,17 +297,10 @@ def _parameters(experiment: Experiment, tier: Tier) -> Any:
     )
 
 
-def _run(
-    experiment: Experiment, lab: Lab, scheme: str, tier: Tier, thresholds: Thresholds
-) -> tuple[Finding, str]:
-    return _measured_and_judged(experiment, lab, scheme, _parameters(experiment, tier), thresholds)
-
-
-def _measured_and_judged(
+def _judge(
     experiment: Experiment, lab: Lab, scheme: str, params: Any, thresholds: Thresholds
 ) -> tuple[Finding, str]:
-    from threadpoolctl import threadpool_limits
-
+    """Returns an experiment's finding and the key of what it measured, or has measured before."""
     measure, judge = experiment.measure, experiment.judge
     # The many small matrices of statistics gain nothing from threads, and lose much to waiting.
     with threadpool_limits(1, user_api="blas"):
@@ -339,10 +341,10 @@ def run(
         raise UsageError(f"{found.id} has no parameter {min(unknown)!r}; it has {known}")
     chosen = replace(_parameters(found, TIERS[tier]), **params)
     at = scheme or operating_point(lab, thresholds)[0]
-    return _measured_and_judged(found, lab, at, chosen, thresholds)[0]
+    return _judge(found, lab, at, chosen, thresholds)[0]
 
 
-def _design(lab: Lab, tier: Tier) -> Any:
+def _design(lab: Lab, tier: Tier) -> Design:
     complete = tier.complete_map and lab.n_blocks <= LARGEST_FACTORIAL
     return make_design(lab.n_blocks, seed=lab.settings.seed, complete=complete)
 

@@ -20,34 +20,71 @@ from bitgap.lab.store import Store
 from bitgap.records import Finding, Floats, Integers, Provenance
 from bitgap.stats.verdicts import gated, load_thresholds, with_holm
 
+Judged = Mapping[int, Sequence[Finding]]
+"""Every run's findings, as :func:`all_judged_again` gives them."""
+Columns = Mapping[str, str]
+"""Name to the Arrow type of each column."""
+Batch = Mapping[str, Sequence[Any] | Floats | Integers]
+"""Some rows, by column."""
+
+# Rows held at once: a layer map can have millions.
+_BATCH_ROWS = 200_000
+
+_SCORES: Columns = {
+    **dict.fromkeys(("model", "corpus", "arithmetic", "text", "plan", "language"), "string"),
+    "sentence": "int64",
+    **dict.fromkeys(("nll_nats", "kl_nats", "nll_fp_nats"), "float64"),
+    **dict.fromkeys(("tokens", "bytes", "characters"), "int64"),
+}
+_FINDINGS: Columns = {
+    "run": "int64",
+    **dict.fromkeys(("experiment", "hypothesis", "verdict"), "string"),
+    **dict.fromkeys(("p", "p_holm"), "float64"),
+    "estimate": "string",
+    **dict.fromkeys(("value", "low", "high"), "float64"),
+    **dict.fromkeys(("unit", "reason"), "string"),
+}
+_RUNS: Columns = {
+    "run": "int64",
+    "command": "string",
+    **{
+        field.name: {"int": "int64", "float": "float64"}.get(str(field.type), "string")
+        for field in fields(Provenance)
+    },
+}
+
+
+def judged_together(findings: Sequence[Finding], nothing_to_explain: bool | None) -> list[Finding]:
+    """Returns one run's findings as the family they are: gates closed, and Holm over all of them.
+
+    Args:
+        findings: As each was judged alone.
+        nothing_to_explain: Whether the run's audit found no disparity; None where it cannot tell.
+    """
+    thresholds = load_thresholds()
+    open_ones = gated(findings, bool(nothing_to_explain))
+    return with_holm(open_ones, thresholds.alpha, exploratory=thresholds.exploratory)
+
 
 def judged_again(store: Store, run: int) -> list[Finding]:
     """Returns a run's findings, judged anew where observations of today's version are there.
 
     The gates are those of the run: where its audit found nothing to explain, nothing is.
     """
-    thresholds = load_thresholds()
     findings = []
     for finding, key in store.findings(run):
-        observations = store.get_observations(key)
-        experiment = find(finding.experiment)
+        experiment, observations = find(finding.experiment), store.get_observations(key)
         # Observations of another version of the measurement mean something else to today's judge.
-        same = observations is not None and observations.version == experiment.version
-        if observations is not None and same:
-            finding = experiment.judge(observations, thresholds)
+        if observations is not None and observations.version == experiment.version:
+            finding = experiment.judge(observations, load_thresholds())
         findings.append(finding)
     audit = store.run(run)[3].get("audit") or {}
-    open_ones = gated(findings, bool(audit.get("nothing_to_explain")))
-    return with_holm(open_ones, thresholds.alpha, exploratory=thresholds.exploratory)
+    return judged_together(findings, audit.get("nothing_to_explain"))
 
 
 def all_judged_again(store: Store) -> dict[int, list[Finding]]:
     """Returns the findings of every run by its number, as :func:`judged_again` gives them."""
     return {number: judged_again(store, number) for number in store.run_numbers()}
-
-
-Judged = Mapping[int, Sequence[Finding]]
-"""Every run's findings, as :func:`all_judged_again` gives them."""
 
 
 def summary(store: Store, findings: Judged | None = None) -> dict[str, Any]:
@@ -118,46 +155,6 @@ def write_parquet(store: Store, folder: Path, findings: Judged | None = None) ->
     return paths
 
 
-Columns = Mapping[str, str]
-"""Name to the Arrow type of each column."""
-
-
-Batch = Mapping[str, Sequence[Any] | Floats | Integers]
-"""Some rows, by column."""
-
-
-# Rows held at once: a layer map can have millions.
-_BATCH_ROWS = 200_000
-
-
-_SCORES: Columns = {
-    **dict.fromkeys(("model", "corpus", "arithmetic", "text", "plan", "language"), "string"),
-    "sentence": "int64",
-    **dict.fromkeys(("nll_nats", "kl_nats", "nll_fp_nats"), "float64"),
-    **dict.fromkeys(("tokens", "bytes", "characters"), "int64"),
-}
-
-
-_FINDINGS: Columns = {
-    "run": "int64",
-    **dict.fromkeys(("experiment", "hypothesis", "verdict"), "string"),
-    **dict.fromkeys(("p", "p_holm"), "float64"),
-    "estimate": "string",
-    **dict.fromkeys(("value", "low", "high"), "float64"),
-    **dict.fromkeys(("unit", "reason"), "string"),
-}
-
-
-_RUNS: Columns = {
-    "run": "int64",
-    "command": "string",
-    **{
-        field.name: {"int": "int64", "float": "float64"}.get(str(field.type), "string")
-        for field in fields(Provenance)
-    },
-}
-
-
 def _tables(store: Store, judged: Judged) -> dict[str, tuple[Columns, Iterable[Batch]]]:
     runs = [{"run": n, "command": c, **asdict(p)} for n, c, p, _ in store.runs()]
     return {
@@ -199,18 +196,14 @@ def _scores(store: Store) -> Iterator[Batch]:
 def _findings(judged: Judged) -> Iterator[dict[str, Any]]:
     for number, findings in judged.items():
         for finding in findings:
+            verdict = finding.verdict
+            of_finding = {
+                "run": number,
+                "experiment": finding.experiment,
+                "hypothesis": finding.hypothesis,
+                "verdict": verdict.label,
+                "p": verdict.p,
+                "p_holm": verdict.p_holm,
+            }
             for name, estimate in finding.estimates.items():
-                yield {
-                    "run": number,
-                    "experiment": finding.experiment,
-                    "hypothesis": finding.hypothesis,
-                    "verdict": finding.verdict.label,
-                    "p": finding.verdict.p,
-                    "p_holm": finding.verdict.p_holm,
-                    "estimate": name,
-                    "value": estimate.value,
-                    "low": estimate.low,
-                    "high": estimate.high,
-                    "unit": estimate.unit,
-                    "reason": estimate.reason,
-                }
+                yield of_finding | {"estimate": name} | asdict(estimate)

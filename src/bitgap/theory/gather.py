@@ -19,7 +19,7 @@ from bitgap.disparity.layer_map import benefits, counted_languages
 from bitgap.experiments.catalog import CATALOG
 from bitgap.experiments.protocol.error_budget import block_damage, by_language, sensitivity
 from bitgap.experiments.protocol.scores import eligible_languages, unpack_scores
-from bitgap.jobs.investigate import Investigation, Tier, investigate, result_of
+from bitgap.jobs.investigate import Investigation, Tier, investigate
 from bitgap.lab.local_errors import local_errors
 from bitgap.lab.store import Store, content_key, decode, encode
 from bitgap.quant.plan import Plan
@@ -63,9 +63,8 @@ def evidence_of(
     found = investigate(lab, tier, announce=announce)
     evidence = gather(lab, tier, found)
     lab.store.put_observations(key, pack(evidence))
-    result = result_of(lab, found)
     provenance = lab.provenance(started, thresholds.hash)
-    lab.store.put_run("investigate", provenance, result, found.findings)
+    lab.store.put_run("investigate", provenance, found.as_dict(), found.findings)
     return evidence
 
 

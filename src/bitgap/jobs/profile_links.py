@@ -8,20 +8,22 @@ adjusted. Pure numpy.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
 from bitgap.disparity.layer_map import LayerMap, shapley_rows
 from bitgap.experiments.catalog import find
-from bitgap.records import Finding, Floats
+from bitgap.records import Finding
 from bitgap.stats.profiles import correlate_profiles
 
 GAMES = ("disparity", "damage")
 
 
-def links(findings: Iterable[Finding], layer_map: LayerMap, level: float) -> list[dict[str, Any]]:
+def profile_links(
+    findings: Iterable[Finding], layer_map: LayerMap, level: float
+) -> list[dict[str, Any]]:
     """Returns a row for every finding that has a profile over blocks, and every game, JSON-ready.
 
     Args:
@@ -34,21 +36,19 @@ def links(findings: Iterable[Finding], layer_map: LayerMap, level: float) -> lis
         profile = find(finding.experiment).profile
         if profile is None:
             continue
+        # What has no value at a block is None there, and becomes NaN.
+        values = np.array(profile(finding), dtype=np.float64)
         for game in GAMES:
-            worth = _numbers(shapley_rows(layer_map, game))
-            found = correlate_profiles(_numbers(profile(finding)), worth, level).estimate
+            shapley = np.array(shapley_rows(layer_map, game), dtype=np.float64)
+            r = correlate_profiles(values, shapley, level).estimate
             rows.append(
                 {
                     "experiment": finding.experiment,
                     "title": finding.title,
                     "game": game,
-                    "r": found.value,
-                    "r_ci": [found.low, found.high],
-                    "r_reason": found.reason,
+                    "r": r.value,
+                    "r_ci": [r.low, r.high],
+                    "r_reason": r.reason,
                 }
             )
     return rows
-
-
-def _numbers(values: Sequence[float | None]) -> Floats:
-    return np.array([np.nan if v is None else v for v in values], dtype=np.float64)

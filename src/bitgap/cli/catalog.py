@@ -1,0 +1,63 @@
+"""Commands that say what there is: list, show, results. Nothing here measures or needs torch."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+
+from bitgap.cli import console
+from bitgap.cli.options import MODEL, option, path, verb
+from bitgap.cli.session import Session, writable
+
+
+@verb("list", "the experiments, their hypotheses and what they cost", MODEL)
+def list_(options: Namespace, session: Session) -> None:
+    """Shows every experiment and what it costs on a model."""
+    from bitgap.experiments.catalog import CATALOG, describe
+    from bitgap.models.shape import count_blocks
+    from bitgap.show import tables_model
+
+    n_blocks = count_blocks(options.model)
+    rows = [describe(experiment, n_blocks) for experiment in CATALOG]
+    result = {"model": options.model, "n_blocks": n_blocks, "experiments": rows}
+    session.show(result, tables_model.list_view)
+
+
+@verb(
+    "show",
+    "one experiment: question, method, costs, thresholds",
+    option("experiment", "such as T-004", metavar="ID"),
+    option("--model", "whose costs to show (default: the bundled model)"),
+)
+def show(options: Namespace, session: Session) -> None:
+    """Shows one experiment."""
+    from bitgap.experiments.catalog import describe, find
+    from bitgap.models.shape import count_blocks
+    from bitgap.show import tables_model
+
+    experiment = find(options.experiment)
+    result = describe(experiment, count_blocks(options.model), full=True)
+    session.show(result, tables_model.show_view)
+
+
+@verb(
+    "results",
+    "what a store holds, judged again from stored numbers",
+    option("--parquet", "write tidy tables for pandas or DuckDB", metavar="DIR", type=path),
+)
+def results(options: Namespace, session: Session) -> None:
+    """Shows what a store holds, and writes it as tables and figures."""
+    from bitgap.jobs.results import all_judged_again, summary, write_parquet
+    from bitgap.lab.store import Store
+    from bitgap.report.figures.run import finding_figures
+    from bitgap.show import tables_model
+
+    with Store(options.store, read_only=True) as store:
+        judged = all_judged_again(store)
+        if options.parquet:
+            for table in write_parquet(store, writable(options.parquet, "--parquet"), judged):
+                console.say(str(table))
+        session.show(summary(store, judged), tables_model.results_view)
+    if options.out:
+        # A later run's figure replaces an earlier one's of the same experiment.
+        findings = (finding for of_run in judged.values() for finding in of_run)
+        session.write_figures(finding_figures(findings))

@@ -1,0 +1,86 @@
+"""Commands that measure one model: audit, map, investigate."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+
+from bitgap.cli import console
+from bitgap.cli.options import (
+    DEFAULT_SCHEME,
+    DRY_RUN,
+    MODEL,
+    SENTENCES,
+    TIER,
+    TRUST,
+    option,
+    scheme_name,
+    scheme_or_plan,
+    verb,
+)
+from bitgap.cli.session import Session
+
+_PLAN = "how weights are rounded, or a whole plan in quotes"
+
+
+@verb(
+    "audit",
+    "damage by language under one plan",
+    *(*TRUST, DRY_RUN, MODEL),
+    option("--protect", "blocks kept whole, such as 0,9,11 or 0-2", metavar="LIST"),
+    option("--scheme", _PLAN, type=scheme_or_plan, default=DEFAULT_SCHEME),
+    SENTENCES,
+)
+def audit(options: Namespace, session: Session) -> None:
+    """Shows what :meth:`bitgap.Lab.audit` finds."""
+    from bitgap.jobs.investigate import describe
+    from bitgap.quant.plan import Plan
+    from bitgap.show import tables_model
+
+    lab = session.open_lab(options.model, "exact")
+    protect = f" protect {options.protect}" if options.protect else ""
+    plan = Plan.parse(f"{options.scheme}{protect}", lab.n_blocks)
+    lab = lab.first(options.sentences)
+    if session.announce_cost(lab.preflight([plan])):
+        result = describe(lab, plan.text, options.scheme) | lab.audit(plan).as_dict()
+        result["texts"] = {"audit": lab.text_key}
+        session.keep(lab.store, result, tables_model.audit_view)
+
+
+@verb(
+    "map",
+    "what protecting each set of layers does",
+    *(*TRUST, DRY_RUN, MODEL),
+    option("--scheme", "how weights are rounded", type=scheme_name, default=DEFAULT_SCHEME),
+    SENTENCES,
+)
+def layer_map(options: Namespace, session: Session) -> None:
+    """Shows what :meth:`bitgap.Lab.map` finds."""
+    from bitgap.disparity.layer_map import make_design
+    from bitgap.jobs.investigate import describe, map_layers
+    from bitgap.show import tables_model
+
+    lab = session.open_lab(options.model, "fast").first(options.sentences)
+    design = make_design(lab.n_blocks, seed=options.seed)
+    if session.announce_cost(lab.preflight(design.plans(options.scheme))):
+        layers, scores = map_layers(lab, options.scheme, design)
+        result = describe(lab, options.scheme) | layers.as_dict()
+        result["texts"] = {"map": lab.text_key}
+        session.keep(lab.store, result, tables_model.map_view, map_scores=scores)
+
+
+@verb("investigate", "audit, map and experiments, with verdicts", *TRUST, DRY_RUN, MODEL, TIER)
+def investigate(options: Namespace, session: Session) -> None:
+    """Shows what :func:`bitgap.jobs.investigate.investigate` finds."""
+    from bitgap.jobs.investigate import TIERS, foresee, investigate
+    from bitgap.show import tables_model
+
+    lab, tier = session.open_lab(options.model, "fast"), TIERS[options.tier]
+    if session.announce_cost(foresee(lab, tier)):
+        found = investigate(lab, tier, announce=console.say)
+        session.keep(
+            lab.store,
+            found.as_dict(),
+            tables_model.investigation_view,
+            findings=found.findings,
+            map_scores=found.map_scores,
+        )
