@@ -311,8 +311,8 @@ def detection(found: Sequence[Detection], setting: Setting, model: str) -> str:
         f"\"Supported\" on a random-init twin, over all experiments: {false}.",
         table(
             ["experiment", "hypothesis", "on the model", "on random-init twins", "seconds"],
-            ([d.experiment.id, d.experiment.hypothesis, _verdicts(d.verdicts), _verdicts(d.twins),
-              f"{d.wall_s:.0f}"] for d in found),
+            ([d.experiment.id, d.experiment.hypothesis.id, _verdicts(d.verdicts),
+              _verdicts(d.twins), f"{d.wall_s:.0f}"] for d in found),
         ),
         "Controls on the model, by seeds:",
         table(

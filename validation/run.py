@@ -255,16 +255,14 @@ def _experiments(size: Size, thresholds: Thresholds, jobs: int, announce: Announ
 
 def _with_tier(size: Size) -> Setting:
     """Returns the setting, with the tier's parameters of single experiments."""
-    # Imports torch, so only here: processes that simulate do without.
-    from bitgap.jobs.investigate import TIERS
-
     assert size.setting is not None
     if size.tier is None:
         return size.setting
     # But effects are planted as often as the method says.
     own = {
-        id_: {name: value for name, value in params.items() if name != "planted_seeds"}
-        for id_, params in TIERS[size.tier].overrides.items()
+        e.id: {n: value for n, value in e.tiers[size.tier].items() if n != "planted_seeds"}
+        for e in CATALOG
+        if size.tier in e.tiers
     }
     return replace(size.setting, own_overrides=own)
 

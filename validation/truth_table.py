@@ -28,6 +28,13 @@ from functools import cache
 import numpy as np
 from scipy.special import ndtr, ndtri
 
+from bitgap.experiments.catalog import CATALOG
+from bitgap.experiments.protocol.family_rule import (
+    BothEnds,
+    Correlation,
+    Effect,
+    PeakInWindow,
+)
 from bitgap.records import Control, Estimate, Finding, Floats, Label, Verdict
 from bitgap.stats.across import Across, judge_families
 from bitgap.stats.families import (
@@ -43,6 +50,7 @@ from bitgap.stats.families import (
 )
 from bitgap.stats.profiles import depths, detrend, in_window, locate_peak, window_share
 from bitgap.stats.verdicts import Thresholds, with_holm
+from bitgap.theory.formal import HYPOTHESIS as FORMAL
 
 KINDS = ("ar", "walk", "trend")
 TRUTHS = ("none", "sesoi", "twice", "half", "faint", "few")
@@ -176,7 +184,7 @@ def _judge(
 ) -> list[Finding]:
     findings = []
     for name, effect in effects.items():
-        makers = _PARTS[name]
+        makers = _makers(name)
         sizes = _part_effects(world, effect, len(makers), rng)
         made = [
             make(world, size, rng, thresholds) for make, size in zip(makers, sizes, strict=True)
@@ -220,9 +228,9 @@ def profile(kind: str, rng: np.random.Generator, n: int) -> Floats:
     return noise
 
 
-def _correlation(name: str) -> Maker:
+def _correlation(name: str, key: str) -> Maker:
     def make(world: World, effect: float, rng: np.random.Generator, thresholds: Thresholds) -> Made:
-        sesoi = float(thresholds.of(name)["sesoi"])
+        sesoi = float(thresholds.of(name)[key])
         slope = float(np.tanh(effect * np.arctanh(sesoi)))
         faint = world.truth == "faint"
         made = []
@@ -237,7 +245,7 @@ def _correlation(name: str) -> Maker:
     return make
 
 
-def _effect(name: str, key: str = "sesoi") -> Maker:
+def _effect(name: str, key: str) -> Maker:
     def make(world: World, effect: float, rng: np.random.Generator, thresholds: Thresholds) -> Made:
         sesoi = float(thresholds.of(name)[key])
         noise = sesoi * (FAINT if world.truth == "faint" else 1.0)
@@ -257,9 +265,9 @@ def _effect(name: str, key: str = "sesoi") -> Maker:
     return make
 
 
-def _window(name: str) -> Maker:
+def _window(name: str, key: str) -> Maker:
     def make(world: World, effect: float, rng: np.random.Generator, thresholds: Thresholds) -> Made:
-        sesoi, window = float(thresholds.of(name)["sesoi"]), thresholds.window
+        sesoi, window = float(thresholds.of(name)[key]), thresholds.window
         null = window_share(world.layers, window)
         # A rate of hits: by chance, the smallest of interest, and 1 at twice that, which is .5.
         rate = min(1.0, effect * sesoi) if effect else null
@@ -290,9 +298,9 @@ def _peaked(
     return made
 
 
-def _ends(name: str) -> Maker:
+def _ends(name: str, key: str) -> Maker:
     def make(world: World, effect: float, rng: np.random.Generator, thresholds: Thresholds) -> Made:
-        sesoi = float(thresholds.of(name)["sesoi"])
+        sesoi = float(thresholds.of(name)[key])
         lift = _lift(world.kind, world.layers, effect, sesoi)
         made = [
             FamilyEnds(family=f"{i}", outlyingness=_outlyingness(world, lift, rng))
@@ -337,18 +345,18 @@ def _lift(kind: str, layers: int, effect: float, sesoi: float) -> float:
     return (low + high) / 2
 
 
-_PARTS: Mapping[str, tuple[Maker, ...]] = {
-    "H1.1": (_correlation("H1.1"),),
-    "H1.2": (_correlation("H1.2"), _correlation("H1.2")),
-    "H1.3": (_correlation("H1.3"),),
-    "H2.1": (_effect("H2.1"), _effect("H2.1", "sesoi_interaction")),
-    "H2.2": (_ends("H2.2"),),
-    "H2.3": (_effect("H2.3"),),
-    "H3.1": (_window("H3.1"),),
-    "H3.2": (_window("H3.2"), _effect("H3.2", "d_z")),
-    "H3.3": (_window("H3.3"),),
-    "H4.1": (_effect("H4.1"),),
-    "synergy": (_effect("synergy"),),
-    "formal": (_effect("formal"),),
+@cache
+def _makers(hypothesis: str) -> tuple[Maker, ...]:
+    """Returns what makes each statistic of a hypothesis, all of which must pass."""
+    if hypothesis == FORMAL.id:  # its gain is an effect
+        return (_effect(hypothesis, "sesoi"),)
+    (experiment,) = (e for e in CATALOG if e.hypothesis.id == hypothesis)
+    return tuple(_MAKERS[type(s)](hypothesis, s.sesoi) for s in experiment.rule.statistics)
+
+
+_MAKERS: Mapping[type, Callable[[str, str], Maker]] = {
+    Correlation: _correlation,
+    Effect: _effect,
+    PeakInWindow: _window,
+    BothEnds: _ends,
 }
-"""The statistics of each hypothesis, all of which must pass."""

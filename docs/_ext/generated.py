@@ -129,8 +129,8 @@ def experiments() -> str:
 
 def _card(experiment: Experiment) -> str:
     row = describe(experiment, BLOCKS, full=True)
-    about = [experiment.id, f"hypothesis {experiment.hypothesis}"]
-    if experiment.id == experiment.hypothesis:
+    about = [experiment.id, f"hypothesis {experiment.hypothesis.id}"]
+    if experiment.id == experiment.hypothesis.id:
         about = [experiment.id]
     told = {"sesoi": "smallest effect of interest"}
     declared = "; ".join(

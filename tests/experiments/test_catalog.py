@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import asdict, fields, is_dataclass, replace
 from inspect import getdoc, getsource, signature
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,13 @@ from bitgap.disparity.layer_map import make_design
 from bitgap.errors import UsageError
 from bitgap.experiments.catalog import CATALOG, describe, find
 from bitgap.experiments.protocol.experiment import PHASES, Experiment
+from bitgap.experiments.protocol.hypothesis import GAPS, PILLARS
+from bitgap.jobs.tiers import TIERS
 from bitgap.models.decoder import Decoder
 from bitgap.quant.plan import Plan
 from bitgap.quant.sets import noise_plans
 from bitgap.stats.verdicts import load_thresholds
+from bitgap.theory.hypotheses import HYPOTHESES
 from harness import check_docstring
 
 FOLDER = Path(bitgap.experiments.__file__).parent
@@ -43,26 +46,53 @@ def test_every_package_is_in_the_catalog_and_no_id_or_hypothesis_twice():
     apart = {"protocol", "plants"}
     packages = {path.parent.name for path in FOLDER.glob("*/__init__.py")} - apart
     assert packages == {experiment.package.rsplit(".", 1)[1] for experiment in CATALOG}
-    for name in ("id", "hypothesis"):
-        values = [getattr(experiment, name) for experiment in CATALOG]
+    for values in ([e.id for e in CATALOG], [e.hypothesis.id for e in CATALOG]):
         assert len(set(values)) == len(values)
 
 
 @pytest.mark.parametrize("experiment", CATALOG, ids=named)
 def test_every_hypothesis_was_declared_for_its_experiment(experiment):
-    declared = load_thresholds().of(experiment.hypothesis)
+    declared = load_thresholds().of(experiment.hypothesis.id)
     assert declared["experiment"] == experiment.id
     assert declared["sesoi"] > 0
     assert experiment.phase in PHASES
     assert experiment.question.endswith("?")
+    assert experiment.figure_reading.endswith(".")
     assert experiment.value in ("high", "medium", "low")
+
+
+@pytest.mark.parametrize("hypothesis", HYPOTHESES.values(), ids=lambda h: h.id)
+def test_all_that_is_told_of_a_hypothesis_is_in_its_record(hypothesis):
+    assert all(value != "" for value in asdict(hypothesis).values())
+    assert hypothesis.gap in GAPS
+    assert hypothesis.pillar in (None, *PILLARS)
+    for clause in (hypothesis.prediction, hypothesis.if_supported, hypothesis.if_refuted):
+        assert len(clause.split()) > 3
+        assert clause[:1].islower() and clause[-1] not in ".?!", "it goes on within a sentence"
+
+
+@pytest.mark.parametrize("experiment", CATALOG, ids=named)
+def test_what_a_tier_changes_is_a_parameter_of_its_experiment(experiment):
+    assert set(experiment.tiers) <= set(TIERS)
+    for changed in experiment.tiers.values():
+        assert replace(experiment.params, **changed) != experiment.params
+
+
+@pytest.mark.parametrize("experiment", CATALOG, ids=named)
+def test_a_hypothesis_judged_over_families_has_a_rule_and_declared_effects(experiment):
+    declared = load_thresholds()
+    exploratory = experiment.hypothesis.id in declared.exploratory
+    assert experiment.hypothesis.across_families is not exploratory
+    if not exploratory:
+        for statistic in experiment.rule.statistics:
+            assert declared.of(experiment.hypothesis.id)[statistic.sesoi] > 0
 
 
 @pytest.mark.parametrize("experiment", CATALOG, ids=named)
 def test_docstring_has_a_question_its_headings_a_formula_and_a_citation(experiment):
     text = module_of(experiment).__doc__
     check_docstring(text)
-    assert text.startswith(f"{experiment.id} · {experiment.hypothesis}:")
+    assert text.startswith(f"{experiment.id} · {experiment.hypothesis.id}:")
 
 
 @pytest.mark.parametrize("experiment", CATALOG, ids=named)
@@ -118,7 +148,7 @@ def test_what_is_not_there_is_refused_with_what_is(spelling):
 def test_description_says_what_is_known(experiment):
     short, full = describe(experiment, 12), describe(experiment, 12, full=True)
     assert short.items() <= full.items()
-    assert full["declared"] == dict(load_thresholds().of(experiment.hypothesis))
+    assert full["declared"] == dict(load_thresholds().of(experiment.hypothesis.id))
     assert full["thresholds_hash"] == load_thresholds().hash
     assert full["method"] == module_of(experiment).__doc__
     assert full["parameters"] == asdict(experiment.params)

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from paper_samples import investigation, theory
+from paper_samples import finding, investigation, theory
 
 from bitgap.experiments.catalog import CATALOG
+from bitgap.experiments.synergy.figure import further_figures
 from bitgap.records import Floats
 from bitgap.report.comparison import compared
 from bitgap.report.figures import model as plots
@@ -25,6 +26,7 @@ from bitgap.show.charts import Figure, nothing_to_draw
 from harness import check_figure
 
 AUDIT, MAP, INVESTIGATE, THEORY, REPLICATE = "1", "3", "4", "6", "7"
+SYNERGY = finding("synergy", experiment="synergy")
 HOSTILE = "x']+alert(1)//</script>"
 
 
@@ -330,8 +332,8 @@ def test_the_matrix_is_in_percent_with_the_ends_framed():
         for (one, two), v in values.items()
         for a, b in ((one, two), (two, one))
     ]
-    chart = plots.synergy_chart(pairs)
-    assert chart is not None
+    (figure,) = further_figures(replace(SYNERGY, tables={"pairs": pairs}))
+    chart = figure.spec
     assert same([row["interaction"] for row in rows(chart)], [2.0, 2.0, -5.0, -5.0, 1.0, 1.0])
     frame = chart["layer"][1]["data"]["values"]
     assert [(cell["first"], cell["second"]) for cell in frame] == [(0, 2), (2, 0)]
@@ -351,7 +353,7 @@ def test_synergy_has_a_matrix_of_its_own_and_says_the_sentence(investigated: Run
 
 
 def test_no_pairs_give_no_matrix():
-    assert plots.synergy_chart(()) is None
+    assert further_figures(SYNERGY) == ()
 
 
 # -- families -------------------------------------------------------------------------------------

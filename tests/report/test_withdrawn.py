@@ -15,9 +15,10 @@ from rich.console import Console, Group
 
 from bitgap.report.page import report_html
 from bitgap.report.page.first_screen import chips
-from bitgap.report.paper.findings import lead, refuted
-from bitgap.report.paper.story import suggestions, verdict_sentence
+from bitgap.report.paper.findings import refuted
+from bitgap.report.paper.story import suggestions
 from bitgap.report.words.phrases import LABELS, verdict_answer
+from bitgap.report.words.sections import standing
 from bitgap.report.words.theory import theory_answers
 from bitgap.show.tables_model import verdicts
 from bitgap.show.tables_theory import prediction_view
@@ -58,11 +59,11 @@ def test_only_a_refutation_is_withdrawn_and_only_of_what_rests_on_absolute_d(lab
 
 def test_a_withdrawn_refutation_rules_nothing_out_in_a_paper() -> None:
     alone = [told("H1.3", "refuted"), told("H1.1", "inconclusive")]
-    assert "The refutation of H1.3 is withdrawn." in lead(alone, families=True)
-    assert "none is ruled out" in lead(alone, families=True)
-    beside = lead([*alone, told("H1.2", "refuted")], families=True)
+    assert "The refutation of H1.3 is withdrawn." in standing(alone)
+    assert "none is ruled out" in standing(alone)
+    beside = standing([*alone, told("H1.2", "refuted")])
     assert "H1.2 can be ruled out" in beside
-    assert "withdrawn" not in lead([told("H1.2", "refuted")], families=True)
+    assert "withdrawn" not in standing([told("H1.2", "refuted")])
 
 
 def test_verdicts_say_what_is_withdrawn_wherever_they_are_shown() -> None:
@@ -71,7 +72,7 @@ def test_verdicts_say_what_is_withdrawn_wherever_they_are_shown() -> None:
     why = withdrawal(findings[0])
     assert withdrawn_names(findings) == ["H1.3"]
     assert why in refuted(findings)[0] + "."
-    assert verdict_sentence(findings).endswith("The refutation of H1.3 is withdrawn.")
+    assert verdict_answer(findings).short.endswith("The refutation of H1.3 is withdrawn.")
     assert f"H1.3: {why}" in verdict_answer(findings).details
     assert chips(findings)[0]["claim"].endswith("(withdrawn)")
     assert why in plain(Group(*verdicts(findings)))

@@ -17,10 +17,11 @@ from finding_samples import (
     with_control,
 )
 
+from bitgap.experiments.catalog import CATALOG
 from bitgap.records import Control, Estimate, Finding
 from bitgap.stats.verdicts import load_thresholds
 from bitgap.theory.evidence import Evidence
-from bitgap.theory.families import RULES, across_families, pooled_controls
+from bitgap.theory.families import across_families, pooled_controls
 
 THRESHOLDS = load_thresholds()
 FAMILIES = ("gpt2", "opt", "bloom", "gpt_neox", "llama", "qwen3", "gemma")
@@ -56,12 +57,15 @@ def effects(values: list[float], **changes: object) -> list[Evidence]:
 
 
 def judged(hypothesis: str, found: list[Evidence]) -> Finding:
-    return across_families(hypothesis, found, THRESHOLDS)
+    (experiment,) = (e for e in CATALOG if e.hypothesis.id == hypothesis)
+    return across_families(experiment, found, THRESHOLDS)
 
 
 def test_every_member_of_the_family_but_the_formal_model_has_a_rule() -> None:
     declared = set(THRESHOLDS.hypotheses) - THRESHOLDS.exploratory
-    assert set(RULES) == declared - {"formal"}
+    rules = {e.hypothesis.id: e.rule for e in CATALOG if e.hypothesis.across_families}
+    assert set(rules) == declared - {"formal"}
+    assert all(rule.statistics for rule in rules.values())
 
 
 def test_planted_correlations_over_blocks_are_supported() -> None:

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 from finding_samples import effect, evidence, finding
 
+from bitgap.experiments.protocol.hypothesis import PILLARS
 from bitgap.records import Finding
 from bitgap.show.withdrawn import withdrawn_suggestion
 from bitgap.stats.verdicts import load_thresholds
-from bitgap.theory.outcomes import PILLARS, outcomes, pillars, suggestions
+from bitgap.theory.hypotheses import HYPOTHESES
+from bitgap.theory.outcomes import outcomes, pillars, suggestions
 
 MEMBERS = [h for h, e in load_thresholds().hypotheses.items() if e.get("family", True)]
 
@@ -29,7 +31,9 @@ def states(found: list[Finding]) -> list[str]:
 
 
 def test_pillars_rest_on_members_of_the_family() -> None:
-    assert {h for names in PILLARS.values() for h in names} <= set(MEMBERS)
+    resting = {h.id: h.pillar for h in HYPOTHESES.values() if h.pillar is not None}
+    assert set(resting) <= set(MEMBERS)
+    assert set(resting.values()) == set(PILLARS)
 
 
 def test_all_pillars_are_open_where_nothing_was_decided() -> None:

@@ -70,7 +70,13 @@ def fake(**how: Any) -> Experiment:
         )
 
     seen: list[dict[str, Any]] = []
-    declared = replace(CATALOG[0], id="T-000", hypothesis="H0.0", params=Params(), **how)
+    declared = replace(
+        CATALOG[0],
+        id="T-000",
+        hypothesis=replace(CATALOG[0].hypothesis, id="H0.0"),
+        params=Params(),
+        **how,
+    )
     made = with_parts(declared, measure=measure, judge=judge)
     SEEN[made.id] = seen
     return made

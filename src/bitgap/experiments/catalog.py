@@ -1,46 +1,40 @@
 """The ordered table of contents of all experiments, and the only registry.
 
-To add one: copy the shortest file beside this one, add a line here, and a test.
+To add one: copy the shortest folder beside this file and add its name here, with its tests.
 """
 
 from __future__ import annotations
 
 import sys
 from dataclasses import asdict
+from importlib import import_module
 from typing import Any
 
 from bitgap.errors import UsageError
-from bitgap.experiments import (
-    depth,
-    synergy,
-    t001_information_content,
-    t002_quantization_robustness,
-    t003_language_distribution,
-    t004_residual_propagation,
-    t005_gateway_structure,
-    t006_error_cancellation,
-    t007_bottleneck,
-    t008_morphology,
-    t009_convergence,
-    t010_rate_distortion,
-)
 from bitgap.experiments.protocol.experiment import PHASES, Experiment
 from bitgap.stats.verdicts import load_thresholds
 
-CATALOG: tuple[Experiment, ...] = (
-    t001_information_content.EXPERIMENT,
-    t002_quantization_robustness.EXPERIMENT,
-    t003_language_distribution.EXPERIMENT,
-    t004_residual_propagation.EXPERIMENT,
-    t005_gateway_structure.EXPERIMENT,
-    t006_error_cancellation.EXPERIMENT,
-    t007_bottleneck.EXPERIMENT,
-    t008_morphology.EXPERIMENT,
-    t009_convergence.EXPERIMENT,
-    t010_rate_distortion.EXPERIMENT,
-    synergy.EXPERIMENT,
-    depth.EXPERIMENT,
-)  # fmt: skip
+_PACKAGES = (
+    "t001_information_content",
+    "t002_quantization_robustness",
+    "t003_language_distribution",
+    "t004_residual_propagation",
+    "t005_gateway_structure",
+    "t006_error_cancellation",
+    "t007_bottleneck",
+    "t008_morphology",
+    "t009_convergence",
+    "t010_rate_distortion",
+    "synergy",
+    "depth",
+)
+
+CATALOG: tuple[Experiment, ...] = tuple(
+    import_module(f"bitgap.experiments.{name}").EXPERIMENT for name in _PACKAGES
+)
+
+NEED_DISPARITY = frozenset(e.hypothesis.id for e in CATALOG if e.hypothesis.needs_disparity)
+"""Hypotheses that are not testable on a model without a gap between languages."""
 
 
 def find(id_: str) -> Experiment:
@@ -68,7 +62,7 @@ def describe(experiment: Experiment, n_blocks: int, *, full: bool = False) -> di
     cost = experiment.cost
     row: dict[str, Any] = {
         "id": experiment.id,
-        "hypothesis": experiment.hypothesis,
+        "hypothesis": experiment.hypothesis.id,
         "title": experiment.title,
         "question": experiment.question,
         "phase": experiment.phase,
@@ -82,8 +76,8 @@ def describe(experiment: Experiment, n_blocks: int, *, full: bool = False) -> di
     return row | {
         "phase_name": PHASES[experiment.phase],
         "method": method(experiment),
-        "parameters": _parameters(experiment),
-        "declared": dict(thresholds.of(experiment.hypothesis)),
+        "parameters": asdict(experiment.params),
+        "declared": dict(thresholds.of(experiment.hypothesis.id)),
         "thresholds_hash": thresholds.hash,
     }
 
@@ -91,7 +85,3 @@ def describe(experiment: Experiment, n_blocks: int, *, full: bool = False) -> di
 def method(experiment: Experiment) -> str:
     """Returns how an experiment measures and judges, as its package begins."""
     return sys.modules[experiment.package].__doc__ or ""
-
-
-def _parameters(experiment: Experiment) -> dict[str, Any]:
-    return asdict(experiment.params)

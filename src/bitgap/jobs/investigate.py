@@ -21,6 +21,7 @@ from bitgap.experiments.catalog import CATALOG, find
 from bitgap.experiments.protocol.experiment import Experiment
 from bitgap.jobs.profile_links import profile_links
 from bitgap.jobs.results import judged_together
+from bitgap.jobs.tiers import TIERS, Tier
 from bitgap.lab.engine.budget import Preflight
 from bitgap.lab.engine.tree import Work
 from bitgap.quant.plan import Plan
@@ -29,105 +30,6 @@ from bitgap.stats.verdicts import Thresholds, load_thresholds
 
 if TYPE_CHECKING:
     from bitgap.lab.lab import Lab
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tier:
-    """How much text a run looks at; every tier uses the same engine and the same rules.
-
-    Attributes:
-        name: What the command line calls it.
-        sentences: Sentences for audit and experiments; all when None. At the calibration rule's
-            spread a quarter of them are for calibration.
-        map_sentences: Sentences for the layer map.
-        complete_map: Whether to score all 2^L masks where L allows it.
-        overrides: Parameters of experiments that differ from their defaults, by id.
-    """
-
-    name: str
-    sentences: int | None
-    map_sentences: int
-    complete_map: bool
-    overrides: Mapping[str, Mapping[str, Any]]
-
-
-TIERS = {
-    tier.name: tier
-    for tier in (
-        Tier(
-            name="smoke",
-            sentences=12,
-            map_sentences=4,
-            complete_map=False,
-            overrides={
-                "T-002": {"noise_seeds": 1, "control_sentences": 4},
-                "T-004": {"control_sentences": 4},
-                "synergy": {
-                    "background_twins": 2,
-                    "control_twins": 1,
-                    "control_sentences": 4,
-                    "planted_seeds": 5,
-                },
-                "depth": {"most_triples": 0},
-                "T-001": {
-                    "n_types": 32,
-                    "n_components": 32,
-                    "small_types": 8,
-                    "small_components": 8,
-                    "rate_sentences": 6,
-                },
-                "T-003": {"control_sentences": 4},
-                "T-005": {"tail_draws": 20},
-                "T-006": {"null_draws": 10, "control_sentences": 4},
-                "T-010": {
-                    "sentences": 4,
-                    "shares": (0.3,),
-                    "random_orders": 1,
-                    "noise_seeds": 1,
-                    "control_sentences": 4,
-                    "frontier_rows": 8,
-                },
-                "T-008": {
-                    "languages": 3,
-                    "words": 120,
-                    "items": 6,
-                    "control_items": 6,
-                    "features": ("Number",),
-                    "folds": 2,
-                },
-            },
-        ),
-        Tier(
-            name="standard",
-            sentences=32,
-            map_sentences=4,
-            complete_map=True,
-            overrides={
-                "T-002": {"noise_seeds": 2, "control_sentences": 8},
-                "T-004": {"control_sentences": 8},
-                "T-001": {"n_types": 64, "n_components": 64},
-                "T-003": {"control_sentences": 8},
-                "T-006": {"null_draws": 10, "control_sentences": 8},
-                "T-010": {
-                    "sentences": 8,
-                    "shares": (0.1, 0.3, 0.5),
-                    "random_orders": 2,
-                    "noise_seeds": 2,
-                    "control_sentences": 4,
-                    "frontier_rows": 8,
-                },
-                "T-008": {
-                    "words": 300,
-                    "items": 12,
-                    "features": ("Number", "Gender", "Person"),
-                },
-                "synergy": {"control_twins": 1, "control_sentences": 6, "planted_seeds": 10},
-                "depth": {"control_sentences": 6, "control_triples": 24, "planted_seeds": 10},
-            },
-        ),
-        Tier(name="full", sentences=None, map_sentences=16, complete_map=True, overrides={}),
-    )
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +101,8 @@ def investigate(
     judged, keys = [], []
     for experiment in CATALOG:
         announce(f"{experiment.id} {experiment.title.lower()}")
-        finding, key = _judge(experiment, part, scheme, _parameters(experiment, tier), thresholds)
+        params = tier.parameters(experiment)
+        finding, key = _judge(experiment, part, scheme, params, thresholds)
         judged.append(finding)
         keys.append(key)
     announce("layer map")
@@ -286,17 +189,6 @@ def operating_point(lab: Lab, thresholds: Thresholds) -> tuple[str, dict[str, li
     )
 
 
-def _parameters(experiment: Experiment, tier: Tier) -> Any:
-    """Returns an experiment's parameters in a tier; what it shares with the map is the map's."""
-    shared = {"map_sentences": tier.map_sentences, "complete": tier.complete_map}
-    has = {f.name for f in fields(experiment.params)}
-    return replace(
-        experiment.params,
-        **{name: value for name, value in shared.items() if name in has},
-        **tier.overrides.get(experiment.id, {}),
-    )
-
-
 def _judge(
     experiment: Experiment, lab: Lab, scheme: str, params: Any, thresholds: Thresholds
 ) -> tuple[Finding, str]:
@@ -339,7 +231,7 @@ def run(
     if unknown := params.keys() - {f.name for f in fields(found.params)}:
         known = ", ".join(f.name for f in fields(found.params)) or "none"
         raise UsageError(f"{found.id} has no parameter {min(unknown)!r}; it has {known}")
-    chosen = replace(_parameters(found, TIERS[tier]), **params)
+    chosen = replace(TIERS[tier].parameters(found), **params)
     at = scheme or operating_point(lab, thresholds)[0]
     return _judge(found, lab, at, chosen, thresholds)[0]
 

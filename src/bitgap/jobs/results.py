@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from bitgap.errors import MissingExtra
-from bitgap.experiments.catalog import find
+from bitgap.experiments.catalog import NEED_DISPARITY, find
 from bitgap.lab.store import Store
 from bitgap.records import Finding, Floats, Integers, Provenance
 from bitgap.stats.verdicts import gated, load_thresholds, with_holm
@@ -62,7 +62,7 @@ def judged_together(findings: Sequence[Finding], nothing_to_explain: bool | None
         nothing_to_explain: Whether the run's audit found no disparity; None where it cannot tell.
     """
     thresholds = load_thresholds()
-    open_ones = gated(findings, bool(nothing_to_explain))
+    open_ones = gated(findings, bool(nothing_to_explain), NEED_DISPARITY)
     return with_holm(open_ones, thresholds.alpha, exploratory=thresholds.exploratory)
 
 

@@ -5,6 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+RUNGS: Mapping[str, str] = {
+    "ceiling": "blocks alone, languages being noise",
+    "F0": "error budget, nothing fitted",
+    "F1": "position",
+    "F2": "variance",
+    "F3": "variance, boundary, bottleneck",
+    "F3 curved": "the same, the boundary curved",
+    "F4": "those of F3 and the local error ratio",
+    "F5": "three smooth features of no meaning",
+}
+"""What each rung of the formal model's ladder predicts from."""
+
 
 def preflight_line(cost: Mapping[str, Any]) -> str:
     """Returns what is about to happen, in one line."""

@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cache
 from importlib import resources
@@ -277,21 +277,21 @@ def holm(ps: Mapping[str, float]) -> dict[str, float]:
     return adjusted
 
 
-_NEED_DISPARITY = ("H1.3", "H4.1", "synergy", "formal")
-
-
-def gated(findings: Sequence[Finding], nothing_to_explain: bool) -> list[Finding]:
+def gated(
+    findings: Sequence[Finding], nothing_to_explain: bool, need_disparity: Collection[str]
+) -> list[Finding]:
     """Returns findings with disparity hypotheses closed where there is no disparity to explain.
 
     Args:
         findings: Of one model.
         nothing_to_explain: Whether every language's damage ratio to the reference covers 1.
+        need_disparity: Hypotheses that a gap between languages must be there for.
     """
     if not nothing_to_explain:
         return list(findings)
     why = "nothing to explain: every language's damage ratio to the reference covers 1"
     closed = Verdict(label="not testable", scope=THIS_MODEL, reason=why)
-    return [replace(f, verdict=closed) if f.hypothesis in _NEED_DISPARITY else f for f in findings]
+    return [replace(f, verdict=closed) if f.hypothesis in need_disparity else f for f in findings]
 
 
 def with_holm(

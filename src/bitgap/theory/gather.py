@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +19,8 @@ from bitgap.disparity.layer_map import benefits, counted_languages
 from bitgap.experiments.catalog import CATALOG
 from bitgap.experiments.protocol.error_budget import block_damage, by_language, sensitivity
 from bitgap.experiments.protocol.scores import eligible_languages, unpack_scores
-from bitgap.jobs.investigate import Investigation, Tier, investigate
+from bitgap.jobs.investigate import Investigation, investigate
+from bitgap.jobs.tiers import Tier
 from bitgap.lab.local_errors import local_errors
 from bitgap.lab.store import Store, content_key, decode, encode
 from bitgap.quant.plan import Plan
@@ -54,7 +55,7 @@ def evidence_of(
 
     thresholds, started = load_thresholds(), time.time()
     key = content_key(
-        "evidence", VERSION, lab.text_key, lab.settings.seed, thresholds.hash, asdict(tier),
+        "evidence", VERSION, lab.text_key, lab.settings.seed, thresholds.hash, tier.as_key(),
         {e.id: e.version for e in CATALOG}, lab.info.name,
     )  # fmt: skip
     kept = lab.store.get_observations(key)

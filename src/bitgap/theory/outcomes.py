@@ -9,83 +9,33 @@ here. Pure numpy.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from bitgap.experiments.protocol.hypothesis import PILLARS
 from bitgap.records import Finding, Floats
 from bitgap.stats.pooling import random_effects
 from bitgap.stats.profiles import detrend
 from bitgap.theory.evidence import Evidence, families_of
-
-PILLARS: Mapping[str, tuple[str, ...]] = {
-    "gateways: the first and the last block are built differently": ("H2.2",),
-    "bottleneck: something is special at three quarters of the depth": ("H3.1", "H3.2", "H3.3"),
-    "synergy: protecting both ends pays more than its parts": ("synergy",),
-    "formal model: variance, boundary and bottleneck predict disparity": ("formal",),
-}
-
-_MEANINGS: Mapping[str, tuple[str, str]] = {
-    "H1.1": (
-        "blocks of larger weights carry more usable information, so protecting them protects it",
-        "that weight variance marks blocks which carry more information about the input",
-    ),
-    "H1.2": (
-        "weight variance predicts how hard rounding hits a block, and that decides its damage",
-        "that blocks matter because of how well their weights survive rounding",
-    ),
-    "H1.3": (
-        "critical blocks are those whose rounding hits other languages' inputs harder",
-        "that a block's local error on a language's inputs decides what protecting it is worth",
-    ),
-    "H2.1": (
-        "errors of the first block travel to the end, and protecting the last pays only after it",
-        "that protecting the last block is conditional on a clean first block",
-    ),
-    "H2.2": (
-        "both ends are structurally apart from the interior, before any text is seen",
-        "that both ends can be told from the interior by their weights",
-    ),
-    "H2.3": (
-        "errors of the first and the last block cancel, so that quantizing both is milder",
-        "that errors of the two ends cancel",
-    ),
-    "H3.1": (
-        "states pass through fewest dimensions near three quarters of the depth",
-        "a dimensional bottleneck near three quarters of the depth",
-    ),
-    "H3.2": (
-        "morphology is told best, and used, near three quarters of the depth",
-        "a seat of morphology near three quarters of the depth",
-    ),
-    "H3.3": (
-        "languages meet near three quarters of the depth",
-        "that languages converge near three quarters of the depth",
-    ),
-    "H4.1": (
-        "each bit more shrinks the gap between languages by a fixed factor",
-        "a rate-distortion law for the gap: bits buy fidelity in all languages alike, and what is "
-        "left between languages is not a matter of bits",
-    ),
-    "synergy": (
-        "protecting both ends pays more than the sum of protecting each",
-        "synergy of the two ends: damage adds up, and ratios of sums look like synergy",
-    ),
-    "formal": (
-        "variance, boundary and bottleneck predict where languages are hurt in an unseen family",
-        "the formal model as a predictor for unseen families",
-    ),
-}
+from bitgap.theory.hypotheses import HYPOTHESES
 
 
 def pillars(findings: Sequence[Finding]) -> list[dict[str, Any]]:
     """Returns for every pillar whether it is held, fallen or open, JSON-ready."""
     labels = {f.hypothesis: f.verdict.label for f in findings}
+    rests_on = {
+        pillar: [h.id for h in HYPOTHESES.values() if h.pillar == pillar] for pillar in PILLARS
+    }
     return [
-        {"pillar": told, "rests_on": list(names), "state": _state([labels[n] for n in names])}
-        for told, names in PILLARS.items()
-        if all(n in labels for n in names)
+        {
+            "pillar": f"{pillar}: {PILLARS[pillar]}",
+            "rests_on": names,
+            "state": _state([labels[name] for name in names]),
+        }
+        for pillar, names in rests_on.items()
+        if all(name in labels for name in names)
     ]
 
 
@@ -99,14 +49,14 @@ def outcomes(findings: Sequence[Finding], evidence: Sequence[Evidence]) -> dict[
     """Returns what is established, what is ruled out, what is open, and what the data suggest."""
     said: dict[str, list[dict[str, str]]] = {"established": [], "ruled_out": [], "open": []}
     for finding in findings:
-        if_so, if_not = _MEANINGS[finding.hypothesis]
+        hypothesis = HYPOTHESES[finding.hypothesis]
         row = {"hypothesis": finding.hypothesis, "because": finding.verdict.reason}
         if finding.verdict.label == "supported":
-            said["established"].append(row | {"says": if_so})
+            said["established"].append(row | {"says": hypothesis.if_supported})
         elif finding.verdict.label == "refuted":
-            said["ruled_out"].append(row | {"says": if_not})
+            said["ruled_out"].append(row | {"says": hypothesis.if_refuted})
         else:
-            said["open"].append(row | {"says": if_so})
+            said["open"].append(row | {"says": hypothesis.if_supported})
     return {**said, "suggested": suggestions(evidence)}
 
 

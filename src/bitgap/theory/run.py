@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bitgap.jobs.investigate import Tier
+from bitgap.experiments.catalog import CATALOG
+from bitgap.jobs.tiers import Tier
 from bitgap.records import Finding
 from bitgap.stats.verdicts import Thresholds, load_thresholds, with_holm
 from bitgap.theory.evidence import Evidence, disparity_of, families_of
-from bitgap.theory.families import RULES, across_families
+from bitgap.theory.families import across_families
 from bitgap.theory.forecast.prediction import leave_one_family_out
 from bitgap.theory.forecast.scorecard import summarize
 from bitgap.theory.formal.model import judge_formal
@@ -126,7 +127,11 @@ def judge_all(evidence: Sequence[Evidence], tier: str) -> Theory:
 
 def theory_findings(evidence: Sequence[Evidence], thresholds: Thresholds) -> list[Finding]:
     """Returns the twelve theory-level findings, Holm taken over them."""
-    findings = [across_families(h, evidence, thresholds) for h in RULES]
+    findings = [
+        across_families(experiment, evidence, thresholds)
+        for experiment in CATALOG
+        if experiment.hypothesis.across_families
+    ]
     findings.append(judge_formal(evidence, thresholds))
     return with_holm(findings, thresholds.alpha)
 

@@ -31,6 +31,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bitgap.experiments.protocol.experiment import Experiment
+from bitgap.experiments.protocol.hypothesis import Hypothesis
 
 ID = "depth"
 
@@ -59,11 +60,26 @@ class Params:
 EXPERIMENT = Experiment(
     package=__name__,
     id=ID,
-    hypothesis=ID,
+    hypothesis=Hypothesis(
+        id=ID,
+        claim="the origin's triple is among the best",
+        prediction="the first, the three-quarter and the last block are among the best "
+        "triples to protect",
+        if_supported="the original study's three blocks are among the best three to protect",
+        if_refuted="that the original study's three blocks are among the best three to protect",
+        gap="depth",
+        across_families=False,
+    ),
     title="Depth",
     question="Is {0, round(.75 L), L−1} among the best three blocks to protect, and why its "
     "middle?",
     phase=3,
     value="medium",
     params=Params(),
+    tiers={
+        "smoke": {"most_triples": 0},
+        "standard": {"control_sentences": 6, "control_triples": 24, "planted_seeds": 10},
+    },
+    figure_reading="What protecting a block saves on average over all sets, and added to the "
+    "two ends; bars are 95 % intervals.",
 )

@@ -7,10 +7,11 @@ beside it do. A declaration imports none of its parts, so listing experiments lo
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+from bitgap.experiments.protocol.hypothesis import Hypothesis
 from bitgap.lab.engine.tree import PlanTree
 from bitgap.quant.plan import Plan
 from bitgap.records import Control, Estimate, Finding, Observations, Verdict
@@ -18,7 +19,9 @@ from bitgap.stats.verdicts import Part, Thresholds
 from bitgap.stats.verdicts import judge as judge_parts
 
 if TYPE_CHECKING:
+    from bitgap.experiments.protocol.family_rule import Rule
     from bitgap.lab.lab import Lab
+    from bitgap.show.charts import Figure
 
 Value = Literal["high", "medium", "low"]
 
@@ -105,12 +108,14 @@ class Experiment:
     Attributes:
         package: Name of the package that declares it and holds its parts.
         id: Such as ``T-004``.
-        hypothesis: Such as ``H2.1``.
+        hypothesis: What it tests, with all wordings.
         title: A noun phrase for what is measured.
         question: What the reader learns, one sentence.
         phase: Key of :data:`PHASES`.
         value: How much of the theory hangs on it.
         params: Its parameters, a frozen dataclass with defaults.
+        figure_reading: How its figure is read: what stands where, and what bars are.
+        tiers: Parameters that differ from their defaults in a tier of the main job, by its name.
         passes: What it costs, where it scores no plans; with plans, ``COST`` of its ``plans``.
         version: Raised whenever the measurement changes meaning.
         reads_inputs: Whether the measurement reads more of a lab than its text; ``inputs(lab)`` of
@@ -119,12 +124,14 @@ class Experiment:
 
     package: str
     id: str
-    hypothesis: str
+    hypothesis: Hypothesis
     title: str
     question: str
     phase: int
     value: Value
     params: Any
+    figure_reading: str
+    tiers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
     passes: Cost | None = None
     version: int = 1
     reads_inputs: bool = False
@@ -148,6 +155,16 @@ class Experiment:
     def figure(self) -> Callable[[Finding], Mapping[str, Any]]:
         """``figure(finding)``; a Vega-Lite specification."""
         return self._part("figure").figure
+
+    @property
+    def further_figures(self) -> Callable[[Finding], Sequence[Figure]]:
+        """``further_figures(finding)``; what is drawn beside its figure, nothing for most."""
+        return getattr(self._part("figure"), "further_figures", lambda finding: ())
+
+    @property
+    def rule(self) -> Rule:
+        """How its hypothesis is judged over model families, where it is."""
+        return self._part("families").RULE
 
     @property
     def profile(self) -> Callable[[Finding], Sequence[float | None]] | None:
@@ -193,7 +210,7 @@ class Experiment:
         """Returns the finding of this experiment; arguments as :class:`Finding`'s attributes."""
         return Finding(
             experiment=self.id,
-            hypothesis=self.hypothesis,
+            hypothesis=self.hypothesis.id,
             title=self.title,
             primary=primary,
             estimates=estimates,
@@ -232,7 +249,7 @@ class Experiment:
             controls: Those that were run.
         """
         missing = Estimate(value=None, unit=unit, reason=gate)
-        sesoi = thresholds.of(self.hypothesis)["sesoi"]
+        sesoi = thresholds.of(self.hypothesis.id)["sesoi"]
         asked = Part(name=part, estimate=missing, sesoi=sesoi, p=None, p_minimum=1.0)
         return self.finding(
             thresholds,

@@ -33,6 +33,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bitgap.experiments.protocol.experiment import Experiment
+from bitgap.experiments.protocol.hypothesis import Hypothesis
 
 ID = "synergy"
 FEWEST_BLOCKS = 4
@@ -63,10 +64,31 @@ class Params:
 EXPERIMENT = Experiment(
     package=__name__,
     id=ID,
-    hypothesis=ID,
+    hypothesis=Hypothesis(
+        id=ID,
+        claim="the ends protect more together",
+        prediction="protecting both ends saves more than protecting each saves alone",
+        if_supported="protecting both ends pays more than the sum of protecting each",
+        if_refuted="synergy of the two ends: damage adds up, and ratios of sums look like synergy",
+        gap="synergy",
+        pillar="synergy",
+        explains_triple=True,
+        needs_disparity=True,
+    ),
     title="Synergy",
     question="Do the first and the last block protect more together than apart?",
     phase=3,
     value="high",
     params=Params(),
+    tiers={
+        "smoke": {
+            "background_twins": 2,
+            "control_twins": 1,
+            "control_sentences": 4,
+            "planted_seeds": 5,
+        },
+        "standard": {"control_twins": 1, "control_sentences": 6, "planted_seeds": 10},
+    },
+    figure_reading="Left: the interaction of every two blocks, the two ends framed. Right: D "
+    "as measured, beside D if damage simply added up.",
 )

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bitgap.records import Finding
-from bitgap.show.charts import SIZE, colour, framed_ends, heading, matrix, side_by_side, tip
+from bitgap.show.charts import (
+    SIZE,
+    Chart,
+    Figure,
+    colour,
+    framed_ends,
+    heading,
+    matrix,
+    side_by_side,
+    tip,
+)
 
 
 def figure(finding: Finding) -> Mapping[str, Any]:
     """Returns the interaction of every two blocks, and D of the four cells beside the null's."""
     charts = [
-        matrix(
+        _pairs_chart(
             finding.tables["pairs"],
-            title="What two blocks protect together beyond the sum",
-            x="first",
-            y="second",
-            value="interaction",
-            x_title="block",
-            y_title="block",
-            name="share of K(none)",
-            signed=True,
-            outlined=framed_ends(finding.tables["pairs"], "first", "second"),
+            "What two blocks protect together beyond the sum",
+            "share of K(none)",
         )
     ]
     rows = [
@@ -34,6 +37,43 @@ def figure(finding: Finding) -> Mapping[str, Any]:
     if rows:
         charts.append(_cells_chart(rows))
     return side_by_side(*(chart for chart in charts if chart["data"]["values"]))
+
+
+def further_figures(finding: Finding) -> Sequence[Figure]:
+    """Returns the interaction of every two blocks by itself, in percent; nothing without pairs."""
+    pairs = finding.tables.get("pairs", ())
+    if not pairs:
+        return ()
+    chart = _pairs_chart(
+        [row | {"interaction": float(f"{100 * row['interaction']:.5g}")} for row in pairs],
+        "What two blocks protect together beyond the sum of what each protects",
+        "% of K(none)",
+    )
+    return (
+        Figure(
+            "synergy-matrix",
+            "Layers that protect more together",
+            "Banzhaf interaction of every two blocks: above zero they protect more together than "
+            "the sum of what each protects. Framed: the first and the last block.",
+            finding.sentence,
+            {**chart, "width": 380, "height": 330},
+        ),
+    )
+
+
+def _pairs_chart(pairs: Sequence[dict[str, Any]], title: str, unit: str) -> Chart:
+    return matrix(
+        pairs,
+        title=title,
+        x="first",
+        y="second",
+        value="interaction",
+        x_title="block",
+        y_title="and block",
+        name=unit,
+        signed=True,
+        outlined=framed_ends(pairs, "first", "second"),
+    )
 
 
 def _cells_chart(rows: list[dict[str, Any]]) -> dict[str, Any]:

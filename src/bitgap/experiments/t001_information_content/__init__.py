@@ -45,6 +45,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bitgap.experiments.protocol.experiment import Experiment
+from bitgap.experiments.protocol.hypothesis import Hypothesis
 
 ID = "T-001"
 LABELS = ("current", "previous")
@@ -79,10 +80,30 @@ class Params:
 EXPERIMENT = Experiment(
     package=__name__,
     id=ID,
-    hypothesis="H1.1",
+    hypothesis=Hypothesis(
+        id="H1.1",
+        claim="high variance, more information",
+        prediction="blocks whose weights vary more carry more information about the input",
+        if_supported="blocks of larger weights carry more usable information, so protecting "
+        "them protects it",
+        if_refuted="that weight variance marks blocks which carry more information about the input",
+        gap="variance",
+    ),
     title="Information content",
     question="Do blocks of high weight variance carry more usable information?",
     phase=1,
     value="medium",
     params=Params(),
+    tiers={
+        "smoke": {
+            "n_types": 32,
+            "n_components": 32,
+            "small_types": 8,
+            "small_components": 8,
+            "rate_sentences": 6,
+        },
+        "standard": {"n_types": 64, "n_components": 64},
+    },
+    figure_reading="Left: what a probe reads off each block's output, and what of it survives "
+    "rounding. Right: a dot a block, on logarithmic axes.",
 )

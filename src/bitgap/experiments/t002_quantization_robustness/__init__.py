@@ -42,6 +42,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bitgap.experiments.protocol.experiment import Experiment
+from bitgap.experiments.protocol.hypothesis import Hypothesis
 
 ID = "T-002"
 
@@ -65,7 +66,16 @@ class Params:
 EXPERIMENT = Experiment(
     package=__name__,
     id=ID,
-    hypothesis="H1.2",
+    hypothesis=Hypothesis(
+        id="H1.2",
+        claim="high variance, more robust",
+        prediction="blocks whose weights vary more are rounded with less relative error, "
+        "and that decides their damage",
+        if_supported="weight variance predicts how hard rounding hits a block, and that "
+        "decides its damage",
+        if_refuted="that blocks matter because of how well their weights survive rounding",
+        gap="variance",
+    ),
     title="Quantization robustness",
     question="Are blocks of high weight variance more robust to rounding, and does that decide "
     "their damage?",
@@ -73,4 +83,11 @@ EXPERIMENT = Experiment(
     value="high",
     version=2,
     params=Params(),
+    tiers={
+        "smoke": {"noise_seeds": 1, "control_sentences": 4},
+        "standard": {"noise_seeds": 2, "control_sentences": 8},
+    },
+    figure_reading="Left: the parts into which a block's damage, against the mean block's, "
+    "comes apart; they add up. Right: a dot a block, on logarithmic axes; the dashed line is the "
+    "law.",
 )

@@ -42,6 +42,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bitgap.experiments.protocol.experiment import Cost, Experiment
+from bitgap.experiments.protocol.hypothesis import Hypothesis
 
 ID = "T-003"
 
@@ -65,11 +66,28 @@ class Params:
 EXPERIMENT = Experiment(
     package=__name__,
     id=ID,
-    hypothesis="H1.3",
+    hypothesis=Hypothesis(
+        id="H1.3",
+        claim="critical blocks differ by language",
+        prediction="critical blocks are those in which rounding errors fall harder on "
+        "other languages",
+        if_supported="critical blocks are those whose rounding hits other languages' inputs harder",
+        if_refuted="that a block's local error on a language's inputs decides what "
+        "protecting it is worth",
+        gap="variance",
+        needs_disparity=True,
+    ),
     title="Language distribution",
     question="Do critical layers differ more across languages?",
     phase=1,
     value="high",
     passes=Cost.of(passes=2),
     params=Params(),
+    tiers={
+        "smoke": {"control_sentences": 4},
+        "standard": {"control_sentences": 8},
+    },
+    figure_reading="Left: the error that rounding makes on a language's inputs against the "
+    "reference's; above zero it is larger. Right: its mean over languages beside what protecting "
+    "the block takes off |D|.",
 )

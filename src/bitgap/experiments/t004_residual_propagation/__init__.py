@@ -43,6 +43,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bitgap.experiments.protocol.experiment import Experiment
+from bitgap.experiments.protocol.hypothesis import Hypothesis
 
 ID = "T-004"
 FEWEST_BLOCKS = 4
@@ -66,7 +67,17 @@ class Params:
 EXPERIMENT = Experiment(
     package=__name__,
     id=ID,
-    hypothesis="H2.1",
+    hypothesis=Hypothesis(
+        id="H2.1",
+        claim="errors of the first block travel",
+        prediction="errors of the first block travel to the end, so that protecting the "
+        "last block pays only after the first",
+        if_supported="errors of the first block travel to the end, and protecting the last "
+        "pays only after it",
+        if_refuted="that protecting the last block is conditional on a clean first block",
+        gap="synergy",
+        explains_triple=True,
+    ),
     title="Residual propagation",
     question="Do errors of the first block travel, so that protecting it makes the last block's "
     "protection worth more?",
@@ -74,4 +85,10 @@ EXPERIMENT = Experiment(
     value="high",
     version=2,
     params=Params(),
+    tiers={
+        "smoke": {"control_sentences": 4},
+        "standard": {"control_sentences": 8},
+    },
+    figure_reading="Left: how far the error has grown at each depth, by what is protected; "
+    "higher is less error. Right: how noise put into one block grows or shrinks on its way.",
 )

@@ -42,6 +42,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bitgap.experiments.protocol.experiment import Cost, Experiment
+from bitgap.experiments.protocol.hypothesis import Hypothesis
 
 ID = "T-005"
 NULL = 0.5
@@ -67,11 +68,26 @@ class Params:
 EXPERIMENT = Experiment(
     package=__name__,
     id=ID,
-    hypothesis="H2.2",
+    hypothesis=Hypothesis(
+        id="H2.2",
+        claim="the ends are built differently",
+        prediction="the first and the last block are structurally apart from the interior",
+        if_supported="both ends are structurally apart from the interior, before any text is seen",
+        if_refuted="that both ends can be told from the interior by their weights",
+        gap="synergy",
+        pillar="gateways",
+        explains_triple=True,
+    ),
     title="Gateway structure",
     question="Are the first and last blocks structurally distinct?",
     phase=1,
     value="high",
     passes=Cost.of(),
     params=Params(),
+    tiers={
+        "smoke": {"tail_draws": 20},
+    },
+    figure_reading="Left: each measure of the weights against what nearby blocks predict, in "
+    "standard errors. Right: how far a block stands out over all measures; bars leave measures "
+    "out.",
 )

@@ -43,6 +43,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bitgap.experiments.protocol.experiment import Experiment
+from bitgap.experiments.protocol.hypothesis import Hypothesis
 
 ID = "T-006"
 
@@ -64,10 +65,25 @@ class Params:
 EXPERIMENT = Experiment(
     package=__name__,
     id=ID,
-    hypothesis="H2.3",
+    hypothesis=Hypothesis(
+        id="H2.3",
+        claim="errors of the ends cancel",
+        prediction="the errors of the first and the last block cancel",
+        if_supported="errors of the first and the last block cancel, so that quantizing both "
+        "is milder",
+        if_refuted="that errors of the two ends cancel",
+        gap="synergy",
+        explains_triple=True,
+    ),
     title="Error cancellation",
     question="Do errors of the first and last blocks cancel?",
     phase=2,
     value="high",
     params=Params(),
+    tiers={
+        "smoke": {"null_draws": 10, "control_sentences": 4},
+        "standard": {"null_draws": 10, "control_sentences": 8},
+    },
+    figure_reading="Left: correlation of the errors of two blocks, the two ends framed; below "
+    "zero they cancel. Right: damage as sum of single blocks, what pairs share, and the rest.",
 )

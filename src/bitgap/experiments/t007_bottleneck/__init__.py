@@ -38,6 +38,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bitgap.experiments.protocol.experiment import Cost, Experiment
+from bitgap.experiments.protocol.hypothesis import Hypothesis
 
 ID = "T-007"
 
@@ -63,11 +64,22 @@ class Params:
 EXPERIMENT = Experiment(
     package=__name__,
     id=ID,
-    hypothesis="H3.1",
+    hypothesis=Hypothesis(
+        id="H3.1",
+        claim="a bottleneck near 75 %",
+        prediction="states fill the fewest dimensions near three quarters of the depth",
+        if_supported="states pass through fewest dimensions near three quarters of the depth",
+        if_refuted="a dimensional bottleneck near three quarters of the depth",
+        gap="depth",
+        pillar="bottleneck",
+        explains_triple=True,
+    ),
     title="Bottleneck",
     question="Is dimensionality lowest near three quarters of the depth?",
     phase=1,
     value="high",
     passes=Cost.of(passes=1),
     params=Params(),
+    figure_reading="Four estimates of how many dimensions states fill, each over its own mean; "
+    "bars are 95 % intervals. The theory puts the lowest point in the shaded window.",
 )

@@ -41,6 +41,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bitgap.experiments.protocol.experiment import Experiment
+from bitgap.experiments.protocol.hypothesis import Hypothesis
 
 ID = "T-008"
 PRIMARY = "Number"
@@ -88,11 +89,29 @@ class Params:
 EXPERIMENT = Experiment(
     package=__name__,
     id=ID,
-    hypothesis="H3.2",
+    hypothesis=Hypothesis(
+        id="H3.2",
+        claim="morphology peaks near 75 %",
+        prediction="morphology is read best, and used most, near three quarters of the depth",
+        if_supported="morphology is told best, and used, near three quarters of the depth",
+        if_refuted="a seat of morphology near three quarters of the depth",
+        gap="depth",
+        pillar="bottleneck",
+        explains_triple=True,
+    ),
     title="Morphological consolidation",
     question="Does morphology peak, and matter, near three quarters of the depth?",
     phase=2,
     value="medium",
     params=Params(),
+    tiers={
+        "smoke": dict(
+            languages=3, words=120, items=6, control_items=6, features=("Number",), folds=2
+        ),
+        "standard": {"words": 300, "items": 12, "features": ("Number", "Gender", "Person")},
+    },
+    figure_reading="By depth: how well a probe tells number beyond a control task, how much the "
+    "right form is preferred, and what rounding the block costs that preference. The theory puts "
+    "the highest points in the shaded window.",
     reads_inputs=True,
 )

@@ -36,6 +36,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bitgap.experiments.protocol.experiment import Experiment
+from bitgap.experiments.protocol.hypothesis import Hypothesis
 
 ID = "T-010"
 
@@ -73,10 +74,41 @@ class Params:
 EXPERIMENT = Experiment(
     package=__name__,
     id=ID,
-    hypothesis="H4.1",
+    hypothesis=Hypothesis(
+        id="H4.1",
+        claim="bits shrink the gap",
+        prediction="each further bit shrinks the disparity by a fixed factor, as in a "
+        "rate–distortion law",
+        if_supported="each bit more shrinks the gap between languages by a fixed factor",
+        if_refuted="a rate-distortion law for the gap: bits buy fidelity in all languages "
+        "alike, and what is left between languages is not a matter of bits",
+        gap="bound",
+        needs_disparity=True,
+    ),
     title="Rate and distortion",
     question="Does disparity follow a rate-distortion law in bits?",
     phase=3,
     value="high",
     params=Params(),
+    tiers={
+        "smoke": {
+            "sentences": 4,
+            "shares": (0.3,),
+            "random_orders": 1,
+            "noise_seeds": 1,
+            "control_sentences": 4,
+            "frontier_rows": 8,
+        },
+        "standard": {
+            "sentences": 8,
+            "shares": (0.1, 0.3, 0.5),
+            "random_orders": 2,
+            "noise_seeds": 2,
+            "control_sentences": 4,
+            "frontier_rows": 8,
+        },
+    },
+    figure_reading="Measured values with the forms fitted to them, at every width of all "
+    "blocks; the constant (M0) and the form with a slope for each language (M3) are compared in "
+    "the numbers only. Forms that agree lie on each other.",
 )

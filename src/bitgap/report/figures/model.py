@@ -17,9 +17,7 @@ from bitgap.show.charts import (
     SCHEMA,
     Chart,
     block_axis,
-    framed_ends,
     heading,
-    matrix,
     side_by_side,
     tip,
 )
@@ -265,26 +263,3 @@ def _landscape_panel(
     counted = f"shaded: levelling down, {levelled:,} of {len(known):,} sets"
     return {"title": {"text": heading(title), "subtitle": counted}, "width": 300, "height": 260,
             "layer": layers, "data": {"values": rows}}  # fmt: skip
-
-
-def synergy_chart(pairs: Sequence[Json]) -> Chart | None:
-    """Returns the interaction of every two blocks, the two ends framed."""
-    if not pairs:
-        return None
-    values: Floats = np.array([row["interaction"] for row in pairs])
-    percent = [
-        {**row, "interaction": rounded(100 * v)} for row, v in zip(pairs, values, strict=True)
-    ]
-    chart = matrix(
-        percent,
-        title="What two blocks protect together beyond the sum of what each protects",
-        x="first",
-        y="second",
-        value="interaction",
-        x_title="block",
-        y_title="and block",
-        name="% of K(none)",
-        signed=True,
-        outlined=framed_ends(pairs, "first", "second"),
-    )
-    return {**chart, "width": 380, "height": 330}

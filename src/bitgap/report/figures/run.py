@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from bitgap.experiments.catalog import find
+from bitgap.experiments.t010_rate_distortion import ID as RATE_SWEEP
 from bitgap.quant.sets import mask_of
 from bitgap.records import Finding
 from bitgap.report.figures import model as plots
@@ -15,6 +16,7 @@ from bitgap.report.run import Run, audit_of, map_of
 from bitgap.report.words.answers import answers, language_name
 from bitgap.show.charts import Chart, Figure
 from bitgap.show.numbers import short_name
+from bitgap.theory.formal import HYPOTHESIS as FORMAL
 
 Json = Mapping[str, Any]
 
@@ -120,7 +122,7 @@ def _of_map(run: Run, found: Json, told: Mapping[str, str]) -> Iterator[Figure]:
         f"{'makes' if worse == 1 else 'make'} the gap smaller and {reference} worse.",
         plots.landscape_chart(masks, found),
     )
-    cells = next((f.tables["cells"] for f in run.findings if f.experiment == "T-010"), ())
+    cells = next((f.tables["cells"] for f in run.findings if f.experiment == RATE_SWEEP), ())
     yield Figure(
         "pareto",
         "Bits against damage",
@@ -147,39 +149,6 @@ def _pareto_alt(run: Run) -> str:
     )
 
 
-_READING = {
-    "T-001": "Left: what a probe reads off each block's output, and what of it survives rounding. "
-             "Right: a dot a block, on logarithmic axes.",
-    "T-002": "Left: the parts into which a block's damage, against the mean block's, comes apart; "
-             "they add up. Right: a dot a block, on logarithmic axes; the dashed line is the law.",
-    "T-003": "Left: the error that rounding makes on a language's inputs against the reference's; "
-             "above zero it is larger. Right: its mean over languages beside what protecting the "
-             "block takes off |D|.",
-    "T-004": "Left: how far the error has grown at each depth, by what is protected; higher is "
-             "less error. Right: how noise put into one block grows or shrinks on its way.",
-    "T-005": "Left: each measure of the weights against what nearby blocks predict, in standard "
-             "errors. Right: how far a block stands out over all measures; bars leave measures "
-             "out.",
-    "T-006": "Left: correlation of the errors of two blocks, the two ends framed; below zero they "
-             "cancel. Right: damage as sum of single blocks, what pairs share, and the rest.",
-    "T-007": "Four estimates of how many dimensions states fill, each over its own mean; bars are "
-             "95 % intervals. The theory puts the lowest point in the shaded window.",
-    "T-008": "By depth: how well a probe tells number beyond a control task, how much the right "
-             "form is preferred, and what rounding the block costs that preference. The theory "
-             "puts the highest points in the shaded window.",
-    "T-009": "How many sentences find their translation among all, by depth; bars are 95 % "
-             "intervals. The theory puts the highest point in the shaded window.",
-    "T-010": "Measured values with the forms fitted to them, at every width of all blocks; the "
-             "constant (M0) and the form with a slope for each language (M3) are compared in the "
-             "numbers only. Forms that agree lie on each other.",
-    "synergy": "Left: the interaction of every two blocks, the two ends framed. Right: D as "
-               "measured, beside D if damage simply added up.",
-    "depth": "What protecting a block saves on average over all sets, and added to the two ends; "
-             "bars are 95 % intervals.",
-}  # fmt: skip
-"""How to read each experiment's figure."""
-
-
 def _with_language_names(spec: Chart) -> Chart:
     """Returns a chart whose rows tell languages by name as well as by code."""
     if "concat" in spec:
@@ -197,25 +166,15 @@ def _with_language_names(spec: Chart) -> Chart:
 
 def _of_finding(finding: Finding) -> Iterator[Figure]:
     experiment = find(finding.experiment)
-    if experiment.id == "synergy":
-        chart = plots.synergy_chart(finding.tables.get("pairs", ()))
-        if chart is not None:
-            yield Figure(
-                "synergy-matrix",
-                "Layers that protect more together",
-                "Banzhaf interaction of every two blocks: above zero they protect more together "
-                "than the sum of what each protects. Framed: the first and the last block.",
-                finding.sentence,
-                chart,
-            )
-    if experiment.figure is not None:
-        yield Figure(
-            experiment.id.lower(),
-            f"{finding.hypothesis}: {finding.title}" if experiment.id[0] == "T" else finding.title,
-            _READING.get(experiment.id, experiment.question),
-            finding.sentence,
-            _with_language_names(dict(experiment.figure(finding))),
-        )
+    yield from experiment.further_figures(finding)
+    named = experiment.hypothesis.id != experiment.id
+    yield Figure(
+        experiment.id.lower(),
+        f"{finding.hypothesis}: {finding.title}" if named else finding.title,
+        experiment.figure_reading,
+        finding.sentence,
+        _with_language_names(dict(experiment.figure(finding))),
+    )
 
 
 def _of_theory(result: Json) -> Iterator[Figure]:
@@ -229,7 +188,7 @@ def _of_theory(result: Json) -> Iterator[Figure]:
         for row in result["forecasts"]["summary"]
         if row["kind"] == "config" and row["objective"] == "damage"
     ]
-    formal = next((f for f in result["findings"] if f["hypothesis"] == "formal"), None)
+    formal = next((f for f in result["findings"] if f["hypothesis"] == FORMAL.id), None)
     labels = [f"{f['hypothesis']} {f['verdict']['label']}" for f in result["findings"]]
     drawn: list[tuple[str, str, str, str, Callable[[], Chart]]] = [
         ("damage-by-depth", "Which blocks do the damage",

@@ -20,6 +20,7 @@ from bitgap.show.charts import (
     window_name,
 )
 from bitgap.show.numbers import Unit, short_name
+from bitgap.show.words import RUNGS
 from bitgap.stats.verdicts import load_thresholds
 
 Json = Mapping[str, Any]
@@ -108,17 +109,6 @@ def _upright(at: float, dash: list[int]) -> Chart:
             "encoding": {"x": {"field": "at", "type": "quantitative"}}}  # fmt: skip
 
 
-_RUNGS = {
-    "F0": "F0 error budget, nothing fitted",
-    "F1": "F1 position alone",
-    "F2": "F2 variance alone",
-    "F3": "F3 the theory's formula",
-    "F3 curved": "F3 with curvature",
-    "F4": "F4 with local error ratio",
-    "F5": "F5 smooth nuisances",
-}
-
-
 _RESPONSES = {
     "ratio": "log2 damage ratio by block",
     "shapley": "what protecting a block is worth for |D|",
@@ -133,7 +123,7 @@ def formal_chart(tables: Json) -> Chart:
     panels = []
     for i, response in enumerate(dict.fromkeys(r["response"] for r in rows)):
         mine = [
-            {"rung": _RUNGS.get(r["rung"], r["rung"]), "r2": rounded(r["r2_lofo"]),
+            {"rung": f"{r['rung']} {RUNGS[r['rung']]}", "r2": rounded(r["r2_lofo"]),
              "families": r["families"], "theory": r["rung"].startswith("F3")}
             for r in rows
             if r["response"] == response

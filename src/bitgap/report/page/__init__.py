@@ -32,7 +32,7 @@ from bitgap.report.page.tables_html import (
 )
 from bitgap.report.run import Run, audit_of, map_of
 from bitgap.report.words.answers import answers
-from bitgap.report.words.chapters import chapters, claim
+from bitgap.report.words.sections import chapters, claim
 from bitgap.show import draw
 from bitgap.show.charts import Figure
 from bitgap.show.numbers import MISSING, short_name, told

@@ -8,7 +8,7 @@ from typing import Any
 from bitgap.report.figures.model import language_panels, layer_panels, rounded
 from bitgap.report.figures.theory import depth_chart
 from bitgap.report.run import Run, audit_of, map_of
-from bitgap.report.words.chapters import claim
+from bitgap.report.words.sections import claim, in_order
 from bitgap.show.charts import PALETTE, Chart, Figure, tip
 from bitgap.show.numbers import short_name
 from bitgap.show.withdrawn import withdrawal
@@ -54,13 +54,11 @@ def _panel(
 
 def chips(findings: Sequence[Json]) -> list[dict[str, str]]:
     """Returns every hypothesis with its verdict, in the order of the theory."""
-    order = {name: i for i, name in enumerate(("H", "s", "f", "d"))}
-    ranked = sorted(findings, key=lambda f: (order.get(f["hypothesis"][0], 9), f["hypothesis"]))
     return [
         {"hypothesis": f["hypothesis"], "label": f["verdict"]["label"],
          "claim": claim(f["hypothesis"]) + (" (withdrawn)" if withdrawal(f) else ""),
          "anchor": anchor(f["hypothesis"])}
-        for f in ranked
+        for f in in_order(findings)
     ]  # fmt: skip
 
 

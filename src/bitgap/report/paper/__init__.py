@@ -20,8 +20,8 @@ from bitgap.report.paper.findings import (
     failed_controls,
     failed_forecasts,
     formal_sentences,
+    gap_sections,
     refuted,
-    told_gaps,
 )
 from bitgap.report.paper.story import Story, story, suggestions
 from bitgap.report.paper.tables import (
@@ -188,7 +188,7 @@ def _context(
         "story": story(run),
         "figures": figures,
         "examples": examples,
-        "gaps": told_gaps(findings, families=families),
+        "gaps": gap_sections(findings, families=families),
         "formal": formal_sentences(findings),
         "suggestions": suggestions(result),
         "refuted": refuted(findings),

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bitgap.experiments.protocol.hypothesis import Gap
 from bitgap.report.paper.text import (
     Markup,
-    counted,
     estimate,
     markup,
     number,
@@ -18,34 +18,17 @@ from bitgap.report.paper.text import (
     sentence,
     signs,
 )
-from bitgap.report.words.gaps import Gap, by_gap
-from bitgap.report.words.phrases import by_label, joined
+from bitgap.report.words.phrases import counted, joined
+from bitgap.report.words.sections import by_gap, failed, standing
+from bitgap.report.words.theory import best_tenth
 from bitgap.show.numbers import short_name
-from bitgap.show.withdrawn import NO_GAP_RANK, withdrawal, withdrawn_names
+from bitgap.show.withdrawn import NO_GAP_RANK, withdrawal
+from bitgap.show.words import RUNGS
 from bitgap.stats.verdicts import load_thresholds
+from bitgap.theory.formal import HYPOTHESIS as FORMAL
+from bitgap.theory.hypotheses import HYPOTHESES
 
 Json = Mapping[str, Any]
-
-
-PREDICTIONS: Mapping[str, str] = {
-    "H1.1": "blocks whose weights vary more carry more information about the input",
-    "H1.2": "blocks whose weights vary more are rounded with less relative error, and that "
-    "decides their damage",
-    "H1.3": "critical blocks are those in which rounding errors fall harder on other languages",
-    "H2.1": "errors of the first block travel to the end, so that protecting the last block pays "
-    "only after the first",
-    "H2.2": "the first and the last block are structurally apart from the interior",
-    "H2.3": "the errors of the first and the last block cancel",
-    "synergy": "protecting both ends saves more than protecting each saves alone",
-    "H3.1": "states fill the fewest dimensions near three quarters of the depth",
-    "H3.2": "morphology is read best, and used most, near three quarters of the depth",
-    "H3.3": "languages are most alike near three quarters of the depth",
-    "depth": "the first, the three-quarter and the last block are among the best triples to "
-    "protect",
-    "H4.1": "each further bit shrinks the disparity by a fixed factor, as in a rate–distortion law",
-    "formal": "variance, boundary and bottleneck together predict where languages are hurt in a "
-    "family not used for fitting",
-}
 
 
 GREEK = {"alpha": "α", "beta": "β", "gamma": "γ"}
@@ -53,7 +36,7 @@ GREEK = {"alpha": "α", "beta": "β", "gamma": "γ"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
+class HypothesisSection:
     """One hypothesis as the paper tells it."""
 
     hypothesis: str
@@ -64,15 +47,15 @@ class Told:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ToldGap:
+class GapSection:
     """One gap with its hypotheses."""
 
     gap: Gap
     lead: str
-    told: tuple[Told, ...]
+    sections: tuple[HypothesisSection, ...]
 
 
-def told_gaps(findings: Sequence[Json], *, families: bool) -> tuple[ToldGap, ...]:
+def gap_sections(findings: Sequence[Json], *, families: bool) -> tuple[GapSection, ...]:
     """Returns the gaps that a run has findings on.
 
     Args:
@@ -80,12 +63,12 @@ def told_gaps(findings: Sequence[Json], *, families: bool) -> tuple[ToldGap, ...
         families: Whether they are over families.
     """
     return tuple(
-        ToldGap(
+        GapSection(
             gap=gap,
-            lead=lead(mine, families=families),
-            told=tuple(_told(f, families=families) for f in mine),
+            lead=standing(group),
+            sections=tuple(_section(f, families=families) for f in group),
         )
-        for gap, mine in by_gap(findings)
+        for gap, group in by_gap(findings)
     )
 
 
@@ -94,44 +77,15 @@ def hypothesis_name(finding: Json) -> str:
     name, title = finding["hypothesis"], finding["title"]
     if name.casefold() == title.casefold():
         return str(title)
-    if name == "formal":
+    if name == FORMAL.id:
         return "Formal model"
     return f"{name}, {title[:1].lower()}{title[1:]}"
 
 
-def lead(findings: Sequence[Json], *, families: bool) -> str:
-    """Returns how a gap stands after the verdicts on its hypotheses."""
-    labels = by_label(findings)
-    where = "over families" if families else "on this model"
-    parts = [f"{joined(names)} {_be(names)} {label}" for label, names in labels.items()]
-    head = f"{sentence('; '.join(parts))[:-1]} {where}."
-    withdrawn = withdrawn_names(findings)
-    if withdrawn:
-        head += f" The refutation of {joined(withdrawn)} is withdrawn."
-    excluded = [name for name in labels.get("refuted", ()) if name not in withdrawn]
-    if names := labels.get("supported"):
-        return f"{head} {joined(names)} {'stands' if len(names) == 1 else 'stand'} as explanation."
-    if len(excluded) == len(findings):
-        return f"{head} Every explanation offered is refuted: there is no such effect to explain."
-    if excluded:
-        rest = len(findings) - len(excluded)
-        return (
-            f"{head} Of the explanations offered, {joined(excluded)} can be ruled out, and "
-            f"{counted(rest, 'other')} {'stays' if rest == 1 else 'stay'} open."
-        )
-    if len(labels.get("not testable", ())) == len(findings):
-        return f"{head} None of the explanations offered can be tested on these data."
-    return f"{head} No explanation offered is established and none is ruled out: the gap is open."
-
-
-def _be(names: Sequence[str]) -> str:
-    return "is" if len(names) == 1 else "are"
-
-
-def _told(finding: Json, *, families: bool) -> Told:
+def _section(finding: Json, *, families: bool) -> HypothesisSection:
     verdict = finding["verdict"]
     parts: list[Markup] = [
-        markup("The prediction is that {}.", PREDICTIONS.get(finding["hypothesis"], "") or "—"),
+        markup("The prediction is that {}.", _prediction(finding)),
         markup("{}", sentence(finding["sentence"])),
     ]
     if not families and not _tells_primary(finding):
@@ -143,7 +97,7 @@ def _told(finding: Json, *, families: bool) -> Told:
         markup("{}", alone_sentence(finding) if families else ""),
         markup("{}", controls_sentence(finding["controls"])),
     ]
-    return Told(
+    return HypothesisSection(
         hypothesis=finding["hypothesis"],
         figure=finding["experiment"].casefold(),
         heading=hypothesis_name(finding),
@@ -225,17 +179,17 @@ def controls_sentence(controls: Sequence[Json]) -> str:
     if not controls:
         return "It has no controls."
     quiet = [c for c in controls if c["kind"] != "positive" and c["passed"] is not None]
-    failed = [c["name"] for c in quiet if c["passed"] is False]
+    names = [c["name"] for c in failed(controls, positive=False)]
     planted = [c for c in controls if c["kind"] == "positive"]
     said = []
-    if quiet and not failed:
+    if quiet and not names:
         every = "All" if len(quiet) > 1 else "The"
         said.append(f"{every} {counted(len(quiet), 'null control')} held"
                     if len(quiet) > 1 else "Its null control held")  # fmt: skip
     elif quiet:
         said.append(
-            f"{sentence(counted(len(failed), 'null control'))[:-1]} of {len(quiet)} failed "
-            f"({'; '.join(failed)})"
+            f"{sentence(counted(len(names), 'null control'))[:-1]} of {len(quiet)} failed "
+            f"({'; '.join(names)})"
         )
     found = [c["passed"] for c in planted if c["passed"] is not None]
     if found:
@@ -254,8 +208,7 @@ def failed_controls(findings: Iterable[Json], *, positive: bool) -> list[str]:
     return [
         signs(f"{f['hypothesis']}, {c['name']}: {c['detail']}")
         for f in findings
-        for c in f["controls"]
-        if c["passed"] is False and (c["kind"] == "positive") is positive
+        for c in failed(f["controls"], positive=positive)
     ]
 
 
@@ -272,7 +225,8 @@ def refuted(findings: Iterable[Json]) -> list[str]:
 
 
 def _prediction(finding: Json) -> str:
-    return PREDICTIONS.get(finding["hypothesis"], finding["title"].lower())
+    record = HYPOTHESES.get(finding["hypothesis"])
+    return finding["title"].lower() if record is None else record.prediction
 
 
 def failed_forecasts(result: Json) -> list[str]:
@@ -282,12 +236,9 @@ def failed_forecasts(result: Json) -> list[str]:
     means = {"config": "the configuration alone", "weights": "weights and one forward pass"}
     for row in result.get("forecasts", {}).get("summary", ()):
         if row["who"] == "forecast" and row["success"] is False:
-            place = row["mean_percentile"]
-            where = "" if place is None else f", on average at percentile {100 * place:.0f}"
             said.append(
-                f"Triples of {asked[row['objective']]} forecast from {means[row['kind']]} are in "
-                f"the best tenth in {row['successes']} of {row['families']} families{where}"
-                f"{'' if row['objective'] == 'damage' else f'; {NO_GAP_RANK}'}."
+                f"Triples of {asked[row['objective']]} forecast from {means[row['kind']]} are "
+                f"{best_tenth(row)}{'' if row['objective'] == 'damage' else f'; {NO_GAP_RANK}'}."
             )
     return said + _regressions(result.get("seed_regression", ()))
 
@@ -311,7 +262,7 @@ def _regressions(rows: Sequence[Json]) -> list[str]:
 
 def formal_sentences(findings: Iterable[Json]) -> list[str]:
     """Returns what the ladder of the formal model says, where a run has one."""
-    found = next((f for f in findings if f["hypothesis"] == "formal"), None)
+    found = next((f for f in findings if f["hypothesis"] == FORMAL.id), None)
     if found is None:
         return []
     tables, said = found["tables"], []
@@ -319,13 +270,11 @@ def formal_sentences(findings: Iterable[Json]) -> list[str]:
     held = {name: rungs[name]["r2_lofo"] for name in ("F0", "F1", "F3")
             if name in rungs and rungs[name]["r2_lofo"] is not None}  # fmt: skip
     if len(held) == 3:
-        best = max(held, key=lambda k: held[k])
-        words = {"F0": "the error budget, with nothing fitted,", "F1": "position alone",
-                 "F3": "the proposed formula"}  # fmt: skip
+        each = [f"{plain(r2, '.2f')} for {name} ({RUNGS[name]})" for name, r2 in held.items()]
+        best = max(held, key=lambda name: held[name])
         said.append(
-            f"In families held out the R² of log damage ratios is {plain(held['F0'], '.2f')} for "
-            f"the second-order error budget (F0), {plain(held['F1'], '.2f')} for position (F1) and "
-            f"{plain(held['F3'], '.2f')} for the formula (F3): {words[best]} predicts best."
+            f"In families held out the R² of log damage ratios is {joined(each)}: {best} predicts "
+            f"best."
         )
     slopes = [r for r in tables["coefficients"] if r["response"] == "ratio"]
     clear = [r for r in slopes if r["low"] is not None and r["low"] > 0]

@@ -8,13 +8,14 @@ from typing import Any
 
 from bitgap.disparity.audit import SHARE_UNSETTLED
 from bitgap.report.paper.findings import formal_sentences
-from bitgap.report.paper.text import counted, model_name, number, sentence, signs
+from bitgap.report.paper.text import model_name, number, sentence, signs
 from bitgap.report.paper.triple import protection_sentences, title
 from bitgap.report.run import Run
 from bitgap.report.words.answers import Answer, answers, language_name
-from bitgap.report.words.phrases import by_label, joined
+from bitgap.report.words.phrases import counted, joined
+from bitgap.report.words.sections import failed
+from bitgap.report.words.theory import pillar_sentence, suggestion
 from bitgap.show.numbers import lacks, short_name
-from bitgap.show.withdrawn import withdrawn_names, withdrawn_suggestion
 from bitgap.stats.verdicts import load_thresholds
 
 Json = Mapping[str, Any]
@@ -74,27 +75,8 @@ def _abstract(run: Run, found: Mapping[str, Answer], subject: str) -> str:
     if (langs := found.get("languages")) and run.command != "theory":
         parts += [langs.short, *langs.details[1:3]]
     parts += formal_sentences(findings)[:1]
-    parts.append(verdict_sentence(findings))
+    parts.append(found["hypotheses"].short)
     return " ".join(sentence(part) for part in parts if part)
-
-
-def verdict_sentence(findings: Sequence[Json]) -> str:
-    """Returns how many hypotheses stand and fall."""
-    labels = by_label(findings)
-    stand = labels.get("supported", [])
-    head = (
-        f"{joined(stand)} {'is' if len(stand) == 1 else 'are'} supported"
-        if stand
-        else f"None of the {len(findings)} hypotheses is supported"
-    )
-    rest = [
-        f"{len(names)} {'is' if len(names) == 1 else 'are'} {label} ({', '.join(names)})"
-        for label, names in labels.items()
-        if label != "supported"
-    ]
-    said = f"{head}; {joined(rest)}." if rest else f"{head}."
-    withdrawn = withdrawn_names(findings)
-    return f"{said} The refutation of {joined(withdrawn)} is withdrawn." if withdrawn else said
 
 
 def _families_subject(result: Json) -> str:
@@ -224,11 +206,7 @@ def _model_limits(run: Run) -> tuple[str, ...]:
 
 
 def _missed(findings: Sequence[Json]) -> list[str]:
-    names = [
-        f["hypothesis"]
-        for f in findings
-        if any(c["kind"] == "positive" and c["passed"] is False for c in f["controls"])
-    ]
+    names = [f["hypothesis"] for f in findings if failed(f["controls"], positive=True)]
     if not names:
         return []
     return [
@@ -239,10 +217,9 @@ def _missed(findings: Sequence[Json]) -> list[str]:
 
 def _conclusion(run: Run, found: Mapping[str, Answer]) -> tuple[str, ...]:
     said = [f"As to the three blocks: {lowered(found['why'].short)}"] if "why" in found else []
-    said.append(verdict_sentence(run.result["findings"]))
+    said.append(found["hypotheses"].short)
     if pillars := run.result.get("pillars"):
-        states = [f"{r['pillar'].split(':')[0]} {r['state']}" for r in pillars]
-        said.append(f"Of the theory's pillars: {joined(states)}.")
+        said.append(pillar_sentence(pillars))
     said += formal_sentences(run.result["findings"])[:1]
     return tuple(signs(part) for part in said)
 
@@ -256,12 +233,7 @@ def lowered(text: str) -> str:
 def suggestions(result: Json) -> list[str]:
     """Returns what the data suggest instead, with intervals."""
     return [
-        sentence(
-            f"{r['hypothesis']}: {r['unit']} "
-            f"{number(r['value'], (r['low'], r['high']), signed=False)} over {r['families']} "
-            f"families, where {r['null']:.2g} would be seen if nothing were there. "
-            f"{withdrawn_suggestion(r)}".rstrip(". ")
-        )
+        signs(suggestion(r))
         for r in result.get("outcomes", {}).get("suggested", ())
         if not lacks((r["low"], r["high"]))
     ]

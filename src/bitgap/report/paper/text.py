@@ -127,16 +127,6 @@ def probability(p: float | None) -> str:
     return f"{p:.2g}"
 
 
-_NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten",
-            "eleven", "twelve")  # fmt: skip
-
-
-def counted(n: int, noun: str, plural: str = "") -> str:
-    """Returns ``one family`` or ``seven families``."""
-    name = noun if n == 1 else plural or f"{noun}s"
-    return f"{_NUMBERS[n] if n < len(_NUMBERS) else f'{n:,}'} {name}"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PaperTable:
     """A table of the appendix."""

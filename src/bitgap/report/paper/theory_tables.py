@@ -8,6 +8,7 @@ from typing import Any
 from bitgap.report.paper.findings import GREEK
 from bitgap.report.paper.text import PaperTable, number, plain, probability, signs
 from bitgap.show.numbers import MISSING, Unit, short_name
+from bitgap.show.words import RUNGS
 
 Json = Mapping[str, Any]
 
@@ -93,11 +94,11 @@ def _ladder(found: Json) -> PaperTable:
     return PaperTable(
         id="ladder",
         caption="The ladder of the formal model, for the log2 damage ratio, the worth of a block "
-        "for |D|, and the origin's disparity (seed): F0 error budget, F1 position, F2 variance, F3 "
-        "the formula, F4 with local error ratio. R² in sample, with each family's own slopes, and "
-        "held out (LOFO). Three random smooth features of depth earn "
-        f"{plain(draws['mean'])} on average and {plain(draws['percentile_95'])} at "
-        f"their 95th percentile of {draws['draws']} draws.",
+        "for |D|, and the origin's disparity (seed): "
+        f"{'; '.join(f'{rung} {name}' for rung, name in RUNGS.items())}. "
+        "R² in sample, with each family's own slopes, and held out (LOFO). "
+        f"Three random smooth features of depth earn {plain(draws['mean'])} on average "
+        f"and {plain(draws['percentile_95'])} at their 95th percentile of {draws['draws']} draws.",
         head=("Response", "Rung", "Families", "Rows", "R²", "R², own", "R², LOFO", "ρ, LOFO"),
         rows=tuple(body),
         widths=("1fr", "1fr", *["auto"] * 6),

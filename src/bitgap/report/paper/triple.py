@@ -8,10 +8,10 @@ import numpy as np
 
 from bitgap.disparity.layer_map import origin_set
 from bitgap.quant.sets import mask_of
-from bitgap.report.paper.text import counted, log_ratio, model_name, number, plain
+from bitgap.report.paper.text import log_ratio, model_name, number, plain
 from bitgap.report.run import Masks, Run
 from bitgap.report.words.answers import language_name
-from bitgap.report.words.phrases import BEST, joined
+from bitgap.report.words.phrases import BEST, counted, joined
 from bitgap.show.numbers import Unit
 
 

@@ -28,6 +28,7 @@ from bitgap.report.words.phrases import (
 from bitgap.report.words.theory import ledger_answers, theory_answers
 from bitgap.show.numbers import lacks, told
 from bitgap.show.withdrawn import NO_GAP_RANK
+from bitgap.theory.hypotheses import HYPOTHESES
 
 __all__ = ["Answer", "answers"]
 
@@ -108,7 +109,7 @@ def _collapsed_line(rows: Json) -> list[str]:
     faint = [language_name(c) for c, row in rows.items() if row["below_resolution"]]
     said = []
     if gone:
-        said.append(f"Collapsed, no better than word counts: {', '.join(gone)}.")
+        said.append(f"Collapsed, no better than add-one unigrams: {', '.join(gone)}.")
     if faint:
         said.append(f"Damage below what can be resolved: {', '.join(faint)}.")
     return said
@@ -298,24 +299,13 @@ def _place_line(found: Json) -> str:
     )
 
 
-_MECHANISMS = (
-    ("H2.2", "the ends are built differently"),
-    ("synergy", "the ends protect more together"),
-    ("H2.3", "errors of the ends cancel"),
-    ("H2.1", "errors of the first block travel and condition the last"),
-    ("H3.1", "a bottleneck near three quarters of the depth"),
-    ("H3.2", "morphology is consolidated there"),
-    ("H3.3", "languages meet there"),
-)
-
-
 def _mechanism_lines(findings: Mapping[str, Json]) -> list[str]:
     """Returns the explanations that were offered, by what became of them."""
     by_label: dict[str, list[str]] = {}
-    for hypothesis, says in _MECHANISMS:
-        if hypothesis in findings:
-            label = findings[hypothesis]["verdict"]["label"]
-            by_label.setdefault(label, []).append(f"{says} ({hypothesis})")
+    for name, record in HYPOTHESES.items():
+        if record.explains_triple and name in findings:
+            label = findings[name]["verdict"]["label"]
+            by_label.setdefault(label, []).append(f"{record.claim} ({name})")
     lines = [
         f"{label.capitalize()}: {'; '.join(by_label[label])}."
         for label in LABELS

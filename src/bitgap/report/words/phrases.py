@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bitgap.show.numbers import lacks
-from bitgap.show.withdrawn import withdrawal
+from bitgap.show.withdrawn import withdrawal, withdrawn_names
 
 Json = Mapping[str, Any]
 
@@ -57,6 +57,21 @@ def joined(parts: Sequence[str]) -> str:
     return f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
+_NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten",
+            "eleven", "twelve")  # fmt: skip
+
+
+def counted(n: int, noun: str, plural: str = "") -> str:
+    """Returns ``one family`` or ``seven families``."""
+    name = noun if n == 1 else plural or f"{noun}s"
+    return f"{_NUMBERS[n] if n < len(_NUMBERS) else f'{n:,}'} {name}"
+
+
+def be(n: int) -> str:
+    """Returns ``is`` or ``are``."""
+    return "is" if n == 1 else "are"
+
+
 def among(place: int) -> str:
     """Returns a rank from the top as ``the most``, ``the 2nd most``."""
     if place == 1:
@@ -78,10 +93,19 @@ def verdict_answer(findings: Sequence[Json]) -> Answer:
     """Returns which hypotheses stand."""
     labels = by_label(findings)
     standing = labels.get("supported", [])
-    counts = [f"{len(names)} {label}" for label, names in labels.items()]
-    head = f"{joined(standing)} supported" if standing else "None is supported"
-    rest = [part for part in counts if not part.endswith(" supported")]
+    head = (
+        f"{joined(standing)} {be(len(standing))} supported"
+        if standing
+        else f"None of the {counted(len(findings), 'hypothesis', 'hypotheses')} is supported"
+    )
+    rest = [
+        f"{len(names)} {be(len(names))} {label}"
+        for label, names in labels.items()
+        if label != "supported"
+    ]
     short = f"{head}; {joined(rest)}." if rest else f"{head}."
+    if withdrawn := withdrawn_names(findings):
+        short += f" The refutation of {joined(withdrawn)} is withdrawn."
     details = [f"{label.capitalize()}: {', '.join(names)}." for label, names in labels.items()]
     details += [f"{f['hypothesis']}: {why}" for f in findings if (why := withdrawal(f))]
     return Answer("hypotheses", "Which hypotheses stand?", short, tuple(details))

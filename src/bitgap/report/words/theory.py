@@ -32,10 +32,9 @@ def _why(result: Json) -> Answer:
         for r in result["forecasts"]["summary"]
         if r["who"] == "origin" and r["kind"] == "config"
     }
-    pillars = [f"{r['pillar'].split(':')[0]}: {r['state']}" for r in result["pillars"]]
     details = [_hits(r, name) for name, r in rows.items() if r["families"]]
-    if pillars:
-        details.append(f"The theory's pillars: {'; '.join(pillars)}.")
+    if result["pillars"]:
+        details.append(pillar_sentence(result["pillars"]))
     return Answer("why", "Why L0, the block at three quarters, and the last?",
                   _headline(rows), tuple(details))  # fmt: skip
 
@@ -56,12 +55,21 @@ def _headline(rows: Mapping[str, Json]) -> str:
 
 def _hits(row: Json, objective: str) -> str:
     by = {"damage": "least damage", "disparity": "least |D| per text"}[objective]
-    mean, chance = row["mean_percentile"], " (50 is chance)" if objective == "damage" else ""
-    place = "" if mean is None else f", on average at percentile {100 * mean:.0f}{chance}"
-    return (
-        f"By {by} the triple is in the best tenth in {row['successes']} of {row['families']} "
-        f"families{place}."
-    )
+    chance = " (50 is chance)" if objective == "damage" and row["mean_percentile"] else ""
+    return f"By {by} the triple is {best_tenth(row)}{chance}."
+
+
+def best_tenth(row: Json) -> str:
+    """Returns in how many families a triple is among the best tenth, and where on average."""
+    mean = row["mean_percentile"]
+    place = "" if mean is None else f", on average at percentile {100 * mean:.0f}"
+    return f"in the best tenth in {row['successes']} of {row['families']} families{place}"
+
+
+def pillar_sentence(rows: Sequence[Json]) -> str:
+    """Returns which of the theory's pillars are held, fallen or open."""
+    states = [f"{row['pillar'].split(':')[0]} {row['state']}" for row in rows]
+    return f"Of the theory's pillars: {joined(states)}."
 
 
 def _languages(models: Sequence[Json]) -> Answer:
@@ -85,7 +93,7 @@ def _languages(models: Sequence[Json]) -> Answer:
 
 
 def _layers(result: Json) -> Answer:
-    said = [_suggestion(r) for r in result["outcomes"]["suggested"]]
+    said = [suggestion(r) for r in result["outcomes"]["suggested"]]
     question = "Which layers matter?"
     models = result["models"]
     first = [m["damage_by_block"][0] / sum(m["damage_by_block"]) for m in models
@@ -99,7 +107,8 @@ def _layers(result: Json) -> Answer:
     return Answer("layers", question, short, tuple(said))
 
 
-def _suggestion(row: Json) -> str:
+def suggestion(row: Json) -> str:
+    """Returns what the data suggest instead, with its interval and what chance would give."""
     head = row["hypothesis"][:1].upper() + row["hypothesis"][1:]
     shown = told(row["value"], (row["low"], row["high"]), signed=row["null"] == 0)
     said = (

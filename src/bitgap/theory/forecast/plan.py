@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any
 from bitgap.disparity.layer_map import LARGEST_FACTORIAL, make_design
 from bitgap.experiments.catalog import CATALOG
 from bitgap.experiments.protocol.experiment import PHASES, Experiment
+from bitgap.jobs.tiers import Tier
 from bitgap.theory.forecast.cards import Card
 
 if TYPE_CHECKING:
-    from bitgap.jobs.investigate import Tier
     from bitgap.lab.lab import Lab
 
 
@@ -124,7 +124,7 @@ def _row(
     heavy = None if time_s is None else time_s > patience_s
     return {
         "id": e.id,
-        "hypothesis": e.hypothesis,
+        "hypothesis": e.hypothesis.id,
         "title": e.title,
         "phase": e.phase,
         "phase_name": PHASES[e.phase],
@@ -233,7 +233,7 @@ def _scaled_row(
     flops = 2 * tokens * (blocks * card.block_parameters + heads * card.head_parameters)
     return {
         "id": e.id,
-        "hypothesis": e.hypothesis,
+        "hypothesis": e.hypothesis.id,
         "phase": e.phase,
         "shares_map": e.cost.of_map,
         "flops": flops,

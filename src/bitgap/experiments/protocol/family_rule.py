@@ -1,0 +1,220 @@
+"""How a hypothesis is judged over model families: its statistics, and what else each must show.
+
+An experiment's part ``families`` declares a :class:`Rule` as ``RULE``. A statistic is read off the
+findings of single models; one that is none of the four here is any callable with a ``sesoi``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from bitgap.records import Estimate, Finding, Floats
+from bitgap.stats.across import Across
+from bitgap.stats.families import (
+    FamilyEffect,
+    FamilyEnds,
+    FamilyPeak,
+    FamilyProfiles,
+    both_ends_across,
+    correlation_across,
+    effect_across,
+    window_across,
+)
+from bitgap.stats.profiles import Peak
+from bitgap.stats.verdicts import Thresholds
+
+Testable = Sequence[tuple[str, Finding]]
+"""(family, finding) of the families whose finding is testable."""
+
+Condition = Callable[[Finding, Mapping[str, Any]], bool]
+"""(finding, what was declared for its hypothesis) -> whether it holds in that family."""
+
+
+class Statistic(Protocol):
+    """A number over families, with its test."""
+
+    @property
+    def sesoi(self) -> str:
+        """Key of its declared smallest effect of interest."""
+        ...
+
+    def __call__(self, findings: Testable, thresholds: Thresholds) -> Across:
+        """Returns the number with its interval and tests."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """How one hypothesis is judged across families.
+
+    Attributes:
+        statistics: All of which must pass.
+        further: What else a family must show for support, by how it is told.
+        informative: Whether a family's finding can speak at all, and how to say that it cannot;
+            one that cannot is left out.
+    """
+
+    statistics: tuple[Statistic, ...]
+    further: Mapping[str, Condition] = field(default_factory=dict[str, Condition])
+    informative: tuple[Condition, str] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Correlation:
+    """The mean over families of a correlation of two profiles over blocks.
+
+    Attributes:
+        name: What it is.
+        x: Column of the finding's table ``blocks``.
+        y: Likewise; of several columns the mean.
+        sign: −1 where a negative correlation supports the hypothesis.
+        sesoi: Key of its smallest effect of interest.
+    """
+
+    name: str
+    x: str
+    y: str | tuple[str, ...]
+    sign: float = 1.0
+    sesoi: str = "sesoi"
+
+    def __call__(self, findings: Testable, thresholds: Thresholds) -> Across:
+        """Returns it over the families given."""
+        families = [
+            FamilyProfiles(
+                family=family,
+                predictor=column(f.tables["blocks"], self.x),
+                outcome=self.sign * column(f.tables["blocks"], self.y),
+            )
+            for family, f in findings
+        ]
+        return correlation_across(families, name=self.name, level=thresholds.level)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effect:
+    """The mean over families of an estimate, by random effects."""
+
+    name: str
+    estimate: str
+    sesoi: str = "sesoi"
+
+    def __call__(self, findings: Testable, thresholds: Thresholds) -> Across:
+        """Returns it over the families given."""
+        families = [
+            FamilyEffect(family=family, estimate=f.estimates[self.estimate])
+            for family, f in findings
+        ]
+        return effect_across(families, name=self.name, level=thresholds.level)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeakInWindow:
+    """In how many families a profile has its extreme in the declared window of depth.
+
+    Attributes:
+        name: What it is.
+        estimate: The place of the extreme, in relative depth; the finding's table ``profile`` has
+            a row a block.
+        sesoi: Key of its smallest effect of interest.
+    """
+
+    name: str
+    estimate: str
+    sesoi: str = "sesoi"
+
+    def __call__(self, findings: Testable, thresholds: Thresholds) -> Across:
+        """Returns it over the families given."""
+        families = [
+            FamilyPeak(
+                family=family,
+                peak=_peak(f.estimates[self.estimate], len(f.tables["profile"])),
+                n_layers=len(f.tables["profile"]),
+            )
+            for family, f in findings
+        ]
+        return window_across(families, thresholds.window, name=self.name, level=thresholds.level)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BothEnds:
+    """How far both end blocks stand out among all pairs, by the table ``outlying``."""
+
+    sesoi: str = "sesoi"
+
+    def __call__(self, findings: Testable, thresholds: Thresholds) -> Across:
+        """Returns it over the families given."""
+        families = [
+            FamilyEnds(family=family, outlyingness=column(f.tables["outlying"], "value"))
+            for family, f in findings
+        ]
+        return both_ends_across(families, level=thresholds.level)
+
+
+def column(rows: Sequence[Mapping[str, Any]], name: str | tuple[str, ...]) -> Floats:
+    """Returns a column of a table, (L), NaN where there is no number; of several the mean."""
+    if not isinstance(name, str):
+        return np.mean([column(rows, one) for one in name], axis=0)
+    values = [row[name] for row in rows]
+    return np.array([np.nan if v is None else v for v in values], dtype=np.float64)
+
+
+def _peak(place: Estimate, n_layers: int) -> Peak:
+    assert place.value is not None
+    # The share of draws at the mode is no part of the test across families.
+    return Peak(place=place, layer=round(place.value * (n_layers - 1)), share=float("nan"))
+
+
+# -- conditions -----------------------------------------------------------------------------------
+
+
+def low_above(estimate: str, bound: float) -> Condition:
+    """Returns the condition that an interval lies above a bound."""
+
+    def holds(finding: Finding, declared: Mapping[str, Any]) -> bool:
+        low = finding.estimates[estimate].low
+        return low is not None and low > bound
+
+    return holds
+
+
+def positive(estimate: str) -> Condition:
+    """Returns the condition that a value is above 0."""
+
+    def holds(finding: Finding, declared: Mapping[str, Any]) -> bool:
+        value = finding.estimates[estimate].value
+        return value is not None and value > 0
+
+    return holds
+
+
+def at_least(estimate: str, threshold: str) -> Condition:
+    """Returns the condition that a value reaches what was declared under a key."""
+
+    def holds(finding: Finding, declared: Mapping[str, Any]) -> bool:
+        value = finding.estimates[estimate].value
+        return value is not None and value >= declared[threshold]
+
+    return holds
+
+
+def same_sign(one: str, other: str) -> Condition:
+    """Returns the condition that two values have one sign."""
+
+    def holds(finding: Finding, declared: Mapping[str, Any]) -> bool:
+        a, b = finding.estimates[one].value, finding.estimates[other].value
+        return a is not None and b is not None and a * b > 0
+
+    return holds
+
+
+def told_true(table: str, *keys: str) -> Condition:
+    """Returns the condition that a table of facts has True under all of some keys."""
+
+    def holds(finding: Finding, declared: Mapping[str, Any]) -> bool:
+        return all(bool(finding.tables[table][key]) for key in keys)
+
+    return holds
