@@ -164,7 +164,7 @@ def modules_after(code: str) -> set[str]:
     [
         "import bitgap",
         "import bitgap.disparity, bitgap.stats.verdicts, bitgap.lab.store, bitgap.jobs.results",
-        "import bitgap.show.tables_model, bitgap.disparity.layer_map, bitgap.experiments.catalog",
+        "import bitgap.show.views, bitgap.disparity.layer_map, bitgap.experiments.catalog",
         "import bitgap.theory.run, bitgap.jobs.tiers",
         "from bitgap.quant.plan import Plan; Plan.parse('rtn4-g128 protect 0', 12)",
     ],

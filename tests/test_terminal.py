@@ -11,8 +11,10 @@ import pytest
 from rich.console import Console
 
 from bitgap.cli import console as terminal
-from bitgap.show import tables_model as views
-from bitgap.show.numbers import Columns, Notes, Unit, aligned, bullets, layer_list, told
+from bitgap.show import views
+from bitgap.show.numbers import Unit, layer_list, told
+from bitgap.show.table import Column, Table, Value
+from bitgap.show.to_terminal import bullets, titled, to_terminal
 from bitgap.show.words import count, duration, preflight_line, size
 
 
@@ -31,7 +33,7 @@ def test_a_column_of_numbers_reads_back_to_three_digits_of_its_largest(seed: int
     rng = np.random.default_rng(seed)
     values = list(rng.normal(size=6) * 10 ** rng.uniform(-5, 3))
     unit = Unit.of(values)
-    cells = aligned(values, unit.factor, signed=True)
+    cells = Column("x", "x", "number", factor=unit.factor, signed=True).texts(values)
     back = np.array([float(cell) / unit.factor for cell in cells])
     assert np.abs(back - values).max() <= 0.0051 * np.abs(values).max()
     assert len({cell.partition(".")[2].__len__() for cell in cells if float(cell)}) == 1
@@ -85,15 +87,15 @@ def test_times_and_sizes_are_said_as_people_say_them() -> None:
 # ------------------------------------------------------------------------------------------ tables
 
 
+def of_values(*rows: tuple[str, Value]) -> Table:
+    """Returns a table of one measured column."""
+    columns = (Column("name", "name"), Column("k", "K", "interval"))
+    return Table(id="t", title="Damage", columns=columns, rows=rows)
+
+
 def test_columns_line_up_and_a_gap_is_a_dash() -> None:
-    rows = [
-        {"k": 1.5, "ci": [1.25, 12.0]},
-        {"k": 10.25, "ci": [None, None]},
-        {"k": None, "ci": None},
-    ]
-    table = Columns("name", ["a", "longer", "c"])
-    table.measure("K", rows, "k", "ci")
-    lines = shown(table.render()).splitlines()
+    table = of_values(("a", Value(1.5, 1.25, 12.0)), ("longer", Value(10.25)), ("c", Value(None)))
+    lines = shown(to_terminal(table)).splitlines()
     assert lines[0].split() == ["name", "K", "95", "%"]
     assert [line.split() for line in lines[1:]] == [
         ["a", "1.5", "1.2…12.0"],
@@ -106,16 +108,21 @@ def test_columns_line_up_and_a_gap_is_a_dash() -> None:
     assert len(set(ends)) == 1, "numbers end in one column"
 
 
-def test_notes_say_why_a_number_or_an_interval_is_missing_once_a_reason() -> None:
+def test_what_is_missing_is_told_once_a_reason() -> None:
     rows = {
         "he": {"k": None, "k_ci": None, "k_reason": "collapsed"},
         "ar": {"k": None, "k_ci": None, "k_reason": "collapsed"},
         "de": {"k": 1.0, "k_ci": None, "k_reason": "too few"},
         "fr": {"k": 1.0, "k_ci": [0.5, 2.0], "k_reason": "a caveat"},
+        "es": {"k": 1.0, "k_ci": None, "k_reason": None},
     }
-    notes = Notes()
-    notes.gather("K", rows, "k", "k_ci")
-    assert notes.lines() == ["K of he, ar: collapsed.", "K of de: no interval: too few."]
+    table = of_values(*((name, Value.of(row, "k")) for name, row in rows.items()))
+    assert table.gaps == (
+        "K of he, ar: collapsed.",
+        "K of de: no interval: too few.",
+        "K of es: no interval: draws do not vary.",
+    )
+    assert all(line in " ".join(shown(titled(table)).split()) for line in table.gaps)
 
 
 def test_a_long_sentence_goes_on_below_its_own_first_word() -> None:
@@ -149,7 +156,7 @@ def audit_result(**languages: dict[str, Any]) -> dict[str, Any]:
         "H": {**flat("mean", 0.1), **flat("max", 0.2, "biased upward")},
         "decomposition": {**flat("kl_per_token", None, "no other language is left"),
                           **flat("token_premium", 0.25)},
-        "caveats": ["A caveat. " * 20],
+        "caveats": ["A caveat. " * 20], "n_sentences": 1, "method": "told",
     }  # fmt: skip
 
 

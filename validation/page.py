@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from bitgap.records import Label
-from bitgap.show.to_markdown import table
+from bitgap.show.to_markdown import rows_of
 from bitgap.stats.verdicts import Thresholds
 from validation.counts import Count, Standing, highest, lowest, total
 from validation.detection import ControlCount, Detection, Setting
@@ -43,7 +43,7 @@ def header(facts: Mapping[str, object]) -> str:
             "Made by `python -m validation`; written by no hand. Rates stand with exact "
             "95 % binomial intervals. A requirement is *met* where the whole interval keeps it, "
             "*NOT MET* where none of it does, and *not shown* in between.",
-            table(["made with", ""], facts.items()),
+            rows_of(["made with", ""], facts.items()),
         ]
     )
 
@@ -71,7 +71,7 @@ def family_tests(
             f"How often each test alone is under {ALPHA}: on unrelated profiles, where it should "
             f"be about {ALPHA} at most, and on profiles that correlate by {SLOPE}. A verdict needs "
             "all three, its p is the t's. Profiles are detrended in depth within each family.",
-            table(head, rows),
+            rows_of(head, rows),
         ]
     )
 
@@ -89,7 +89,7 @@ def synth(
         tallies: Of additive models, and of models with planted cancellation, by name.
         thresholds: What was declared.
     """
-    truth = table(
+    truth = rows_of(
         ["estimated", "truth", "estimate", "difference"],
         ([c.name, f"{c.truth:.4g}", f"{c.found:.4g}", f"{c.found - c.truth:+.2g}"] for c in checks),
     )
@@ -109,7 +109,7 @@ def synth(
             "Where damage adds up there is no synergy and nothing cancels. The origin's ratio of "
             "languages shows its pattern all the same (the last block alone harms, with the first "
             "it is best) in a share of such models; the synergy experiment must not be taken in.",
-            table(["models", "origin's pattern", *_LABELS[:3]], rows),
+            rows_of(["models", "origin's pattern", *_LABELS[:3]], rows),
             _requirements(
                 [
                     _most("false support of synergy where damage adds up", false, thresholds.alpha),
@@ -143,7 +143,7 @@ def truth_table(tallies: Sequence[Tally], thresholds: Thresholds) -> str:
             "layers and kind of profile.",
             _requirements(_required(tallies, names, families, alpha)),
             "### By hypothesis",
-            table(
+            rows_of(
                 ["hypothesis", "false support: none", "worst cell", "half",
                  "false refutation: sesoi", "worst cell",
                  *(f"power: twice, M = {m}" for m in families),
@@ -154,7 +154,7 @@ def truth_table(tallies: Sequence[Tally], thresholds: Thresholds) -> str:
             "*Power alone* is as if no other hypothesis had an effect, so that Holm asks most. "
             f"{RANKED} ranks layers by weights that carry no noise, so it has no faint state.",
             "### By kind of world",
-            table(
+            rows_of(
                 ["truth", "families", "layers", "profiles", "worlds with any false support"],
                 ([t.world.truth, t.world.families, t.world.layers, t.world.kind,
                   Count(t.false, t.n)] for t in tallies if t.world.truth in ("none", "half")),
@@ -252,7 +252,7 @@ def _required(
 
 
 def _requirements(rows: Sequence[Requirement]) -> str:
-    return table(["required", "rate", "standing"], rows)
+    return rows_of(["required", "rate", "standing"], rows)
 
 
 # -- the formal model -----------------------------------------------------------------------------
@@ -288,7 +288,7 @@ def formal_model(
             "θ is the gain in leave-one-family-out R² of variance, boundary and bottleneck over "
             "position. Where there is no theory, responses are smooth in depth or an exact error "
             "budget; predictors go with depth as layer profiles do.",
-            table(head, rows),
+            rows_of(head, rows),
             _requirements(required),
         ]
     )
@@ -309,13 +309,13 @@ def detection(found: Sequence[Detection], setting: Setting, model: str) -> str:
         f"{_told_of_each(setting)}; on twins also: {_told(setting.twin_overrides)}. Verdicts are "
         "of one model, before Holm.",
         f"\"Supported\" on a random-init twin, over all experiments: {false}.",
-        table(
+        rows_of(
             ["experiment", "hypothesis", "on the model", "on random-init twins", "seconds"],
             ([d.experiment.id, d.experiment.hypothesis.id, _verdicts(d.verdicts),
               _verdicts(d.twins), f"{d.wall_s:.0f}"] for d in found),
         ),
         "Controls on the model, by seeds:",
-        table(
+        rows_of(
             ["experiment", "control", "kind", "passed", "failed", "not run", "what it said last"],
             ([d.experiment.id, c.name, c.kind, c.passed, c.failed, c.not_run, c.detail]
              for d in found for c in _ordered(d)),

@@ -16,7 +16,7 @@ import numpy as np
 
 from bitgap.disparity.formulas import seed_disparity
 from bitgap.experiments import synergy
-from bitgap.experiments.protocol.scores import facts_of, keep
+from bitgap.experiments.protocol.scores import facts_of, pack_scores
 from bitgap.experiments.synergy.factorial import cell_masks, shows_origin_pattern
 from bitgap.quant.plan import mask_plans
 from bitgap.records import Floats, Integers, Label, Observations, Scores
@@ -102,7 +102,7 @@ def observe(scores: Scores, n_blocks: int, controls: dict[str, Floats]) -> Obser
     return Observations(
         experiment=synergy.ID,
         version=synergy.EXPERIMENT.version,
-        arrays={**keep(scores, parts), "masks": masks, **controls},
+        arrays={**pack_scores(scores, parts), "masks": masks, **controls},
         facts={
             "scheme": SCHEME,
             "n_blocks": n_blocks,

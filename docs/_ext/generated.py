@@ -31,7 +31,7 @@ from bitgap.cli.main import make_parser
 from bitgap.experiments.catalog import CATALOG, describe
 from bitgap.experiments.protocol.experiment import PHASES, Experiment
 from bitgap.quant.schemes import KNOWN_SCHEMES
-from bitgap.show import tables_model as views
+from bitgap.show import views
 from bitgap.stats.verdicts import load_thresholds
 
 if TYPE_CHECKING:

@@ -95,7 +95,7 @@ SAMPLES: dict[str, Sample] = {
     "T-004": Sample(
         refuted={"cancelled": 0.0},
         missed={"found": 0},
-        absent=("random", "matched", "cancelling"),
+        absent=("cancelling",),
         positive="cancelling",
         languages=packed("masks") | {"state_error": -2},
         collapse="collapsed",

@@ -129,7 +129,9 @@ def theory(*findings: Finding, damage: bool = True, disparity: bool = False) -> 
                      "low": 0.2, "high": 0.6, "null": 0.25, "unit": "share", "families": 2}]},
         "forecasts": {"rows": [], "summary": summary},
         "seed_regression": [{"source": "origin, typed in", "n": 12, "r2": 0.93, "r2_null": 0.7,
-                             "r2_leave_one_out": -0.61, "p": 0.0003}],
+                             "r2_leave_one_out": -0.61, "p": 0.0003, "intercept": 4.8,
+                             "variance": -2.2, "r2_adjusted": 0.9, "r2_null_smooth": 0.97,
+                             "reason": ""}],
         "provenance": dict(PROVENANCE),
     }  # fmt: skip
     return Run(store="some.db", number=9, command="theory", result=result,

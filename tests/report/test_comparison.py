@@ -12,8 +12,9 @@ import pytest
 from rich.console import Console
 
 from bitgap.errors import UsageError
-from bitgap.report.comparison import compared, comparison_view, run_labels
+from bitgap.report.comparison import compared, run_labels
 from bitgap.report.run import Run, read_run
+from bitgap.show.views import comparison_view
 
 
 @pytest.fixture(scope="module")

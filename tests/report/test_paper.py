@@ -24,10 +24,11 @@ from bitgap.report.paper.findings import (
     formal_sentences,
     gap_sections,
 )
-from bitgap.report.paper.text import Markup, escape, markup, number, probability, sentence
+from bitgap.report.paper.text import markup, number, probability, sentence
 from bitgap.report.paper.triple import protection_sentences, title
 from bitgap.report.words.phrases import LABELS
 from bitgap.show.charts import Figure
+from bitgap.show.to_typst import Markup, escape
 
 HOSTILE = r"a_b*c #x $y <script>@z [b] `r` \q {j} // n /* m */ = h ~ -- ... 'q' \"w\" http://u.v"
 PLAIN = """

@@ -15,8 +15,10 @@ from paper_samples import control, estimate, finding, formal, investigation, mas
 
 from bitgap.experiments.catalog import find
 from bitgap.report.comparison import compared
-from bitgap.report.page import GLYPHS, compare_html, report_html
+from bitgap.report.page import compare_html, report_html
 from bitgap.report.run import Run
+from bitgap.report.words.phrases import LABELS
+from bitgap.show.to_html import GLYPHS
 
 HOSTILE = "</script><script>alert(1)</script>\"'&<img src=x onerror=alert(2)>"
 VOID = {"meta", "img", "input", "br", "hr", "link"}
@@ -70,7 +72,8 @@ class Page(HTMLParser):
 def replayed() -> Run:
     row = {"claim": "4", "text": "Hebrew is hurt", "outcome": "holds", "reason": "1.2 [1, 1.4]",
            "outcome_here": "fails", "reason_here": "-0.3 [-0.4, -0.2]", "how": "replayed",
-           "outcome_origin": "unclear", "reason_origin": "no weights"}  # fmt: skip
+           "where": "exp001", "measured": {"Hebrew": 2.0}, "found": {"Hebrew": 0.5},
+           "exact": "unclear", "exact_reason": "no weights"}  # fmt: skip
     run = investigation()
     result = {"model": "tiny", "n_blocks": 6, "rows": [row],
               "provenance": run.result["provenance"]}  # fmt: skip
@@ -172,7 +175,7 @@ def test_every_table_has_a_caption_and_its_heads_a_scope(text: str) -> None:
 # -- what is told ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("label", GLYPHS)
+@pytest.mark.parametrize("label", LABELS)
 def test_a_verdict_is_a_sign_a_word_and_a_reason(label: str) -> None:
     page = Page(report_html(investigation(finding("H2.1", label))))
     assert f"{GLYPHS[label]} {label}" in page.said

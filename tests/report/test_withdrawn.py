@@ -20,8 +20,7 @@ from bitgap.report.paper.story import suggestions
 from bitgap.report.words.phrases import LABELS, verdict_answer
 from bitgap.report.words.sections import standing
 from bitgap.report.words.theory import theory_answers
-from bitgap.show.tables_model import verdicts
-from bitgap.show.tables_theory import prediction_view
+from bitgap.show.views import prediction_view, verdicts
 from bitgap.show.withdrawn import (
     CONFIG_PREDICTIONS,
     NO_GAP_RANK,

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from scipy import stats
 
-from bitgap.show.to_markdown import table
+from bitgap.show.to_markdown import rows_of
 from validation import __main__ as command
 from validation import run
 from validation.counts import Count, highest, lowest, total
@@ -53,7 +53,7 @@ def test_counts_add_up_and_the_worst_is_the_best_attested():
 
 
 def test_bars_and_line_breaks_stay_in_their_cell():
-    assert table(["a"], [["x|y\nz"]]).splitlines()[-1] == "| x\\|y z |"
+    assert rows_of(["a"], [["x|y\nz"]]).splitlines()[-1] == "| x\\|y z |"
 
 
 def without_time(text: str) -> str:

@@ -14,12 +14,12 @@ def list_(options: Namespace, session: Session) -> None:
     """Shows every experiment and what it costs on a model."""
     from bitgap.experiments.catalog import CATALOG, describe
     from bitgap.models.shape import count_blocks
-    from bitgap.show import tables_model
+    from bitgap.show import views
 
     n_blocks = count_blocks(options.model)
     rows = [describe(experiment, n_blocks) for experiment in CATALOG]
     result = {"model": options.model, "n_blocks": n_blocks, "experiments": rows}
-    session.show(result, tables_model.list_view)
+    session.show(result, views.list_view)
 
 
 @verb(
@@ -32,11 +32,11 @@ def show(options: Namespace, session: Session) -> None:
     """Shows one experiment."""
     from bitgap.experiments.catalog import describe, find
     from bitgap.models.shape import count_blocks
-    from bitgap.show import tables_model
+    from bitgap.show import views
 
     experiment = find(options.experiment)
     result = describe(experiment, count_blocks(options.model), full=True)
-    session.show(result, tables_model.show_view)
+    session.show(result, views.show_view)
 
 
 @verb(
@@ -49,14 +49,14 @@ def results(options: Namespace, session: Session) -> None:
     from bitgap.jobs.results import all_judged_again, summary, write_parquet
     from bitgap.lab.store import Store
     from bitgap.report.figures.run import finding_figures
-    from bitgap.show import tables_model
+    from bitgap.show import views
 
     with Store(options.store, read_only=True) as store:
         judged = all_judged_again(store)
         if options.parquet:
             for table in write_parquet(store, writable(options.parquet, "--parquet"), judged):
                 console.say(str(table))
-        session.show(summary(store, judged), tables_model.results_view)
+        session.show(summary(store, judged), views.results_view)
     if options.out:
         # A later run's figure replaces an earlier one's of the same experiment.
         findings = (finding for of_run in judged.values() for finding in of_run)

@@ -34,7 +34,7 @@ def audit(options: Namespace, session: Session) -> None:
     """Shows what :meth:`bitgap.Lab.audit` finds."""
     from bitgap.jobs.investigate import describe
     from bitgap.quant.plan import Plan
-    from bitgap.show import tables_model
+    from bitgap.show import views
 
     lab = session.open_lab(options.model, "exact")
     protect = f" protect {options.protect}" if options.protect else ""
@@ -43,7 +43,7 @@ def audit(options: Namespace, session: Session) -> None:
     if session.announce_cost(lab.preflight([plan])):
         result = describe(lab, plan.text, options.scheme) | lab.audit(plan).as_dict()
         result["texts"] = {"audit": lab.text_key}
-        session.keep(lab.store, result, tables_model.audit_view)
+        session.keep(lab.store, result, views.audit_view)
 
 
 @verb(
@@ -57,7 +57,7 @@ def layer_map(options: Namespace, session: Session) -> None:
     """Shows what :meth:`bitgap.Lab.map` finds."""
     from bitgap.disparity.layer_map import make_design
     from bitgap.jobs.investigate import describe, map_layers
-    from bitgap.show import tables_model
+    from bitgap.show import views
 
     lab = session.open_lab(options.model, "fast").first(options.sentences)
     design = make_design(lab.n_blocks, seed=options.seed)
@@ -65,14 +65,15 @@ def layer_map(options: Namespace, session: Session) -> None:
         layers, scores = map_layers(lab, options.scheme, design)
         result = describe(lab, options.scheme) | layers.as_dict()
         result["texts"] = {"map": lab.text_key}
-        session.keep(lab.store, result, tables_model.map_view, map_scores=scores)
+        session.keep(lab.store, result, views.map_view, map_scores=scores)
 
 
 @verb("investigate", "audit, map and experiments, with verdicts", *TRUST, DRY_RUN, MODEL, TIER)
 def investigate(options: Namespace, session: Session) -> None:
     """Shows what :func:`bitgap.jobs.investigate.investigate` finds."""
-    from bitgap.jobs.investigate import TIERS, foresee, investigate
-    from bitgap.show import tables_model
+    from bitgap.jobs.investigate import foresee, investigate
+    from bitgap.jobs.tiers import TIERS
+    from bitgap.show import views
 
     lab, tier = session.open_lab(options.model, "fast"), TIERS[options.tier]
     if session.announce_cost(foresee(lab, tier)):
@@ -80,7 +81,7 @@ def investigate(options: Namespace, session: Session) -> None:
         session.keep(
             lab.store,
             found.as_dict(),
-            tables_model.investigation_view,
+            views.investigation_view,
             findings=found.findings,
             map_scores=found.map_scores,
         )

@@ -88,9 +88,10 @@ def paper(options: Namespace, session: Session) -> None:
 )
 def compare(options: Namespace, session: Session) -> None:
     """Shows several stored runs side by side, in the terminal and as a page."""
-    from bitgap.report.comparison import compared, comparison_view
+    from bitgap.report.comparison import compared
     from bitgap.report.page import compare_html
     from bitgap.report.run import read_run
+    from bitgap.show import views
 
     if len(options.runs) < 2:
         raise UsageError(f"{len(options.runs)} run was named; give two or more to compare")
@@ -99,7 +100,7 @@ def compare(options: Namespace, session: Session) -> None:
         page = _folder(options) / "compare.html"
         write_text(page, compare_html(result))
         console.say(f"page: {page}")
-    session.show(result, comparison_view, keep=False)
+    session.show(result, views.comparison_view, keep=False)
 
 
 def _folder(options: Namespace, default: str = ".") -> Path:

@@ -144,11 +144,11 @@ class Session:
         Returns:
             Whether to go on.
         """
-        from bitgap.show import tables_model
+        from bitgap.show import views
 
         self._predicted = preflight.as_dict()
         if self._dry_run:
-            self.show({"preflight": self._predicted}, tables_model.preflight_view, keep=False)
+            self.show({"preflight": self._predicted}, views.preflight_view, keep=False)
             return False
         console.say(preflight_line(self._predicted))
         self.begin()

@@ -54,10 +54,11 @@ _UTILISATION = "share of the peak that is reached"
 )
 def theory(options: Namespace, session: Session) -> None:
     """Investigates every model and judges them together."""
-    from bitgap.jobs.investigate import TIERS, foresee
+    from bitgap.jobs.investigate import foresee
+    from bitgap.jobs.tiers import TIERS
     from bitgap.lab.store import Store
     from bitgap.report.docs_pages.results import results_page
-    from bitgap.show import tables_theory
+    from bitgap.show import views
     from bitgap.theory.run import gather_all, judge_all
     from bitgap.theory.zoo import zoo_models
 
@@ -68,7 +69,7 @@ def theory(options: Namespace, session: Session) -> None:
 
     if options.dry_run:
         costs = [{"model": m} | foresee(open_lab(m), tier).as_dict() for m in models]
-        session.show({"preflights": costs}, tables_theory.preflights_view, keep=False)
+        session.show({"preflights": costs}, views.preflights_view, keep=False)
         return
     if options.page:
         writable(str(Path(options.page).parent), "--page")
@@ -78,7 +79,7 @@ def theory(options: Namespace, session: Session) -> None:
     about = {"model": f"{len(models)} models", "corpus": options.corpus or "bundled"}
     result = about | {"plan": "theory"} | judge_all(evidence, tier.name).as_dict()
     with Store(options.store) as store:
-        run = session.keep(store, result, tables_theory.theory_view)
+        run = session.keep(store, result, views.theory_view)
     command = " ".join(["bitgap theory", *options.models, "--tier", tier.name])
     _write_page(options.page, results_page, result, command, run)
 
@@ -94,7 +95,7 @@ def theory(options: Namespace, session: Session) -> None:
 def predict(options: Namespace, session: Session) -> None:
     """Predicts an architecture or a model that is not measured yet, and writes that down."""
     from bitgap.lab.store import Store
-    from bitgap.show import tables_theory
+    from bitgap.show import views
     from bitgap.theory.forecast.prediction import write_prediction
     from bitgap.theory.gather import stored_evidence
 
@@ -109,7 +110,7 @@ def predict(options: Namespace, session: Session) -> None:
     file = write_prediction(prediction, options.out or "predictions")
     console.say(f"written to {file}; publish its SHA-256 before the model is measured")
     result = asdict(prediction) | {"file": str(file), "sha256": prediction.digest}
-    session.show(result, tables_theory.prediction_view, keep=False)
+    session.show(result, views.prediction_view, keep=False)
 
 
 def _predicted(options: Namespace, session: Session, zoo: list[Evidence]) -> Prediction:
@@ -139,7 +140,7 @@ def _predicted(options: Namespace, session: Session, zoo: list[Evidence]) -> Pre
 def check(options: Namespace, session: Session) -> None:
     """Scores predictions against what was measured after them."""
     from bitgap.lab.store import Store
-    from bitgap.show import tables_theory
+    from bitgap.show import views
     from bitgap.theory.forecast.prediction import check_in_store, read_prediction
     from bitgap.theory.gather import stored_evidence
 
@@ -151,7 +152,7 @@ def check(options: Namespace, session: Session) -> None:
             for file, one in predictions
             for row in check_in_store(one, measured, store)
         ]
-    session.show({"checks": cards}, tables_theory.check_view)
+    session.show({"checks": cards}, views.check_view)
 
 
 @verb(
@@ -167,7 +168,7 @@ def replicate(options: Namespace, session: Session) -> None:
     """Replays the origin's claims on a model."""
     from bitgap.jobs.investigate import describe, operating_point
     from bitgap.report.docs_pages.ledger import ledger_page
-    from bitgap.show import tables_theory
+    from bitgap.show import views
     from bitgap.stats.verdicts import load_thresholds
     from bitgap.theory.origin.measure import replicate
     from bitgap.theory.origin.regression import replay_seed_regression
@@ -191,7 +192,7 @@ def replicate(options: Namespace, session: Session) -> None:
         sentences=options.sentences or 16,
     )
     result = describe(lab, scheme) | ledger.as_dict()
-    run = session.keep(lab.store, result, tables_theory.ledger_view)
+    run = session.keep(lab.store, result, views.ledger_view)
     command = " ".join(["bitgap replicate", *filter(None, [options.model])])
     if options.others:
         command += f" --others {' '.join(options.others)}"
@@ -211,8 +212,8 @@ def replicate(options: Namespace, session: Session) -> None:
 )
 def plan(options: Namespace, session: Session) -> None:
     """Shows what each experiment is worth and costs here, and what a large model would take."""
-    from bitgap.jobs.investigate import TIERS
-    from bitgap.show import tables_theory
+    from bitgap.jobs.tiers import TIERS
+    from bitgap.show import views
     from bitgap.theory.forecast.cards import find_card
     from bitgap.theory.forecast.plan import at_scale, machine_of, priority_matrix
 
@@ -232,7 +233,7 @@ def plan(options: Namespace, session: Session) -> None:
             utilisation=options.utilisation,
         ),
     }
-    session.show(result, tables_theory.plan_view)
+    session.show(result, views.plan_view)
 
 
 def _write_page(

@@ -101,8 +101,7 @@ def investigate(
     judged, keys = [], []
     for experiment in CATALOG:
         announce(f"{experiment.id} {experiment.title.lower()}")
-        params = tier.parameters(experiment)
-        finding, key = _judge(experiment, part, scheme, params, thresholds)
+        finding, key = _judge(experiment, part, scheme, tier.parameters(experiment), thresholds)
         judged.append(finding)
         keys.append(key)
     announce("layer map")

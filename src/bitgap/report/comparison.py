@@ -11,16 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from rich.console import Group
-from rich.text import Text
-
 from bitgap.disparity.compare import compare
 from bitgap.errors import UsageError
 from bitgap.lab.store import Store
 from bitgap.quant.plan import Plan
 from bitgap.report.run import Run, audit_of, map_of, named_text, scores_by_numbers, scores_on
 from bitgap.report.words.answers import answers
-from bitgap.show.numbers import MISSING, Columns, bullets, short_name, told
+from bitgap.show.numbers import short_name
 
 Json = Mapping[str, Any]
 
@@ -119,79 +116,3 @@ def _change(first: Run, other: Run) -> dict[str, Any] | None:
 def _mean_damage(languages: Json) -> float | None:
     known = [one["damage"] for one in languages.values() if one["damage"] is not None]
     return sum(known) / len(known) if len(known) == len(languages) else None
-
-
-def comparison_view(result: Json) -> Any:
-    """Shows runs side by side in at most 80 columns."""
-    rows = result["runs"]
-    names = [str(i) for i in range(1, len(rows) + 1)]
-    legend = [
-        f"{name}: {row['label']} (run {row['run']})" for name, row in zip(names, rows, strict=True)
-    ]
-    parts: list[Any] = [Group(Text("Runs", style="bold"), *bullets(legend))]
-    parts += [Text(""), _language_table(rows, names), Text(""), _disparity_table(rows, names)]
-    parts += bullets(
-        [
-            "K: damage in thousandths of a bit per English character, its intervals on the page. "
-            "D: mean log2 damage ratio to the reference; K/M: damage over what was learned; G: "
-            "gap, bits. Intervals of 95 %."
-        ]
-    )
-    if any(row["verdicts"] for row in rows):
-        parts += [Text(""), _verdict_matrix(rows, names)]
-    whys = [f"{name}: {row['answers']['why']}" for name, row in zip(names, rows, strict=True)
-            if "why" in row["answers"]]  # fmt: skip
-    if whys:
-        parts += [Text(""), Text("Why the origin's layers?", style="bold"), *bullets(whys)]
-    for change in result["changes"]:
-        parts += [Text(""), *_change_lines(change)]
-    return Group(*parts)
-
-
-def _language_table(rows: Sequence[Json], names: Sequence[str]) -> Any:
-    codes = list(dict.fromkeys(code for row in rows for code in row["languages"]))
-    table = Columns("K, mbit", codes)
-    for name, row in zip(names, rows, strict=True):
-        found = row["languages"]
-        cells = [_millis(found[code]["damage"]) if code in found else MISSING for code in codes]
-        table.add(name, cells)
-    return table.render()
-
-
-def _millis(value: float | None) -> str:
-    return MISSING if value is None else f"{1000 * value:.2f}"
-
-
-def _disparity_table(rows: Sequence[Json], names: Sequence[str]) -> Any:
-    table = Columns("", names)
-    for header, name in (("D", "D"), ("D of K/M", "D_share"), ("G", "G")):
-        table.add(header, [told(row[name], row[f"{name}_ci"]) for row in rows], left=True)
-    return table.render()
-
-
-def _verdict_matrix(rows: Sequence[Json], names: Sequence[str]) -> Any:
-    hypotheses = list(dict.fromkeys(h for row in rows for h in row["verdicts"]))
-    table = Columns("hypothesis", hypotheses)
-    for name, row in zip(names, rows, strict=True):
-        table.add(name, [row["verdicts"].get(h, MISSING) for h in hypotheses], left=True)
-    return table.render()
-
-
-def _change_lines(change: Json) -> list[Any]:
-    title = Text(f"From {change['from']} to {change['to']}, sentence by sentence", style="bold")
-    verdict = (
-        "better: D falls and nobody is levelled down"
-        if change["better"]
-        else f"not shown to be better: {'; '.join(change['failed'])}"
-    )
-    numbers = [
-        f"{what} {told(one['value'], (one['low'], one['high']))} {one['unit']}"
-        for name, what in (
-            ("disparity_change", "D changes by"),
-            ("gap_change", "G by"),
-            ("reference_damage_change", f"damage to {change['reference']} by"),
-            ("harm_mean_change", "mean harm by"),
-        )
-        if (one := change[name])["value"] is not None
-    ]
-    return [title, *bullets([verdict, *numbers])]

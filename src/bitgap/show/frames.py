@@ -17,7 +17,8 @@ from bitgap.disparity.layer_map import LayerMap
 from bitgap.disparity.records import DisparityReport
 from bitgap.errors import MissingExtra, UsageError
 from bitgap.records import Estimate, Finding
-from bitgap.show.tables_model import audit_view, map_view, verdicts
+from bitgap.show.table import Table, Value
+from bitgap.show.views import audit_view, map_view, verdicts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,12 +54,15 @@ def _html(what: Any) -> str:
     return console.export_html(inline_styles=True, code_format=_FORMAT)
 
 
-def frame(result: Finding | DisparityReport | LayerMap, table: str | None = None) -> pd.DataFrame:
+def frame(
+    result: Finding | DisparityReport | LayerMap | Table, table: str | None = None
+) -> pd.DataFrame:
     """Returns a result as a tidy pandas frame, with every number, its interval and its reason.
 
     Args:
         result: A finding (a row an estimate: the rigorous ones, then the origin's own measure), a
-            report (a row a language) or a layer map (a row a block).
+            report (a row a language), a layer map (a row a block), or a table that some surface
+            shows (its rows, with numbers in their records' units).
         table: Of a finding, the name of one of its tables instead, such as ``blocks``.
 
     Raises:
@@ -67,10 +71,25 @@ def frame(result: Finding | DisparityReport | LayerMap, table: str | None = None
     """
     if isinstance(result, Finding):
         return frame_of(_estimates(result) if table is None else _table(result, table))
+    if isinstance(result, Table):
+        return frame_of(_values(result))
     if isinstance(result, DisparityReport):
         rows = result.as_dict()["languages"]
         return frame_of({"language": code, **_open(row)} for code, row in rows.items())
     return frame_of(_open(row) for row in result.layers)
+
+
+def _values(table: Table) -> Iterable[Mapping[str, Any]]:
+    for row in table.rows:
+        out: dict[str, Any] = {}
+        for column, cell in zip(table.columns, row, strict=True):
+            if isinstance(cell, Value):
+                names = ("", "_low", "_high", "_reason")
+                values = (cell.value, cell.low, cell.high, cell.gap or None)
+                out |= {f"{column.key}{n}": v for n, v in zip(names, values, strict=True)}
+            else:
+                out[column.key] = cell
+        yield out
 
 
 def _estimates(finding: Finding) -> Iterable[Mapping[str, Any]]:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from bitgap.records import Estimate, Floats
+from bitgap.stats.verdicts import Part
 
 TREND_TERMS = 3
 """Terms of the trend that is removed: constant, depth, depth²."""
@@ -74,6 +75,11 @@ class ProfileCorrelation:
     estimate: Estimate
     p: float | None
     dof: float
+
+    def part(self, name: str, sesoi: float) -> Part:
+        """Returns this correlation as a part of a verdict, with the smallest p it can have."""
+        smallest = smallest_p_of_correlation(self.dof)
+        return Part(name=name, estimate=self.estimate, sesoi=sesoi, p=self.p, p_minimum=smallest)
 
 
 def correlate_profiles(x: Floats, y: Floats, level: float = 0.95) -> ProfileCorrelation:

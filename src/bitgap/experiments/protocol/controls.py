@@ -18,7 +18,6 @@ from bitgap.stats.verdicts import Thresholds
 PLANTED_LANGUAGES = 3
 """Languages that effects are planted for: a planted error does not ask which one it is in."""
 
-
 RANDOM_TWIN = "random-init twin"
 """Name of the control on fresh weights as the model's class draws them."""
 
@@ -29,17 +28,17 @@ def not_run(name: str, kind: ControlKind, why: str) -> Control:
 
 
 def detection(
-    name: str, found: Sequence[bool] | Bools, sought: str, thresholds: Thresholds
+    name: str, detected: Sequence[bool] | Bools, sought: str, thresholds: Thresholds
 ) -> Control:
     """Returns the positive control of an effect that was planted several times.
 
     Args:
         name: What was planted.
-        found: Whether it was found, for each planting.
+        detected: Whether it was found, for each planting.
         sought: What counts as found, for the detail.
         thresholds: With the share that must be found.
     """
-    n, hits = len(found), int(np.sum(found))
+    n, hits = len(detected), int(np.sum(detected))
     passed = n > 0 and hits >= thresholds.detection_share * n
     detail = f"{sought}: in {hits} of {n} plantings, {thresholds.detection_share:.0%} needed"
     return Control(name=name, kind="positive", passed=passed, detail=detail)
@@ -76,7 +75,7 @@ def with_labels_permuted(values: Floats, languages: Bools) -> Floats:
     return shuffled
 
 
-def halves(scores: Scores, plan: int, counts: Bools, thresholds: Thresholds) -> Control:
+def halves(scores: Scores, plan: int, eligible: Bools, thresholds: Thresholds) -> Control:
     """Returns the A/A control: two halves of the reference's sentences as two languages.
 
     Their log2 damage ratio must cover 0, or intervals over sentences are not to be trusted.
@@ -84,11 +83,11 @@ def halves(scores: Scores, plan: int, counts: Bools, thresholds: Thresholds) -> 
     Args:
         scores: Of the plan.
         plan: Row of the plan.
-        counts: Languages that count, (A).
+        eligible: Languages that may enter the verdict, (A).
         thresholds: With draws and level.
     """
     name, row = "A/A: two halves of the reference's text", scores.languages.index(scores.reference)
-    if not counts[row]:
+    if not eligible[row]:
         return not_run(name, "negative", f"{scores.reference} may not enter the verdict")
     if scores.n_sentences < 4:
         return not_run(name, "negative", f"{scores.n_sentences} sentences make no two halves")
@@ -108,16 +107,16 @@ def halves(scores: Scores, plan: int, counts: Bools, thresholds: Thresholds) -> 
     return covers_zero(name, difference, "the log2 ratio of their damages should cover 0")
 
 
-def covers_zero(name: str, found: Estimate, detail: str) -> Control:
+def covers_zero(name: str, difference: Estimate, detail: str) -> Control:
     """Returns the control of two halves that have one truth: their difference must cover 0."""
-    if found.low is None or found.high is None:
-        return not_run(name, "negative", f"no interval: {found.reason}")
+    if difference.low is None or difference.high is None:
+        return not_run(name, "negative", f"no interval: {difference.reason}")
     return Control(
         name=name,
         kind="negative",
-        passed=found.low <= 0 <= found.high,
+        passed=difference.low <= 0 <= difference.high,
         detail=detail,
-        estimate=found,
+        estimate=difference,
     )
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from bitgap.records import Bools, Estimate, Floats, Scores
-from bitgap.stats.bootstrap import Statistic, estimates
+from bitgap.stats.bootstrap import Statistic, estimate
 from bitgap.stats.profiles import lmg_shares
 from bitgap.stats.verdicts import Thresholds
 
@@ -68,9 +68,8 @@ def error_share(
         log_k, log_alpha = logarithm(damage(weights)), logarithm(alpha(weights))
         return np.array([[_share(k, a, log_t2)] for k, a in zip(log_k, log_alpha, strict=True)])
 
-    draws = min(_SHARE_DRAWS, thresholds.draws)
-    how = {"seed": 0, "draws": draws, "level": thresholds.level}
-    return estimates(share, n_sentences, unit="share", **how)[0]
+    how = thresholds.how | {"draws": min(_SHARE_DRAWS, thresholds.draws)}
+    return estimate(share, n_sentences, unit="share", **how)
 
 
 def logarithm(values: Floats) -> Floats:

@@ -82,7 +82,7 @@ def judge_window(
     """
     gate = empty_window(n_blocks, thresholds.window) or gate
     share = window_share(n_blocks, thresholds.window)
-    made = Verdict(
+    verdict = Verdict(
         label="inconclusive",
         scope=THIS_MODEL,
         reason="",
@@ -91,33 +91,33 @@ def judge_window(
         p_minimum=max(share, (also.p_minimum if also else None) or 0.0),
     )
     if gate:
-        return replace(made, label="not testable", reason=gate, p=None)
+        return replace(verdict, label="not testable", reason=gate, p=None)
     if also is not None and also.label == "not testable":
-        return replace(made, label="not testable", reason=also.reason, p=None)
+        return replace(verdict, label="not testable", reason=also.reason, p=None)
     window, place = thresholds.window, peak.place
     assert place.value is not None and place.low is not None and place.high is not None
-    told = f"the {what} is at r = {place.value:.2f} [{place.low:.2f}, {place.high:.2f}]"
+    where = f"the {what} is at r = {place.value:.2f} [{place.low:.2f}, {place.high:.2f}]"
     missed = _missed(checks)
     if place.high < window[0] - _SLACK or place.low > window[1] + _SLACK:
-        told = f"{told}, wholly outside [{window[0]}, {window[1]}]"
+        where = f"{where}, wholly outside [{window[0]}, {window[1]}]"
         if missed:
-            return replace(made, reason=f"{told}, but planted effects were missed: {missed}")
-        return replace(made, label="refuted", reason=f"{told}, and planted effects were found")
+            return replace(verdict, reason=f"{where}, but planted effects were missed: {missed}")
+        return replace(verdict, label="refuted", reason=f"{where}, and planted effects were found")
     if also is not None and also.label == "refuted":
-        return replace(made, label="refuted", reason=also.reason)
+        return replace(verdict, label="refuted", reason=also.reason)
     if clause := _failing(peak, share, checks, missed, thresholds):
-        return replace(made, reason=f"{told}{clause}")
+        return replace(verdict, reason=f"{where}{clause}")
     if also is not None and also.label != "supported":
-        return replace(made, reason=f"{told}, inside the window, but {also.reason}")
-    reason = f"{told}, inside the window, p = {made.p:.3g}"
-    return replace(made, label="supported", reason=reason + (f"; {also.reason}" if also else ""))
+        return replace(verdict, reason=f"{where}, inside the window, but {also.reason}")
+    reason = f"{where}, inside the window, p = {verdict.p:.3g}"
+    return replace(verdict, label="supported", reason=reason + (f"; {also.reason}" if also else ""))
 
 
 def _p(peak: Peak, share: float, thresholds: Thresholds, also: Verdict | None) -> float | None:
-    mine = share if is_hit(peak, thresholds.window) else 1.0
+    own = share if is_hit(peak, thresholds.window) else 1.0
     if also is None:
-        return mine
-    return None if also.p is None else max(mine, also.p)
+        return own
+    return None if also.p is None else max(own, also.p)
 
 
 def _missed(checks: Sequence[Control]) -> str | None:

@@ -38,8 +38,8 @@ def pack_scores(scores: Scores, parts: Mapping[str, Sequence[Plan]]) -> dict[str
     }
     for name, plans in parts.items():
         # By name: the lab scores a plan once, however many parts ask for it.
-        mine = scores.select(plans=[plan.text for plan in plans])
-        arrays |= {f"{name}_kl": mine.kl_nats, f"{name}_nll": mine.nll_nats}
+        of_part = scores.select(plans=[plan.text for plan in plans])
+        arrays |= {f"{name}_kl": of_part.kl_nats, f"{name}_nll": of_part.nll_nats}
     return arrays
 
 

@@ -116,12 +116,12 @@ def _smaller(arrays: Mapping[str, Floats], theta: Estimate, thresholds: Threshol
 
 def _planted(arrays: Mapping[str, Floats], sesoi: float, thresholds: Thresholds) -> Control:
     variance = arrays["log_variance_fixed"]
-    found = [
+    detected = [
         clear(correlate_profiles(variance, bits, thresholds.level).estimate, sesoi)
         for bits in arrays["planted_bits"]
     ]
     name = "planted: noise in each block that falls with its variance"
-    return detection(name, found, "the correlation should pass", thresholds)
+    return detection(name, detected, "the correlation should pass", thresholds)
 
 
 def bits_per_token(bits: Floats, tokens: Floats) -> Floats:

@@ -12,19 +12,14 @@ from bitgap.experiments.t001_information_content import EXPERIMENT, LABELS
 from bitgap.experiments.t001_information_content.controls import controls
 from bitgap.records import Estimate, Finding, Floats, Observations
 from bitgap.stats.bootstrap import Statistic, estimate
-from bitgap.stats.profiles import (
-    ProfileCorrelation,
-    correlate_profiles,
-    detrend,
-    smallest_p_of_correlation,
-)
-from bitgap.stats.verdicts import Part, Thresholds
+from bitgap.stats.profiles import ProfileCorrelation, correlate_profiles, detrend
+from bitgap.stats.verdicts import Thresholds
 from bitgap.stats.verdicts import judge as judge_parts
 
 
 def judge(observations: Observations, thresholds: Thresholds) -> Finding:
     """Judges H1.1: the correlation of gauge-fixed log variance with usable information."""
-    declared, arrays = thresholds.of("H1.1"), observations.arrays
+    arrays = observations.arrays
     profile = usable_profile(arrays["bits"], arrays["tokens"])
     bits = profile(np.ones((1, arrays["tokens"].shape[1])))[0]  # (labels x L)
     variance = arrays["log_variance_fixed"]
@@ -38,13 +33,7 @@ def judge(observations: Observations, thresholds: Thresholds) -> Finding:
     )
     resampled = _by_sentence(profile, variance, n, thresholds)
     checks = controls(arrays, theta.estimate, thresholds)
-    part = Part(
-        name="r(log variance, usable information)",
-        estimate=theta.estimate,
-        sesoi=declared["sesoi"],
-        p=theta.p,
-        p_minimum=smallest_p_of_correlation(theta.dof),
-    )
+    part = theta.part("r(log variance, usable information)", thresholds.of("H1.1")["sesoi"])
     beside = {
         "variance_and_current_token": bits[0],
         "variance_and_previous_token": bits[1],

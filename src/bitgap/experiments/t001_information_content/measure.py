@@ -102,10 +102,10 @@ def surviving_bits(lab: Lab, scheme: str, n_sentences: int) -> Floats:
             squares[part.depth] += error.square().sum(0).cpu().numpy()
             count[part.depth] += len(error)
     noise = squares / count[:, None] - (total / count[:, None]) ** 2
-    found = lab.activations()
+    seen = lab.activations()
     return np.array(
         [
-            noise_limited_bits(np.cov(found.at(block + 1)[1].T), np.maximum(noise[block], 0))
+            noise_limited_bits(np.cov(seen.at(block + 1)[1].T), np.maximum(noise[block], 0))
             for block in range(lab.n_blocks)
         ]
     )

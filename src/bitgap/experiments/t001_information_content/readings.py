@@ -55,21 +55,21 @@ class Readable:
 
 
 def readable_blocks(
-    found: Activations, calibration: Integers, n_components: int, seed: int, factor: float = 1.0
+    seen: Activations, calibration: Integers, n_components: int, seed: int, factor: float = 1.0
 ) -> list[Readable]:
     """Returns every block's output as a probe gets it.
 
     Args:
-        found: What the pass showed.
+        seen: What the pass showed.
         calibration: Sentences that probes are trained on.
         n_components: Principal components, at most.
         seed: Of their decomposition.
         factor: What all states are multiplied by first.
     """
     blocks = []
-    for site in range(1, len(found.states) - 1):
-        rows, states = found.at(site)
-        split = split_by_sentence(found.sentence[rows], calibration)
+    for site in range(1, len(seen.states) - 1):
+        rows, states = seen.at(site)
+        split = split_by_sentence(seen.sentence[rows], calibration)
         features = principal_features(factor * states, split.train, n_components, seed)
         blocks.append(Readable(rows, split, features))
     return blocks
@@ -110,22 +110,22 @@ def read_bits(
     gained = marginal_nats(classes, block.split) - logistic_nats(
         block.features, classes, block.split, strength
     )
-    mine = unit[block.rows][block.split.test]
-    return np.bincount(mine, gained / np.log(2), minlength=n).astype(np.float64)
+    sentences = unit[block.rows][block.split.test]
+    return np.bincount(sentences, gained / np.log(2), minlength=n).astype(np.float64)
 
 
-def tokens_of(blocks: Sequence[Readable], found: Activations) -> Floats:
+def tokens_of(blocks: Sequence[Readable], seen: Activations) -> Floats:
     """Returns how many test tokens every sentence has at every block, (L x N)."""
-    n = int(found.sentence.max()) + 1
-    counts = [np.bincount(found.sentence[b.rows][b.split.test], minlength=n) for b in blocks]
+    n = int(seen.sentence.max()) + 1
+    counts = [np.bincount(seen.sentence[b.rows][b.split.test], minlength=n) for b in blocks]
     return np.array(counts, dtype=np.float64)
 
 
-def spectra(found: Activations, blocks: Sequence[Readable], seed: int) -> dict[str, Floats]:
+def spectra(seen: Activations, blocks: Sequence[Readable], seed: int) -> dict[str, Floats]:
     """Returns what stands beside usable information, by block.
 
     Args:
-        found: What the pass showed.
+        seen: What the pass showed.
         blocks: Every block's output as a probe gets it.
         seed: Of the split of token types.
 
@@ -135,12 +135,12 @@ def spectra(found: Activations, blocks: Sequence[Readable], seed: int) -> dict[s
     """
     names = ("embedding_r2", "rank_me", "renyi2_bits", "prompt_bits", "knn_nats", "histogram_bits")
     out: dict[str, list[float]] = {name: [] for name in names}
-    prompts = found.sentence * len(found.languages) + found.language
-    folds = type_folds(found.token, 4, seed)
-    embedding = np.asarray(found.states[0], dtype=np.float64)
+    prompts = seen.sentence * len(seen.languages) + seen.language
+    folds = type_folds(seen.token, 4, seed)
+    embedding = np.asarray(seen.states[0], dtype=np.float64)
     for site, block in enumerate(blocks, start=1):
-        rows, states = found.at(site)
-        _, raw = found.at(site, sinks=True, massive=True)
+        rows, states = seen.at(site)
+        _, raw = seen.at(site, sinks=True, massive=True)
         fold = folds[rows]
         by_type = Split(fold < 2, fold == 2, fold == 3)
         near = block.features[:_NEIGHBOUR_POINTS, :_NEIGHBOUR_DIMENSIONS]

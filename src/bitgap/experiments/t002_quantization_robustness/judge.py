@@ -14,21 +14,14 @@ from bitgap.experiments.protocol.error_budget import (
     logarithm,
     sensitivity,
 )
-from bitgap.experiments.protocol.scores import (
-    eligible_languages,
-    unpack_scores,
-)
+from bitgap.experiments.protocol.scores import eligible_languages, unpack_scores
 from bitgap.experiments.protocol.tables import block_rows
 from bitgap.experiments.t002_quantization_robustness import EXPERIMENT
 from bitgap.experiments.t002_quantization_robustness.controls import GAUGE, controls
 from bitgap.quant.schemes import largest_level
 from bitgap.records import Control, Estimate, Finding, Floats, Observations
-from bitgap.stats.profiles import (
-    ProfileCorrelation,
-    correlate_profiles,
-    smallest_p_of_correlation,
-)
-from bitgap.stats.verdicts import Part, Thresholds
+from bitgap.stats.profiles import ProfileCorrelation, correlate_profiles
+from bitgap.stats.verdicts import Thresholds
 from bitgap.stats.verdicts import judge as judge_parts
 
 
@@ -36,10 +29,10 @@ def judge(observations: Observations, thresholds: Thresholds) -> Finding:
     """Judges H1.2: both correlations, and an LMG share of t² of at least one half."""
     declared, arrays, facts = thresholds.of("H1.2"), observations.arrays, observations.facts
     languages = eligible_languages(observations, ["single", "noise"], readable=["single"])
-    shown = languages.displayed
+    displayed = languages.displayed
     single, noise = unpack_scores(observations, "single"), unpack_scores(observations, "noise")
-    damage = block_damage(single, shown)
-    alpha = sensitivity(noise, shown, facts["params"]["noise"], facts["params"]["noise_seeds"])
+    damage = block_damage(single, displayed)
+    alpha = sensitivity(noise, displayed, facts["params"]["noise"], facts["params"]["noise_seeds"])
     ones = np.ones((1, single.n_sentences))
     log_t2, log_k = np.log(arrays["t2"]), logarithm(damage(ones))[0]
     variance = correlate_profiles(arrays["log_variance_fixed"], -log_t2, thresholds.level)
@@ -52,8 +45,8 @@ def judge(observations: Observations, thresholds: Thresholds) -> Finding:
     ]
     verdict = judge_parts(
         [
-            _part("r(log variance, −log RE)", variance, declared["sesoi"]),
-            _part("r(log RE, log k)", reaches, declared["sesoi"]),
+            variance.part("r(log variance, −log RE)", declared["sesoi"]),
+            reaches.part("r(log RE, log k)", declared["sesoi"]),
         ],
         checks,
         alpha=thresholds.alpha,
@@ -81,16 +74,6 @@ def judge(observations: Observations, thresholds: Thresholds) -> Finding:
             "law": 1 / (12 * largest_level(facts["bits"]) ** 2),
             "left_out": languages.left_out,
         },
-    )
-
-
-def _part(name: str, link: ProfileCorrelation, sesoi: float) -> Part:
-    return Part(
-        name=name,
-        estimate=link.estimate,
-        sesoi=sesoi,
-        p=link.p,
-        p_minimum=smallest_p_of_correlation(link.dof),
     )
 
 

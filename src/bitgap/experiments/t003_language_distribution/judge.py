@@ -7,11 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bitgap.disparity.layer_map import (
-    benefits,
-    counted_languages,
-    make_design,
-)
+from bitgap.disparity.layer_map import benefits, counted_languages, make_design
 from bitgap.experiments.protocol.scores import Eligibility, unpack_scores
 from bitgap.experiments.protocol.tables import block_rows
 from bitgap.experiments.t003_language_distribution import EXPERIMENT
@@ -25,13 +21,8 @@ from bitgap.experiments.t003_language_distribution.statistic import (
 from bitgap.lab.local_errors import local_bias
 from bitgap.records import Bools, Estimate, Finding, Floats, Observations
 from bitgap.stats.bootstrap import estimate, estimates
-from bitgap.stats.profiles import (
-    ProfileCorrelation,
-    correlate_profiles,
-    depths,
-    smallest_p_of_correlation,
-)
-from bitgap.stats.verdicts import Part, Thresholds
+from bitgap.stats.profiles import ProfileCorrelation, correlate_profiles, depths
+from bitgap.stats.verdicts import Thresholds
 from bitgap.stats.verdicts import judge as judge_parts
 
 
@@ -50,13 +41,7 @@ def judge(observations: Observations, thresholds: Thresholds) -> Finding:
     link = correlate_profiles(bias, worth["disparity"], thresholds.level)
     with_gap = correlate_profiles(bias, worth["gap"], thresholds.level)
     checks = controls(observations, worth["disparity"], link, displayed, thresholds)
-    part = Part(
-        name="r(B, benefit)",
-        estimate=link.estimate,
-        sesoi=declared["sesoi"],
-        p=link.p,
-        p_minimum=smallest_p_of_correlation(link.dof),
-    )
+    part = link.part("r(B, benefit)", declared["sesoi"])
     return EXPERIMENT.finding(
         thresholds,
         primary="bias_and_benefit",

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 _DRAWS = 199
 """Permutations for the p of a share, which is read off a table, not tested."""
 
-
 _UNIT = "share of variance"
 _FEW = "too few languages or sentences with tokens that count"
 

@@ -13,10 +13,10 @@ def figure(finding: Finding) -> Mapping[str, Any]:
     """Returns signal-to-noise ratio by depth for some masks, and the amplification matrix."""
     rows = list(finding.tables["snr"])
     names = list(dict.fromkeys(row["mask"] for row in rows))
-    shown = {*names[:2], *names[len(names) // 2 : len(names) // 2 + 1], *names[-1:]}
+    drawn = {*names[:2], *names[len(names) // 2 : len(names) // 2 + 1], *names[-1:]}
     norm = max((row["depth"] for row in rows), default=None)
     travelling = lines(
-        [row | {"mask": _protected(row["mask"])} for row in rows if row["mask"] in shown],
+        [row | {"mask": _protected(row["mask"])} for row in rows if row["mask"] in drawn],
         title="How errors travel, by protected blocks",
         x="depth",
         y="snr_db",

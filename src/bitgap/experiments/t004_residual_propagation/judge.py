@@ -8,11 +8,7 @@ from typing import Any
 import numpy as np
 
 from bitgap.experiments.protocol.controls import halves
-from bitgap.experiments.protocol.scores import (
-    Eligibility,
-    eligible_languages,
-    unpack_scores,
-)
+from bitgap.experiments.protocol.scores import Eligibility, eligible_languages, unpack_scores
 from bitgap.experiments.protocol.tables import block_rows
 from bitgap.experiments.t004_residual_propagation import EXPERIMENT, FEWEST_BLOCKS
 from bitgap.experiments.t004_residual_propagation.controls import controls, of_block_0
@@ -30,20 +26,21 @@ def judge(observations: Observations, thresholds: Thresholds) -> Finding:
     """Judges H2.1: θ1 ≥ 1 dB and θ2 ≥ .02 K(∅), both clearly."""
     n_blocks = observations.facts["n_blocks"]
     languages = eligible_languages(observations, ["masks"], readable=["masks"])
-    gate = languages.gate_reason
-    shown = languages.displayed
+    gate, displayed = languages.gate_reason, languages.displayed
     if n_blocks < FEWEST_BLOCKS:
         gate = f"{n_blocks} blocks: block 0 cannot be compared with others; {FEWEST_BLOCKS} needed"
         return _unjudged(observations, languages, gate, thresholds)
     declared, arrays = thresholds.of("H2.1"), observations.arrays
     scores = unpack_scores(observations, "masks")
-    snr = snr_contrast(arrays["state_error"][:, -2, shown], arrays["state_tokens"][-2, shown])
-    interaction = interaction_contrast(scores.kl_nats[:, shown], n_blocks - 1)
+    snr = snr_contrast(
+        arrays["state_error"][:, -2, displayed], arrays["state_tokens"][-2, displayed]
+    )
+    interaction = interaction_contrast(scores.kl_nats[:, displayed], n_blocks - 1)
     n = scores.n_sentences
     theta1 = of_block_0(snr, n, "dB", thresholds)
     theta2 = of_block_0(interaction, n, "share of K(none)", thresholds)
     checks = [
-        *controls(observations, snr, theta1, shown, thresholds),
+        *controls(observations, snr, theta1, displayed, thresholds),
         halves(scores, 0, languages.eligible, thresholds),
     ]
     parts = [
@@ -57,14 +54,14 @@ def judge(observations: Observations, thresholds: Thresholds) -> Finding:
         estimates={
             "snr_contrast": theta1,
             "interaction": theta2,
-            **_variants(arrays, shown, n, thresholds),
+            **_variants(arrays, displayed, n, thresholds),
         },
         seed_measure=_seed_measure(arrays),
         controls=checks,
         verdict=judge_parts(parts, checks, alpha=thresholds.alpha, gate=gate),
         sentence=_sentence(theta1, theta2, parts) + languages.sentence,
         tables={
-            **_tables(observations, shown),
+            **_tables(observations, displayed),
             "blocks": _blocks(arrays, snr, interaction, n),
             "left_out": languages.left_out,
         },
@@ -101,12 +98,12 @@ def _part(
 
 
 def _variants(
-    arrays: Mapping[str, Floats], shown: Bools, n: int, thresholds: Thresholds
+    arrays: Mapping[str, Floats], displayed: Bools, n: int, thresholds: Thresholds
 ) -> dict[str, Estimate]:
     """Returns θ1 as the head sees the state, and with position-0-like sinks left in."""
-    tokens, real = arrays["state_tokens"], arrays["tokens"][shown]
-    after_norm = snr_contrast(arrays["state_error"][:, -1, shown], tokens[-1, shown])
-    with_sinks = snr_contrast(arrays["state_error_with_sinks"][:, -2, shown], real)
+    tokens, real = arrays["state_tokens"], arrays["tokens"][displayed]
+    after_norm = snr_contrast(arrays["state_error"][:, -1, displayed], tokens[-1, displayed])
+    with_sinks = snr_contrast(arrays["state_error_with_sinks"][:, -2, displayed], real)
     return {
         "snr_contrast_after_norm": of_block_0(after_norm, n, "dB", thresholds),
         "snr_contrast_with_sinks": of_block_0(with_sinks, n, "dB", thresholds),
@@ -149,10 +146,10 @@ def _blocks(
     })  # fmt: skip
 
 
-def _tables(observations: Observations, shown: Bools) -> dict[str, Any]:
+def _tables(observations: Observations, displayed: Bools) -> dict[str, Any]:
     arrays, n_blocks = observations.arrays, observations.facts["n_blocks"]
-    error = arrays["state_error"][:, :, shown].sum((2, 3))
-    tokens = arrays["state_tokens"][:, shown].sum((1, 2))
+    error = arrays["state_error"][:, :, displayed].sum((2, 3))
+    tokens = arrays["state_tokens"][:, displayed].sum((1, 2))
     with np.errstate(divide="ignore"):
         db = -10 * np.log10(error / tokens)
     names = [f"last ({n_blocks - 1})", *(f"{j} and last" for j in range(n_blocks - 1))]

@@ -77,7 +77,8 @@ def tokenize_pairs(
     kept, ids, first = [], [], []
     why: Counter[str] = Counter()
     for number, (good, bad) in enumerate(zip(rows[::2], rows[1::2], strict=True)):
-        at = _first_difference(good, bad)
+        differ = (i for i, (a, b) in enumerate(zip(good, bad, strict=False)) if a != b)
+        at = next(differ, min(len(good), len(bad)))
         if reason := _unusable(good, bad, at, unknown, lab.info.context):
             why[reason] += 1
             continue
@@ -85,13 +86,6 @@ def tokenize_pairs(
         ids += [good, bad]
         first.append(at)
     return PairTokens(tuple(ids), np.array(first, np.int64)), np.array(kept, np.int64), dict(why)
-
-
-def _first_difference(good: Sequence[int], bad: Sequence[int]) -> int:
-    for at, (a, b) in enumerate(zip(good, bad, strict=False)):
-        if a != b:
-            return at
-    return min(len(good), len(bad))
 
 
 def _unusable(
@@ -287,15 +281,14 @@ def _assembled(
     excluded: Mapping[str, int],
 ) -> Items:
     m = min((len(groups) for groups in chosen.values()), default=0)
-    numbers: list[int] = []
-    owner: list[int] = []
-    for a, groups in enumerate(chosen.values()):
-        for slot, both in enumerate(groups[:m]):
-            for kind, group in enumerate(both):
-                numbers += group.pairs
-                owner += [(kind * len(chosen) + a) * m + slot] * len(group.pairs)
+    placed = [
+        (number, (kind * len(chosen) + a) * m + slot)
+        for a, groups in enumerate(chosen.values())
+        for slot, both in enumerate(groups[:m])
+        for kind, group in enumerate(both)
+        for number in group.pairs
+    ]
+    numbers, owner = np.array(placed, dtype=np.int64).reshape(-1, 2).T
     picked = tuple(texts[i] for i in numbers)
     pairs, _, _ = tokenize_pairs(lab, picked)
-    return Items(
-        tuple(chosen), m, pairs, picked, np.array(owner, dtype=np.int64), left_out, dict(excluded)
-    )
+    return Items(tuple(chosen), m, pairs, picked, owner, left_out, dict(excluded))

@@ -149,19 +149,18 @@ class Fits:
     def curves(self) -> list[dict[str, Any]]:
         """Returns what was measured with nothing protected, and models' values there."""
         sweep, rows = self.sweep, []
-        for target, logs, mask in (
-            (DAMAGE, log2(sweep.damage), sweep.usable),
-            (RATIO, sweep.ratios(log2(sweep.damage)), sweep.paired),
+        logs = log2(sweep.damage)
+        for target, measured in (
+            (DAMAGE, evened_mean(logs, sweep.usable)),
+            (RATIO, evened_mean(sweep.ratios(logs), sweep.paired)),
         ):
             if target not in self.targets:
                 continue
-            means, cells = evened_mean(logs, mask), self.targets[target]
-            of_cell = np.nonzero(mask)[0] if target == DAMAGE else np.flatnonzero(mask.any(1))
-            lines = {"measured": means}
+            lines = {"measured": measured}
             for model in ("M1", "M2", "M4"):
                 if model in self.predictions[target]:
-                    values = self.predictions[target][model].fitted.values(cells)
-                    lines[model] = _by_cell(values, of_cell, cells.language, mask, target)
+                    fitted = self.predictions[target][model].fitted
+                    lines[model] = self._by_cell(target, fitted.values(self.targets[target]))
             rows += [
                 {"target": target, "series": name, "bits_per_weight": float(sweep.rate[i]),
                  "design": int(sweep.design[i]), "value": float(values[i])}
@@ -171,16 +170,16 @@ class Fits:
             ]  # fmt: skip
         return rows
 
-
-def _by_cell(values: Floats, of_cell: Any, language: Any, mask: Any, target: str) -> Floats:
-    """Returns a model's values cell by cell, averaged over languages as measured ones are."""
-    out = np.full(mask.shape[0], np.nan)
-    if target == RATIO:
-        out[of_cell] = values
+    def _by_cell(self, target: str, values: Floats) -> Floats:
+        """Returns a model's values by cell, (P), averaged over languages as measured ones are."""
+        usable, paired = self.sweep.usable, self.sweep.paired.any(1)
+        if target == DAMAGE:
+            table = np.zeros(usable.shape)
+            table[usable] = values
+            return evened_mean(table, usable)
+        out = np.full(len(usable), np.nan)
+        out[paired] = values
         return out
-    table = np.zeros(mask.shape)
-    table[of_cell, language] = values
-    return evened_mean(table, mask)
 
 
 def pooled_cells(sweep: Sweep, rows: Integers, values: Floats, forecast: Floats) -> Cells:

@@ -18,32 +18,28 @@ import jinja2
 from markupsafe import Markup
 
 from bitgap.errors import BitgapError
-from bitgap.languages import named
 from bitgap.quant.schemes import parse_scheme
 from bitgap.report.figures.run import compare_figures, run_figures
 from bitgap.report.page.explorer import explorer_data
 from bitgap.report.page.first_screen import anchor, chips, first_panels
-from bitgap.report.page.tables_html import (
-    best_set_rows,
-    language_rows,
-    layer_rows,
-    ledger_rows,
-    model_rows,
-)
 from bitgap.report.run import Run, audit_of, map_of
 from bitgap.report.words.answers import answers
 from bitgap.report.words.sections import chapters, claim
 from bitgap.show import draw
 from bitgap.show.charts import Figure
-from bitgap.show.numbers import MISSING, short_name, told
+from bitgap.show.numbers import MISSING, short_name, told_estimate
 from bitgap.show.packaged import packaged
+from bitgap.show.table import Table
+from bitgap.show.tables.audit import damage_table
+from bitgap.show.tables.findings import control_table, estimate_table, family_table
+from bitgap.show.tables.layer_map import best_sets_table, map_table
+from bitgap.show.tables.origin import ledger_table
+from bitgap.show.tables.runs import change_table, damages_table, verdicts_table
+from bitgap.show.tables.theory import models_table
+from bitgap.show.to_html import to_html, verdict
 from bitgap.show.withdrawn import withdrawal, withdrawn_outcome, withdrawn_suggestion
 
 Json = Mapping[str, Any]
-
-
-GLYPHS = {"supported": "✓", "refuted": "✗", "inconclusive": "?", "not testable": "–"}
-"""A verdict's sign, so that it is not told by colour alone."""
 
 
 # A specification of more characters than this has thousands of marks, which weigh less as pixels.
@@ -70,15 +66,27 @@ def report_html(run: Run) -> str:
         chapters=chapters(findings),
         explorer=data,
         lead=[figures[id_] for id_ in _lead(run) if id_ in figures],
-        languages=language_rows(audit) if audit else None,
-        layers=layer_rows(found) if found and found["layers"] else None,
-        best_sets=best_set_rows(found) if found and found["best_sets"] else None,
+        tables=_tables(run),
         caveats=[*(audit["caveats"] if audit else ()), *(found["caveats"] if found else ())],
-        ledger=ledger_rows(run.result) if run.command == "replicate" else None,
-        models=model_rows(run.result) if run.command == "theory" else None,
         facts=_facts(run),
         provenance=run.result["provenance"],
     )
+
+
+def _tables(run: Run) -> list[Table]:
+    """Returns the tables at the end of a page: every number of the run."""
+    audit, found, tables = audit_of(run), map_of(run), list[Table]()
+    if run.command == "theory":
+        columns = ("model", "family", "n_blocks", "scheme", "disparity", "damage", "left_out")
+        tables.append(models_table(run.result["models"]).only(*columns))
+    if run.command == "replicate":
+        columns = ("claim", "text", "outcome", "outcome_here", "how")
+        tables.append(ledger_table(run.result).only(*columns))
+    if audit:
+        tables.append(damage_table(audit).largest_first("damage"))
+    if found and found["layers"]:
+        tables += [map_table(found), best_sets_table(found)]
+    return [table for table in tables if table.rows]
 
 
 def compare_html(result: Json) -> str:
@@ -88,15 +96,16 @@ def compare_html(result: Json) -> str:
         result: As :func:`bitgap.report.comparison.compared` has it.
     """
     rows = result["runs"]
+    labels = [row["label"] for row in rows]
     return _page(
         "compare.html.j2",
         figures=compare_figures(rows),
         title=f"{len(rows)} runs side by side",
         rows=rows,
         changes=result["changes"],
-        hypotheses=list(dict.fromkeys(h for row in rows for h in row["verdicts"])),
-        codes=list(dict.fromkeys(code for row in rows for code in row["languages"])),
-        claim=claim,
+        verdicts=verdicts_table(rows, labels, claim),
+        change_table=change_table,
+        damages=damages_table(rows, labels),
     )
 
 
@@ -197,14 +206,19 @@ def _facts(run: Run) -> list[tuple[str, str]]:
     return [(said, str(result[key])) for key, said in names if result.get(key) is not None]
 
 
+def _of_finding(finding: Json) -> list[Table]:
+    """Returns what stands under a verdict: estimates, each model's own verdict, controls."""
+    estimates = estimate_table([finding]).where("measure", lambda cell: cell == "ours")
+    tables = (
+        estimates.only("estimate", "value", "unit", "how"),
+        family_table([finding]).only("model", "verdict", "effect", "why"),
+        control_table([finding]).only("control", "kind", "outcome", "detail"),
+    )
+    return [table for table in tables if table.rows]
+
+
 def _number(value: float | None, digits: int = 3) -> str:
     return MISSING if value is None else f"{value:.{digits}g}"
-
-
-def _interval(estimate: Json) -> str:
-    if estimate["value"] is None:
-        return MISSING
-    return told(estimate["value"], (estimate["low"], estimate["high"]))
 
 
 @functools.cache
@@ -216,11 +230,11 @@ def _templates() -> jinja2.Environment:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters |= {"number": _number, "interval": _interval, "short": short_name,
+    environment.filters |= {"number": _number, "interval": told_estimate, "short": short_name,
                             "anchor": anchor, "withdrawal": withdrawal}  # fmt: skip
     environment.globals |= {
         "withdrawn_outcome": withdrawn_outcome,
         "withdrawn_suggestion": withdrawn_suggestion,
     }
-    environment.globals |= {"named": named, "glyphs": GLYPHS, "missing": MISSING}
+    environment.globals |= {"table": to_html, "verdict": verdict, "experiment_tables": _of_finding}
     return environment

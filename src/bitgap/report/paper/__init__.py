@@ -10,7 +10,7 @@ import datetime
 import shlex
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,28 +24,29 @@ from bitgap.report.paper.findings import (
     refuted,
 )
 from bitgap.report.paper.story import Story, story, suggestions
-from bitgap.report.paper.tables import (
-    audit_table,
-    best_sets_table,
-    control_table,
-    estimate_table,
-    map_table,
-    summary_table,
-    verdict_table,
-)
-from bitgap.report.paper.text import (
-    Markup,
-    PaperTable,
-    model_name,
-    sentence,
-    signs,
-    string_literal,
-    written,
-)
-from bitgap.report.paper.theory_tables import theory_tables
+from bitgap.report.paper.text import model_name, sentence
 from bitgap.report.run import Run
 from bitgap.show.files import write_text
 from bitgap.show.packaged import packaged
+from bitgap.show.table import Table
+from bitgap.show.tables.audit import damage_table
+from bitgap.show.tables.findings import (
+    control_table,
+    estimate_table,
+    family_table,
+    verdict_table,
+)
+from bitgap.show.tables.layer_map import best_sets_table, map_table
+from bitgap.show.tables.theory import (
+    budget_table,
+    forecasts_table,
+    ladder_table,
+    models_table,
+    pillars_table,
+    regression_table,
+    slopes_table,
+)
+from bitgap.show.to_typst import Markup, signs, string_literal, to_typst, written
 from bitgap.stats.verdicts import load_thresholds
 
 Json = Mapping[str, Any]
@@ -163,6 +164,7 @@ def _environment() -> Any:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    environment.globals["tabular"] = to_typst
     environment.filters |= {
         "typst_string": string_literal,
         "markup": Markup,
@@ -198,7 +200,9 @@ def _context(
         "thresholds": load_thresholds(),
         "provenance": result["provenance"],
         "date": _moment(result["provenance"]["started"]),
-        "summary": summary_table(findings),
+        "summary": replace(
+            verdict_table(findings).only("name", "verdict", "effect", "p_holm"), id="summary"
+        ),
         "tables": _tables(run, beside),
         "commands": _commands(run, beside),
     }
@@ -216,25 +220,47 @@ def _commands(run: Run, beside: Sequence[Run]) -> list[str]:
     ]
 
 
-def _tables(run: Run, beside: Sequence[Run]) -> list[PaperTable]:
+def _tables(run: Run, beside: Sequence[Run]) -> list[Table]:
+    """Returns the tables of the appendix."""
     findings = run.result["findings"]
-    tables = [verdict_table(findings)]
+    columns = ("hypothesis", "verdict", "effect", "unit", "sesoi", "p", "p_holm", "why")
+    tables = [verdict_table(findings).only(*columns)]
     if run.command == "theory":
-        tables += theory_tables(run.result)
+        tables += _family_tables(run.result)
     for one in (run, *beside):
         if one.command == "investigate":
             tables += _model_tables(one.result)
-    return [*tables, estimate_table(findings), control_table(findings)]
+    estimates = estimate_table(findings).only("hypothesis", "estimate", "measure", "value", "unit")
+    return [t for t in (*tables, estimates, control_table(findings)) if t.rows]
 
 
-def _model_tables(result: Json) -> list[PaperTable]:
-    name = model_name(result["model"])
-    found = [
-        audit_table(result["audit"], name),
-        map_table(result["map"], name),
-        best_sets_table(result["map"], name),
+def _model_tables(result: Json) -> list[Table]:
+    name, layers = model_name(result["model"]), result["map"]
+    damage = ("language", "damage", "delta", "learned_share", "log_ratio", "log_token_premium")
+    blocks = ("layer", "shapley_damage", "shapley_gap", "shapley_disparity", "single_damage",
+              "protected_disparity")  # fmt: skip
+    return [
+        damage_table(result["audit"], name).only(*damage),
+        map_table(layers, name).only(*blocks),
+        best_sets_table(layers, name),
     ]
-    return [table for table in found if table is not None]
+
+
+def _family_tables(result: Json) -> list[Table]:
+    models = ("model", "family", "n_blocks", "scheme", "bits_per_byte", "disparity", "damage",
+              "shares")  # fmt: skip
+    verdicts = ("hypothesis", "model", "verdict", "effect", "unit")
+    regression = ("source", "n", "r2", "r2_leave_one_out", "r2_null", "p")
+    formal = [f["tables"] for f in result["findings"] if f["hypothesis"] == "formal"]
+    makers = (ladder_table, budget_table, slopes_table)
+    return [
+        models_table(result["models"]).only(*models),
+        pillars_table(result["pillars"]),
+        family_table(result["findings"]).only(*verdicts),
+        *(make(tables) for tables in formal for make in makers),
+        forecasts_table(result["forecasts"]["summary"]),
+        regression_table(result["seed_regression"]).only(*regression),
+    ]
 
 
 def _example(run: Run, place: int) -> Example:

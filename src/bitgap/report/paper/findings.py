@@ -22,6 +22,8 @@ from bitgap.report.words.phrases import counted, joined
 from bitgap.report.words.sections import by_gap, failed, standing
 from bitgap.report.words.theory import best_tenth
 from bitgap.show.numbers import short_name
+from bitgap.show.tables.findings import hypothesis_name
+from bitgap.show.tables.theory import GREEK
 from bitgap.show.withdrawn import NO_GAP_RANK, withdrawal
 from bitgap.show.words import RUNGS
 from bitgap.stats.verdicts import load_thresholds
@@ -31,7 +33,6 @@ from bitgap.theory.hypotheses import HYPOTHESES
 Json = Mapping[str, Any]
 
 
-GREEK = {"alpha": "α", "beta": "β", "gamma": "γ"}
 """Slopes of the formula as it is printed."""
 
 
@@ -70,16 +71,6 @@ def gap_sections(findings: Sequence[Json], *, families: bool) -> tuple[GapSectio
         )
         for gap, group in by_gap(findings)
     )
-
-
-def hypothesis_name(finding: Json) -> str:
-    """Returns ``H1.1, information content``, or the title where a hypothesis has no number."""
-    name, title = finding["hypothesis"], finding["title"]
-    if name.casefold() == title.casefold():
-        return str(title)
-    if name == FORMAL.id:
-        return "Formal model"
-    return f"{name}, {title[:1].lower()}{title[1:]}"
 
 
 def _section(finding: Json, *, families: bool) -> HypothesisSection:

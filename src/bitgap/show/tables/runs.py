@@ -1,0 +1,149 @@
+"""What a store holds, what can be run, and runs side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from bitgap.show.numbers import Unit
+from bitgap.show.table import Column, Table, Value, by_key
+from bitgap.show.words import count, duration
+
+Json = Mapping[str, Any]
+
+_MODEL_WIDTH = 22
+
+
+def runs_table(rows: Sequence[Json]) -> Table:
+    """Returns a row a finished run."""
+    return Table(
+        id="runs",
+        title="Runs",
+        columns=(
+            Column("run", "run", "count"),
+            Column("command", "command"),
+            Column("model", "model"),
+            Column("plan", "plan"),
+            Column("started", "started, UTC"),
+            Column("took", "took"),
+        ),
+        rows=tuple(
+            (row["run"], row["command"], _tail(str(row["model"])), str(row["plan"]),
+             row["provenance"]["started"][:16].replace("T", " "),
+             duration(row["provenance"]["wall_s"]))
+            for row in rows
+        ),
+    )  # fmt: skip
+
+
+def _tail(name: str) -> str:
+    return name if len(name) <= _MODEL_WIDTH else "…" + name[1 - _MODEL_WIDTH :]
+
+
+def catalog_table(result: Json) -> Table:
+    """Returns a row an experiment that can be run."""
+    model = result["model"] or "the bundled model"
+    columns = (
+        Column("id", "id"),
+        Column("hypothesis", "hypothesis"),
+        Column("title", "what"),
+        Column("phase", "phase", "count"),
+        Column("value", "value"),
+        Column("block_evaluations", "blocks", "count"),
+        Column("head_evaluations", "heads", "count",
+               note="blocks, heads: passes of the text through one block, or the head, sharing "
+               "aside."),
+    )  # fmt: skip
+    return Table(
+        id="catalog",
+        title=f"Experiments on {model}, {count(result['n_blocks'], 'block')}",
+        columns=columns,
+        rows=by_key(columns, result["experiments"]),
+    )
+
+
+def damages_table(runs: Sequence[Json], names: Sequence[str]) -> Table:
+    """Returns damage by language, a column a run.
+
+    Args:
+        runs: Rows of a comparison.
+        names: What stands at the head of each.
+    """
+    codes = list(dict.fromkeys(code for run in runs for code in run["languages"]))
+    unit = Unit.of(one["damage"] for run in runs for one in run["languages"].values())
+
+    def damage(run: Json, code: str) -> Value | None:
+        one = run["languages"].get(code)
+        return None if one is None or one["damage"] is None else Value.of(one, "damage", "ci")
+
+    return Table(
+        id="damages",
+        title="Damage by language",
+        columns=(
+            Column("language", "K", "language", unit.name,
+                   note=f"K: damage. {unit.note}; intervals of 95 % over sentences."),
+            *(Column(str(i), name, "estimate", factor=unit.factor) for i, name in enumerate(names)),
+        ),
+        rows=tuple((code, *(damage(run, code) for run in runs)) for code in codes),
+    )  # fmt: skip
+
+
+def verdicts_table(
+    runs: Sequence[Json], names: Sequence[str], claim: Callable[[str], str] = lambda name: ""
+) -> Table:
+    """Returns a row a hypothesis, with its claim, and a column a run that has verdicts."""
+    judged = [(run, name) for run, name in zip(runs, names, strict=True) if run["verdicts"]]
+    hypotheses = list(dict.fromkeys(h for run, _ in judged for h in run["verdicts"]))
+    return Table(
+        id="verdicts-by-run",
+        title="Verdicts, run by run",
+        columns=(Column("hypothesis", "hypothesis"),
+                 *(Column(str(i), name, "label") for i, (_, name) in enumerate(judged))),
+        rows=tuple((f"{h} {claim(h)}".rstrip(), *(run["verdicts"].get(h) for run, _ in judged))
+                   for h in hypotheses),
+    )  # fmt: skip
+
+
+def disparities_table(runs: Sequence[Json], names: Sequence[str]) -> Table:
+    """Returns a row a run with what sums it up."""
+    return Table(
+        id="disparities",
+        title="Disparity and gap",
+        columns=(
+            Column("run", "run"),
+            Column("D", "D", "estimate", signed=True,
+                   note="D: mean log2 damage ratio to the reference."),
+            Column("D_share", "D of K/M", "estimate", signed=True,
+                   note="K/M: damage over what was learned."),
+            Column("G", "G", "estimate", signed=True,
+                   note="G: gap, bits. Intervals of 95 %."),
+        ),
+        rows=tuple(
+            (name, *(Value.of(run, key) for key in ("D", "D_share", "G")))
+            for name, run in zip(names, runs, strict=True)
+        ),
+    )  # fmt: skip
+
+
+def change_table(change: Json) -> Table:
+    """Returns what changes from one plan to another on the same sentences."""
+    named = {
+        "disparity_change": "D",
+        "gap_change": "G",
+        "reference_damage_change": f"damage to {change['reference']}",
+        "harm_mean_change": "mean harm",
+        "harm_max_change": "largest harm",
+    }
+    changes = [(name, change[key]) for key, name in named.items()]
+    changes += [(f"log2 damage, {code}", one) for code, one in change["log_damage_change"].items()]
+    return Table(
+        id="change",
+        title=f"From {change['from']} to {change['to']}, sentence by sentence",
+        columns=(
+            Column("what", "what"),
+            Column("change", "change", "estimate", signed=True),
+            Column("unit", "unit"),
+        ),
+        rows=tuple((name, Value.told(one), one["unit"]) for name, one in changes),
+        notes=("Intervals of 95 %.",),
+    )
