@@ -42,7 +42,7 @@ SAMPLED = 16
 def make_lab(arithmetic: str) -> Lab:
     """Returns the reference model on 8 languages x 16 sentences."""
     corpus = load_corpus(languages=LANGUAGES).select(None, range(SENTENCES))
-    return Lab(load_model(None), corpus, settings=Settings(arithmetic=arithmetic))
+    return Lab.of(load_model(None), corpus, settings=Settings(arithmetic=arithmetic))
 
 
 def sampled_plans(n_blocks: int) -> list[Plan]:

@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from bitgap.disparity.layer_map import DRAWS, Design, LayerMap, make_design, make_map, shapley_rows
 from bitgap.errors import UsageError
-from bitgap.quant.sets import layers_of
+from bitgap.quant.sets import layers_in
 from bitgap.records import Floats, Scores
 from bitgap.stats.bootstrap import bootstrap_weights
 from bitgap.stats.interactions import pair_design
@@ -50,6 +51,12 @@ class Planted:
         with np.errstate(invalid="ignore"):
             logs = np.log2(np.where(k > 0, k, np.nan))
         return (logs[:, 1:] - logs[:, :1]).mean(1)
+
+
+def expanded(draws: Floats, n: int) -> Floats:
+    """Returns the range that 95 % of texts of n sentences ask of their draws (Hesterberg 2015)."""
+    wide = stats.t.ppf(0.975, n - 1) * math.sqrt(n / (n - 1))
+    return np.quantile(draws, [stats.norm.sf(wide), stats.norm.cdf(wide)], axis=0)
 
 
 def rounded(mask: int, design: Design) -> list[int]:
@@ -167,7 +174,7 @@ def test_rounding_noise_where_all_is_protected_is_no_disparity():
         assert a["shapley_disparity_ci"] == pytest.approx(b["shapley_disparity_ci"], **EXACT)
 
 
-def test_intervals_are_the_central_range_over_sentences_drawn_for_all_languages_alike():
+def test_intervals_are_the_expanded_range_over_sentences_drawn_for_all_languages_alike():
     planted = plant(n=4, n_sentences=40)
     found = mapped(planted, seed=3)
     scores, weights = planted.scores, bootstrap_weights(40, DRAWS, 3)
@@ -175,14 +182,14 @@ def test_intervals_are_the_central_range_over_sentences_drawn_for_all_languages_
     for layer in range(4):
         only = planted.design.masks.index(15 ^ (1 << layer))
         draws = (weights @ scores.kl_nats[only].T / length[:, None]).mean(1)
-        wanted = np.quantile(draws, [0.025, 0.975])
+        wanted = expanded(draws, 40)
         assert found.layers[layer]["shapley_damage_ci"] == pytest.approx(wanted, **EXACT)
     widths = [row["shapley_disparity_ci"] for row in found.layers]
     values = shapley_rows(found, "disparity")
     assert all(low <= v <= high for (low, high), v in zip(widths, values, strict=True))
 
 
-def test_what_one_mask_says_has_the_central_range_of_its_own_draws():
+def test_what_one_mask_says_has_the_expanded_range_of_its_own_draws():
     planted = plant(n=3, n_sentences=30)
     found = mapped(planted, seed=5)
     scores, weights = planted.scores, bootstrap_weights(30, DRAWS, 5)
@@ -197,12 +204,12 @@ def test_what_one_mask_says_has_the_central_range_of_its_own_draws():
                 ("damage_reference", k[:, 0]),
                 ("disparity", logs),
             ):
-                wanted = np.quantile(draws, [0.025, 0.975])
+                wanted = expanded(draws, 30)
                 assert row[f"{how}_{name}_ci"] == pytest.approx(wanted, **EXACT), (how, name)
                 assert wanted[0] < row[f"{how}_{name}"] < wanted[1]
     nothing = scores.kl_nats[0]
     draws = (weights @ nothing.T / length[:, None]).mean(1)
-    wanted = np.quantile(draws, [0.025, 0.975])
+    wanted = expanded(draws, 30)
     assert found.unprotected["damage_ci"] == pytest.approx(wanted, **EXACT)
 
 
@@ -317,7 +324,7 @@ def test_a_set_that_levels_somebody_down_is_not_the_best(case):
     damage, harm, best = LEVELLED[case]
     kl, delta = (np.repeat(np.array(x)[:, :, None], 3, axis=2) for x in (damage, harm))
     design = make_design(2)
-    assert [layers_of(mask) for mask in design.masks] == [[], [0], [1], [0, 1]]
+    assert [layers_in(mask) for mask in design.masks] == [(), (0,), (1,), (0, 1)]
     found = make_map(make_scores(kl, delta), SCHEME, design).best[0]
     assert found["least_disparity"]["layers"] == best
     assert found["least_damage"]["layers"] == [0]
@@ -363,8 +370,37 @@ def test_the_rank_of_the_origins_set_is_as_uncertain_as_its_sentences():
     weights = bootstrap_weights(12, DRAWS, 1)
     k = (kl[triples] @ weights.T).mean(1)
     ranks = 1 + (k < k[mine]).sum(0)
-    assert found["rank_damage_ci"] == list(np.quantile(ranks, [0.025, 0.975]))
+    assert found["rank_damage_ci"] == pytest.approx(expanded(ranks, 12))
     assert found["rank_damage_ci"][0] < found["rank_damage_ci"][1]
+
+
+@pytest.mark.parametrize(("n", "rate"), [(4, 0.85), (6, 0.90), (8, 0.90)])
+def test_intervals_of_few_sentences_cover_what_all_texts_would_say(n: int, rate: float) -> None:
+    """A language of equal damage in every layer, on texts of n sentences: its true K is known."""
+    rng, held, narrow, times = np.random.default_rng(n), 0, 0, 150
+    planted = plant(2, n_sentences=n)
+    characters = planted.scores.counts.characters[0]
+    for seed in range(times):
+        noise = rng.gamma(4, 1 / 4, planted.scores.kl_nats.shape)
+        kl = planted.damage.sum(0)[None, :, None] * characters * noise * math.log(2)
+        kl[-1] = 0.0
+        scores = replace(planted.scores, kl_nats=kl)
+        low, high = mapped(replace(planted, scores=scores), seed=seed).unprotected["damage_ci"]
+        truth = planted.damage.sum(0).mean()
+        held += low <= truth <= high
+        weights = bootstrap_weights(n, DRAWS, seed)
+        draws = (weights @ kl[0].T / (weights @ characters)[:, None] / math.log(2)).mean(1)
+        low, high = np.quantile(draws, [0.025, 0.975])
+        narrow += low <= truth <= high
+    assert stats.binom.cdf(held, times, rate) > 1e-3
+    assert held > narrow
+
+
+def test_one_sentence_has_no_interval():
+    found = mapped(plant(3, n_sentences=1))
+    assert found.unprotected["damage"] is not None
+    assert found.unprotected["damage_ci"] == [None, None]
+    assert found.layers[0]["shapley_damage_ci"] == [None, None]
 
 
 def test_a_scheme_that_rounds_nothing_has_no_map():
@@ -440,8 +476,8 @@ def test_more_than_fourteen_layers_get_pairs_and_chains():
 def test_plans_protect_the_layers_of_their_masks_in_order(complete):
     design = make_design(6, complete=complete)
     for mask, plan in zip(design.masks, design.plans(SCHEME), strict=True):
-        assert list(plan.protected) == layers_of(mask)
-        assert rounded(mask, design) == [i for i in range(6) if i not in layers_of(mask)]
+        assert plan.protected == layers_in(mask)
+        assert rounded(mask, design) == [i for i in range(6) if i not in layers_in(mask)]
 
 
 # ------------------------------------------------------------------------------------------- record

@@ -189,13 +189,13 @@ def merged(catalog: Sequence[Experiment], found: Iterable[Outcome]) -> list[Dete
 def _drawn(lab: Lab, setting: Setting, part: Part) -> Lab:
     """Returns a lab on sentences of a seed's own, in a store of its own."""
     from bitgap.lab.lab import Lab
-    from bitgap.models.gauge import loaded_with, random_twin
+    from bitgap.models.twins import loaded_with, random_twin
 
     n = lab.corpus.n_sentences
     rng = np.random.default_rng(part.seed)
     chosen = np.sort(rng.permutation(n)[: min(setting.sentences, n)])
     text = lab.corpus.select(setting.languages, chosen)
-    mine = Lab(lab.loaded, text, settings=replace(lab.settings, seed=part.seed))
+    mine = Lab.of(lab.loaded, text, settings=replace(lab.settings, seed=part.seed))
     if not part.twin:
         return mine
     untrained = random_twin(lab.loaded.model, part.seed)

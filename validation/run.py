@@ -270,7 +270,8 @@ def _with_tier(size: Size) -> Setting:
 def _outcomes_of(part: Part, setting: Setting, thresholds: Thresholds) -> list[Outcome]:
     import torch
 
-    from bitgap.lab.lab import Lab, Settings
+    from bitgap.lab.lab import Lab
+    from bitgap.lab.settings import Settings
 
     # As many processes as processors share the work, so each has one thread.
     threads = torch.get_num_threads()

@@ -22,10 +22,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from bitgap.quant.sets import membership
 from bitgap.records import Finding, Floats, Integers
 from bitgap.stats.profiles import depths
 from bitgap.stats.verdicts import Thresholds
-from bitgap.theory.evidence import Evidence, disparity_of, protected
+from bitgap.theory.evidence import Evidence, disparity_of
 from bitgap.theory.formal.controls import between_rungs, per_spread, planted_slope
 from bitgap.theory.formal.inference import THETA, moments, terms
 from bitgap.theory.formal.model import judge_formal
@@ -174,7 +175,7 @@ def with_response(
     level = np.exp(0.5 * _unit(profile("ar", rng, n)))[:, None]
     single = level * evidence.t2[:, None] * 2.0 ** np.hstack([np.zeros((n, 1)), y])
     alpha = single / evidence.t2[:, None] * 2.0 ** (budget_noise * rng.normal(size=(n, a)))
-    damage = (1 - protected(evidence.masks, n)) @ single
+    damage = (1 - membership(evidence.masks, n)) @ single
     alone = disparity_ratio(single.sum(0) - single)
     return replace(
         evidence,

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from bitgap.quant.sets import membership
 from bitgap.records import Floats
-from bitgap.stats.additive import rounded_layers
 
 
 def damage_of(
@@ -21,7 +21,7 @@ def damage_of(
         joint: Damage (A) that goes only where all of a set of layers are protected, so that its
             pairs protect more together than apart by just that.
     """
-    total = rounded_layers(masks, len(shares)) @ shares
+    total = (1 - membership(masks, len(shares))) @ shares
     for layers, more in (joint or {}).items():
         spared = np.array([all(mask >> layer & 1 for layer in layers) for mask in masks])
         total = total + np.outer(~spared, more)

@@ -22,8 +22,7 @@ from bitgap.experiments.protocol.experiment import PHASES, Experiment
 from bitgap.experiments.protocol.hypothesis import GAPS, PILLARS
 from bitgap.jobs.tiers import TIERS
 from bitgap.models.decoder import Decoder
-from bitgap.quant.plan import Plan
-from bitgap.quant.sets import noise_plans
+from bitgap.quant.plan import Plan, noise_plans
 from bitgap.stats.verdicts import load_thresholds
 from bitgap.theory.hypotheses import HYPOTHESES
 from harness import check_docstring

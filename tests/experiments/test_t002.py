@@ -22,8 +22,8 @@ from bitgap.experiments.t002_quantization_robustness.twins import redrawn
 from bitgap.lab.weight_errors import crest_factors, relative_errors
 from bitgap.models.decoder import Decoder
 from bitgap.models.gauge import gauge_fixed_log_variance, raw_log_variance, rescale_norms
+from bitgap.quant.plan import Plan
 from bitgap.quant.schemes import largest_level
-from bitgap.quant.sets import only
 from bitgap.records import Floats, Observations
 from harness import (
     QUICK,
@@ -324,7 +324,7 @@ def test_gaussian_redraw_keeps_power_and_follows_the_crest_law():
 
 
 def test_only_one_block_is_rounded_even_by_a_scheme_for_all_weights():
-    plan = only("seed4", 3, 1)
+    plan = Plan.only("seed4", 3, 1)
     assert plan.blocks == ("fp", "seed4", "fp")
     assert (plan.embedding, plan.head) == ("fp", "fp")
 

@@ -20,8 +20,7 @@ from lab_samples import (
 from bitgap.errors import UsageError
 from bitgap.experiments.t006_error_cancellation.fisher import fisher_grams
 from bitgap.lab.engine.text import make_chunks, tokenize
-from bitgap.lab.lab import Settings
-from bitgap.lab.settings import Ledger
+from bitgap.lab.settings import Ledger, Settings
 from bitgap.models.tail import Tail
 from bitgap.quant.plan import Plan
 from bitgap.records import Floats

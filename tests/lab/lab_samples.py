@@ -137,7 +137,7 @@ def make_lab(
     store: Store | None = None,
     settings: Settings | None = None,
 ) -> Lab:
-    return Lab(load_tiny(case, blocks), corpus or write_corpus(), store=store, settings=settings)
+    return Lab.of(load_tiny(case, blocks), corpus or write_corpus(), store=store, settings=settings)
 
 
 # -- the slow and obvious way --------------------------------------------------------------------

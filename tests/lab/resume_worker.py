@@ -40,7 +40,7 @@ def run(loaded: LoadedModel, path: Path, told: int) -> str:
     """Scores all plans; tells ``told`` of the first commit, and all emitted at the end."""
     emitted: list[str] = []
     with Store(path) as store:
-        lab = Lab(loaded, write_corpus(6), store=store)
+        lab = Lab.of(loaded, write_corpus(6), store=store)
         put, score = store.put_scores, lab.engine.score
 
         def heard(text_key: str, rows: Any) -> None:

@@ -164,7 +164,7 @@ texts = {
     for k, code in enumerate(("en", "de"), start=1)
 }
 loaded = load_model(None)
-lab = Lab(loaded, ParallelCorpus("river", texts, "nobody", "CC0-1.0"),
+lab = Lab.of(loaded, ParallelCorpus("river", texts, "nobody", "CC0-1.0"),
           settings=Settings(memory_bytes=parse_bytes(sys.argv[1])))
 plans = mask_plans("rtn4-g128", lab.n_blocks, range(2))
 before = current_rss_bytes()

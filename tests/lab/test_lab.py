@@ -81,7 +81,7 @@ def test_scores_of_another_model_text_or_tokenizer_are_not_taken_for_these(chang
 
     loaded, corpus = load_tiny(), write_corpus()
     store = Store(":memory:")
-    old = Lab(loaded, corpus, store=store)
+    old = Lab.of(loaded, corpus, store=store)
     if change == "weights":
         loaded = load_tiny("llama-tied")
     elif change == "tokenizer":
@@ -90,7 +90,7 @@ def test_scores_of_another_model_text_or_tokenizer_are_not_taken_for_these(chang
         loaded = LoadedModel(loaded.model, Letters(2), loaded.info)
     else:
         corpus = write_corpus(seed=1)
-    new = Lab(loaded, corpus, store=store)
+    new = Lab.of(loaded, corpus, store=store)
     assert new.text_key != old.text_key
     before, after = old.score(MASKS[:1]), new.score(MASKS[:1])
     assert not (before.nll_nats == after.nll_nats).any()
@@ -225,7 +225,7 @@ def test_what_cannot_be_opened_by_name_is_a_users_error(tmp_path: Path) -> None:
 
 def test_the_bundled_model_is_damaged_by_rounding_and_not_by_protection() -> None:
     texts = write_corpus(3)
-    lab = Lab(load_model(None), texts)
+    lab = Lab.of(load_model(None), texts)
     plans = [Plan.uniform(s, lab.n_blocks) for s in ("rtn3-g128", "rtn8-g128", "fp")]
     three, eight, none = lab.score(plans).kl_nats.sum((1, 2))
     assert three > 10 * eight > 0 and none == 0
@@ -349,7 +349,7 @@ def test_arithmetic_is_part_of_what_a_text_is_known_by_only_where_it_rounds(
 ) -> None:
     exact = make_lab()
     fast = replace(exact.settings, arithmetic="fast")
-    monkeypatch.setattr("bitgap.lab.lab.fast_products_round", lambda device="cpu": False)
+    monkeypatch.setattr("bitgap.lab.bench.fast_products_round", lambda device="cpu": False)
     assert make_lab(settings=fast).text_key == exact.text_key
-    monkeypatch.setattr("bitgap.lab.lab.fast_products_round", lambda device="cpu": True)
+    monkeypatch.setattr("bitgap.lab.bench.fast_products_round", lambda device="cpu": True)
     assert make_lab(settings=fast).text_key != exact.text_key

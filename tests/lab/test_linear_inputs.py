@@ -12,8 +12,9 @@ from lab_samples import make_lab, write_corpus
 
 from bitgap.errors import UnsupportedArchitecture
 from bitgap.lab.activations import stream
-from bitgap.lab.lab import Lab, Settings
+from bitgap.lab.lab import Lab
 from bitgap.lab.linear_inputs import linear_inputs, watching
+from bitgap.lab.settings import Settings
 from bitgap.models.weights import linear_views
 from bitgap.quant.plan import Plan
 

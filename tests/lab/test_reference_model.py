@@ -12,8 +12,9 @@ from bitgap.disparity.formulas import below_resolution, damage_bits
 from bitgap.lab.engine.arithmetic import fast_products_round
 from bitgap.lab.lab import Lab
 from bitgap.lab.settings import Settings
-from bitgap.models.gauge import loaded_with, rescale_norms
+from bitgap.models.gauge import rescale_norms
 from bitgap.models.load import load_model
+from bitgap.models.twins import loaded_with
 from bitgap.quant.plan import Plan, mask_plans
 from bitgap.records import Arithmetic, Scores
 
@@ -22,7 +23,7 @@ SCHEME = "rtn4-g128"
 
 def reference_lab(arithmetic: Arithmetic, sentences: int = 6, **settings: int) -> Lab:
     corpus = load_corpus(languages="en,he,zh,fi").select(None, range(sentences))
-    return Lab(load_model(None), corpus, settings=Settings(arithmetic=arithmetic, **settings))
+    return Lab.of(load_model(None), corpus, settings=Settings(arithmetic=arithmetic, **settings))
 
 
 @cache

@@ -163,7 +163,7 @@ def test_a_language_mostly_unknown_is_left_out_with_its_count():
 
 def test_a_lab_goes_on_without_it_and_says_so(caplog):
     loaded = replace(load_tiny(), tokenizer=LatinOnly())
-    lab = Lab(loaded, THREE)
+    lab = Lab.of(loaded, THREE)
     assert lab.languages == ("en", "de") and lab.unreadable.keys() == {"he"}
     assert "left out: he: 12 of 13" in caplog.text
     assert lab.on(sentences=[0, 1]).unreadable == lab.unreadable

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from scipy.optimize import least_squares
 
-from bitgap.stats.additive import additive_damage, fit_additive, log_r2, r2, rounded_layers
+from bitgap.quant.sets import membership
+from bitgap.stats.additive import additive_damage, fit_additive, log_r2, r2
 
 
 def masks_of(n):
@@ -18,7 +19,7 @@ def masks_of(n):
 
 def noisy(n, columns, spread, seed=0, bend=0.0):
     rng = np.random.default_rng(seed)
-    rounded = rounded_layers(masks_of(n), n)
+    rounded = 1 - membership(masks_of(n), n)
     shares = rng.gamma(2, 1, (n, columns))
     damage = additive_damage(shares, rounded)
     damage = damage * (1 + bend * damage / damage.max(0))
@@ -30,7 +31,7 @@ def squares(shares, damage, rounded):
 
 
 def test_masks_say_what_they_leave_to_round():
-    assert rounded_layers([0b000, 0b101, 0b011], 3).tolist() == [[1, 1, 1], [0, 1, 0], [0, 0, 1]]
+    assert (1 - membership([0b000, 0b101, 0b011], 3)).tolist() == [[1, 1, 1], [0, 1, 0], [0, 0, 1]]
 
 
 @pytest.mark.parametrize("n", [2, 5, 9])
@@ -61,7 +62,7 @@ def test_the_fit_is_that_of_scipy(bend):
 
 
 def test_a_layer_whose_protection_harms_gets_nothing_and_never_less():
-    rounded = rounded_layers(masks_of(5), 5)
+    rounded = 1 - membership(masks_of(5), 5)
     shares = np.array([3.0, -0.3, 1.0, 2.0, 1.0])[:, None]
     damage = additive_damage(shares, rounded)
     damage[damage <= 0] = np.nan  # where only the harmful layer is rounded
@@ -87,7 +88,7 @@ def test_no_layer_can_be_moved_to_a_smaller_sum_of_squares():
 
 def test_small_masks_count_as_much_as_large_ones():
     # A layer a thousandth as harmful is known as well as the others, which plain squares would not.
-    rounded = rounded_layers(masks_of(6), 6)
+    rounded = 1 - membership(masks_of(6), 6)
     shares = np.array([1e-3, 1.0, 1.0, 1.0, 1.0, 1.0])[:, None]
     rng = np.random.default_rng(0)
     damage = additive_damage(shares, rounded) * np.exp(0.01 * rng.normal(size=(63, 1)))

@@ -14,6 +14,7 @@ from bitgap.stats.bootstrap import (
     Statistic,
     bca,
     bootstrap_weights,
+    central_range,
     estimate,
     estimates,
     expanded_level,
@@ -273,6 +274,31 @@ def test_few_sentences_are_covered_nearly_as_often_as_the_level_says(n, rate):
         assert "expanded" in wide.method
     assert held > plain
     assert stats.binom.cdf(held, 300, rate) > 1e-3
+
+
+@pytest.mark.parametrize(("n", "rate"), [(4, 0.83), (6, 0.90), (8, 0.90), (16, 0.92)])
+def test_central_ranges_of_ratios_cover_far_more_than_plain_quantiles_of_few(n, rate):
+    rng, times = np.random.default_rng(n), 1000
+    weights = bootstrap_weights(n, 400, 0)
+    length = rng.gamma(4, 0.25, (times, n))
+    part = length * rng.gamma(4, 0.25, (times, n))
+    draws = (weights @ part.T) / (weights @ length.T)
+    held = [
+        ((low <= 1) & (high >= 1)).sum()
+        for low, high in (central_range(draws, n), np.quantile(draws, [0.025, 0.975], axis=0))
+    ]
+    assert stats.binom.cdf(held[0], times, rate) > 1e-3
+    assert held[0] > held[1] + 0.015 * times
+
+
+def test_a_central_range_ignores_few_undefined_draws_and_is_withheld_for_many():
+    draws = np.random.default_rng(0).normal(size=(1000, 3))
+    whole = central_range(draws[5:, 1], 8)
+    draws[:5, 1] = draws[:50, 2] = np.nan
+    found = central_range(draws, 8)
+    assert (found[:, 1] == whole).all()
+    assert np.isnan(found[:, 2]).all()
+    assert np.isnan(central_range(draws, 1)).all()
 
 
 def test_what_has_no_interval_has_none_of_few_either():

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from bitgap.quant.sets import membership
 from bitgap.records import Floats
 from bitgap.stats.profiles import depths
-from bitgap.theory.evidence import Evidence, protected
+from bitgap.theory.evidence import Evidence
 
 LANGUAGES = ("en", "de", "he", "fi")
 
@@ -40,6 +41,6 @@ def additive(
         model=f"{family}-{n_blocks}", family=family, fingerprint=f"{family}{seed}" * 4,
         scheme="rtn4-g128", languages=LANGUAGES, t2=t2, log_variance=np.zeros(n_blocks),
         log_dimension=np.zeros(n_blocks), log_error_ratio=local, sensitivity=single / t2[:, None],
-        single=single, masks=masks, damage=(1 - protected(masks, n_blocks)) @ single,
+        single=single, masks=masks, damage=(1 - membership(masks, n_blocks)) @ single,
         worth={}, seed_predictors={}, seed_disparity=np.full(n_blocks, np.nan),
     )  # fmt: skip

@@ -14,6 +14,9 @@ there is *nothing to explain*.
 Claims. D's change is a finding only if G changes with the same sign; a plan is better only if, on
 top of that, neither the reference's damage nor H rises: a gap may not be closed by levelling down
 (Mittelstadt et al. 2023).
+
+Examples are of :data:`bitgap.disparity.example.SCORES`, three languages and eight plans, with numpy
+as ``np``.
 """
 
 from bitgap.disparity.audit import audit

@@ -54,27 +54,17 @@ from bitgap.stats.bootstrap import DRAWS
 
 Table = dict[str, list[Estimate]]
 """Estimates by field name, one a language in the order of the scores."""
-
-
 Summary = dict[str, Estimate]
 """Estimates by field name, over languages."""
-
-
 ENOUGH_SENTENCES = 200
 """Sentences that method.md asks for; fewer earn a caveat."""
-
-
 ENOUGH_LANGUAGES = 6
 """Languages that method.md asks for; fewer earn a caveat."""
-
-
 SHARE_UNSETTLED = (
     "with a unigram model of fewer than 50,000 tokens a language neither its size nor its sign is "
     "established"
 )
 """Why D_share, the disparity of K/M, is told and nothing is concluded from it."""
-
-
 _PER_LANGUAGE: Quantities = {
     "damage": (damage_bits, PER_TEXT),
     "damage_per_token": (partial(damage_bits, per="token"), "bits per token"),
@@ -94,7 +84,6 @@ _PER_LANGUAGE: Quantities = {
     "perplexity_increase": (perplexity_increase, "relative increase"),
 }
 
-
 # The reference against itself: no text could change these.
 _BY_DEFINITION = {
     "log_ratio": 0.0,
@@ -104,7 +93,6 @@ _BY_DEFINITION = {
     "log_share_ratio": 0.0,
 }
 
-
 _OVER_COUNTED = (
     "disparity",
     "disparity_per_token",
@@ -112,7 +100,6 @@ _OVER_COUNTED = (
     "disparity_per_byte",
     "disparity_per_character",
 )
-
 
 _STANDING_CAVEATS = (
     "Parallel meaning is not equal information (Poelman & de Lhoneux 2026): numbers that compare "
@@ -137,6 +124,12 @@ def audit(scores: Scores, plan: str, *, seed: int, draws: int = DRAWS) -> Dispar
 
     Raises:
         UsageError: If the plan was not scored, there is no sentence, or seed or draws cannot be.
+
+    Example:
+        >>> report = audit(SCORES, "rtn4-g128", seed=0)
+        >>> d = report.disparity
+        >>> [round(x, 2) for x in (d.value, d.low, d.high)]
+        [1.65, 1.12, 2.12]
     """
     mine = select_plans(scores, [plan], seed, draws)
     reasons = reasons_left_out(mine, collapsed(mine)[0], below_resolution(mine)[0])

@@ -54,6 +54,11 @@ def compare(
 
     Raises:
         UsageError: If a plan was not scored, there is no sentence, or seed or draws cannot be.
+
+    Example:
+        >>> change = compare(SCORES, "rtn4-g128", "rtn4-g128 protect 0", seed=0)
+        >>> change.claim, change.better
+        ('inconclusive', False)
     """
     pair = select_plans(scores, [plan_a, plan_b], seed, draws)
     gone = collapsed(pair)

@@ -35,15 +35,9 @@ import numpy as np
 from bitgap.records import Bools, Floats, Integers, Scores
 
 Per = Literal["text", "token", "byte", "character"]
-
-
 # A damage under this many times the numerical floor is below resolution (method, section 1).
 RESOLUTION = 10.0
-
-
 _BITS = 1 / math.log(2)
-
-
 # Draws x plans x languages that one slice of a resampling holds: 8 MB an array, where 4096 plans at
 # once would need a gigabyte.
 _SLICE = 1_000_000
@@ -132,19 +126,33 @@ def damage_bits(of: Scores | Sums, per: Per = "text") -> Floats:
         of: Scores or their sums.
         per: What it is divided by: ``text``, the reference's characters, so that languages compare
             by meaning (the definition of K); or the language's own tokens, bytes or characters.
+
+    Example:
+        >>> damage_bits(SCORES)[0].round(4)
+        array([0.0207, 0.0443, 0.0956])
     """
     sums = _sums(of)
     return _ratio(sums.kl_bits, sums.length_in(per))
 
 
 def delta_bits(of: Scores | Sums) -> Floats:
-    """Returns the harm on real text Δ_λ in bits per reference character, (... x P x A), signed."""
+    """Returns the harm on real text Δ_λ in bits per reference character, (... x P x A), signed.
+
+    Example:
+        >>> delta_bits(SCORES)[0].round(4)
+        array([0.0228, 0.0487, 0.1051])
+    """
     sums = _sums(of)
     return _ratio(sums.nll_bits - sums.nll_fp_bits, sums.length)
 
 
 def log_damage(of: Scores | Sums, per: Per = "text") -> Floats:
-    """Returns log2 K_λ, (... x P x A); NaN where K is not above 0."""
+    """Returns log2 K_λ, (... x P x A); NaN where K is not above 0.
+
+    Example:
+        >>> log_damage(SCORES)[0].round(3)
+        array([-5.592, -4.497, -3.387])
+    """
     return _log2(damage_bits(of, per))
 
 
@@ -153,6 +161,10 @@ def log_ratio(of: Scores | Sums, per: Per = "text") -> Floats:
 
     ``log_ratio(of) == log_ratio(of, "token") + log_token_premium(of)`` exactly: what happens to a
     token, and how many tokens the language needs to say the same.
+
+    Example:
+        >>> log_ratio(SCORES)[0].round(3)
+        array([0.   , 1.095, 2.204])
     """
     sums = _sums(of)
     logs = log_damage(sums, per)
@@ -163,6 +175,12 @@ def log_token_premium(of: Scores | Sums) -> Floats:
     """Returns log2 of tokens over the reference's for the same sentences, (... x 1 x A).
 
     The premium is that of Petrov et al. 2023; NaN for a language without tokens.
+
+    Example:
+        >>> log_token_premium(SCORES)[0].round(3)
+        array([0.  , 0.63, 0.97])
+        >>> log_ratio(SCORES, "token")[0].round(3)
+        array([0.   , 0.464, 1.234])
     """
     sums = _sums(of)
     logs = _log2(sums.tokens)
@@ -170,7 +188,12 @@ def log_token_premium(of: Scores | Sums) -> Floats:
 
 
 def token_premium(of: Scores | Sums) -> Floats:
-    """Returns tokens over the reference's for the same sentences, (... x 1 x A)."""
+    """Returns tokens over the reference's for the same sentences, (... x 1 x A).
+
+    Example:
+        >>> token_premium(SCORES)[0].round(3)
+        array([1.   , 1.548, 1.959])
+    """
     sums = _sums(of)
     return _ratio(sums.tokens, sums.against(sums.tokens))
 
@@ -179,6 +202,10 @@ def premium_disparity(of: Scores | Sums, *, languages: Bools | None = None) -> F
     """Returns the mean log2 token premium of the languages that count in D, (... x P).
 
     D is :func:`disparity` per token plus this. ``languages`` as there.
+
+    Example:
+        >>> float((premium_disparity(SCORES)[0] + disparity(SCORES, per="token")[0]).round(3))
+        1.649
     """
     sums = _sums(of)
     mask = usable(sums) if languages is None else languages
@@ -186,13 +213,23 @@ def premium_disparity(of: Scores | Sums, *, languages: Bools | None = None) -> F
 
 
 def tokens_per_character(of: Scores | Sums) -> Floats:
-    """Returns the fertility: tokens per character of the language itself, (... x 1 x A)."""
+    """Returns the fertility: tokens per character of the language itself, (... x 1 x A).
+
+    Example:
+        >>> tokens_per_character(SCORES)[0]
+        array([0.2, 0.2, 0.2])
+    """
     sums = _sums(of)
     return _ratio(sums.tokens, sums.characters)
 
 
 def tokens_per_sentence(of: Scores | Sums) -> Floats:
-    """Returns the mean number of tokens in a sentence, (... x 1 x A)."""
+    """Returns the mean number of tokens in a sentence, (... x 1 x A).
+
+    Example:
+        >>> tokens_per_sentence(SCORES)[0]
+        array([ 9.125, 14.125, 17.875])
+    """
     sums = _sums(of)
     return sums.tokens / sums.sentences
 
@@ -208,6 +245,12 @@ def disparity(of: Scores | Sums, *, per: Per = "text", languages: Bools | None =
 
     Returns:
         D in log2 ratio; NaN where the reference or every other language does not count.
+
+    Example:
+        >>> disparity(SCORES).round(3)
+        array([1.649, 1.42 , 1.723, 1.496, 1.711, 1.288, 1.844,   nan])
+        >>> float(log_ratio(SCORES)[0, 1:].mean().round(3))
+        1.649
     """
     sums = _sums(of)
     mask = usable(sums) if languages is None else languages
@@ -219,6 +262,10 @@ def gap(of: Scores | Sums, *, languages: Bools | None = None) -> Floats:
 
     In bits per reference character. All languages count when ``languages`` is None, so that G is
     defined for every plan; NaN only where there is no other language.
+
+    Example:
+        >>> gap(SCORES).round(4)
+        array([0.0541, 0.0207, 0.0472, 0.0138, 0.0403, 0.0069, 0.0334, 0.    ])
     """
     sums = _sums(of)
     delta = delta_bits(sums)
@@ -226,14 +273,24 @@ def gap(of: Scores | Sums, *, languages: Bools | None = None) -> Floats:
 
 
 def harm_mean(of: Scores | Sums, *, languages: Bools | None = None) -> Floats:
-    """Returns the mean of Δ_λ over languages, reference included, (... x P); over all when None."""
+    """Returns the mean of Δ_λ over languages, reference included, (... x P); over all when None.
+
+    Example:
+        >>> harm_mean(SCORES)[:2].round(4)
+        array([0.0589, 0.0252])
+    """
     sums = _sums(of)
     mask = _or_all(sums, languages)
     return _ratio(np.where(mask, delta_bits(sums), 0.0).sum(-1), mask.sum(-1))
 
 
 def harm_max(of: Scores | Sums, *, languages: Bools | None = None) -> Floats:
-    """Returns the largest Δ_λ over languages, reference included, (... x P); of all when None."""
+    """Returns the largest Δ_λ over languages, reference included, (... x P); of all when None.
+
+    Example:
+        >>> harm_max(SCORES)[:2].round(4)
+        array([0.1051, 0.042 ])
+    """
     sums = _sums(of)
     mask = _or_all(sums, languages)
     worst = np.where(mask, delta_bits(sums), -np.inf).max(-1)
@@ -244,6 +301,10 @@ def perplexity_increase(of: Scores | Sums) -> Floats:
     """Returns the relative increase of the perplexity per token, (... x P x A), 0 for no change.
 
     NaN where it exceeds the largest number there is.
+
+    Example:
+        >>> perplexity_increase(SCORES)[0].round(4)
+        array([0.0823, 0.1152, 0.2044])
     """
     sums = _sums(of)
     nats = _ratio(sums.nll_bits - sums.nll_fp_bits, sums.tokens) / _BITS
@@ -257,6 +318,10 @@ def seed_disparity(of: Scores | Sums, *, languages: Bools | None = None) -> Floa
 
     It is undefined in all but name where Δ_ref is not clearly above 0; ``audit`` gates it, this
     function does not. All languages count when ``languages`` is None, as in the origin.
+
+    Example:
+        >>> seed_disparity(SCORES)[:2].round(3)
+        array([1.943, 1.588])
     """
     sums = _sums(of)
     increase = perplexity_increase(sums)
@@ -268,6 +333,10 @@ def learned_bits(of: Scores | Sums) -> Floats:
     """Returns M_λ, what the model knows beyond word frequencies, (... x 1 x A).
 
     In bits per reference character; 0 or less where the model is no better than add-one unigrams.
+
+    Example:
+        >>> learned_bits(SCORES)[0].round(3)
+        array([0.369, 0.616, 0.844])
     """
     sums = _sums(of)
     return _ratio(sums.unigram_bits - sums.nll_fp_bits, sums.length)
@@ -277,6 +346,10 @@ def learned_share(of: Scores | Sums) -> Floats:
     """Returns K_λ/M_λ, the damage as a share of what was learned, (... x P x A).
 
     NaN where nothing was learned (M_λ not above 0).
+
+    Example:
+        >>> learned_share(SCORES)[0].round(4)
+        array([0.0563, 0.0719, 0.1133])
     """
     sums = _sums(of)
     learned = learned_bits(sums)
@@ -284,7 +357,12 @@ def learned_share(of: Scores | Sums) -> Floats:
 
 
 def log_share_ratio(of: Scores | Sums) -> Floats:
-    """Returns log2 of K_λ/M_λ over the reference's, (... x P x A); NaN where undefined."""
+    """Returns log2 of K_λ/M_λ over the reference's, (... x P x A); NaN where undefined.
+
+    Example:
+        >>> log_share_ratio(SCORES)[0].round(3)
+        array([0.   , 0.353, 1.01 ])
+    """
     sums = _sums(of)
     logs = _log2(learned_share(sums))
     return logs - sums.against(logs)
@@ -295,6 +373,10 @@ def share_disparity(of: Scores | Sums, *, languages: Bools | None = None) -> Flo
 
     When ``languages`` is None those count that are :func:`usable` and of which the model has
     learned something.
+
+    Example:
+        >>> share_disparity(SCORES)[:2].round(3)
+        array([0.681, 0.452])
     """
     sums = _sums(of)
     if languages is None:
@@ -303,7 +385,12 @@ def share_disparity(of: Scores | Sums, *, languages: Bools | None = None) -> Flo
 
 
 def fraction_of_bits(of: Scores | Sums) -> Floats:
-    """Returns K_λ/N_λ^fp, damage per bit of text in full precision, (... x P x A)."""
+    """Returns K_λ/N_λ^fp, damage per bit of text in full precision, (... x P x A).
+
+    Example:
+        >>> fraction_of_bits(SCORES)[0].round(4)
+        array([0.0235, 0.0331, 0.0561])
+    """
     sums = _sums(of)
     return _ratio(sums.kl_bits, sums.nll_fp_bits)
 
@@ -312,6 +399,10 @@ def collapsed(of: Scores | Sums) -> Bools:
     """Returns where a plan does no better than add-one unigrams, (P x A); also where not finite.
 
     Judged by the whole text, also where the sums are resampled.
+
+    Example:
+        >>> collapsed(SCORES)[0]
+        array([False, False, False])
     """
     sums = Sums(_sums(of).scores)
     return ~(sums.nll_bits < sums.unigram_bits) | ~np.isfinite(sums.kl_bits)
@@ -321,6 +412,11 @@ def below_resolution(of: Scores | Sums) -> Bools:
     """Returns where K per token is not above 0 or under ten times the floor, (P x A).
 
     Judged by the whole text, also where the sums are resampled.
+
+    Example:
+        >>> below_resolution(SCORES)[[0, 7]]
+        array([[False, False, False],
+               [ True,  True,  True]])
     """
     sums = Sums(_sums(of).scores)
     floor_bits = sums.scores.floor_nats / math.log(2)
@@ -329,7 +425,13 @@ def below_resolution(of: Scores | Sums) -> Bools:
 
 
 def usable(of: Scores | Sums) -> Bools:
-    """Returns which languages may enter D: neither collapsed nor below resolution, (P x A)."""
+    """Returns which languages may enter D: neither collapsed nor below resolution, (P x A).
+
+    Example:
+        >>> usable(SCORES)[[0, 7]]
+        array([[ True,  True,  True],
+               [False, False, False]])
+    """
     return ~(collapsed(of) | below_resolution(of))
 
 
@@ -340,6 +442,10 @@ def resample(formula: Callable[[Sums], Floats], scores: Scores, weights: Floats)
         formula: Such as :func:`disparity`, :func:`gap` or :func:`harm_mean`.
         scores: Scores of many plans.
         weights: How often each sentence counts, (W x N).
+
+    Example:
+        >>> resample(gap, SCORES, np.ones((2, 8))).shape
+        (2, 8)
     """
     step = max(1, _SLICE // (len(weights) * len(scores.languages)))
     parts = [

@@ -24,6 +24,10 @@ def select_plans(scores: Scores, plans: Sequence[str], seed: int, draws: int) ->
 
     Raises:
         UsageError: If a plan was not scored, there is no sentence, or seed or draws cannot be.
+
+    Example:
+        >>> select_plans(SCORES, ["fp"], 0, 2).plans
+        ('fp',)
     """
     for plan in plans:
         if plan not in scores.plans:
@@ -46,7 +50,13 @@ def _finite(values: Floats) -> Floats:
 
 
 def reasons_left_out(scores: Scores, gone: Bools, faint: Bools) -> dict[str, str]:
-    """Returns why languages are not in D, by code, given who collapsed and who is unresolved."""
+    """Returns why languages are not in D, by code, given who collapsed and who is unresolved.
+
+    Example:
+        >>> he = np.array([False, False, True])
+        >>> reasons_left_out(SCORES, he, ~he & False)
+        {'he': 'he collapsed: no better than add-one unigrams'}
+    """
     reasons = {}
     for code, is_gone, is_faint in zip(scores.languages, gone, faint, strict=True):
         if is_gone:
@@ -60,7 +70,12 @@ def reasons_left_out(scores: Scores, gone: Bools, faint: Bools) -> dict[str, str
 
 
 def why_no_disparity(scores: Scores, reasons: Mapping[str, str]) -> str:
-    """Returns why no D can be formed, in words."""
+    """Returns why no D can be formed, in words.
+
+    Example:
+        >>> why_no_disparity(SCORES, {"en": "en collapsed"})
+        'there is no reference: en collapsed'
+    """
     if scores.reference in reasons:
         return f"there is no reference: {reasons[scores.reference]}"
     if len(scores.languages) == 1:
@@ -78,6 +93,11 @@ def estimate_all(
         scores: What the formulas are of.
         seed: Seed of the draws.
         draws: How many.
+
+    Example:
+        >>> quantities = {"U": (lambda sums: sums.length[:, 0, 0, None], "characters")}
+        >>> estimate_all(quantities, SCORES, seed=0, draws=99)["U"][0].value
+        365.0
     """
     formulas = [formula for formula, _ in quantities.values()]
     once = Sums(scores, np.ones((1, scores.n_sentences)))
@@ -98,27 +118,53 @@ def estimate_all(
 
 
 def void(estimate: Estimate, reason: str) -> Estimate:
-    """Returns the estimate without its numbers, for a reason."""
+    """Returns the estimate without its numbers, for a reason.
+
+    Example:
+        >>> damage = Estimate(value=2.0, low=1.0, high=3.0, unit="bits", n=4)
+        >>> void(damage, "the reference collapsed").value
+    """
     return replace(estimate, value=None, low=None, high=None, reason=reason)
 
 
 def note(estimate: Estimate, remark: str) -> Estimate:
-    """Returns the estimate with a remark added to its reason."""
+    """Returns the estimate with a remark added to its reason.
+
+    Example:
+        >>> damage = Estimate(value=2.0, low=1.0, high=3.0, unit="bits", n=4)
+        >>> note(damage, "left out: he").reason
+        'left out: he'
+    """
     return replace(estimate, reason="; ".join(filter(None, (estimate.reason, remark))))
 
 
 def interval(estimate: Estimate) -> tuple[float, float] | None:
-    """Returns low and high, or None where there is no interval."""
+    """Returns low and high, or None where there is no interval.
+
+    Example:
+        >>> interval(Estimate(value=2.0, low=1.0, high=3.0, unit="bits", n=4))
+        (1.0, 3.0)
+    """
     if estimate.low is None or estimate.high is None:
         return None
     return estimate.low, estimate.high
 
 
 def covers_zero(ends: tuple[float, float]) -> bool:
-    """Returns whether an interval includes 0."""
+    """Returns whether an interval includes 0.
+
+    Example:
+        >>> covers_zero((-0.1, 0.2))
+        True
+    """
     return ends[0] <= 0 <= ends[1]
 
 
 def span(ends: tuple[float, float]) -> str:
-    """Returns an interval in words, such as ``[-0.1, 0.2]``."""
+    """Returns an interval in words, such as ``[-0.1, 0.2]``.
+
+    Example:
+        >>> span((-0.1, 0.23456))
+        '[-0.1, 0.235]'
+    """
     return f"[{ends[0]:.3g}, {ends[1]:.3g}]"

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -32,9 +32,9 @@ from bitgap.disparity.formulas import (
 )
 from bitgap.errors import UsageError
 from bitgap.quant.plan import Plan, mask_plans
-from bitgap.quant.sets import layers_of, mask_of, popcount
+from bitgap.quant.sets import layers_in, mask_of, popcount
 from bitgap.records import Bools, Floats, Integers, Scores
-from bitgap.stats.bootstrap import MAX_UNDEFINED, bootstrap_weights
+from bitgap.stats.bootstrap import bootstrap_weights, central_range
 from bitgap.stats.interactions import (
     chain_masks,
     pair_design,
@@ -43,22 +43,12 @@ from bitgap.stats.interactions import (
     shapley_values,
 )
 
-if TYPE_CHECKING:
-    pass
-
-
 LARGEST_FACTORIAL = 14
 """Blocks up to which all masks are scored: 2^15 − 2 block evaluations."""
-
-
 ORDER_PAIRS = 8
 """Pairs of antithetic layer orders sampled above that."""
-
-
 DRAWS = 400
 """Bootstrap draws for the map's intervals; they are read off a table, not tested."""
-
-
 _UNITS = {
     "damage": "bits per English character",
     "gap": "bits per English character",
@@ -112,6 +102,12 @@ def make_design(n_blocks: int, *, seed: int = 0, complete: bool | None = None) -
         n_blocks: L.
         seed: Of the sampled orders.
         complete: Whether to score all masks; by default when L is at most 14.
+
+    Example:
+        >>> make_design(3).masks
+        (0, 1, 2, 3, 4, 5, 6, 7)
+        >>> len(make_design(20).masks)
+        660
     """
     if complete if complete is not None else n_blocks <= LARGEST_FACTORIAL:
         return Design(n_blocks, tuple(range(2**n_blocks)))
@@ -169,6 +165,11 @@ def make_map(scores: Scores, scheme: str, design: Design, *, seed: int = 0) -> L
         scheme: How unprotected blocks were rounded.
         design: Which masks were scored.
         seed: Of the bootstrap.
+
+    Example:
+        >>> found = make_map(SCORES, "rtn4-g128", make_design(3))
+        >>> [round(row["shapley_damage"], 4) for row in found.layers]
+        [0.0306, 0.0083, 0.0146]
     """
     weights = bootstrap_weights(scores.n_sentences, DRAWS, seed)
     *layers, unprotected = _single_masks(scores, design, weights)
@@ -178,12 +179,9 @@ def make_map(scores: Scores, scheme: str, design: Design, *, seed: int = 0) -> L
             # What is left of K where all is protected is rounding, and its ratio is anything.
             point[..., _all_protected(design)] = draws[..., _all_protected(design)] = 0.0
         exact = design.shapley(point)
-        low, high = _central_range(design.shapley(draws.T))
-        for row, *numbers in zip(layers, exact, low, high, strict=True):
-            row[f"shapley_{name}"], row[f"shapley_{name}_ci"] = _number(numbers[0]), [
-                _number(numbers[1]),
-                _number(numbers[2]),
-            ]  # fmt: skip
+        ends = central_range(design.shapley(draws.T).T, scores.n_sentences).T
+        for row, value, interval in zip(layers, exact, ends, strict=True):
+            row |= {f"shapley_{name}": _number(value), f"shapley_{name}_ci": _numbers(interval)}
     return LayerMap(
         scheme=scheme,
         design=design,
@@ -205,6 +203,10 @@ def benefits(scores: Scores, design: Design) -> dict[str, Floats]:
     Args:
         scores: Rows as ``design.plans(scheme)``.
         design: Which masks were scored.
+
+    Example:
+        >>> benefits(SCORES, make_design(3))["damage"].round(4)
+        array([0.0306, 0.0083, 0.0146])
     """
     found = {}
     for name, game in _games(scores, design).items():
@@ -230,21 +232,18 @@ def _games(scores: Scores, design: Design) -> dict[str, Callable[[Sums], Floats]
 
 
 def counted_languages(scores: Scores, design: Design) -> Bools:
-    """Returns which languages are usable under every mask that leaves something to round, (A)."""
+    """Returns which languages are usable under every mask that leaves something to round, (A).
+
+    Example:
+        >>> counted_languages(SCORES, make_design(3))
+        array([ True,  True,  True])
+    """
     rounded = np.arange(len(design.masks)) != _all_protected(design)
     return np.logical_and.reduce(usable(scores)[rounded], axis=0)
 
 
 def _all_protected(design: Design) -> int:
     return design.masks.index((1 << design.n_blocks) - 1)
-
-
-def _central_range(draws: Floats) -> Floats:
-    """Returns the central 95 % of each layer's draws (L x W), (2 x L); NaN where too few exist."""
-    defined = draws[:, np.isfinite(draws).all(0)]
-    if defined.shape[1] < (1 - MAX_UNDEFINED) * draws.shape[1]:
-        return np.full((2, len(draws)), np.nan)
-    return np.quantile(defined, [0.025, 0.975], axis=1)
 
 
 def _mean_damage(of: Scores | Sums) -> Floats:
@@ -279,15 +278,12 @@ def _single_masks(scores: Scores, design: Design, weights: Floats) -> list[dict[
     rows.append({})
     for name, formula in _OF_A_MASK.items():
         places = [(i, f"{how}_{name}") for how in ("single", "protected") for i in range(n)]
-        found = zip([*places, (n, name)], formula(few), resample(formula, few, weights).T,
-                    strict=True)  # fmt: skip
-        for (row, label), value, draws in found:
-            rows[row] |= {label: _number(value), f"{label}_ci": _range_of(draws)}
+        ends = central_range(resample(formula, few, weights), scores.n_sentences).T
+        for (row, label), value, interval in zip(
+            [*places, (n, name)], formula(few), ends, strict=True
+        ):
+            rows[row] |= {label: _number(value), f"{label}_ci": _numbers(interval)}
     return rows
-
-
-def _range_of(draws: Floats) -> list[float | None]:
-    return [_number(end) for end in _central_range(draws[None])[:, 0]]
 
 
 def _best_sets(scores: Scores, design: Design) -> list[dict[str, Any]]:
@@ -324,14 +320,19 @@ def _best_sets(scores: Scores, design: Design) -> list[dict[str, Any]]:
 
 def _set_row(design: Design, row: int, damage: Floats, d: Floats) -> dict[str, Any]:
     return {
-        "layers": layers_of(design.masks[row]),
+        "layers": list(layers_in(design.masks[row])),
         "damage": _number(damage[row].mean()),
         "disparity": _number(d[row]),
     }
 
 
 def origin_set(n_blocks: int) -> list[int]:
-    """Returns the layers that the origin protects, {0, round(.75 L), L−1}, ascending."""
+    """Returns the layers that the origin protects, {0, round(.75 L), L−1}, ascending.
+
+    Example:
+        >>> origin_set(12)
+        [0, 9, 11]
+    """
     return sorted({0, min(round(0.75 * n_blocks), n_blocks - 1), n_blocks - 1})
 
 
@@ -351,7 +352,7 @@ def _origin_rank(scores: Scores, design: Design, weights: Floats) -> dict[str, A
         found[f"rank_{name}"] = _rank(np.abs(value), mine)
         ranks = (draws < draws[:, mine : mine + 1]).sum(1) + 1.0
         ranks[~np.isfinite(draws[:, mine])] = np.nan
-        found[f"rank_{name}_ci"] = _range_of(ranks)
+        found[f"rank_{name}_ci"] = _numbers(central_range(ranks, scores.n_sentences))
     return found
 
 
@@ -388,6 +389,16 @@ def _number(value: Any) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
+def _numbers(interval: Floats) -> list[float | None]:
+    return [_number(end) for end in interval]
+
+
 def shapley_rows(layer_map: LayerMap, name: str) -> Sequence[float | None]:
-    """Returns one game's Shapley values by layer, for figures and links."""
+    """Returns one game's Shapley values by layer, for figures and links.
+
+    Example:
+        >>> found = make_map(SCORES, "rtn4-g128", make_design(3))
+        >>> [round(value, 4) for value in shapley_rows(found, "gap")]
+        [0.0334, 0.0069, 0.0138]
+    """
     return [row[f"shapley_{name}"] for row in layer_map.layers]

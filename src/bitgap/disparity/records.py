@@ -9,12 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from bitgap.records import Arithmetic, Estimate
-
-if TYPE_CHECKING:
-    pass
 
 Claim = Literal["falls", "rises", "inconclusive"]
 

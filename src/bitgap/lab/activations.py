@@ -14,22 +14,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from bitgap.lab.bench import Bench
 from bitgap.lab.engine.arithmetic import products
 from bitgap.lab.engine.text import Chunk
 from bitgap.lab.files import NewFiles
 from bitgap.quant.bank import FP
 from bitgap.quant.plan import Plan
 from bitgap.records import Floats, Integers, Observations
-
-if TYPE_CHECKING:
-    from bitgap.lab.lab import Lab
 
 # Attention sinks: Xiao 2024 and Sun 2024 see norms of 10 to 1000 times the others'.
 _SINK_RATIO = 10.0
@@ -53,50 +51,50 @@ class Slice:
 
 
 def stream(
-    lab: Lab, plans: Sequence[Plan], chunks: Sequence[Chunk] | None = None
+    bench: Bench, plans: Sequence[Plan], chunks: Sequence[Chunk] | None = None
 ) -> Iterator[Slice]:
     """Yields the states of all plans at every depth, for every chunk of the text.
 
     Plans that agree up to a block share its state, as the very same tensor.
 
     Args:
-        lab: Model and text.
+        bench: Model and text.
         plans: What to run; ``Plan.uniform("fp", L)`` for full precision.
         chunks: Text to run instead of the lab's own, such as
             :func:`bitgap.lab.engine.text.cut_rows` makes.
     """
-    decoder, device = lab.decoder, lab.settings.device
+    decoder, device = bench.decoder, bench.settings.device
     for plan in plans:
-        lab.bank.check(plan)
-    for chunk in lab.chunks if chunks is None else chunks:
-        lab.ledger.asked(chunk.n_rows, len(plans) * lab.n_blocks, 0)
+        bench.bank.check(plan)
+    for chunk in bench.chunks if chunks is None else chunks:
+        bench.ledger.asked(chunk.n_rows, len(plans) * bench.n_blocks, 0)
         real = real_tokens(chunk, device)
         paths: list[tuple[str, ...]] = [(plan.embedding, *plan.blocks) for plan in plans]
-        with torch.inference_mode(), products(lab.settings.arithmetic, device):
+        with torch.inference_mode(), products(bench.settings.arithmetic, device):
             made: dict[tuple[str, ...], Tensor] = {
-                path[:1]: decoder.embed_with(chunk.input_ids, lab.bank.embedding(path[0]))
+                path[:1]: decoder.embed_with(chunk.input_ids, bench.bank.embedding(path[0]))
                 for path in {path[:1] for path in paths}
             }
         yield Slice(-1, chunk, tuple(made[path[:1]] for path in paths), real)
         context = decoder.context_for(*chunk.shape)
         for block in range(decoder.n_blocks):
-            with torch.inference_mode(), products(lab.settings.arithmetic, device):
+            with torch.inference_mode(), products(bench.settings.arithmetic, device):
                 made = {
                     path: decoder.run_block(
-                        block, made[path[:-1]], context, _module(lab, block, path[-1])
+                        block, made[path[:-1]], context, _module(bench, block, path[-1])
                     )
                     for path in sorted({path[: block + 2] for path in paths})
                 }
-            lab.ledger.ran(chunk.n_rows * len(made))
+            bench.ledger.ran(chunk.n_rows * len(made))
             yield Slice(block, chunk, tuple(made[path[: block + 2]] for path in paths), real)
         with torch.inference_mode():
             finished = tuple(decoder.tail.finish(made[path]) for path in paths)
         yield Slice(decoder.n_blocks, chunk, finished, real)
 
 
-def _module(lab: Lab, block: int, scheme: str) -> nn.Module:
+def _module(bench: Bench, block: int, scheme: str) -> nn.Module:
     # In full precision the model's own, which carries whatever hooks an experiment put there.
-    return lab.decoder.blocks[block] if scheme == FP else lab.bank.block(block, scheme)
+    return bench.decoder.blocks[block] if scheme == FP else bench.bank.block(block, scheme)
 
 
 def real_tokens(chunk: Chunk, device: str) -> Tensor:
@@ -186,52 +184,52 @@ class Activations:
         return rows, values
 
 
-def sample_size(lab: Lab) -> int:
+def sample_size(bench: Bench) -> int:
     """Returns how many tokens of each language to sample: 20 a dimension, as memory and text allow.
 
     Languages are balanced, so no more than the shortest text has.
     """
-    n_languages, width = len(lab.languages), lab.decoder.width
-    row_bytes = 4 * width * (lab.n_blocks + 2)
+    n_languages, width = len(bench.languages), bench.decoder.width
+    row_bytes = 4 * width * (bench.n_blocks + 2)
     wanted = -(-_TOKENS_PER_DIMENSION * width // n_languages)
-    fits = lab.settings.memory_bytes // _SHARE_OF_MEMORY // row_bytes // n_languages
+    fits = bench.settings.memory_bytes // _SHARE_OF_MEMORY // row_bytes // n_languages
     # A sequence's first token is never sampled.
-    shortest = min(sum(len(ids) - 1 for ids in language) for language in lab.text.ids)
+    shortest = min(sum(len(ids) - 1 for ids in language) for language in bench.text.ids)
     return max(2, min(wanted, fits, shortest))
 
 
-def kept_activations(lab: Lab, key: str, per_language: int) -> Activations:
+def kept_activations(bench: Bench, key: str, per_language: int) -> Activations:
     """Returns activations from the store, or passes over the text once and keeps them.
 
     Args:
-        lab: Model and text.
+        bench: Model and text.
         key: Content key of what is asked.
         per_language: Tokens sampled of each language.
     """
-    found = lab.store.get_observations(key)
+    found = bench.store.get_observations(key)
     if found is not None:
-        large = lab.store.mapped(key, found.facts["files"])
+        large = bench.store.mapped(key, found.facts["files"])
         if large is not None:
-            return Activations(languages=lab.languages, **found.arrays, **large)
-    sample = _sampled(lab, per_language)
-    small, large, digests = _passed(lab, sample, lab.store.new_files(key))
-    lab.store.put_observations(
+            return Activations(languages=bench.languages, **found.arrays, **large)
+    sample = _sampled(bench, per_language)
+    small, large, digests = _passed(bench, sample, bench.store.new_files(key))
+    bench.store.put_observations(
         key,
         Observations(
             experiment="activations",
             version=ACTIVATIONS_VERSION,
             arrays=small,
-            facts={"files": digests, "languages": list(lab.languages)},
+            facts={"files": digests, "languages": list(bench.languages)},
         ),
     )
-    return Activations(languages=lab.languages, **small, **large)
+    return Activations(languages=bench.languages, **small, **large)
 
 
-def _sampled(lab: Lab, per_language: int) -> dict[str, Integers]:
+def _sampled(bench: Bench, per_language: int) -> dict[str, Integers]:
     """Returns a random sample of the text's tokens, equally many of each language, by language."""
-    rng = np.random.default_rng(lab.settings.seed)
+    rng = np.random.default_rng(bench.settings.seed)
     columns: dict[str, list[Integers]] = {k: [] for k in ("language", "sentence", "position")}
-    for row, language in enumerate(lab.text.ids):
+    for row, language in enumerate(bench.text.ids):
         sentence = np.repeat(np.arange(len(language)), [len(ids) - 1 for ids in language])
         position = np.concatenate([np.arange(1, len(ids)) for ids in language])
         chosen = np.sort(rng.permutation(len(sentence))[:per_language])
@@ -242,18 +240,18 @@ def _sampled(lab: Lab, per_language: int) -> dict[str, Integers]:
 
 
 def _passed(
-    lab: Lab, sample: Mapping[str, Integers], files: NewFiles
+    bench: Bench, sample: Mapping[str, Integers], files: NewFiles
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     """Makes the pass; returns small arrays, mapped large ones and what the store says of them."""
-    n_sites, (n_languages, n_sentences) = lab.n_blocks + 2, lab.text.counts.tokens.shape
-    width, n = lab.decoder.width, len(sample["language"])
+    n_sites, (n_languages, n_sentences) = bench.n_blocks + 2, bench.text.counts.tokens.shape
+    width, n = bench.decoder.width, len(sample["language"])
     states = files.make("states", (n_sites, n, width))
     pooled = files.make("pooled", (n_sites - 1, n_languages * n_sentences, width))
     norms = np.zeros((n_sites, n))
     count = np.zeros((n_sites, n_languages))
     mean, power = (np.zeros((n_sites, n_languages, width)) for _ in range(2))
     owner = sample["language"] * n_sentences + sample["sentence"]
-    for part in stream(lab, [Plan.uniform(FP, lab.n_blocks)]):
+    for part in stream(bench, [Plan.uniform(FP, bench.n_blocks)]):
         site, state, chunk = part.depth + 1, part.states[0], part.chunk
         mask = without_sinks(state, part.real)
         row_of = np.full(n_languages * n_sentences, -1)
@@ -274,8 +272,8 @@ def _passed(
     small = {
         "language": sample["language"],
         "sentence": sample["sentence"],
-        "token": _ids_at(lab, sample, 0),
-        "previous": _ids_at(lab, sample, -1),
+        "token": _ids_at(bench, sample, 0),
+        "previous": _ids_at(bench, sample, -1),
         "ordinary": norms <= _SINK_RATIO * np.median(norms, axis=1, keepdims=True),
         "count": count,
         "mean": mean / many,
@@ -286,9 +284,9 @@ def _passed(
     return small, large, digests
 
 
-def _ids_at(lab: Lab, sample: Mapping[str, Integers], offset: int) -> Integers:
+def _ids_at(bench: Bench, sample: Mapping[str, Integers], offset: int) -> Integers:
     places = zip(sample["language"], sample["sentence"], sample["position"], strict=True)
-    return np.array([lab.text.ids[a][s][p + offset] for a, s, p in places], dtype=np.int64)
+    return np.array([bench.text.ids[a][s][p + offset] for a, s, p in places], dtype=np.int64)
 
 
 def _sentence_means(state: Tensor, mask: Tensor, real: Tensor) -> NDArray[np.float32]:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -22,21 +21,14 @@ from torch import Tensor
 
 from bitgap.errors import UnsupportedArchitecture
 from bitgap.lab.activations import Slice, stream, sum_by_sequence, without_sinks
+from bitgap.lab.bench import Bench
 from bitgap.lab.engine.arithmetic import float32_results
+from bitgap.models.decoder import Decoder
 from bitgap.quant.bank import FP
 from bitgap.quant.plan import Plan
 from bitgap.records import Floats
 
-if TYPE_CHECKING:
-    from bitgap.lab.lab import Lab
-    from bitgap.models.decoder import Decoder
-if TYPE_CHECKING:
-    from bitgap.lab.lab import Lab
-
-
 _SUMS = ("total", "square", "output", "error")
-
-
 _FEW = ("few_output", "few_error")
 
 
@@ -64,11 +56,13 @@ def watching(
             each.remove()
 
 
-def linear_inputs(lab: Lab, plan: Plan, blocks: Sequence[int] | None = None) -> dict[str, Floats]:
+def linear_inputs(
+    bench: Bench, plan: Plan, blocks: Sequence[int] | None = None
+) -> dict[str, Floats]:
     """Returns sums over every sentence at every linear of some blocks, in full precision.
 
     Args:
-        lab: Model and text.
+        bench: Model and text.
         plan: Which ΔW each block's linears get; 0 where it is protected.
         blocks: Which blocks; all when None.
 
@@ -82,17 +76,19 @@ def linear_inputs(lab: Lab, plan: Plan, blocks: Sequence[int] | None = None) -> 
     Raises:
         UnsupportedArchitecture: If a linear is given some tokens and not others.
     """
-    wanted = range(lab.n_blocks) if blocks is None else blocks
-    parts = [_passed(lab, plan, group) for group in _groups(lab, wanted)]
+    wanted = range(bench.n_blocks) if blocks is None else blocks
+    parts = [_passed(bench, plan, group) for group in _groups(bench, wanted)]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def _groups(lab: Lab, blocks: Sequence[int]) -> Iterator[list[int]]:
+def _groups(bench: Bench, blocks: Sequence[int]) -> Iterator[list[int]]:
     """Yields blocks whose W and ΔW fit in the bank's memory together; one at least."""
     group: list[int] = []
-    held, limit = 0, lab.engine.layout.bank_bytes
+    held, limit = 0, bench.engine.layout.bank_bytes
     for block in blocks:
-        size = sum(2 * 4 * view.get().numel() for view in lab.decoder.block_linears(block).values())
+        size = sum(
+            2 * 4 * view.get().numel() for view in bench.decoder.block_linears(block).values()
+        )
         if group and held + size > limit:
             yield group
             group, held = [], 0
@@ -101,23 +97,23 @@ def _groups(lab: Lab, blocks: Sequence[int]) -> Iterator[list[int]]:
         yield group
 
 
-def _passed(lab: Lab, plan: Plan, blocks: Sequence[int]) -> dict[str, Floats]:
+def _passed(bench: Bench, plan: Plan, blocks: Sequence[int]) -> dict[str, Floats]:
     """Makes one pass over the text and returns the sums at some blocks' linears."""
-    sums = _Sums(lab, _changes(lab, plan, blocks))
-    with watching(lab.decoder, blocks, sums.see):
-        for part in stream(lab, [Plan.uniform(FP, lab.n_blocks)]):
+    sums = _Sums(bench, _changes(bench, plan, blocks))
+    with watching(bench.decoder, blocks, sums.see):
+        for part in stream(bench, [Plan.uniform(FP, bench.n_blocks)]):
             # What leaves one block is what enters the next.
             sums.enter(part)
-    return sums.as_arrays(lab.text.counts.tokens.shape)
+    return sums.as_arrays(bench.text.counts.tokens.shape)
 
 
-def _changes(lab: Lab, plan: Plan, blocks: Sequence[int]) -> dict[tuple[int, str], Tensor]:
+def _changes(bench: Bench, plan: Plan, blocks: Sequence[int]) -> dict[tuple[int, str], Tensor]:
     """Returns for every linear W over ΔW, (2·out x in), so that one product serves both."""
     changes: dict[tuple[int, str], Tensor] = {}
     for block in blocks:
         scheme = plan.blocks[block]
-        rounded = {} if scheme == FP else lab.bank.rounded_linears(block, scheme)
-        for name, view in lab.decoder.block_linears(block).items():
+        rounded = {} if scheme == FP else bench.bank.rounded_linears(block, scheme)
+        for name, view in bench.decoder.block_linears(block).items():
             weight = view.get().float()
             change = rounded[name].float() - weight if rounded else torch.zeros_like(weight)
             changes[block, name] = torch.cat([weight, change])
@@ -127,12 +123,12 @@ def _changes(lab: Lab, plan: Plan, blocks: Sequence[int]) -> dict[tuple[int, str
 class _Sums:
     """Sums over sentences at every linear, filled while the text goes by."""
 
-    def __init__(self, lab: Lab, changes: Mapping[tuple[int, str], Tensor]) -> None:
+    def __init__(self, bench: Bench, changes: Mapping[tuple[int, str], Tensor]) -> None:
         self._changes = changes
         self._row = {key: i for i, key in enumerate(changes)}
-        n = lab.text.counts.tokens.size
-        self._n_sentences = lab.text.counts.tokens.shape[1]
-        self._fewest = torch.from_numpy(lab.text.counts.tokens.min(0)).to(lab.settings.device)
+        n = bench.text.counts.tokens.size
+        self._n_sentences = bench.text.counts.tokens.shape[1]
+        self._fewest = torch.from_numpy(bench.text.counts.tokens.min(0)).to(bench.settings.device)
         self._sums = {name: np.zeros((len(changes), n)) for name in ("tokens", *_SUMS, *_FEW)}
 
     def enter(self, part: Slice) -> None:

@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from bitgap.records import Bools, Floats, Integers
-
-if TYPE_CHECKING:
-    pass
-if TYPE_CHECKING:
-    pass
 
 
 def local_errors(error: Floats, output: Floats, block: Integers, weights: Floats) -> Floats:

@@ -15,7 +15,7 @@ import shutil
 import sqlite3
 import tempfile
 import weakref
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, fields, is_dataclass
 from os import PathLike
@@ -26,7 +26,19 @@ import numpy as np
 
 from bitgap.errors import StoreError
 from bitgap.lab.files import NewFiles, read_files
-from bitgap.records import Control, Estimate, Finding, Floats, Observations, Provenance, Verdict
+from bitgap.quant.plan import Plan
+from bitgap.records import (
+    Arithmetic,
+    Control,
+    Estimate,
+    Finding,
+    Floats,
+    Observations,
+    Provenance,
+    Scores,
+    TextCounts,
+    Verdict,
+)
 
 SCHEMA = 1
 """Raised whenever the meaning of a table changes."""
@@ -458,3 +470,48 @@ def _restore(hint: Any, value: Any) -> Any:
     if inner and isinstance(value, dict):
         return {name: _build(inner[0], item) for name, item in value.items()}
     return value
+
+
+def assemble(
+    store: Store,
+    key: Callable[[Plan], str],
+    plans: Sequence[Plan],
+    facts: Mapping[str, Any],
+    arrays: Mapping[str, Any],
+    arithmetic: Arithmetic,
+) -> Scores:
+    """Returns the scores of plans that were all scored.
+
+    Args:
+        store: Where their scores are.
+        key: Of a plan's scores in it.
+        plans: In the order wanted.
+        facts: What full precision said of the text, as the store keeps it.
+        arrays: Likewise.
+        arithmetic: How the scores were computed.
+
+    Raises:
+        StoreError: If a plan is not there or its row is damaged.
+    """
+    shape = arrays["nll_fp_nats"].shape
+    both = np.empty((len(plans), 2, *shape))
+    for row, plan in zip(both, plans, strict=True):
+        if plan.is_full_precision:
+            # Nothing is replaced, so this is the reference itself: KL is 0 by identity.
+            row[0], row[1] = arrays["nll_fp_nats"], 0.0
+        else:
+            row[:] = store.get_scores(key(plan), shape)
+    return Scores(
+        plans=tuple(plan.text for plan in plans),
+        languages=tuple(facts["languages"]),
+        nll_nats=both[:, 0],
+        kl_nats=both[:, 1],
+        nll_fp_nats=arrays["nll_fp_nats"],
+        unigram_nats=arrays["unigram_nats"],
+        counts=TextCounts(
+            tokens=arrays["tokens"], bytes=arrays["bytes"], characters=arrays["characters"]
+        ),
+        floor_nats=facts["floor_nats"],
+        arithmetic=arithmetic,
+        reference=facts["reference"],
+    )

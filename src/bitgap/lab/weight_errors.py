@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from bitgap.models.decoder import Decoder
 from bitgap.quant.rounding import crest_factor_sq, round_weight
 from bitgap.quant.schemes import Group, parse_scheme
 from bitgap.records import Floats
-
-if TYPE_CHECKING:
-    from bitgap.models.decoder import Decoder
 
 
 @torch.inference_mode()

@@ -1,11 +1,11 @@
-"""What of a block's weights is free, log variance with that freedom removed, and weight controls.
+"""What of a block's weights is free, and log variance with that freedom removed.
 
 Weight variance is a gauge quantity (method.md, A1): a norm's gain can be divided by c and the
 matrices after it multiplied by c, which changes their variance by c² and neither the model's
 function nor its error under rounding to scales that follow the weights. This module makes such
 changes (:func:`rescale_norms`, the intervention of T-002), removes the freedom
-(:func:`gauge_fixed_log_variance`, T-001), uses it to break a block on purpose
-(:func:`fragile_parameters`, positive control P1), and makes the negative controls' twins.
+(:func:`gauge_fixed_log_variance`, T-001), and uses it to break a block on purpose
+(:func:`fragile_parameters`, positive control P1).
 
 No function writes to the model it is given; a changed one is a deep copy.
 """
@@ -15,7 +15,6 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,6 @@ from torch import Tensor, nn
 
 from bitgap.errors import ModelError, UnsupportedArchitecture, UsageError
 from bitgap.models.decoder import Decoder
-from bitgap.models.load import LoadedModel, fingerprint
 from bitgap.models.roles import (
     ChannelPair,
     gain_offset,
@@ -34,21 +32,7 @@ from bitgap.models.roles import (
     up_down_pair,
     value_output_pair,
 )
-from bitgap.models.silence import silenced
-
-__all__ = [
-    "ChannelPair",
-    "fragile_parameters",
-    "gauge_fixed_log_variance",
-    "loaded_with",
-    "norm_consumers",
-    "one_channel_per_group",
-    "random_twin",
-    "raw_log_variance",
-    "rescale_norms",
-    "shuffled_twin",
-    "value_output_pair",
-]
+from bitgap.models.twins import blocks_of
 
 # -- variance ------------------------------------------------------------------------------------
 
@@ -175,7 +159,7 @@ def rescale_norms(
             f"is nothing to rescale; use a model that normalizes before attention and MLP"
         )
     copied = copy.deepcopy(decoder.model)
-    for block, readers, c in zip(_blocks_of(copied, decoder), consumers, numbers, strict=True):
+    for block, readers, c in zip(blocks_of(copied, decoder), consumers, numbers, strict=True):
         for norm, linears in readers.items():
             _divide_norm(block.get_submodule(norm), c)
             for name in linears:
@@ -217,60 +201,6 @@ def fragile_parameters(
     factors = torch.ones(len(pair.rows), dtype=torch.float64)
     factors[one_channel_per_group(pair, group, seed)] = factor
     return rescaled_parameters(decoder, block, pair, factors)
-
-
-def shuffled_twin(model: nn.Module | Decoder, seed: int = 0) -> Any:
-    """Returns a copy with the entries of every block linear permuted within the matrix.
-
-    Variance, kurtosis and all else that ignores position stay; embeddings, head, norms and biases
-    stay too.
-
-    Args:
-        model: The model, or its decoder.
-        seed: Chooses the permutations.
-    """
-    decoder = model if isinstance(model, Decoder) else Decoder.from_model(model)
-    copied = copy.deepcopy(decoder.model)
-    generator = torch.Generator().manual_seed(seed)
-    for i, block in enumerate(_blocks_of(copied, decoder)):
-        for name in decoder.block_linears(i):
-            weight = block.get_submodule(name).get_parameter("weight")
-            order = torch.randperm(weight.numel(), generator=generator).to(weight.device)
-            weight.data.copy_(weight.data.reshape(-1)[order].view(weight.shape))
-    return copied
-
-
-def random_twin(model: Any, seed: int = 0) -> Any:
-    """Returns a model of the same class and config with fresh weights, as its class draws them.
-
-    Global random states are left as they were.
-
-    Args:
-        model: A transformers model.
-        seed: Of the draw.
-    """
-    # torch.manual_seed would reseed accelerators too, whose states are not kept here.
-    with torch.random.fork_rng(devices=[]), torch.device("cpu"), silenced():
-        torch.default_generator.manual_seed(seed)
-        twin = type(model)._from_config(copy.deepcopy(model.config), dtype=model.dtype)
-    return twin.to(model.device).eval().requires_grad_(False)
-
-
-def loaded_with(loaded: LoadedModel, model: Any, suffix: str) -> LoadedModel:
-    """Returns a changed model as if it had been loaded, called ``<name>+<suffix>``.
-
-    Args:
-        loaded: What it was made from; its tokenizer is shared.
-        model: A model of the same class and shapes, such as this module's functions return.
-        suffix: What was done to it.
-    """
-    name = f"{loaded.info.name}+{suffix}"
-    info = replace(loaded.info, name=name, fingerprint=fingerprint(model))
-    return replace(loaded, model=model, info=info)
-
-
-def _blocks_of(copied: nn.Module, decoder: Decoder) -> list[nn.Module]:
-    return list(copied.get_submodule(decoder.family.blocks).children())
 
 
 def _divide_norm(norm: nn.Module, c: float) -> None:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from operator import index
@@ -80,6 +80,27 @@ class Plan:
         outside = _outside(scheme)
         blocks = tuple("fp" if number in kept else scheme for number in range(n_blocks))
         return cls(blocks, embedding=outside, head=outside)
+
+    @classmethod
+    def only(cls, scheme: str, n_blocks: int, block: int) -> Plan:
+        """Returns the plan that rounds one block and nothing else, embedding and head included.
+
+        Args:
+            scheme: Scheme name, whatever its scope.
+            n_blocks: Number of blocks of the model.
+            block: The block's number.
+
+        Raises:
+            PlanError: If there is no block of that number.
+            SchemeError: If the name is no scheme.
+
+        Example:
+            >>> Plan.only("rtn4-g128", 4, 2).text
+            'rtn4-g128 protect 0,1,3'
+        """
+        _check_size(n_blocks)
+        number = _existing(index(block), n_blocks)
+        return cls(tuple(scheme if i == number else "fp" for i in range(n_blocks)))
 
     @classmethod
     def parse(cls, text: str, n_blocks: int) -> Plan:
@@ -157,6 +178,10 @@ def mask_plans(scheme: str, n_blocks: int, masks: Iterable[int]) -> tuple[Plan, 
     Raises:
         PlanError: If there is no block, or a mask has a bit beyond the last block.
         SchemeError: If the name is no scheme.
+
+    Example:
+        >>> [plan.text for plan in mask_plans("rtn4-g128", 3, [0, 5])]
+        ['rtn4-g128', 'rtn4-g128 protect 0,2']
     """
     _check_size(n_blocks)
     outside = _outside(scheme)
@@ -170,6 +195,25 @@ def mask_plans(scheme: str, n_blocks: int, masks: Iterable[int]) -> tuple[Plan, 
         blocks = tuple("fp" if mask >> number & 1 else scheme for number in range(n_blocks))
         plans.append(Plan(blocks, embedding=outside, head=outside))
     return tuple(plans)
+
+
+def noise_plans(n_blocks: int, sizes: Sequence[float], n_draws: int, seed: int) -> list[Plan]:
+    """Returns the L·T·S plans that add noise to one block each, by block, size, draw.
+
+    One list for all experiments, so that a store shares their scores.
+
+    Args:
+        n_blocks: Number of blocks L of the model.
+        sizes: T relative sizes of the noise.
+        n_draws: Draws S of each.
+        seed: Of the first draw; the next has the next seed.
+
+    Example:
+        >>> [plan.text for plan in noise_plans(2, [0.02], 1, seed=0)]
+        ['noise0.02-s0 protect 1', 'noise0.02-s0 protect 0']
+    """
+    draws = [f"noise{t}-s{seed + s}" for t in sizes for s in range(n_draws)]
+    return [Plan.only(draw, n_blocks, j) for j in range(n_blocks) for draw in draws]
 
 
 @dataclass(frozen=True, slots=True)

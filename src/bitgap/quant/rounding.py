@@ -67,6 +67,10 @@ def round_weight(weight: Tensor, scheme: Scheme | str, *, stream: str) -> Tensor
     Raises:
         SchemeError: If the scheme is unknown or cannot round that shape.
         ModelError: If the weight is not of floating dtype, or not finite.
+
+    Example:
+        >>> round_weight(torch.tensor([[1.0, -0.4, 0.3]]), "rtn3-channel", stream="0.fc")
+        tensor([[ 1.0000, -0.3333,  0.3333]])
     """
     scheme = parse_scheme(scheme) if isinstance(scheme, str) else scheme
     try:
@@ -105,6 +109,10 @@ def round_absmax(weight_OI: Tensor, bits: int, group: Group) -> Tensor:
 
     Raises:
         ModelError: If the weight is not finite.
+
+    Example:
+        >>> round_absmax(torch.tensor([[3.0, 1.4, -0.6]]), 3, "channel")
+        tensor([[ 3.,  1., -1.]])
     """
     groups_OGN = _split(_checked(weight_OI), group)
     scale_OG1 = _peak(groups_OGN) / largest_level(bits)
@@ -125,6 +133,10 @@ def round_mse(weight_OI: Tensor, bits: int, group: Group) -> Tensor:
 
     Raises:
         ModelError: If the weight is not finite.
+
+    Example:
+        >>> round_mse(torch.tensor([[3.0, 1.4, -0.6]]), 3, "channel")
+        tensor([[ 3.,  1., -1.]])
     """
     groups_OGN = _split(_checked(weight_OI), group)
     peak_OG1 = _peak(groups_OGN)
@@ -168,6 +180,10 @@ def round_seed(weight: Tensor, bits: int) -> Tensor:
 
     Raises:
         ModelError: If the weight is not finite.
+
+    Example:
+        >>> round_seed(torch.tensor([[0.7, 0.32, -0.1]]), 4)
+        tensor([[ 0.7000,  0.3000, -0.1000]])
     """
     groups_OGN = _split(_checked(weight), "tensor")
     q = largest_level(bits)
@@ -192,6 +208,11 @@ def round_stochastic(
 
     Raises:
         ModelError: If the weight is not finite.
+
+    Example:
+        >>> generator = stream_generator("0.fc", 0)
+        >>> round_stochastic(torch.tensor([[3.0, 2.0, -1.0]]), 3, "channel", generator)
+        tensor([[ 3.,  2., -1.]])
     """
     groups_OGN = _split(_checked(weight_OI), group)
     scale_OG1 = _peak(groups_OGN) / largest_level(bits)
@@ -216,6 +237,11 @@ def gaussian_noise(weight: Tensor, relative: float, generator: torch.Generator) 
 
     Raises:
         ModelError: If the weight is not finite.
+
+    Example:
+        >>> noise = gaussian_noise(torch.ones(4, 4), 0.1, stream_generator("0.fc", 0))
+        >>> round(float(noise.norm() / torch.ones(4, 4).norm()), 3)
+        0.981
     """
     exact = _checked(weight)
     noise = _draw(torch.randn, exact, generator)
@@ -228,6 +254,10 @@ def stream_generator(stream: str, seed: int) -> torch.Generator:
     Args:
         stream: Name of the matrix.
         seed: Of the scheme.
+
+    Example:
+        >>> torch.equal(*(torch.rand(2, generator=stream_generator("0.fc", 0)) for _ in "ab"))
+        True
     """
     digest = hashlib.sha256(f"{seed}\n{stream}".encode()).digest()
     # torch's CPU generator keeps 32 bits of its seed, so more would be lost anyway.
@@ -243,6 +273,10 @@ def relative_error(weight: Tensor, rounded: Tensor) -> float:
 
     Raises:
         ModelError: If a weight is not finite, the shapes differ, or all weights are 0.
+
+    Example:
+        >>> round(relative_error(torch.tensor([3.0, 4.0]), torch.tensor([3.0, 3.0])), 6)
+        0.04
     """
     if weight.shape != rounded.shape:
         raise ModelError(
@@ -268,6 +302,10 @@ def crest_factor_sq(weight_OI: Tensor, group: Group) -> float:
 
     Raises:
         ModelError: If the weight is not finite, or all of it is 0.
+
+    Example:
+        >>> crest_factor_sq(torch.tensor([[1.0, -1.0, 1.0, -1.0]]), "channel")
+        1.0
     """
     groups_OGN = _split(_checked(weight_OI).double(), group)
     sizes_OGN = _split(torch.ones_like(weight_OI, dtype=torch.float64), group)

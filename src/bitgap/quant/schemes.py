@@ -60,7 +60,12 @@ KNOWN_SCHEMES = f"""\
 
 
 def largest_level(bits: int) -> int:
-    """Returns q = 2^(bits-1)-1, the largest level of the symmetric narrow range -q..q."""
+    """Returns q = 2^(bits-1)-1, the largest level of the symmetric narrow range -q..q.
+
+    Example:
+        >>> largest_level(4)
+        7
+    """
     return 2 ** (bits - 1) - 1
 
 
@@ -259,6 +264,12 @@ def parse_scheme(text: str) -> Scheme:
 
     Raises:
         SchemeError: If the text is no such form.
+
+    Example:
+        >>> parse_scheme("rtn4-g128").bits
+        4
+        >>> parse_scheme("seed4").scope
+        'all-weights'
     """
     if not isinstance(text, str):
         raise _unknown(text)
@@ -288,6 +299,9 @@ def check_shape(scheme: Scheme, shape: Sequence[int]) -> None:
 
     Raises:
         SchemeError: If the weight is empty, or no matrix and the scheme is for matrices only.
+
+    Example:
+        >>> check_shape(parse_scheme("rtn4-g32"), (64, 128))
     """
     found = f"{scheme.name} was asked of a weight of shape {tuple(shape)}"
     if min(shape, default=1) < 1:
@@ -310,6 +324,10 @@ def bits_per_weight(scheme: Scheme, shape: Sequence[int]) -> float:
 
     Raises:
         SchemeError: If the scheme cannot round that shape.
+
+    Example:
+        >>> bits_per_weight(parse_scheme("rtn4-g128"), (256, 256))
+        4.125
     """
     check_shape(scheme, shape)
     return scheme.weight_bits + SCALE_BITS * scheme.n_scales(shape) / math.prod(shape)

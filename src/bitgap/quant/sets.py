@@ -1,45 +1,61 @@
-"""Sets of blocks as bit masks and as plans: one address for each."""
+"""Sets of blocks as bit masks: bit l of a mask is set where block l is in the set."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from itertools import combinations
 
 import numpy as np
 
-from bitgap.quant.plan import Plan
-from bitgap.records import Integers
+from bitgap.records import Floats, Integers
 
-if TYPE_CHECKING:
-    pass
+_WORD = 62
+"""Blocks whose bits an int64 holds; a mask of more is a Python integer."""
+
+
+def mask_of(blocks: Iterable[int]) -> int:
+    """Returns the mask of some blocks.
+
+    Example:
+        >>> mask_of([0, 3])
+        9
+    """
+    return sum(1 << block for block in set(blocks))
 
 
 def layers_in(mask: int) -> tuple[int, ...]:
-    """Returns the layers of a bit set, ascending."""
-    return tuple(layer for layer in range(mask.bit_length()) if mask >> layer & 1)
+    """Returns the blocks of a mask, ascending.
 
-
-def only(scheme: str, n_blocks: int, block: int) -> Plan:
-    """Returns the plan that rounds one block and nothing else, ends included."""
-    return Plan(tuple(scheme if i == block else "fp" for i in range(n_blocks)))
-
-
-def noise_plans(n_blocks: int, sizes: Sequence[float], n_draws: int, seed: int) -> list[Plan]:
-    """Returns the L·T·S plans that add noise to one block: block, size, draw.
-
-    One list for all experiments, so that a store shares their scores.
+    Example:
+        >>> layers_in(9)
+        (0, 3)
     """
-    draws = [f"noise{t}-s{seed + s}" for t in sizes for s in range(n_draws)]
-    return [only(draw, n_blocks, j) for j in range(n_blocks) for draw in draws]
+    return tuple(block for block in range(mask.bit_length()) if mask >> block & 1)
 
 
-def layers_of(mask: int) -> list[int]:
-    """Returns the layers in a bit set, ascending."""
-    return [layer for layer in range(mask.bit_length()) if mask >> layer & 1]
+def membership(masks: Sequence[int] | Integers, n_blocks: int) -> Floats:
+    """Returns which blocks each mask holds, (P x L) of 0 and 1.
+
+    Args:
+        masks: (P).
+        n_blocks: Number of blocks L.
+
+    Example:
+        >>> membership([0, 9], 4)
+        array([[0., 0., 0., 0.],
+               [1., 0., 0., 1.]])
+    """
+    bits = np.asarray(masks, dtype=np.int64 if n_blocks <= _WORD else object)
+    return (bits[:, None] >> np.arange(n_blocks) & 1).astype(np.float64)
 
 
 def popcount(masks: Integers) -> Integers:
-    """Returns how many layers each mask holds."""
+    """Returns how many blocks each mask holds, of any shape.
+
+    Example:
+        >>> popcount(np.array([0, 9, 7]))
+        array([0, 2, 3])
+    """
     counts = np.zeros_like(masks)
     rest = masks.copy()
     while rest.any():
@@ -49,10 +65,10 @@ def popcount(masks: Integers) -> Integers:
 
 
 def pairs_of(n: int) -> list[tuple[int, int]]:
-    """Returns the pairs (i, j), i < j, of n layers in order."""
-    return [(i, j) for i in range(n) for j in range(i + 1, n)]
+    """Returns the pairs (i, j), i < j, of n blocks in order.
 
-
-def mask_of(layers: Iterable[int]) -> int:
-    """Returns the bit set of some layers."""
-    return sum(1 << layer for layer in set(layers))
+    Example:
+        >>> pairs_of(3)
+        [(0, 1), (0, 2), (1, 2)]
+    """
+    return list(combinations(range(n), 2))

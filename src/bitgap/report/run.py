@@ -18,11 +18,10 @@ from bitgap.disparity.formulas import Sums, damage_bits, disparity, gap, harm_me
 from bitgap.disparity.layer_map import DRAWS, Design, make_design
 from bitgap.errors import UsageError
 from bitgap.jobs.results import judged_again
-from bitgap.lab.scores import assemble
-from bitgap.lab.store import Store, as_stored
+from bitgap.lab.store import Store, as_stored, assemble
 from bitgap.quant.plan import Plan
 from bitgap.records import Bools, Finding, Floats, Provenance, Scores
-from bitgap.stats.bootstrap import bootstrap_weights
+from bitgap.stats.bootstrap import bootstrap_weights, central_range
 
 LATEST = "latest"
 
@@ -35,7 +34,7 @@ class Masks:
     """What every scored set of protected layers does; rows as ``masks``, columns as ``languages``.
 
     Damage, gap and harm are in bits per English character, disparity in log2 ratio; NaN where a
-    number has no value. Ends are of the central 95 % of bootstrap draws over sentences.
+    number has no value. Ends are of 95 % intervals over sentences, as the layer map has them.
     """
 
     n_blocks: int
@@ -289,10 +288,7 @@ def _read_masks(scores: Scores, layers: Mapping[str, Any], result: Mapping[str, 
         return damage_bits(of).mean(-1)
 
     def ends(formula: Any) -> Floats:
-        draws = resample(formula, scores, weights)
-        bad = ~np.isfinite(draws).all(0)
-        low, high = np.quantile(np.where(bad, 0.0, draws), (0.025, 0.975), axis=0)
-        return np.where(bad, np.nan, np.stack([low, high]))
+        return central_range(resample(formula, scores, weights), scores.n_sentences)
 
     # What is left of K where all is protected is rounding, and its ratio is anything.
     d, d_ends = disparity(sums), ends(disparity)

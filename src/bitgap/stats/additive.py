@@ -13,8 +13,6 @@ milliseconds a column. Source: method, section 3; Nocedal & Wright 2006, chapter
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from bitgap.records import Bools, Floats, Integers
@@ -27,18 +25,17 @@ _STEPS = 60
 """Most steps; some ten are needed from nowhere, two or three from a nearby draw."""
 
 
-def rounded_layers(masks: Sequence[int] | Integers, n: int) -> Floats:
-    """Returns which layers each mask leaves to round, (P x n), 1 or 0."""
-    inside = (np.asarray(masks)[:, None] >> np.arange(n)) & 1
-    return (1 - inside).astype(np.float64)
-
-
 def additive_damage(shares: Floats, rounded: Floats) -> Floats:
     """Returns Σ_{l∉S} k_l, (P x C).
 
     Args:
         shares: k by layer, (L x C).
-        rounded: Of :func:`rounded_layers`, (P x L).
+        rounded: Which layers each mask leaves to round, (P x L) of 0 and 1.
+
+    Example:
+        >>> additive_damage(np.array([[2.0], [1.0]]), np.array([[1.0, 1.0], [0.0, 1.0]]))
+        array([[3.],
+               [1.]])
     """
     return rounded @ shares
 
@@ -54,6 +51,12 @@ def fit_additive(damage: Floats, rounded: Floats, start: Floats | None = None) -
 
     Returns:
         NaN in columns in which no mask counts.
+
+    Example:
+        >>> rounded = np.array([[1.0, 1.0], [0.0, 1.0], [1.0, 0.0]])
+        >>> fit_additive(np.array([[3.0], [1.0], [2.0]]), rounded).round(3)
+        array([[2.],
+               [1.]])
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         logs = np.log(damage)
@@ -66,7 +69,13 @@ def fit_additive(damage: Floats, rounded: Floats, start: Floats | None = None) -
 
 
 def log_r2(damage: Floats, shares: Floats, rounded: Floats) -> Floats:
-    """Returns the share of the variance of log K over masks that the fit explains, (C)."""
+    """Returns the share of the variance of log K over masks that the fit explains, (C).
+
+    Example:
+        >>> rounded = np.array([[1.0, 1.0], [0.0, 1.0], [1.0, 0.0]])
+        >>> log_r2(np.array([[3.0], [1.0], [2.0]]), np.array([[2.0], [1.0]]), rounded)
+        array([1.])
+    """
     with np.errstate(divide="ignore", invalid="ignore"):
         logs = np.log(damage)
         fitted = np.log(additive_damage(shares, rounded))
@@ -74,7 +83,12 @@ def log_r2(damage: Floats, shares: Floats, rounded: Floats) -> Floats:
 
 
 def r2(values: Floats, fitted: Floats) -> Floats:
-    """Returns 1 − Σ(y − ŷ)²/Σ(y − ȳ)² over the first axis, (...); NaN where y does not vary."""
+    """Returns 1 − Σ(y − ŷ)²/Σ(y − ȳ)² over the first axis, (...); NaN where y does not vary.
+
+    Example:
+        >>> float(r2(np.array([1.0, 2.0, 3.0]), np.array([1.0, 2.0, 2.0])))
+        0.5
+    """
     left = np.nansum((values - fitted) ** 2, axis=0)
     with np.errstate(invalid="ignore"):
         mean = np.nansum(values, axis=0) / np.maximum(np.isfinite(values).sum(0), 1)

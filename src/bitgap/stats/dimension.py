@@ -38,6 +38,11 @@ def unit_products(states: Floats, units: Integers, n_units: int) -> tuple[Floats
         states: (n x d), centred already.
         units: Unit of every row, (n), from 0 to S − 1.
         n_units: S.
+
+    Example:
+        >>> unit_products(np.eye(2), np.array([0, 1]), 2)
+        (array([[1., 0.],
+               [0., 1.]]), array([1., 1.]))
     """
     traces = np.zeros(n_units)
     np.add.at(traces, units, (states**2).sum(1))
@@ -64,6 +69,11 @@ def participation_ratios(products: Floats, traces: Floats) -> Statistic:
     Args:
         products: G of every site, (L x S x S); see :func:`unit_products`.
         traces: tr of every site, (L x S).
+
+    Example:
+        >>> products, traces = unit_products(np.eye(4), np.arange(4) // 2, 2)
+        >>> participation_ratios(products[None], traces[None])(np.ones((1, 2))).shape
+        (1, 1)
     """
     apart = products * (1.0 - np.eye(products.shape[-1]))
 
@@ -82,6 +92,10 @@ def participation_ratio(states: Floats) -> float:
 
     Args:
         states: (n x d).
+
+    Example:
+        >>> round(participation_ratio(np.random.default_rng(0).normal(size=(4000, 3))), 2)
+        2.99
     """
     covariance = _smaller_gram(states)
     return float(np.trace(covariance) ** 2 / (covariance**2).sum())
@@ -91,7 +105,12 @@ def participation_ratio(states: Floats) -> float:
 
 
 def covariance_eigenvalues(states: Floats) -> Floats:
-    """Returns the eigenvalues of the covariance of states (n x d), largest first, none below 0."""
+    """Returns the eigenvalues of the covariance of states (n x d), largest first, none below 0.
+
+    Example:
+        >>> covariance_eigenvalues(np.array([[1.0, 0.0], [-1.0, 0.0]])).round(6)
+        array([1., 0.])
+    """
     values: Floats = np.linalg.eigvalsh(_smaller_gram(states)).astype(np.float64)
     return np.clip(values[::-1], 0.0, None)
 
@@ -110,6 +129,10 @@ def rank_me(eigenvalues: Floats) -> float:
 
     Args:
         eigenvalues: Of the covariance; singular values of the states are their roots.
+
+    Example:
+        >>> round(rank_me(np.ones(5)), 6)
+        5.0
     """
     roots = np.sqrt(eigenvalues[eigenvalues > 0])
     shares = roots / roots.sum()
@@ -122,6 +145,10 @@ def components_for(eigenvalues: Floats, share: float = 0.95) -> int:
     Args:
         eigenvalues: Of the covariance, largest first.
         share: Of the variance.
+
+    Example:
+        >>> components_for(np.array([8.0, 1.0, 1.0]), 0.85)
+        2
     """
     held = eigenvalues.cumsum() / eigenvalues.sum()
     return int(np.searchsorted(held.round(12), share)) + 1
@@ -136,6 +163,12 @@ def neighbour_distances(points: Floats, n_neighbours: int) -> Floats:
     Args:
         points: (n x d).
         n_neighbours: k, at most n − 1.
+
+    Example:
+        >>> neighbour_distances(np.array([[0.0], [1.0], [3.0]]), 2)
+        array([[1., 3.],
+               [1., 2.],
+               [2., 3.]])
     """
     between = np.asarray(cdist(points, points), dtype=np.float64)
     np.fill_diagonal(between, np.inf)
@@ -155,6 +188,11 @@ def gride(distances: Floats, scale: int) -> float | None:
 
     Returns:
         None where fewer than two points have distinct neighbours.
+
+    Example:
+        >>> points = np.random.default_rng(0).normal(size=(2000, 2))
+        >>> round(gride(neighbour_distances(points, 2), 1), 1)
+        2.0
     """
     near, far = distances[:, scale - 1], distances[:, 2 * scale - 1]
     logs = np.log(far[near > 0] / near[near > 0])

@@ -111,6 +111,14 @@ def correlation_across(
 
     Raises:
         UserError: If a family is given twice, or its two profiles differ in length.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> x, noise = rng.normal(size=(3, 12)), 0.1 * rng.normal(size=(3, 12))
+        >>> rows = zip(("opt", "bloom", "llama"), x, x + noise)
+        >>> profiles = [FamilyProfiles(family=f, predictor=a, outcome=b) for f, a, b in rows]
+        >>> correlation_across(profiles).estimate.value > 0.9
+        True
     """
     _check_distinct([f.family for f in families])
     for f in families:
@@ -167,6 +175,12 @@ def effect_across(families: Sequence[FamilyEffect], *, name: str, level: float =
 
     Raises:
         UserError: If a family is given twice.
+
+    Example:
+        >>> effect = Estimate(value=1.5, low=1.0, high=2.0, unit="bits", n=8)
+        >>> both = [FamilyEffect(family=f, estimate=effect) for f in ("opt", "bloom")]
+        >>> effect_across(both, name="gain").estimate.value
+        1.5
     """
     _check_distinct([f.family for f in families])
     left_out = {f.family: str(f.estimate.reason) for f in families if f.estimate.value is None}
@@ -307,6 +321,10 @@ def both_ends_percentile(outlyingness: Floats) -> float:
 
     Args:
         outlyingness: (L).
+
+    Example:
+        >>> round(both_ends_percentile(np.array([9.0, 1.0, 2.0, 8.0])), 3)
+        0.917
     """
     least = min(outlyingness[0], outlyingness[-1])
     # Both members of a pair must lie beyond, so pairs are counted by counting layers.

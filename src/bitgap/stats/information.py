@@ -34,6 +34,10 @@ def noise_limited_bits(covariance: Floats, noise: Floats) -> float:
         covariance: Σ of the states, (d x d).
         noise: Variance of the noise in every dimension, (d). A dimension with next to none counts
             as one with 1e-12 of the largest, since a bound that is infinite says nothing.
+
+    Example:
+        >>> round(noise_limited_bits(np.diag([3.0, 15.0]), np.ones(2)), 6)
+        3.0
     """
     floor = 1e-12 * float(noise.max())
     if floor <= 0:
@@ -52,6 +56,10 @@ def renyi2_bits(states: Floats) -> float:
 
     Args:
         states: (n x d).
+
+    Example:
+        >>> round(renyi2_bits(np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])), 6)
+        1.0
     """
     return float(np.log2(participation_ratio(states))) if np.ptp(states, axis=0).any() else 0.0
 
@@ -65,6 +73,10 @@ def prompt_entropy_bits(states: Floats, prompts: Integers) -> float:
     Args:
         states: (n x d).
         prompts: Number of every row's prompt, (n).
+
+    Example:
+        >>> round(prompt_entropy_bits(np.eye(3), np.zeros(3, dtype=int)), 6)
+        1.0
     """
     order = np.argsort(prompts, kind="stable")
     _, starts = np.unique(prompts[order], return_index=True)
@@ -92,6 +104,10 @@ def knn_entropy_nats(points: Floats, k: int = 4) -> float:
     Args:
         points: (n x d), distinct. Their scale enters as d log c; bring them to one size first.
         k: Which neighbour.
+
+    Example:
+        >>> round(knn_entropy_nats(np.random.default_rng(0).uniform(size=(4000, 1))), 1) + 0.0
+        0.0
     """
     n, d = points.shape
     distances = neighbour_distances(points, k)[:, k - 1]
@@ -106,6 +122,10 @@ def histogram_entropy_bits(values: Floats, bins: int = BINS) -> float:
     Args:
         values: Any shape.
         bins: Of equal width, from the smallest to the largest value.
+
+    Example:
+        >>> histogram_entropy_bits(np.array([0.0, 1.0, 2.0, 3.0]), bins=4)
+        2.0
     """
     counts, _ = np.histogram(values, bins=bins)
     shares = counts[counts > 0] / counts.sum()

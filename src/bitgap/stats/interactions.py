@@ -45,6 +45,10 @@ def shapley_values(values: Floats) -> Floats:
 
     Returns:
         (L x ...).
+
+    Example:
+        >>> shapley_values(np.array([0.0, 1.0, 2.0, 5.0]))
+        array([2., 3.])
     """
     n_masks = len(values)
     n = n_masks.bit_length() - 1
@@ -66,6 +70,10 @@ def permutation_chains(n: int, n_pairs: int, seed: int) -> list[tuple[int, ...]]
     """Returns orders of n layers for sampled Shapley values, each followed by its reverse.
 
     A permutation and its reverse are antithetic: their errors partly cancel (Mitchell 2022).
+
+    Example:
+        >>> permutation_chains(3, 1, seed=0)
+        [(2, 0, 1), (1, 0, 2)]
     """
     rng = np.random.default_rng(seed)
     orders: list[tuple[int, ...]] = []
@@ -76,7 +84,12 @@ def permutation_chains(n: int, n_pairs: int, seed: int) -> list[tuple[int, ...]]
 
 
 def chain_masks(orders: Sequence[Sequence[int]]) -> list[int]:
-    """Returns every mask met when layers join in these orders, each once, ascending."""
+    """Returns every mask met when layers join in these orders, each once, ascending.
+
+    Example:
+        >>> chain_masks([(0, 1, 2), (2, 1, 0)])
+        [0, 1, 3, 4, 6, 7]
+    """
     found = {0}
     for order in orders:
         mask = 0
@@ -92,6 +105,10 @@ def sampled_shapley(values: Mapping[int, Floats], orders: Sequence[Sequence[int]
     Args:
         values: v for every mask of :func:`chain_masks`.
         orders: The orders; an unbiased sample when uniformly random.
+
+    Example:
+        >>> sampled_shapley({0: 0.0, 1: 1.0, 2: 2.0, 3: 5.0}, [(0, 1), (1, 0)])
+        array([2., 3.])
     """
     total = np.zeros((len(orders[0]), *np.shape(values[0])))
     for order in orders:
@@ -107,6 +124,10 @@ def walsh_hadamard(values: Floats) -> Floats:
     """Returns f(S) = 2^−L Σ_T (−1)^{|S∩T|} v(T), (2^L x ...): v in an orthogonal basis.
 
     Their squares add up to the mean square of v (Parseval). Source: O'Donnell 2014, section 1.
+
+    Example:
+        >>> walsh_hadamard(np.array([0.0, 1.0, 2.0, 5.0]))
+        array([ 2. , -1. , -1.5,  0.5])
     """
     return _butterfly(
         values, lambda without, with_it: (without + with_it, without - with_it)
@@ -118,6 +139,10 @@ def banzhaf_interactions(values: Floats) -> Floats:
 
     That is (−2)^|S| f(S): the mean of v at ∅, Banzhaf values at single layers, interactions above.
     Source: Grabisch & Roubens 1999; Owen 1972.
+
+    Example:
+        >>> banzhaf_interactions(np.array([0.0, 1.0, 2.0, 5.0]))
+        array([2., 2., 3., 2.])
     """
     factors = np.power(-2.0, popcount(np.arange(len(values)))).astype(np.float64)
     return walsh_hadamard(values) * factors.reshape(-1, *[1] * (values.ndim - 1))
@@ -127,6 +152,10 @@ def variance_by_order(values: Floats) -> Floats:
     """Returns the share of the variance of v over masks that each order has, (L+1 x ...).
 
     Row k is Σ_{|S|=k} f(S)² over all S but ∅ (Parseval); row 0 is 0. NaN where v does not vary.
+
+    Example:
+        >>> variance_by_order(np.array([0.0, 1.0, 2.0, 5.0])).round(3)
+        array([0.   , 0.929, 0.071])
     """
     squares = walsh_hadamard(values) ** 2
     orders = popcount(np.arange(len(values)))
@@ -141,6 +170,10 @@ def pair_derivatives(values: Floats, i: int, j: int) -> tuple[Floats, Integers]:
     """Returns Δ_ij v(T) for every background T, (2^(L−2) x ...), and the backgrounds, ascending.
 
     The first is the Möbius, the last the co-Möbius term, their mean the Banzhaf interaction.
+
+    Example:
+        >>> pair_derivatives(np.array([0.0, 1.0, 2.0, 5.0]), 0, 1)
+        (array([2.]), array([0]))
     """
     masks = np.arange(len(values))
     one, other = 1 << i, 1 << j
@@ -157,6 +190,10 @@ def shapley_interaction(values: Floats, i: int, j: int) -> Floats:
     """Returns the Shapley interaction index of a pair, (...).
 
     Σ_T |T|!(L−|T|−2)!/(L−1)! · Δ_ij v(T). Source: Grabisch & Roubens 1999.
+
+    Example:
+        >>> float(shapley_interaction(np.array([0.0, 1.0, 2.0, 5.0]), 0, 1))
+        2.0
     """
     n = len(values).bit_length() - 1
     derivatives, backgrounds = pair_derivatives(values, i, j)
@@ -189,6 +226,10 @@ def sample_backgrounds(
         seed: Of the draws.
         law: ``banzhaf`` takes each layer with probability ½, ``shapley`` a size uniformly and then
             a set of that size.
+
+    Example:
+        >>> sample_backgrounds(4, (0, 3), 2, seed=0)
+        (4, 2, 6, 0)
     """
     rng = np.random.default_rng(seed)
     others = np.array([layer for layer in range(n) if layer not in pair], dtype=np.int64)
@@ -203,18 +244,33 @@ def sample_backgrounds(
 
 
 def corner_masks(backgrounds: Sequence[int], pair: tuple[int, int]) -> list[tuple[int, ...]]:
-    """Returns for every background T the four masks (T, T∪i, T∪j, T∪ij) of its derivative."""
+    """Returns for every background T the four masks (T, T∪i, T∪j, T∪ij) of its derivative.
+
+    Example:
+        >>> corner_masks([0, 4], (0, 1))
+        [(0, 1, 2, 3), (4, 5, 6, 7)]
+    """
     one, other = 1 << pair[0], 1 << pair[1]
     return [(t, t | one, t | other, t | one | other) for t in backgrounds]
 
 
 def derivatives_at(corners: Floats) -> Floats:
-    """Returns Δ_ij v from v at the corners of :func:`corner_masks`, (... x 4) to (...)."""
+    """Returns Δ_ij v from v at the corners of :func:`corner_masks`, (... x 4) to (...).
+
+    Example:
+        >>> float(derivatives_at(np.array([0.0, 1.0, 2.0, 5.0])))
+        2.0
+    """
     return corners[..., 3] - corners[..., 1] - corners[..., 2] + corners[..., 0]
 
 
 def pair_design(n: int) -> list[int]:
-    """Returns all masks of at most two layers and their complements, ascending."""
+    """Returns all masks of at most two layers and their complements, ascending.
+
+    Example:
+        >>> pair_design(3)
+        [0, 1, 2, 3, 4, 5, 6, 7]
+    """
     small = {0} | {1 << i for i in range(n)}
     small |= {(1 << i) | (1 << j) for i in range(n) for j in range(i)}
     everything = (1 << n) - 1

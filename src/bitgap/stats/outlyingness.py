@@ -51,6 +51,10 @@ def prediction_t(profiles: Floats) -> Floats:
 
     Args:
         profiles: Values by layer in the last axis, (... x L), NaN where there is none. L >= 8.
+
+    Example:
+        >>> prediction_t(np.array([9.0, 1.1, 0.9, 1.0, 1.1, 0.9, 1.0, 1.1])).round(1)
+        array([ 10. ,  10. ,  -0.4,  -0.4,   0.4, -10. ,   0.4,   0.4])
     """
     flat = profiles.reshape(-1, profiles.shape[-1])
     n_layers, r, t = flat.shape[1], depths(flat.shape[1]), np.zeros(flat.shape)
@@ -92,6 +96,10 @@ def decorrelated(t: Floats) -> Floats:
 
     Args:
         t: (kinds x measures x L).
+
+    Example:
+        >>> decorrelated(np.arange(16.0).reshape(1, 2, 8)).shape
+        (1, 2, 8)
     """
     kinds, measures, n_layers = t.shape
     cut = np.clip(t[:, :, 1:-1], -_CLIP, _CLIP).transpose(0, 2, 1).reshape(-1, measures)
@@ -110,6 +118,10 @@ def outlyingness(z: Floats, weights: Floats) -> Floats:
     Args:
         z: Decorrelated t, (columns x L).
         weights: How often each column counts, (W x columns).
+
+    Example:
+        >>> outlyingness(np.array([[3.0, 0.0, -1.0]]), np.ones((1, 1))).round(2)
+        array([[2.3 , 0.  , 0.69]])
     """
     return weights @ np.log1p(z**2) / weights.sum(1, keepdims=True)
 
@@ -125,6 +137,10 @@ def pair_percentile(outlying: Floats, pair: tuple[int, int]) -> Floats:
 
     Returns:
         (W), from 0 to 1.
+
+    Example:
+        >>> pair_percentile(np.array([[9.0, 1.0, 2.0, 8.0]]), (0, 3))
+        array([1.])
     """
     lower = np.stack(
         [np.minimum(outlying[:, i], outlying[:, j]) for i, j in _pairs(outlying.shape[1])], axis=1
@@ -140,6 +156,10 @@ def pair_p(outlying: Floats, pair: tuple[int, int]) -> float:
     Args:
         outlying: (L).
         pair: Two layers.
+
+    Example:
+        >>> round(pair_p(np.array([9.0, 1.0, 2.0, 8.0]), (0, 3)), 3)
+        0.167
     """
     lower = np.array([min(outlying[i], outlying[j]) for i, j in _pairs(len(outlying))])
     return float((lower >= min(outlying[pair[0]], outlying[pair[1]])).mean())

@@ -26,7 +26,12 @@ SEED = 0
 
 
 def sign_flip_p(values: Floats) -> float:
-    """Returns the one-sided p of a mean above 0 under random signs; exact for few families."""
+    """Returns the one-sided p of a mean above 0 under random signs; exact for few families.
+
+    Example:
+        >>> sign_flip_p(np.array([1.0, 2.0, 3.0]))
+        0.125
+    """
     flips = _flips(len(values))
     reached = flips @ values >= values.sum() - 1e-12 * np.abs(values).sum()
     if len(values) <= MOST_FLIPPED:
@@ -38,6 +43,10 @@ def hits_p(hits: int, masses: Floats) -> float:
     """Returns P(at least so many hits) where each family hits with its own probability.
 
     The Poisson-binomial upper tail; the binomial's where all masses are equal.
+
+    Example:
+        >>> round(hits_p(2, np.array([0.5, 0.5, 0.1])), 4)
+        0.3
     """
     chances = np.ones(1)
     for mass in masses:
@@ -46,7 +55,12 @@ def hits_p(hits: int, masses: Floats) -> float:
 
 
 def stouffer_p(percentiles: Floats) -> float:
-    """Returns the one-sided p of families' percentiles in (0, 1) taken together (Stouffer 1949)."""
+    """Returns the one-sided p of families' percentiles in (0, 1) taken together (Stouffer 1949).
+
+    Example:
+        >>> round(stouffer_p(np.array([0.9, 0.8, 0.95])), 4)
+        0.0148
+    """
     return float(stats.norm.sf(stats.norm.ppf(percentiles).sum() / np.sqrt(len(percentiles))))
 
 
@@ -60,6 +74,10 @@ def random_effects(
         variances: Of each value within its family, (M); only their ratios and size against the
             spread of values matter.
         level: Coverage of the interval.
+
+    Example:
+        >>> [round(x, 3) for x in random_effects(np.array([1.0, 2.0, 3.0]), np.ones(3), 0.95)]
+        [2.0, -0.484, 4.484, 0.037]
     """
     m = len(values)
     weights = 1 / (variances + between_variance(values, variances))
@@ -73,7 +91,14 @@ def random_effects(
 
 
 def between_variance(values: Floats, variances: Floats) -> float:
-    """Returns the variance between families at which Cochran's Q meets its mean, M − 1."""
+    """Returns the variance between families at which Cochran's Q meets its mean, M − 1.
+
+    0 where the variances are equal, as weights then do not depend on it.
+
+    Example:
+        >>> round(between_variance(np.array([1.0, 5.0, 9.0]), np.array([1.0, 2.0, 1.0])), 2)
+        15.0
+    """
 
     def excess(between: float) -> float:
         weights = 1 / (variances + between)
@@ -93,6 +118,10 @@ def swap_p(swapped: Floats) -> float:
 
     Args:
         swapped: Statistic of every predictor (rows) with every outcome, (M x M).
+
+    Example:
+        >>> round(swap_p(np.eye(3)), 3)
+        0.167
     """
     m = len(swapped)
     orders = pairings(m)
@@ -106,6 +135,11 @@ def pairings(m: int) -> Integers:
 
     All M! of them, or as many drawn as there are of the most that are enumerated; with the true one
     among them the share that reaches it is Phipson & Smyth's (1 + #)/(1 + B).
+
+    Example:
+        >>> pairings(3)[:2]
+        array([[0, 1, 2],
+               [0, 2, 1]])
     """
     if m <= MOST_PERMUTED:
         return np.array(list(permutations(range(m))))
@@ -121,10 +155,20 @@ def _flips(m: int) -> Floats:
 
 
 def least_flip_p(m: int) -> float:
-    """Returns the smallest p that sign flips of m families can have."""
+    """Returns the smallest p that sign flips of m families can have.
+
+    Example:
+        >>> least_flip_p(7)
+        0.0078125
+    """
     return 2.0 ** -min(m, MOST_FLIPPED)
 
 
 def least_swap_p(m: int) -> float:
-    """Returns the smallest p that swaps among m families can have."""
+    """Returns the smallest p that swaps among m families can have.
+
+    Example:
+        >>> round(least_swap_p(4), 4)
+        0.0417
+    """
     return 1 / factorial(min(m, MOST_PERMUTED))

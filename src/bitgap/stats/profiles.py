@@ -25,12 +25,22 @@ TREND_TERMS = 3
 
 
 def depths(n_layers: int) -> Floats:
-    """Returns r = l/(L−1) for every layer, from 0 to 1."""
+    """Returns r = l/(L−1) for every layer, from 0 to 1.
+
+    Example:
+        >>> depths(5)
+        array([0.  , 0.25, 0.5 , 0.75, 1.  ])
+    """
     return np.linspace(0.0, 1.0, n_layers)
 
 
 def detrend(profile: Floats) -> Floats:
-    """Returns what a quadratic in depth leaves of a profile, (L), or of each of many, (K x L)."""
+    """Returns what a quadratic in depth leaves of a profile, (L), or of each of many, (K x L).
+
+    Example:
+        >>> detrend(np.array([0.0, 1.0, 4.0, 9.0, 16.0])).round(6) + 0.0
+        array([0., 0., 0., 0., 0.])
+    """
     r = depths(profile.shape[-1])
     design = np.stack([np.ones_like(r), r, r**2], axis=1)
     fitted, *_ = np.linalg.lstsq(design, profile.T, rcond=None)
@@ -46,6 +56,11 @@ def effective_dof(x: Floats, y: Floats) -> float:
     Args:
         x: Detrended profile, (L).
         y: Detrended profile, (L).
+
+    Example:
+        >>> walk = detrend(np.random.default_rng(0).normal(size=12).cumsum())
+        >>> round(effective_dof(walk, walk), 1)
+        1.3
     """
     n = len(x)
     products = [
@@ -89,6 +104,11 @@ def correlate_profiles(x: Floats, y: Floats, level: float = 0.95) -> ProfileCorr
         x: Profile over layers, (L).
         y: Profile over layers, (L).
         level: Coverage aimed at.
+
+    Example:
+        >>> x = np.random.default_rng(0).normal(size=12)
+        >>> round(correlate_profiles(x, 2 * x + np.arange(12)).estimate.value, 6)
+        1.0
     """
     unit = "correlation over layers, detrended in depth"
     n = len(x)
@@ -125,22 +145,42 @@ def _no_correlation(unit: str, level: float, n: int, why: str) -> ProfileCorrela
 
 
 def smallest_p_of_correlation(dof: float) -> float:
-    """Returns the p of r = .99, a correlation no profile pair will exceed in earnest."""
+    """Returns the p of r = .99, a correlation no profile pair will exceed in earnest.
+
+    Example:
+        >>> smallest_p_of_correlation(8) < 1e-6
+        True
+    """
     return float(stats.t.sf(0.99 * np.sqrt(dof / (1 - 0.99**2)), dof)) if dof > 0 else 1.0
 
 
 def smallest_p_both_ends(n_layers: int) -> float:
-    """Returns 1/C(L, 2): the chance that two named layers are the two most extreme."""
+    """Returns 1/C(L, 2): the chance that two named layers are the two most extreme.
+
+    Example:
+        >>> round(smallest_p_both_ends(12), 4)
+        0.0152
+    """
     return 1 / comb(n_layers, 2)
 
 
 def window_share(n_layers: int, window: tuple[float, float]) -> float:
-    """Returns the share of layers whose depth lies in the window: the null mass of a hit."""
+    """Returns the share of layers whose depth lies in the window: the null mass of a hit.
+
+    Example:
+        >>> round(window_share(12, (0.7, 0.8)), 3)
+        0.083
+    """
     return float(in_window(depths(n_layers), window).mean())
 
 
 def in_window(r: Floats, window: tuple[float, float]) -> NDArray[np.bool_]:
-    """Returns whether depths lie in the window, ends included."""
+    """Returns whether depths lie in the window, ends included.
+
+    Example:
+        >>> in_window(depths(5), (0.7, 0.8))
+        array([False, False, False,  True, False])
+    """
     slack = 1e-9
     return (r >= window[0] - slack) & (r <= window[1] + slack)
 
@@ -170,6 +210,11 @@ def locate_peak(draws: Floats, point: Floats, level: float = 0.95) -> Peak:
         draws: Resampled profiles, (B x L).
         point: The profile, (L).
         level: Coverage; the interval is the central range of the draws' peaks.
+
+    Example:
+        >>> profile = np.array([0.0, 1.0, 0.0])
+        >>> locate_peak(np.tile(profile, (9, 1)), profile).layer
+        1
     """
     shares = _peak_shares(draws)
     # Among equally frequent layers the one the estimate itself peaks at.
@@ -206,6 +251,11 @@ def lmg_shares(response: Floats, predictors: Sequence[Floats]) -> Floats:
     Args:
         response: (n).
         predictors: Two of them, (n) each.
+
+    Example:
+        >>> predictors = [np.arange(4.0), np.array([0.0, 1.0, 0.0, 1.0])]
+        >>> lmg_shares(np.array([1.0, 2.0, 3.0, 5.0]), predictors).round(3)
+        array([0.84 , 0.131])
     """
     a, b = predictors
     both, only_a, only_b = (_r_squared(response, xs) for xs in ([a, b], [a], [b]))

@@ -44,6 +44,10 @@ def gaussian_distortion(rate_bits: Floats | float) -> Floats:
     """Returns D(R)/σ² = 2^(−2R), the least mean squared error of a Gaussian at a rate (Shannon).
 
     A source of that variance and another density has a D(R) below it, never above it.
+
+    Example:
+        >>> float(gaussian_distortion(2.0))
+        0.0625
     """
     return np.exp2(-2.0 * np.asarray(rate_bits, dtype=np.float64))
 
@@ -56,6 +60,10 @@ def lloyd_max_distortion(bits: int) -> float:
 
     Args:
         bits: 1 to 8.
+
+    Example:
+        >>> round(lloyd_max_distortion(1), 4)
+        0.3634
     """
     n = 2**bits
     levels = np.sqrt(3.0) * norm.ppf((2 * np.arange(n) + 1) / (2 * n))
@@ -237,6 +245,11 @@ def seed_form(values: Floats, bits: Floats, share: Floats) -> Floats:
         values: log2 of damage or ratio, (W x n).
         bits: (n).
         share: Share protected, (n).
+
+    Example:
+        >>> bits = np.array([2.0, 3.0, 4.0])
+        >>> seed_form(1 - 2 * bits[None], bits, np.zeros(3)).round(3)
+        array([[ 1.,  2., nan]])
     """
     if len(bits) < 3 or np.ptp(bits) == 0:
         return np.full((len(values), 3), np.nan)

@@ -21,6 +21,11 @@ def debiased_cka(a: Floats, b: Floats) -> float | None:
 
     Returns:
         CKA, at most 1 up to noise; None with fewer than 4 items or no variance.
+
+    Example:
+        >>> states = np.random.default_rng(0).normal(size=(50, 4))
+        >>> round(debiased_cka(states, 3 * states[:, ::-1]), 3)
+        1.0
     """
     if len(a) < 4 or not (_varies(a) and _varies(b)):
         return None
@@ -48,7 +53,12 @@ def _hsic(k: Floats, m: Floats) -> float:
 
 
 def cosine_matrix(a: Floats, b: Floats) -> Floats:
-    """Returns the cosine of every row of a (n x d) with every row of b (m x d), (n x m)."""
+    """Returns the cosine of every row of a (n x d) with every row of b (m x d), (n x m).
+
+    Example:
+        >>> cosine_matrix(np.array([[1.0, 0.0]]), np.array([[2.0, 0.0], [0.0, 1.0]]))
+        array([[1., 0.]])
+    """
     return _unit(a) @ _unit(b).T
 
 
@@ -65,6 +75,10 @@ def strict_hits(similarity: Floats) -> Floats:
 
     Args:
         similarity: (n x n), item i of one side against item j of the other.
+
+    Example:
+        >>> strict_hits(np.array([[0.9, 0.1, 0.2], [0.3, 0.4, 0.5], [0.1, 0.2, 0.8]]))
+        array([1., 0., 1.])
     """
     diagonal = np.diag(similarity)
     others = similarity.copy()
@@ -82,6 +96,10 @@ def margin_hits(similarity: Floats, k: int = 4) -> Floats:
     Args:
         similarity: Cosines (n x n).
         k: Neighbours on each side.
+
+    Example:
+        >>> margin_hits(np.array([[0.9, 0.1, 0.2], [0.3, 0.4, 0.5], [0.1, 0.2, 0.8]]), k=1)
+        array([1., 1., 1.])
     """
     k = min(k, len(similarity) - 1)
     rows = np.sort(similarity, axis=1)[:, -k:].mean(1)
@@ -94,6 +112,10 @@ def separation(similarity: Floats) -> Floats:
     """Returns d′ contributions: (parallel − mean non-parallel cosine) / SD non-parallel, (n).
 
     Their mean is d′ = (mean parallel − mean non-parallel)/SD, which does not saturate.
+
+    Example:
+        >>> separation(np.array([[0.9, 0.1, 0.2], [0.3, 0.4, 0.5], [0.1, 0.2, 0.8]])).round(2)
+        array([4.85, 1.21, 4.12])
     """
     n = len(similarity)
     off = similarity[~np.eye(n, dtype=bool)]
@@ -108,6 +130,11 @@ def without_common(states: Floats, calibration: Floats, n_components: int = 3) -
         calibration: (m x d); fitted here and nowhere else.
         n_components: Leading principal components removed (the first few carry frequency and
             language identity rather than meaning; Mu & Viswanath 2018).
+
+    Example:
+        >>> states = np.random.default_rng(0).normal(size=(9, 4))
+        >>> bool(np.abs(without_common(states, states, 4)).max() < 1e-12)
+        True
     """
     mean = calibration.mean(0)
     n_components = min(n_components, len(calibration) - 1)

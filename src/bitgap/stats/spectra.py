@@ -26,6 +26,10 @@ def singular_values(matrix: Floats) -> Floats:
 
     That squares the condition number, so values below 1e-8 of the largest are not to be trusted;
     nothing here hangs on them.
+
+    Example:
+        >>> singular_values(np.diag([1.0, 3.0, 2.0])).round(6)
+        array([3., 2., 1.])
     """
     gram = matrix @ matrix.T if len(matrix) <= matrix.shape[1] else matrix.T @ matrix
     values: Floats = np.linalg.eigvalsh(gram).astype(np.float64)
@@ -33,12 +37,22 @@ def singular_values(matrix: Floats) -> Floats:
 
 
 def stable_rank(values: Floats) -> float:
-    """Returns ‖W‖²_F/‖W‖²₂ = Σσ²/σ₁²."""
+    """Returns ‖W‖²_F/‖W‖²₂ = Σσ²/σ₁².
+
+    Example:
+        >>> stable_rank(np.array([2.0, 1.0, 1.0]))
+        1.5
+    """
     return float((values**2).sum() / values[0] ** 2)
 
 
 def entropy_rank(values: Floats) -> float:
-    """Returns the effective rank exp(−Σ p log p), p = σ/Σσ (Roy & Vetterli 2007)."""
+    """Returns the effective rank exp(−Σ p log p), p = σ/Σσ (Roy & Vetterli 2007).
+
+    Example:
+        >>> round(entropy_rank(np.ones(4)), 6)
+        4.0
+    """
     shares = values[values > 0] / values.sum()
     return float(np.exp(-(shares * np.log(shares)).sum()))
 
@@ -47,6 +61,10 @@ def energy_ratio(values: Floats, share: float = 0.99) -> float:
     """Returns σ₁/σ_k, k the fewest values that hold a share of the energy Σσ².
 
     A condition number that the noise in the smallest values does not decide.
+
+    Example:
+        >>> energy_ratio(np.array([4.0, 2.0, 0.1]))
+        2.0
     """
     held = (values**2).cumsum() / (values**2).sum()
     k = min(int(np.searchsorted(held, share)), len(values) - 1)
@@ -87,6 +105,10 @@ def fit_tail(values: Floats, n_draws: int = 50, seed: int = 0) -> Tail | None:
 
     Returns:
         None with fewer than 50 distinct positive values.
+
+    Example:
+        >>> fit_tail(np.arange(1.0, 10.0)) is None
+        True
     """
     x = np.sort(values[values > 0])
     if len(np.unique(x)) < FEWEST_FOR_TAIL:
@@ -130,6 +152,11 @@ def noise_distance(values: Floats, shape: tuple[int, int]) -> float:
     Args:
         values: Singular values, min(m, n) of them.
         shape: (m, n).
+
+    Example:
+        >>> noise = np.random.default_rng(0).normal(size=(60, 90))
+        >>> noise_distance(singular_values(noise), (60, 90)) < 0.1
+        True
     """
     eigenvalues = np.sort(values**2)
     return float(
@@ -138,7 +165,12 @@ def noise_distance(values: Floats, shape: tuple[int, int]) -> float:
 
 
 def noise_quantiles(n: int, shape: tuple[int, int]) -> Floats:
-    """Returns n mid-quantiles of eigenvalues/mean of an i.i.d. matrix, ascending, (n)."""
+    """Returns n mid-quantiles of eigenvalues/mean of an i.i.d. matrix, ascending, (n).
+
+    Example:
+        >>> noise_quantiles(3, (60, 90)).round(2)
+        array([0.2 , 0.77, 1.91])
+    """
     ratio = min(shape) / max(shape)
     grid, cumulative = _marchenko_pastur(ratio)
     return np.interp((np.arange(n) + 0.5) / n, cumulative, grid)

@@ -50,6 +50,10 @@ def split_by_sentence(sentence: Integers, calibration: Integers) -> Split:
         sentence: Sentence of every row, (n).
         calibration: Sentences for training; every fourth of them is for validation. A single one
             is cut by rows, since there is no other to validate on.
+
+    Example:
+        >>> split_by_sentence(np.array([0, 0, 1, 2, 3]), np.array([0, 1, 2])).validation
+        array([ True,  True, False, False, False])
     """
     train = np.isin(sentence, calibration)
     validation = np.isin(sentence, calibration[::4])
@@ -72,6 +76,11 @@ def principal_features(states: Floats, train: Bools, n_components: int, seed: in
         train: Rows to fit on, (n).
         n_components: p, or as many as the training rows allow.
         seed: Of the randomised decomposition (Halko 2011).
+
+    Example:
+        >>> states = np.random.default_rng(0).normal(size=(9, 4))
+        >>> principal_features(states, np.ones(9, dtype=bool), 2, seed=0).std(0).round(6)
+        array([1., 1.])
     """
     from sklearn.utils.extmath import randomized_svd
 
@@ -95,6 +104,10 @@ def as_classes(labels: Integers, train: Bools, n_types: int) -> Integers:
 
     Returns:
         Class of each row, 0 to ``n_types``; the last class is "other".
+
+    Example:
+        >>> as_classes(np.array([7, 7, 9, 4, 9, 7]), np.ones(6, dtype=bool), n_types=2)
+        array([0, 0, 1, 2, 1, 0])
     """
     types, counts = np.unique(labels[train], return_counts=True)
     # Equal counts in the order of ids, so that the classes are the same on every machine.
@@ -116,6 +129,12 @@ def marginal_nats(classes: Integers, split: Split) -> Floats:
     Args:
         classes: (n).
         split: With training and test rows.
+
+    Example:
+        >>> train = np.array([True, True, True, False])
+        >>> split = Split(train, ~train & False, ~train)
+        >>> marginal_nats(np.array([0, 0, 1, 0]), split).round(3)
+        array([0.511])
     """
     counts = np.bincount(classes[split.train], minlength=int(classes.max()) + 1) + 1.0
     return -np.log(counts / counts.sum())[classes[split.test]]
@@ -129,6 +148,12 @@ def best_penalty(
     Args:
         data: Features, classes and split of each.
         strengths: Inverse penalties to choose from.
+
+    Example:
+        >>> features, classes = np.arange(8.0)[:, None] - 4, np.arange(8) // 4
+        >>> split = split_by_sentence(np.arange(8), np.arange(8))
+        >>> best_penalty([(features, classes, split)], [0.01, 1.0])
+        1.0
     """
 
     def loss(strength: float) -> float:
@@ -151,6 +176,13 @@ def logistic_nats(features: Floats, classes: Integers, split: Split, strength: f
         classes: (n).
         split: Rows.
         strength: Inverse L2 penalty.
+
+    Example:
+        >>> features, classes = np.arange(8.0)[:, None] - 4, np.arange(8) // 4
+        >>> train = np.arange(8) % 4 > 0
+        >>> split = Split(train, ~train & False, ~train)
+        >>> logistic_nats(features, classes, split, 1.0).round(2)
+        array([0.01, 0.69])
     """
     return _logistic(features, classes, split.train, split.test, strength)
 
@@ -192,6 +224,12 @@ def ridge_r_squared(
         targets: (n x q).
         split: Rows.
         penalties: Multiples of the number of rows, to choose from.
+
+    Example:
+        >>> x = np.random.default_rng(0).normal(size=(40, 2))
+        >>> split = split_by_sentence(np.arange(40), np.arange(20))
+        >>> round(ridge_r_squared(x, x @ np.ones((2, 1)), split, [1e-6, 1.0]), 3)
+        1.0
     """
 
     def predicted(rows: Bools, at: Bools, penalty: float) -> Floats:

@@ -65,6 +65,11 @@ def two_way(values: Floats) -> TwoWay:
 
     Raises:
         UsageError: If there are fewer than two languages or sentences.
+
+    Example:
+        >>> table = np.array([[1.0, 2.0], [3.0, 4.0]])
+        >>> float(two_way(table).language.round(3))
+        2.0
     """
     n_languages, n_sentences = values.shape[-2:]
     if min(n_languages, n_sentences) < 2:
@@ -90,6 +95,10 @@ def language_share(values: Floats, level: float = 0.95) -> Estimate:
     """Returns ICC_lang of one table (A x N) with its interval over languages and sentences.
 
     Source: McGraw & Wong 1996, table 7, ICC(A,1), with languages as objects.
+
+    Example:
+        >>> round(language_share(np.array([[1.0, 2.0, 1.5], [5.0, 6.1, 5.4]])).value, 3)
+        0.966
     """
     found, unit = two_way(values), "share of variance"
     n, k, share = found.languages, found.sentences, float(found.language_share)
@@ -125,6 +134,11 @@ def permuted_within_sentence(values: Floats, rng: np.random.Generator) -> Floats
 
     The order is drawn anew for each sentence and is the same for all leading axes, so that what a
     sentence says in one language stays together.
+
+    Example:
+        >>> permuted_within_sentence(np.array([[1.0, 2.0], [3.0, 4.0]]), np.random.default_rng(0))
+        array([[1., 2.],
+               [3., 4.]])
     """
     n_languages, n_sentences = values.shape[-2:]
     order = rng.permuted(np.tile(np.arange(n_languages)[:, None], n_sentences), axis=0)
@@ -142,6 +156,10 @@ def permutation_p(values: Floats, draws: int, seed: int) -> Floats:
         values: Tables; permuted alike.
         draws: B.
         seed: Of the permutations.
+
+    Example:
+        >>> float(permutation_p(np.array([[1.0, 2.0, 1.5], [5.0, 6.1, 5.4]]), 99, seed=0).round(2))
+        0.25
     """
     rng, seen = np.random.default_rng(seed), two_way(values).ms_language
     # A tie is a permutation that changes nothing but the last digit.

@@ -63,7 +63,12 @@ class Thresholds:
 
 @cache
 def load_thresholds() -> Thresholds:
-    """Returns the declared thresholds with their hash (12 hexadecimal digits)."""
+    """Returns the declared thresholds with their hash (12 hexadecimal digits).
+
+    Example:
+        >>> load_thresholds().alpha
+        0.05
+    """
     return read_thresholds(
         resources.files("bitgap.stats").joinpath("thresholds.yaml").read_text(encoding="utf-8")
     )
@@ -269,7 +274,12 @@ def _show(estimate: Estimate) -> str:
 
 
 def holm(ps: Mapping[str, float]) -> dict[str, float]:
-    """Returns Holm-adjusted p by name (Holm 1979): monotone, at most 1."""
+    """Returns Holm-adjusted p by name (Holm 1979): monotone, at most 1.
+
+    Example:
+        >>> holm({"H1.1": 0.01, "H1.2": 0.04})
+        {'H1.1': 0.02, 'H1.2': 0.04}
+    """
     adjusted, largest = {}, 0.0
     for rank, (name, p) in enumerate(sorted(ps.items(), key=lambda item: item[1])):
         largest = max(largest, min(1.0, (len(ps) - rank) * p))

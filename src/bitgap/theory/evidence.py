@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from bitgap.quant.sets import membership
 from bitgap.records import Finding, Floats, Integers
 from bitgap.stats.profiles import depths
 
@@ -107,7 +108,7 @@ class Evidence:
     @property
     def protects(self) -> Floats:
         """Which blocks each mask protects, (P x L) of 0 and 1."""
-        return protected(self.masks, self.n_blocks)
+        return membership(self.masks, self.n_blocks)
 
 
 def log_ratio(damage: Floats) -> Floats:
@@ -126,11 +127,6 @@ def disparity_of(damage: Floats) -> Floats:
         return np.full(ratio.shape[:-1], np.nan)
     ratio = np.where(np.isfinite(ratio), ratio, np.nan)
     return ratio.mean(-1)
-
-
-def protected(masks: Integers | Sequence[int], n_blocks: int) -> Floats:
-    """Returns which blocks each bit set holds, (P x L) of 0 and 1."""
-    return (np.asarray(masks)[:, None] >> np.arange(n_blocks) & 1).astype(np.float64)
 
 
 def families_of(evidence: Sequence[Evidence]) -> dict[str, list[Evidence]]:

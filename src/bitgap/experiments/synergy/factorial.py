@@ -25,8 +25,9 @@ from bitgap.disparity.formulas import (
     harm_mean,
     seed_disparity,
 )
+from bitgap.quant.sets import membership
 from bitgap.records import Bools, Floats, Integers, Scores, finite
-from bitgap.stats.additive import additive_damage, fit_additive, log_r2, r2, rounded_layers
+from bitgap.stats.additive import additive_damage, fit_additive, log_r2, r2
 from bitgap.stats.bootstrap import bootstrap_weights, expanded_level
 
 NULL_DRAWS = 200
@@ -91,7 +92,7 @@ def additive_null(
     if few is None:
         return None
     kept = masks != (1 << n_blocks) - 1  # where all is protected there is no damage to fit
-    rounded = rounded_layers(masks[kept], n_blocks)
+    rounded = 1 - membership(masks[kept], n_blocks)
     unresolved = below_resolution(few)[kept]
     cells = _rows(masks[kept], cell_masks(n_blocks))
 

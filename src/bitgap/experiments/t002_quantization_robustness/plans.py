@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from bitgap.experiments.protocol.experiment import COST_SCHEME, Cost
 from bitgap.experiments.t002_quantization_robustness import Params
-from bitgap.quant.plan import Plan
-from bitgap.quant.sets import noise_plans, only
+from bitgap.quant.plan import Plan, noise_plans
 
 
 def plans(n_blocks: int, scheme: str, params: Params, seed: int = 0) -> dict[str, list[Plan]]:
@@ -17,7 +16,7 @@ def plans(n_blocks: int, scheme: str, params: Params, seed: int = 0) -> dict[str
     """
     kept = [(), *((j,) for j in range(n_blocks))]
     return {
-        "single": [only(scheme, n_blocks, j) for j in range(n_blocks)],
+        "single": [Plan.only(scheme, n_blocks, j) for j in range(n_blocks)],
         "protect": [Plan.uniform(scheme, n_blocks, blocks) for blocks in kept],
         "noise": noise_plans(n_blocks, params.noise, params.noise_seeds, seed),
     }

@@ -16,16 +16,10 @@ from bitgap.experiments.t002_quantization_robustness import Params
 from bitgap.lab.lab import Lab
 from bitgap.lab.weight_errors import relative_errors
 from bitgap.models.decoder import Decoder
-from bitgap.models.gauge import (
-    gauge_fixed_log_variance,
-    loaded_with,
-    raw_log_variance,
-    rescale_norms,
-    shuffled_twin,
-)
+from bitgap.models.gauge import gauge_fixed_log_variance, raw_log_variance, rescale_norms
+from bitgap.models.twins import loaded_with, shuffled_twin
 from bitgap.quant.plan import Plan
 from bitgap.quant.schemes import parse_scheme
-from bitgap.quant.sets import only
 from bitgap.records import Floats
 
 ORIGINAL_SCHEME = "rtn4-tensor"
@@ -49,7 +43,7 @@ def measure_controls(
     """
     few = lab.first(params.control_sentences)
     n = lab.n_blocks
-    each, whole = [only(scheme, n, i) for i in range(n)], Plan.uniform(scheme, n)
+    each, whole = [Plan.only(scheme, n, i) for i in range(n)], Plan.uniform(scheme, n)
     # All blocks alone first: batched as on the regauged twin, so that damage can agree to the bit.
     kl_of(few, [whole])
     arrays: dict[str, Any] = {"plain_kl": kl_of(few, [*each, whole])}
@@ -111,7 +105,7 @@ def _fragile(few: Lab, each: list[Plan], scheme: str, params: Params) -> dict[st
             few, scheme, block, width=width, factor=params.planted_factor, seed=seed
         )
         # No other block's damage moves, since in full precision the function is the same.
-        kl[i] = kl_of(few, [only(variant, few.n_blocks, block)])[0]
+        kl[i] = kl_of(few, [Plan.only(variant, few.n_blocks, block)])[0]
         few.bank.drop(variant)
     return {
         "kl": kl,

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from bitgap.models.decoder import Decoder
-from bitgap.models.gauge import one_channel_per_group, random_twin
+from bitgap.models.gauge import one_channel_per_group
 from bitgap.models.roles import (
     ChannelPair,
     gain_offset,
@@ -22,6 +22,7 @@ from bitgap.models.roles import (
     norm_consumers,
     value_output_pair,
 )
+from bitgap.models.twins import random_twin
 from bitgap.quant.rounding import crest_factor_sq
 from bitgap.quant.schemes import Group, parse_scheme
 from bitgap.records import Floats

@@ -15,8 +15,8 @@ from bitgap.experiments.t006_error_cancellation import EXPERIMENT, ID, Params
 from bitgap.experiments.t006_error_cancellation.fisher import fisher_grams
 from bitgap.experiments.t006_error_cancellation.plans import clipped_form, error_plans, scored_plans
 from bitgap.lab.lab import Lab
+from bitgap.quant.plan import Plan
 from bitgap.quant.schemes import RoundToNearest, Seed, parse_scheme
-from bitgap.quant.sets import only
 from bitgap.records import Floats, Observations
 
 _AT_ONCE = 10
@@ -92,7 +92,7 @@ def ends_gram(lab: Lab, schemes: Sequence[str]) -> Floats:
     grams = []
     for start in range(0, len(schemes), _AT_ONCE):
         batch = schemes[start : start + _AT_ONCE]
-        plans = [only(s, lab.n_blocks, end) for s in batch for end in (0, lab.n_blocks - 1)]
+        plans = [Plan.only(s, lab.n_blocks, end) for s in batch for end in (0, lab.n_blocks - 1)]
         gram = fisher_grams(lab, plans)["gram"]
         pairs = [slice(2 * i, 2 * i + 2) for i in range(len(batch))]
         grams += [gram[..., pair, pair] for pair in pairs]

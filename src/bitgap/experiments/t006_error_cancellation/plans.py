@@ -5,12 +5,11 @@ from __future__ import annotations
 from bitgap.experiments.protocol.experiment import COST_SCHEME, Cost
 from bitgap.quant.plan import Plan
 from bitgap.quant.schemes import RoundToNearest, parse_scheme
-from bitgap.quant.sets import only
 
 
 def scored_plans(scheme: str, n_blocks: int) -> list[Plan]:
     """Returns ∅ (all rounded), the first and the last block rounded alone, then each block."""
-    ends, singles = {0, n_blocks - 1}, [only(scheme, n_blocks, i) for i in range(n_blocks)]
+    ends, singles = {0, n_blocks - 1}, [Plan.only(scheme, n_blocks, i) for i in range(n_blocks)]
     # Block linears alone, also where a scheme's scope is all weights.
     both = Plan(tuple(scheme if i in ends else "fp" for i in range(n_blocks)))
     return [Plan((scheme,) * n_blocks), both, *singles]
@@ -19,8 +18,8 @@ def scored_plans(scheme: str, n_blocks: int) -> list[Plan]:
 def error_plans(scheme: str, n_blocks: int) -> list[Plan]:
     """Returns each block rounded alone, then the first and the last with clipped scales, if any."""
     clipped = clipped_form(scheme)
-    ends = [only(clipped, n_blocks, i) for i in (0, n_blocks - 1)] if clipped else []
-    return [*(only(scheme, n_blocks, i) for i in range(n_blocks)), *ends]
+    ends = [Plan.only(clipped, n_blocks, i) for i in (0, n_blocks - 1)] if clipped else []
+    return [*(Plan.only(scheme, n_blocks, i) for i in range(n_blocks)), *ends]
 
 
 def clipped_form(scheme: str) -> str | None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from bitgap.experiments.protocol.experiment import COST_SCHEME, Cost
 from bitgap.quant.plan import Plan
-from bitgap.quant.sets import only
 
 
 def plans(n_blocks: int, scheme: str) -> list[Plan]:
     """Returns full precision, then each block alone rounded."""
-    alone = (only(scheme, n_blocks, block) for block in range(n_blocks))
+    alone = (Plan.only(scheme, n_blocks, block) for block in range(n_blocks))
     return [Plan.uniform("fp", n_blocks), *alone]
 
 

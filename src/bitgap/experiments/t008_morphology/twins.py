@@ -22,7 +22,7 @@ from bitgap.lab.engine.arithmetic import products
 from bitgap.lab.engine.text import Chunk
 from bitgap.lab.lab import Lab
 from bitgap.quant.bank import FP
-from bitgap.quant.sets import only
+from bitgap.quant.plan import Plan
 from bitgap.records import Floats, Integers
 from bitgap.stats.probes import Task, principal_scores, probe_sites, written
 from bitgap.stats.verdicts import load_thresholds
@@ -163,7 +163,7 @@ def pushed_margins(
     )
     noise = (noise / noise.norm(dim=1, keepdim=True)).float().to(wrong.device)
     places = sorted(set(blocks))
-    plans = [only(scheme, n, block) for block in places]
+    plans = [Plan.only(scheme, n, block) for block in places]
     logs = np.zeros((len(blocks), len(pairs.ids)))
     _, chunks = layout_and_chunks(lab, pairs)
     for part in stream(lab, plans, chunks):

@@ -9,8 +9,7 @@ import numpy as np
 from bitgap.experiments.protocol.experiment import COST_SCHEME, Cost
 from bitgap.experiments.t010_rate_distortion import Params
 from bitgap.experiments.t010_rate_distortion.sweep import at_bits, designs, protection_orders
-from bitgap.quant.plan import Plan
-from bitgap.quant.sets import noise_plans
+from bitgap.quant.plan import Plan, noise_plans
 from bitgap.records import Floats
 
 

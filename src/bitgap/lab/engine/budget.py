@@ -25,34 +25,18 @@ if TYPE_CHECKING:
 
 
 MIB = 2**20
-
-
 GIB = 2**30
-
-
 DEFAULT_MEMORY_BYTES = 4 * GIB
-
-
 # Rows in one product: enough to keep a core at matrix products (launching a block costs about
 # 0.5 ms), few enough to keep its activations near the caches.
 _CHUNK_ROWS = {"cpu": 4096, "cuda": 32768}
-
-
 # More threads than this share no more chunks; they share each product instead.
 _MAX_WORKERS = 4
-
-
 # Into about so many chunks a short text is cut by length, and so much wider may a level be.
 _CHUNKS, _MAX_NODES = 8, 64
-
-
 # Bytes of logits each worker holds at once, so that they stay near it from product to sum.
 _LOGITS_BYTES = 16 * MIB
-
-
 _MIN_HEAD_ROWS = 64
-
-
 # What the parts may take of the memory given; the rest is left to the libraries' own scratch.
 _STACK_SHARE, _BANK_SHARE, _SCRATCH_SHARE = 0.30, 0.25, 0.20
 

@@ -25,8 +25,6 @@ from torch import Tensor
 from bitgap.lab.engine.arithmetic import float32_results, products
 
 _CACHED_BYTES = 2**20
-
-
 # Below this the sum of exponentials may have lost terms to underflow; above, to overflow.
 _SAFE_SUM = (1e-25, 1e35)
 

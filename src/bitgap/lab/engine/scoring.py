@@ -39,15 +39,9 @@ from bitgap.records import Arithmetic, Floats
 
 ENGINE_VERSION = 1
 """Raised whenever scores change meaning; part of every key in the store."""
-
-
 # Plans scored together when the text is too long to walk the tree in one piece.
 _PLANS_PER_BATCH = 64
-
-
 T = TypeVar("T")
-
-
 R = TypeVar("R")
 
 
@@ -82,8 +76,6 @@ class Leaf:
 
 
 Emit = Callable[[list[Leaf]], None]
-
-
 Tick = Callable[[int, int], None]
 
 

@@ -24,8 +24,6 @@ from bitgap.records import Floats, Integers, TextCounts
 
 # A language most of whose tokens are "unknown" is not read but guessed at.
 _MOST_UNKNOWN = 0.5
-
-
 # What one more chunk costs, in padded rows: the launch overhead of a block on a few dozen rows.
 _CHUNK_OVERHEAD_ROWS = 48
 

@@ -16,8 +16,6 @@ import torch
 from torch import Tensor
 
 T = TypeVar("T")
-
-
 R = TypeVar("R")
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bitgap.quant.sets import layers_of, mask_of
+from bitgap.quant.sets import layers_in, mask_of
 from bitgap.records import Bools, Floats
 from bitgap.report.run import Masks
 from bitgap.report.words.answers import language_name
@@ -169,7 +169,7 @@ def _by_block(
 
 def set_name(mask: int) -> str:
     """Returns a set of layers as people write it, such as ``{0, 7-11}``."""
-    return "{" + layer_list(layers_of(mask)) + "}" if mask else "nothing"
+    return "{" + layer_list(layers_in(mask)) + "}" if mask else "nothing"
 
 
 def landscape_chart(masks: Masks, found: Json) -> Chart:

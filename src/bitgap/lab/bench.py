@@ -1,0 +1,331 @@
+"""What measuring takes: a split model, a text in its tokens, the engine and a place for results.
+
+A bench is what instruments are given; :class:`~bitgap.lab.lab.Lab` is one that also measures. Part
+of the text, shuffled tokens or another model make another bench, which shares with the first what
+did not change.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Self, TypeVar
+
+import numpy as np
+import torch
+
+from bitgap.corpora.grammar.agreement import AgreementSet
+from bitgap.corpora.grammar.treebank import Treebank
+from bitgap.corpora.parallel import ParallelCorpus
+from bitgap.lab.engine.arithmetic import fast_products_round
+from bitgap.lab.engine.budget import (
+    Dimensions,
+    Preflight,
+    Rates,
+    make_layout,
+    measure_rates,
+    predict,
+)
+from bitgap.lab.engine.scoring import ENGINE_VERSION, Engine
+from bitgap.lab.engine.text import Chunk, TokenizedText, make_chunks, tokenize, unreadable
+from bitgap.lab.engine.tree import PlanTree
+from bitgap.lab.settings import Ledger, Progress, Settings, Silence
+from bitgap.lab.store import Store, content_key
+from bitgap.models.decoder import Decoder
+from bitgap.models.load import LoadedModel
+from bitgap.models.silence import hushed_log
+from bitgap.models.twins import loaded_with, random_twin
+from bitgap.quant.bank import FP, Bank
+from bitgap.quant.plan import Plan
+from bitgap.records import Integers, ModelInfo
+
+_log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+@dataclass(eq=False, kw_only=True)
+class Bench:
+    """One model and one text, ready to be measured; made by :meth:`of`.
+
+    Attributes:
+        settings: How to work.
+        store: Where results are kept.
+        progress: Who is told.
+        ledger: Where work is counted, by all benches that come of one.
+        loaded: Model, tokenizer and what they are.
+        decoder: The model, split.
+        bank: Its rounded blocks.
+        corpus: The aligned sentences.
+        text: Those that fit the model's context, in its tokens.
+        engine: What scores plans on the text.
+        text_key: Of model and text in the store.
+        grammar: Minimal pairs and tagged sentences for T-008; the bundled ones when None.
+        treebanks: Gold morphology for its probes; the grammar's own when None.
+        unreadable: Languages left out because the tokenizer knows too little of them, and why.
+        rates: This machine's speed on this model, once measured; shared.
+        floor_nats: The numerical floor, once measured on this text or one it is part of.
+    """
+
+    settings: Settings
+    store: Store
+    progress: Progress
+    ledger: Ledger
+    loaded: LoadedModel
+    decoder: Decoder
+    bank: Bank
+    corpus: ParallelCorpus
+    text: TokenizedText
+    engine: Engine
+    text_key: str
+    grammar: AgreementSet | None = None
+    treebanks: Treebank | None = None
+    unreadable: dict[str, str] = field(default_factory=dict)
+    rates: list[Rates] = field(default_factory=list)
+    floor_nats: float | None = None
+    _once: dict[str, Any] = field(init=False, default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        loaded: LoadedModel,
+        corpus: ParallelCorpus,
+        *,
+        store: Store | None = None,
+        settings: Settings | None = None,
+        progress: Progress | None = None,
+    ) -> Self:
+        """Splits the model and tokenizes the text; measures nothing yet.
+
+        Args:
+            loaded: Model, tokenizer and what they are.
+            corpus: Aligned sentences.
+            store: Where results are kept; in memory when None.
+            settings: How to work.
+            progress: Who is told.
+
+        Raises:
+            UnsupportedArchitecture: If the model cannot be split.
+            CorpusError: If too few sentences fit the model's context.
+            BudgetError: If the memory is too small for one sentence.
+        """
+        settings = settings or Settings()
+        decoder, bank = _split(loaded, settings)
+        corpus, left_out = _readable(corpus, loaded)
+        text = _tokenized(corpus, loaded)
+        return cls(
+            settings=settings,
+            store=store or Store(":memory:"),
+            progress=progress or Silence(),
+            ledger=Ledger(),
+            loaded=loaded,
+            decoder=decoder,
+            bank=bank,
+            corpus=corpus,
+            text=text,
+            engine=_make_engine(decoder, bank, text, settings),
+            text_key=_text_key(loaded.info, corpus, text, settings),
+            unreadable=left_out,
+        )
+
+    @property
+    def info(self) -> ModelInfo:
+        """What the model is."""
+        return self.loaded.info
+
+    @property
+    def n_blocks(self) -> int:
+        """Number of blocks L."""
+        return self.decoder.n_blocks
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """Codes in row order, reference first."""
+        return self.text.languages
+
+    @property
+    def n_rows(self) -> int:
+        """Padded token rows of the whole text: what one evaluation of one block costs."""
+        return sum(chunk.n_rows for chunk in self.chunks)
+
+    @property
+    def chunks(self) -> list[Chunk]:
+        """The text in the batches it is run in."""
+        return [chunk for segment in self.engine.segments for chunk in segment]
+
+    # -- other benches ------------------------------------------------------------------------
+
+    def on(
+        self,
+        *,
+        languages: Sequence[str] | None = None,
+        sentences: Sequence[int] | Integers | None = None,
+    ) -> Self:
+        """Returns a lab for part of the text, sharing model, bank and store.
+
+        Args:
+            languages: Codes, the reference added; all when None.
+            sentences: Sentence numbers of the corpus, in the order wanted; all when None.
+        """
+        corpus, left_out = _readable(self.corpus.select(languages, sentences), self.loaded)
+        part = replace(self, corpus=corpus, unreadable={**self.unreadable, **left_out})
+        return part._with_text(_tokenized(corpus, self.loaded))
+
+    def first(self, n: int | None) -> Self:
+        """Returns the lab on its first n sentences; itself where it has no more, or n is None."""
+        return self if n is None or n >= self.corpus.n_sentences else self.on(sentences=range(n))
+
+    def with_shuffled_tokens(self, seed: int) -> Self:
+        """Returns a lab whose sentences have their tokens in random order, the BOS in its place.
+
+        For controls: what is left of a finding on such text is a matter of words, not of language.
+
+        Args:
+            seed: Of the orders.
+        """
+        rng, lead = np.random.default_rng(seed), int(self.text.has_bos)
+
+        def shuffled(row: Sequence[int]) -> tuple[int, ...]:
+            return (*row[:lead], *(row[lead + i] for i in rng.permutation(len(row) - lead)))
+
+        ids = tuple(tuple(map(shuffled, language)) for language in self.text.ids)
+        return self._with_text(replace(self.text, ids=ids))
+
+    def twin(self, loaded: LoadedModel) -> Self:
+        """Returns a lab for another model of the same shapes on the same text and store.
+
+        For controls: a random-init twin, a shuffled or a planted one. The machine's speed and the
+        numerical floor are those of this lab: they hang on shapes and text, and a control that is
+        planted twenty times need not measure them twenty times.
+
+        Args:
+            loaded: The other model; its tokenizer is this one's.
+        """
+        decoder, bank = _split(loaded, self.settings)
+        return replace(self, loaded=loaded, decoder=decoder, bank=bank)._with_text(self.text)
+
+    def random_twin(self) -> Self:
+        """Returns the lab of an untrained twin: fresh weights as the model's class draws them."""
+        untrained = random_twin(self.decoder.model, self.settings.seed)
+        return self.twin(loaded_with(self.loaded, untrained, "random"))
+
+    def _with_text(self, text: TokenizedText) -> Self:
+        return replace(
+            self,
+            text=text,
+            engine=_make_engine(self.decoder, self.bank, text, self.settings),
+            text_key=_text_key(self.info, self.corpus, text, self.settings),
+        )
+
+    # -- costs --------------------------------------------------------------------------------
+
+    def preflight(self, plans: Sequence[Plan]) -> Preflight:
+        """Returns what scoring these plans would cost; measures this machine for a moment."""
+        known = self.store.known_scores(self.text_key)
+        todo = [p for p in set(plans) if not p.is_full_precision and self.score_key(p) not in known]
+        variants = {(i, s) for plan in todo for i, s in enumerate(plan.blocks) if s != FP}
+        block = sum(v.get().numel() * 4 for v in self.decoder.block_linears(0).values())
+        rates = self.measured_rates()
+        n_sequences = self.text.counts.tokens.size
+        return predict(
+            self.engine,
+            Dimensions.of(self.decoder),
+            PlanTree(todo).work(),
+            rates,
+            n_plans=len(set(plans)),
+            n_known=len(set(plans)) - len(todo),
+            bank_bytes=block * len(variants),
+            result_bytes=3 * 16 * n_sequences * len(set(plans)),
+            reference=self.store.get_text(self.text_key) is None,
+        )
+
+    def measured_rates(self) -> Rates:
+        """Returns this machine's speed on this model, measured once for all labs of one model."""
+        if not self.rates:
+            self.rates.append(measure_rates(self.engine))
+        return self.rates[0]
+
+    # -- what is kept -------------------------------------------------------------------------
+
+    def score_key(self, plan: Plan) -> str:
+        """Returns the key of a plan's scores in the store."""
+        return content_key(self.text_key, plan.text)
+
+    def once(self, name: str, make: Callable[[], T]) -> T:
+        """Returns what ``make`` gave when it was first asked for under this name.
+
+        For what depends on model and text alone and controls would measure again at each planting;
+        held as long as the lab, and by no lab made of it.
+        """
+        if name not in self._once:
+            self._once[name] = make()
+        return self._once[name]
+
+
+def products_round(settings: Settings) -> bool:
+    """Returns whether matrix products are rounded on this machine as the settings have it."""
+    return settings.arithmetic == "fast" and fast_products_round(settings.device)
+
+
+def _split(loaded: LoadedModel, settings: Settings) -> tuple[Decoder, Bank]:
+    decoder = Decoder.from_model(loaded.model.to(settings.device), loaded.info)
+    on_cpu = torch.device(settings.device).type == "cpu"
+    dtype = torch.bfloat16 if products_round(settings) and on_cpu else None
+    return decoder, Bank(decoder, product_dtype=dtype)
+
+
+def _readable(corpus: ParallelCorpus, loaded: LoadedModel) -> tuple[ParallelCorpus, dict[str, str]]:
+    """Returns the text without languages that the tokenizer cannot read, and why they are gone."""
+    odd = unreadable(corpus, loaded.tokenizer)
+    if odd:
+        _log.warning("left out: %s", "; ".join(f"{code}: {why}" for code, why in odd.items()))
+        corpus = corpus.select([code for code in corpus.languages if code not in odd])
+    return corpus, odd
+
+
+def _tokenized(corpus: ParallelCorpus, loaded: LoadedModel) -> TokenizedText:
+    with hushed_log():  # a sentence that is too long is dropped, and said below
+        text = tokenize(
+            corpus,
+            loaded.tokenizer,
+            context=loaded.info.context,
+            vocabulary=loaded.info.vocabulary,
+        )
+    if text.n_dropped:
+        _log.warning(
+            "%d of %d sentences do not fit the model's context in some language; dropped",
+            text.n_dropped,
+            corpus.n_sentences,
+        )
+    return text
+
+
+def _make_engine(decoder: Decoder, bank: Bank, text: TokenizedText, settings: Settings) -> Engine:
+    lengths = [len(ids) for language in text.ids for ids in language]
+    layout = make_layout(
+        Dimensions.of(decoder),
+        text_rows=sum(lengths),
+        longest=max(lengths),
+        memory_bytes=settings.memory_bytes,
+        device=settings.device,
+        threads=torch.get_num_threads(),
+    )
+    bank.limit_bytes = layout.bank_bytes
+    chunks = make_chunks(text, layout.chunk_rows, settings.device)
+    return Engine(decoder, bank, chunks, len(lengths), settings.arithmetic, layout, settings.device)
+
+
+def _text_key(
+    info: ModelInfo, corpus: ParallelCorpus, text: TokenizedText, settings: Settings
+) -> str:
+    return content_key(
+        "text",
+        ENGINE_VERSION,
+        info.fingerprint,
+        corpus.info.fingerprint,
+        [int(i) for i in text.kept],
+        # The fingerprint is of the weights; another tokenizer is another text.
+        text.ids,
+        "rounded" if products_round(settings) else "float32",
+    )
