@@ -115,7 +115,7 @@ def assert_presentable(experiment: Experiment, finding: Finding) -> None:
     """Fails unless finding and figure can be printed, stored and drawn."""
     json.dumps(asdict(finding), allow_nan=False)
     assert finding.primary in finding.estimates
-    assert finding.seed_measure, "the origin's own measure is missing"
+    assert finding.original_measure, "the origin's own measure is missing"
     assert finding.sentence.endswith(".")
     assert finding.thresholds_hash
     assert finding.verdict.reason

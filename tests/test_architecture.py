@@ -20,7 +20,7 @@ SOURCE = Path(bitgap.__file__).parent
 # Imports inside functions and under TYPE_CHECKING count: a reader follows them all the same.
 FLOORS = (
     ("errors", "version"),
-    ("records",),
+    ("records", "codec"),
     ("languages",),
     ("models", "corpora"),
     ("quant",),

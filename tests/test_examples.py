@@ -18,6 +18,7 @@ ROOMS = ("bitgap.quant", "bitgap.disparity", "bitgap.stats", "bitgap.jobs")
 WITHOUT = {
     "bitgap.jobs.investigate",
     "bitgap.jobs.profile_links",
+    "bitgap.jobs.records",
     "bitgap.jobs.results",
     "bitgap.stats.across",
     "bitgap.stats.families",

@@ -15,7 +15,7 @@ from scipy import stats
 from bitgap.disparity.layer_map import DRAWS, Design, LayerMap, make_design, make_map, shapley_rows
 from bitgap.errors import UsageError
 from bitgap.quant.sets import layers_in
-from bitgap.records import Floats, Scores
+from bitgap.records import Estimate, Floats, Scores
 from bitgap.stats.bootstrap import bootstrap_weights
 from bitgap.stats.interactions import pair_design
 from planted_games import shapley_by_permutations
@@ -99,8 +99,12 @@ def mapped(planted: Planted, **others: Any) -> LayerMap:
     return make_map(planted.scores, SCHEME, planted.design, **others)
 
 
+def interval(of: Estimate) -> list[float | None]:
+    return [of.low, of.high]
+
+
 def column(found: LayerMap, name: str) -> list[float]:
-    return [row[name] for row in found.layers]
+    return [row.as_dict()[name] for row in found.blocks]
 
 
 # --------------------------------------------------------------------------- what was planted
@@ -116,7 +120,7 @@ def test_additive_damage_comes_back_layer_by_layer(n):
     reference = planted.damage[:, 0]
     assert column(found, "single_damage_reference") == pytest.approx(reference, **EXACT)
     assert column(found, "protected_damage") == pytest.approx(mean.sum() - mean, **EXACT)
-    assert found.unprotected["damage"] == pytest.approx(mean.sum(), **EXACT)
+    assert found.unprotected.damage.value == pytest.approx(mean.sum(), **EXACT)
     assert column(found, "layer") == list(range(n))
 
 
@@ -126,7 +130,7 @@ def test_additive_harm_comes_back_as_gap():
     gaps = planted.harm[:, 1:].mean(1) - planted.harm[:, 0]
     assert shapley_rows(found, "gap") == pytest.approx(gaps, **EXACT)
     assert column(found, "protected_gap") == pytest.approx(gaps.sum() - gaps, **EXACT)
-    assert found.unprotected["gap"] == pytest.approx(gaps.sum(), **EXACT)
+    assert found.unprotected.gap.value == pytest.approx(gaps.sum(), **EXACT)
     assert (gaps > 0).any() and (gaps < 0).any()
 
 
@@ -138,7 +142,7 @@ def test_criticality_is_the_disparity_of_each_layer_and_without_it():
     without = np.log2((whole - k)[:, 1:] / (whole - k)[:, :1]).mean(1)
     assert column(found, "single_disparity") == pytest.approx(alone, **EXACT)
     assert column(found, "protected_disparity") == pytest.approx(without, **EXACT)
-    assert found.unprotected["disparity"] == pytest.approx(planted.disparity()[0], **EXACT)
+    assert found.unprotected.disparity.value == pytest.approx(planted.disparity()[0], **EXACT)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -159,7 +163,7 @@ def test_equal_damage_of_all_languages_leaves_no_disparity_to_share():
     assert np.ptp(relative, axis=0) == pytest.approx(0, abs=1e-12)
     found = mapped(planted)
     # Languages differ by one factor in all layers, so D is the same whatever is protected.
-    d = found.unprotected["disparity"]
+    d = found.unprotected.disparity.value
     assert column(found, "protected_disparity") == pytest.approx([d] * 5)
     assert shapley_rows(found, "disparity") == pytest.approx([abs(d) / 5] * 5)
 
@@ -170,8 +174,9 @@ def test_rounding_noise_where_all_is_protected_is_no_disparity():
     noisy = mapped(plant(residue=noise))
     wanted = shapley_rows(clean, "disparity")
     assert shapley_rows(noisy, "disparity") == pytest.approx(wanted, **EXACT)
-    for a, b in zip(clean.layers, noisy.layers, strict=True):
-        assert a["shapley_disparity_ci"] == pytest.approx(b["shapley_disparity_ci"], **EXACT)
+    for a, b in zip(clean.blocks, noisy.blocks, strict=True):
+        ends = interval(b.shapley["disparity"])
+        assert interval(a.shapley["disparity"]) == pytest.approx(ends, **EXACT)
 
 
 def test_intervals_are_the_expanded_range_over_sentences_drawn_for_all_languages_alike():
@@ -183,8 +188,8 @@ def test_intervals_are_the_expanded_range_over_sentences_drawn_for_all_languages
         only = planted.design.masks.index(15 ^ (1 << layer))
         draws = (weights @ scores.kl_nats[only].T / length[:, None]).mean(1)
         wanted = expanded(draws, 40)
-        assert found.layers[layer]["shapley_damage_ci"] == pytest.approx(wanted, **EXACT)
-    widths = [row["shapley_disparity_ci"] for row in found.layers]
+        assert interval(found.blocks[layer].shapley["damage"]) == pytest.approx(wanted, **EXACT)
+    widths = [interval(row.shapley["disparity"]) for row in found.blocks]
     values = shapley_rows(found, "disparity")
     assert all(low <= v <= high for (low, high), v in zip(widths, values, strict=True))
 
@@ -195,7 +200,7 @@ def test_what_one_mask_says_has_the_expanded_range_of_its_own_draws():
     scores, weights = planted.scores, bootstrap_weights(30, DRAWS, 5)
     length = weights @ scores.counts.characters[0] * math.log(2)
     for layer in range(3):
-        row = found.layers[layer]
+        row = found.blocks[layer].as_dict()
         for how, mask in (("single", 7 ^ (1 << layer)), ("protected", 1 << layer)):
             k = weights @ scores.kl_nats[planted.design.masks.index(mask)].T / length[:, None]
             logs = np.log2(k[:, 1:] / k[:, :1]).mean(1)
@@ -210,7 +215,7 @@ def test_what_one_mask_says_has_the_expanded_range_of_its_own_draws():
     nothing = scores.kl_nats[0]
     draws = (weights @ nothing.T / length[:, None]).mean(1)
     wanted = expanded(draws, 30)
-    assert found.unprotected["damage_ci"] == pytest.approx(wanted, **EXACT)
+    assert interval(found.unprotected.damage) == pytest.approx(wanted, **EXACT)
 
 
 # ------------------------------------------------------------------------------ what is left out
@@ -249,8 +254,8 @@ def test_a_layer_without_damage_is_below_resolution_alone_and_shares_nothing():
     damage[2] = 0
     found = mapped(plant(damage=damage))
     assert shapley_rows(found, "damage")[2] == pytest.approx(0, abs=1e-12)
-    assert found.layers[2]["single_damage"] == 0
-    assert found.layers[2]["single_disparity"] is None
+    assert found.blocks[2].single.damage.value == 0
+    assert found.blocks[2].single.disparity.value is None
     # D has no value with only that layer rounded, so no language counts under every mask.
     assert shapley_rows(found, "disparity") == [None] * 5
 
@@ -289,15 +294,15 @@ def test_best_sets_of_every_size_are_those_of_an_exhaustive_search():
     for seed in range(5):
         planted = plant(6, seed=seed, harm=np.random.default_rng(seed).normal(0.05, 0.1, (6, 4)))
         found = mapped(planted)
-        assert [row["size"] for row in found.best] == [1, 2, 3, 4, 5]
+        assert [row.size for row in found.best] == [1, 2, 3, 4, 5]
         for row in found.best:
-            least, even = _brute_best(planted, row["size"])
-            assert row["sets"] == math.comb(6, row["size"])
-            assert row["least_damage"]["layers"] == least
-            chosen = row["least_disparity"]
-            assert (chosen and chosen["layers"]) == even
-            lowest = _least_disparity(planted, row["size"])
-            guarded += chosen is None or abs(chosen["disparity"]) > lowest + 1e-12
+            least, even = _brute_best(planted, row.size)
+            assert row.sets == math.comb(6, row.size)
+            assert list(row.least_damage.blocks) == least
+            chosen = row.least_disparity
+            assert (chosen and list(chosen.blocks)) == even
+            lowest = _least_disparity(planted, row.size)
+            guarded += chosen is None or abs(chosen.disparity) > lowest + 1e-12
     assert 0 < guarded < 25  # the guard against levelling down had something to do
 
 
@@ -326,8 +331,9 @@ def test_a_set_that_levels_somebody_down_is_not_the_best(case):
     design = make_design(2)
     assert [layers_in(mask) for mask in design.masks] == [(), (0,), (1,), (0, 1)]
     found = make_map(make_scores(kl, delta), SCHEME, design).best[0]
-    assert found["least_disparity"]["layers"] == best
-    assert found["least_damage"]["layers"] == [0]
+    assert found.least_disparity is not None
+    assert list(found.least_disparity.blocks) == best
+    assert found.least_damage.blocks == (0,)
 
 
 # ------------------------------------------------------------------------------------- origin's set
@@ -336,14 +342,14 @@ def test_a_set_that_levels_somebody_down_is_not_the_best(case):
 def test_the_origins_set_is_ranked_among_all_of_its_size():
     planted = plant(8, seed=2)
     found = mapped(planted).origin
-    assert found["layers"] == [0, 6, 7]
-    assert found["sets"] == math.comb(8, 3)
+    assert found.of.blocks == (0, 6, 7)
+    assert found.sets == math.comb(8, 3)
     k, d = planted.left(planted.damage).mean(1), np.abs(planted.disparity())
     triples = [i for i, mask in enumerate(planted.design.masks) if mask.bit_count() == 3]
     mine = planted.design.masks.index(0b11000001)
-    assert found["rank_damage"] == sorted(k[triples]).index(k[mine]) + 1
-    assert found["rank_disparity"] == sorted(d[triples]).index(d[mine]) + 1
-    assert found["damage"] == pytest.approx(k[mine])
+    assert found.rank_damage.value == sorted(k[triples]).index(k[mine]) + 1
+    assert found.rank_disparity.value == sorted(d[triples]).index(d[mine]) + 1
+    assert found.of.damage == pytest.approx(k[mine])
 
 
 def test_the_origins_set_is_first_where_it_is_all_the_damage():
@@ -351,11 +357,11 @@ def test_the_origins_set_is_first_where_it_is_all_the_damage():
     damage[[0, 6, 7]] = 0.5
     first = mapped(plant(8, damage=damage)).origin
     # Whatever sentences are drawn, a set that bears fifty times the damage stays first.
-    assert first["rank_damage"] == 1 and first["rank_damage_ci"] == [1, 1]
+    assert first.rank_damage.value == 1 and interval(first.rank_damage) == [1, 1]
     damage[[0, 6, 7]] = 0.001
     last = mapped(plant(8, damage=damage)).origin
-    assert last["rank_damage"] == math.comb(8, 3)
-    assert last["rank_damage_ci"] == [math.comb(8, 3)] * 2
+    assert last.rank_damage.value == math.comb(8, 3)
+    assert interval(last.rank_damage) == [math.comb(8, 3)] * 2
 
 
 def test_the_rank_of_the_origins_set_is_as_uncertain_as_its_sentences():
@@ -370,8 +376,8 @@ def test_the_rank_of_the_origins_set_is_as_uncertain_as_its_sentences():
     weights = bootstrap_weights(12, DRAWS, 1)
     k = (kl[triples] @ weights.T).mean(1)
     ranks = 1 + (k < k[mine]).sum(0)
-    assert found["rank_damage_ci"] == pytest.approx(expanded(ranks, 12))
-    assert found["rank_damage_ci"][0] < found["rank_damage_ci"][1]
+    assert interval(found.rank_damage) == pytest.approx(expanded(ranks, 12))
+    assert interval(found.rank_damage)[0] < interval(found.rank_damage)[1]
 
 
 @pytest.mark.parametrize(("n", "rate"), [(4, 0.85), (6, 0.90), (8, 0.90)])
@@ -385,7 +391,7 @@ def test_intervals_of_few_sentences_cover_what_all_texts_would_say(n: int, rate:
         kl = planted.damage.sum(0)[None, :, None] * characters * noise * math.log(2)
         kl[-1] = 0.0
         scores = replace(planted.scores, kl_nats=kl)
-        low, high = mapped(replace(planted, scores=scores), seed=seed).unprotected["damage_ci"]
+        low, high = interval(mapped(replace(planted, scores=scores), seed=seed).unprotected.damage)
         truth = planted.damage.sum(0).mean()
         held += low <= truth <= high
         weights = bootstrap_weights(n, DRAWS, seed)
@@ -398,9 +404,9 @@ def test_intervals_of_few_sentences_cover_what_all_texts_would_say(n: int, rate:
 
 def test_one_sentence_has_no_interval():
     found = mapped(plant(3, n_sentences=1))
-    assert found.unprotected["damage"] is not None
-    assert found.unprotected["damage_ci"] == [None, None]
-    assert found.layers[0]["shapley_damage_ci"] == [None, None]
+    for one in (found.unprotected.damage, found.blocks[0].shapley["damage"]):
+        assert one.value is not None and interval(one) == [None, None]
+        assert one.reason == "one sentence has no spread"
 
 
 def test_a_scheme_that_rounds_nothing_has_no_map():
@@ -411,8 +417,8 @@ def test_a_scheme_that_rounds_nothing_has_no_map():
 @pytest.mark.parametrize(("n", "layers"), [(1, [0]), (2, [0, 1]), (3, [0, 2]), (4, [0, 3])])
 def test_the_origins_set_has_no_layer_that_is_not_there(n, layers):
     found = mapped(plant(n)).origin
-    assert found["layers"] == layers
-    assert 1 <= found["rank_damage"] <= found["sets"]
+    assert list(found.of.blocks) == layers
+    assert 1 <= found.rank_damage.value <= found.sets
 
 
 # ------------------------------------------------------------------------------------------ designs
@@ -424,20 +430,20 @@ def test_all_masks_and_the_pair_design_agree_where_both_speak():
     a, b = mapped(whole), mapped(pairs)
     assert len(pairs.design.masks) < 2**n
     sampled = ("shapley_disparity", "shapley_disparity_ci")
-    for one, other in zip(a.layers, b.layers, strict=True):
+    for one, other in zip(*([r.as_dict() for r in m.blocks] for m in (a, b)), strict=True):
         for name in one:
             if name not in sampled:
                 assert one[name] == pytest.approx(other[name], **EXACT), name
-    for name, value in a.unprotected.items():
-        assert value == pytest.approx(b.unprotected[name], **EXACT), name
-    best = {row["size"]: row for row in b.best}
+    for name, value in a.unprotected.as_dict().items():
+        assert value == pytest.approx(b.unprotected.as_dict()[name], **EXACT), name
+    best = {row.size: row for row in b.best}
     for row in a.best:
-        if row["size"] in (1, 2, n - 2, n - 1):
-            assert row["sets"] == best[row["size"]]["sets"]
-            assert row["least_damage"]["layers"] == best[row["size"]]["least_damage"]["layers"]
-            one, other = (r["least_disparity"] for r in (row, best[row["size"]]))
-            assert one["layers"] == other["layers"]
-            assert one["disparity"] == pytest.approx(other["disparity"], **EXACT)
+        if row.size in (1, 2, n - 2, n - 1):
+            assert row.sets == best[row.size].sets
+            assert row.least_damage.blocks == best[row.size].least_damage.blocks
+            one, other = (r.least_disparity for r in (row, best[row.size]))
+            assert one.blocks == other.blocks
+            assert one.disparity == pytest.approx(other.disparity, **EXACT)
 
 
 def test_sampled_shapley_values_of_disparity_come_near_the_exact_ones():
@@ -455,7 +461,7 @@ def test_sampled_shapley_values_of_disparity_come_near_the_exact_ones():
 def test_a_sampled_map_says_so_and_ranks_no_origin():
     found = mapped(plant(7, design=make_design(7, complete=False)))
     assert "Shapley values are sampled from 16 orders of the layers" in found.caveats
-    assert found.origin["rank_damage"] is None and found.origin["reason"]
+    assert found.origin.rank_damage.value is None and found.origin.rank_damage.reason
     assert found.as_dict()["all_masks"] is False
     assert not any("sampled" in c for c in mapped(plant(7)).caveats)
 

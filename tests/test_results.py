@@ -42,7 +42,7 @@ def finding(experiment: str, p: float | None, label: Any = "supported", **others
         title="Something",
         primary="effect",
         estimates={"effect": effect, "none": Estimate(value=None, unit="dB", reason="too few")},
-        seed_measure={},
+        original_measure={},
         controls=(),
         verdict=Verdict(label=label, scope="this model", reason="it was so", p=p),
         sentence="It is so.",

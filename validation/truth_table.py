@@ -73,7 +73,7 @@ _BLANK = Finding(
     title="",
     primary="",
     estimates={},
-    seed_measure={},
+    original_measure={},
     controls=(),
     verdict=Verdict(label="inconclusive", scope="", reason=""),
     sentence="",

@@ -270,7 +270,7 @@ class Finding:
     primary: str
     """Key in ``estimates`` of the statistic that the verdict rests on."""
     estimates: Mapping[str, Estimate]
-    seed_measure: Mapping[str, Estimate]
+    original_measure: Mapping[str, Estimate] = field(metadata={"formerly": "seed_measure"})
     """The origin's own measure on the same data, for comparison only."""
     controls: tuple[Control, ...]
     verdict: Verdict

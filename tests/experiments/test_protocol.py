@@ -103,7 +103,7 @@ def test_cost_is_of_shared_prefixes_streams_passes_and_heads():
 
 def test_a_hypothesis_that_cannot_be_tested_says_so_everywhere():
     finding = find("T-004").untestable(
-        QUICK, "2 blocks", primary="x", unit="dB", part="contrast", seed_measure={}, tables={}
+        QUICK, "2 blocks", primary="x", unit="dB", part="contrast", original_measure={}, tables={}
     )
     assert finding.verdict.label == "not testable"
     assert finding.sentence == "Not testable here: 2 blocks."

@@ -111,7 +111,7 @@ def test_damage_that_adds_up_shows_the_origins_synergy_and_ours_refutes_it():
     shown = 0
     for seed in seeds:
         finding = synergy.EXPERIMENT.judge(additive(seed), QUICK)
-        none, first, last, both = (e.value for e in finding.seed_measure.values())
+        none, first, last, both = (e.value for e in finding.original_measure.values())
         assert none and first and last and both
         # "L_last alone is harmful, together they are best."
         shown += last > none and both < min(first, last)

@@ -179,12 +179,12 @@ def test_origin_measure_is_not_detrended():
     made = observe()
     arrays: Any = made.arrays
     arrays["histogram_bits"][:] = np.exp(arrays["log_variance_raw"])
-    seed = t001.EXPERIMENT.judge(made, QUICK).seed_measure
+    seed = t001.EXPERIMENT.judge(made, QUICK).original_measure
     assert seed["r_raw_variance_and_histogram_entropy"].value == pytest.approx(1.0)
     arrays["histogram_bits"][:] = 2.0
     assert (
         t001.EXPERIMENT.judge(made, QUICK)
-        .seed_measure["r_raw_variance_and_histogram_entropy"]
+        .original_measure["r_raw_variance_and_histogram_entropy"]
         .value
         is None
     )

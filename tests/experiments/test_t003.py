@@ -227,7 +227,7 @@ def test_without_a_value_of_d_nothing_is_testable(gone, told):
 def test_finding_and_figure_can_be_shown():
     finding = t003.EXPERIMENT.judge(observe(), QUICK)
     assert_presentable(t003.EXPERIMENT, finding)
-    seed = finding.seed_measure["largest_variance_of_variances"]
+    seed = finding.original_measure["largest_variance_of_variances"]
     assert seed.value == pytest.approx(BLOCKS**2 * np.var([1, 2, 3, 4]))
     assert finding.estimates["language_share_of_states"].value == pytest.approx(0.25)
 

@@ -174,7 +174,7 @@ def test_origin_z_is_told_with_its_p():
     made = observe(n=12, raised=(0, 11))
     arrays: Any = made.arrays
     arrays["origin"][2] = [9.0, *np.tile([1.0, 3.0], 5), 2.0]
-    seed = t005.EXPERIMENT.judge(made, QUICK).seed_measure
+    seed = t005.EXPERIMENT.judge(made, QUICK).original_measure
     assert seed["kurtosis_z_first"].value == pytest.approx(7 / np.std([1, 3] * 5, ddof=1))
     assert seed["kurtosis_z_last"].value == pytest.approx(0)
     assert (

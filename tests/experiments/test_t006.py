@@ -216,7 +216,7 @@ def test_finding_and_figure_can_be_shown_and_name_the_condition_for_synergy():
     assert_presentable(t006.EXPERIMENT, finding)
     assert "only if both agree in sign" in finding.sentence
     assert "only if both agree in sign" in finding.tables["read_with"]["synergy"]
-    assert finding.seed_measure["pearson_of_logit_errors"].value == pytest.approx(
+    assert finding.original_measure["pearson_of_logit_errors"].value == pytest.approx(
         (9 / 100 - 0.01 * 0.02) / np.sqrt((0.5 - 0.01**2) * (0.5 - 0.02**2))
     )
 

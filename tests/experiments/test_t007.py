@@ -174,7 +174,7 @@ def test_the_interval_of_the_dimension_covers_the_truth():
 
 
 def test_origin_measure_is_where_the_fewest_components_are():
-    seed = t007.EXPERIMENT.judge(observe(place=3), QUICK).seed_measure
+    seed = t007.EXPERIMENT.judge(observe(place=3), QUICK).original_measure
     assert seed["minimum_of_components_95"].value == depths(BLOCKS)[3]
     assert seed["components_95_there"].value == 6
 

@@ -276,7 +276,7 @@ def test_without_words_there_is_nothing_to_judge():
     made = without(observe(), *probe, "code", "label", "uniform")
     finding = t008.EXPERIMENT.judge(replace(made, facts={**made.facts, "seed_pair": None}), LENIENT)
     assert finding.verdict.label == "not testable"
-    assert finding.seed_measure["p_correct"].value is None
+    assert finding.original_measure["p_correct"].value is None
     assert_presentable(t008.EXPERIMENT, finding)
     nothing = without(made, "margin", "lens", "item_", "random_margin", "broken", "code", "label")
     assert_presentable(t008.EXPERIMENT, t008.EXPERIMENT.judge(nothing, LENIENT))
@@ -285,7 +285,7 @@ def test_without_words_there_is_nothing_to_judge():
 def test_origin_measure_is_of_one_pair_and_no_layer():
     made = observe()
     made.facts["seed_pair"]["margin"] = float(np.log(3))
-    seed = t008.EXPERIMENT.judge(made, QUICK).seed_measure
+    seed = t008.EXPERIMENT.judge(made, QUICK).original_measure
     assert list(seed) == ["p_correct"]
     assert seed["p_correct"].value == pytest.approx(0.75)
 

@@ -199,7 +199,7 @@ def test_same_script_control_is_not_run_where_all_scripts_are_the_same():
 
 
 def test_origin_measure_names_its_two_pairs():
-    seed = t009.EXPERIMENT.judge(observe(), QUICK).seed_measure
+    seed = t009.EXPERIMENT.judge(observe(), QUICK).original_measure
     assert seed["cosine_at_peak_de"].value != seed["cosine_at_peak_he"].value
     assert seed["peak_of_cosine_all"].value == 1.0
 

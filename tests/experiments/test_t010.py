@@ -229,7 +229,7 @@ def test_tables_hold_every_cell_and_model_and_what_fitting_cannot_test():
 
 
 def test_the_seed_measure_is_the_form_fitted_to_d_seed(few_models):
-    found = t010.EXPERIMENT.judge(observe(), QUICK).seed_measure
+    found = t010.EXPERIMENT.judge(observe(), QUICK).original_measure
     assert set(found) == {"seed_a", "seed_b", "seed_c", "seed_r2"}
     r2 = found["seed_r2"].value
     assert r2 is not None

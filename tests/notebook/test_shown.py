@@ -22,7 +22,7 @@ def finding(**changes: Any) -> Finding:
         "title": "Residual propagation",
         "primary": "snr_contrast",
         "estimates": {"snr_contrast": estimate},
-        "seed_measure": {"cosine": Estimate(value=0.9, unit="cosine", reason="no uncertainty")},
+        "original_measure": {"cosine": Estimate(value=0.9, unit="cosine", reason="no uncertainty")},
         "controls": (Control(name="one", kind="negative", passed=True, detail="held"),),
         "verdict": Verdict(label="inconclusive", scope="this model", reason="because"),
         "sentence": "It is so.",

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from bitgap.codec import from_json, to_json
 from bitgap.disparity.audit import audit
-from bitgap.disparity.layer_map import make_design, make_map
-from bitgap.records import Control, Estimate, Finding, Verdict
-from bitgap.report.run import Masks, Run
+from bitgap.disparity.layer_map import (
+    BestSets,
+    LayerMap,
+    OriginRank,
+    ScoredSet,
+    make_design,
+    make_map,
+)
+from bitgap.jobs.records import Investigation
+from bitgap.records import Control, Estimate, Finding, Provenance, Verdict
+from bitgap.report.run import Masks, Run, run_in_hand
+from bitgap.theory.records import Theory
 from score_samples import make_scores
 
 N_BLOCKS = 6
@@ -46,7 +56,7 @@ def finding(
         title="Residual propagation",
         primary="contrast",
         estimates={"contrast": estimate(), "other": estimate(None)},
-        seed_measure={"cosine": estimate(0.9)},
+        original_measure={"cosine": estimate(0.9)},
         controls=tuple(controls),
         verdict=Verdict(label=label, scope="this model", reason=f"{label} for its reason",
                         sesoi=0.5, p=0.01, p_holm=0.03, p_minimum=0.2),
@@ -73,17 +83,39 @@ def investigation(
     kept = [[layer for layer in range(N_BLOCKS) if not m >> layer & 1] for m in design.masks]
     kl = np.array([damage[rows].sum(0) for rows in kept])[:, :, None] * rng.gamma(9, 1 / 9, shape)
     scores = make_scores(kl, tokens=rng.integers(8, 40, shape), languages=languages)
-    result = {
+    about = {
         "model": model, "model_fingerprint": "f" * 64, "n_blocks": N_BLOCKS, "corpus": "bundled",
-        "tier": "smoke", "operating_point": "rtn4-g128", "collapsed_below": {},
-        "sentences_dropped": 0, "languages_unreadable": {}, "arithmetic": "exact", "links": [],
-        "audit": audit(scores, "plan0", seed=0, draws=200).as_dict(),
-        "map": make_map(scores, "rtn4-g128", design).as_dict(),
-        "findings": [asdict(f) for f in findings or (finding(),)],
-        "provenance": dict(PROVENANCE),
+        "sentences_dropped": 0, "languages_unreadable": {}, "arithmetic": "exact",
     } | changed  # fmt: skip
-    return Run(store="some.db", number=7, command="investigate", result=result,
-                     findings=(), masks=masks)  # fmt: skip
+    found = Investigation(
+        scheme="rtn4-g128", tier="smoke", report=audit(scores, "plan0", seed=0, draws=200),
+        layer_map=make_map(scores, "rtn4-g128", design), rejected={}, links=(), work={},
+        about=about, findings=tuple((f, "key") for f in findings or (finding(),)),
+    )  # fmt: skip
+    run = run_in_hand(store="some.db", number=7, command="investigate", about=about,
+                      provenance=Provenance(**PROVENANCE), investigation=found)  # fmt: skip
+    # These findings have no tables, of which figures would be drawn.
+    return replace(run, masks=masks, findings=())
+
+
+def remade(run: Run, **changed: Any) -> Run:
+    """Returns a sample of an investigation with other records; all else follows from them."""
+    assert run.investigation is not None and run.provenance is not None
+    again = run_in_hand(store=run.store, number=run.number, command=run.command, about=run.about,
+                        provenance=run.provenance,
+                        investigation=replace(run.investigation, **changed))  # fmt: skip
+    return replace(again, masks=run.masks, findings=())
+
+
+def small_map(origin: Sequence[int], *best: BestSets) -> LayerMap:
+    """Returns a layer map with an origin's set that is not ranked, and with these best sets."""
+    found = investigation().layer_map
+    assert found is not None
+    none = Estimate(value=None, unit="rank", reason="not all sets of its size scored")
+    alone = ScoredSet(blocks=tuple(origin), damage=None, disparity=None)
+    rank = OriginRank(of=alone, sets=None, rank_damage=none, rank_disparity=none)
+    sampled = replace(found.design, orders=(tuple(range(N_BLOCKS)),))
+    return replace(found, design=sampled, best=best, origin=rank)
 
 
 def masks(*, reference: Sequence[float], other: Sequence[float]) -> Masks:
@@ -111,6 +143,7 @@ def theory(*findings: Finding, damage: bool = True, disparity: bool = False) -> 
             "languages": ["en", "he"], "left_out": {"he": "collapsed"}, "damage": 0.02,
             "disparity": 0.31, "damage_by_block": [0.4, 0.1, 0.1, 0.2],
             "ratio_by_block": [0.1, None, 0.2, 0.3], "bits_per_byte_reference": 2.5,
+            "bits_per_byte": {"en": 2.5}, "fingerprint": name * 16,
         }  # fmt: skip
 
     hits = {"damage": damage, "disparity": disparity}
@@ -120,22 +153,22 @@ def theory(*findings: Finding, damage: bool = True, disparity: bool = False) -> 
         for name, hit in hits.items()
         for who in ("origin", "forecast")
     ]  # fmt: skip
-    result = {
-        "model": "2 models", "corpus": "bundled", "tier": "smoke",
+    suggestion = {"hypothesis": "the first block takes more", "value": 0.41, "low": 0.2,
+                  "high": 0.6, "null": 0.25, "unit": "share", "families": 2}  # fmt: skip
+    record = {
+        "tier": "smoke", "thresholds_hash": PROVENANCE["thresholds_hash"],
         "models": [model("a-4", "gpt2"), model("b-4", "llama")],
-        "findings": [asdict(f) for f in findings or (finding(), formal())],
+        "findings": to_json(findings or (finding(), formal())),
         "pillars": [{"pillar": "synergy: both ends", "rests_on": ["synergy"], "state": "fallen"}],
-        "outcomes": {"suggested": [{"hypothesis": "the first block takes more", "value": 0.41,
-                     "low": 0.2, "high": 0.6, "null": 0.25, "unit": "share", "families": 2}]},
-        "forecasts": {"rows": [], "summary": summary},
+        "outcomes": {"established": [], "ruled_out": [], "open": [], "suggested": [suggestion]},
+        "forecasts": {"rows": [], "summary": summary, "masks": {}},
         "seed_regression": [{"source": "origin, typed in", "n": 12, "r2": 0.93, "r2_null": 0.7,
-                             "r2_leave_one_out": -0.61, "p": 0.0003, "intercept": 4.8,
-                             "variance": -2.2, "r2_adjusted": 0.9, "r2_null_smooth": 0.97,
-                             "reason": ""}],
-        "provenance": dict(PROVENANCE),
+                             "r2_leave_one_out": -0.61, "p": 0.0003}],
     }  # fmt: skip
-    return Run(store="some.db", number=9, command="theory", result=result,
-                     findings=(), masks=None)  # fmt: skip
+    return run_in_hand(
+        store="some.db", number=9, command="theory", provenance=Provenance(**PROVENANCE),
+        about={"model": "2 models", "corpus": "bundled"}, theory=from_json(Theory, record),
+    )  # fmt: skip
 
 
 def formal(budget: float = 0.6, formula: float = -0.1) -> Finding:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -50,12 +49,12 @@ def test_two_plans_of_one_model_are_compared_sentence_by_sentence(
 
 
 def test_what_may_not_be_subtracted_is_not(runs: dict[int, Run]) -> None:
-    other = {**runs[2].result, "model_fingerprint": "another"}
-    assert compared([runs[1], replace(runs[2], result=other)])["changes"] == []
+    other = {**runs[2].about, "model_fingerprint": "another"}
+    assert compared([runs[1], replace(runs[2], about=other)])["changes"] == []
     assert compared([runs[1], runs[1]])["changes"] == []
     assert compared([runs[1], replace(runs[2], store="elsewhere.db")])["changes"] == []
-    text = {**runs[2].result, "texts": {"audit": "another text"}}
-    assert compared([runs[1], replace(runs[2], result=text)])["changes"] == []
+    text = {"audit": "another text"}
+    assert compared([runs[1], replace(runs[2], texts=text)])["changes"] == []
 
 
 @pytest.mark.parametrize("old", [(1,), (2,), (1, 2)])
@@ -63,11 +62,14 @@ def test_runs_that_name_no_text_are_compared_by_their_numbers(
     runs: dict[int, Run], old: tuple[int, ...]
 ) -> None:
     """As those of stores written before 2026-11-29."""
-    pair = {n: replace(runs[n], result=deepcopy(dict(runs[n].result))) for n in (1, 2)}
-    for n in old:
-        del pair[n].result["texts"]  # type: ignore[attr-defined]
+    pair = {n: replace(runs[n], texts={}) if n in old else runs[n] for n in (1, 2)}
     assert compared(list(pair.values()))["changes"] == compared([runs[1], runs[2]])["changes"]
-    pair[2].result["languages"]["en"]["damage"] *= 1.001
+    report = pair[2].report
+    assert report is not None
+    first, *others = report.languages
+    assert first.damage.value is not None
+    moved = replace(first, damage=replace(first.damage, value=1.001 * first.damage.value))
+    pair[2] = replace(pair[2], report=replace(report, languages=(moved, *others)), texts={})
     assert compared(list(pair.values()))["changes"] == []
 
 

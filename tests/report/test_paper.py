@@ -13,10 +13,19 @@ from pathlib import Path
 
 import pytest
 import yaml
-from paper_samples import control, finding, formal, investigation, masks, theory
+from paper_samples import (
+    control,
+    finding,
+    formal,
+    investigation,
+    masks,
+    remade,
+    small_map,
+    theory,
+)
 
 from bitgap.errors import MissingExtra, UsageError
-from bitgap.records import Control
+from bitgap.records import Control, Estimate
 from bitgap.report.paper import paper_pdf, paper_source
 from bitgap.report.paper.figures import paper_figures
 from bitgap.report.paper.findings import (
@@ -210,8 +219,9 @@ def test_nothing_is_said_of_protection_without_masks():
 def test_numbers_come_from_the_run():
     run = investigation()
     text = paper_source(run).files["paper.typ"]
-    audit = dict(run.result["audit"]) | {"D": 7.125, "D_ci": [6.5, 7.5]}
-    changed = paper_source(replace(run, result=dict(run.result) | {"audit": audit}))
+    assert run.report is not None
+    d = Estimate(value=7.125, low=6.5, high=7.5, unit="log2 ratio")
+    changed = paper_source(remade(run, report=replace(run.report, disparity=d)))
     assert escape("+7.12 [+6.50, +7.50]") not in text
     assert escape("+7.12 [+6.50, +7.50]") in changed.files["paper.typ"]
 
@@ -258,11 +268,8 @@ def test_a_theory_paper_tells_one_model_as_an_example(tmp_path: Path):
 
 def test_missing_numbers_and_changed_thresholds_are_told():
     pytest.importorskip("typst")
-    run = investigation()
-    origin = {"layers": [0, 4], "rank_damage": None, "reason": "not all sets of its size scored"}
-    found = dict(run.result["map"]) | {"all_masks": False, "best_sets": [], "origin_set": origin}
-    run = replace(run, thresholds_changed=True, result=dict(run.result) | {"map": found})
-    files = paper_source(run)
+    run = remade(investigation(), layer_map=small_map([0, 4]))
+    files = paper_source(replace(run, thresholds_changed=True))
     text = files.files["paper.typ"]
     assert "which are not those the run was made with" in text
     assert "a sample of sets" in text
@@ -317,7 +324,7 @@ def test_other_runs_are_refused(verb):
 
 def test_a_run_without_findings_is_refused():
     with pytest.raises(UsageError, match="no finding"):
-        paper_source(investigation(findings=[]))
+        paper_source(remade(investigation(), findings=()))
 
 
 def test_without_typst_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch):

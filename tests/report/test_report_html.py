@@ -16,9 +16,11 @@ from paper_samples import control, estimate, finding, formal, investigation, mas
 from bitgap.experiments.catalog import find
 from bitgap.report.comparison import compared
 from bitgap.report.page import compare_html, report_html
-from bitgap.report.run import Run
+from bitgap.report.run import Run, run_in_hand
 from bitgap.report.words.phrases import LABELS
 from bitgap.show.to_html import GLYPHS
+from bitgap.theory.origin.ledger import Ledger, Row
+from bitgap.theory.records import Meaning
 
 HOSTILE = "</script><script>alert(1)</script>\"'&<img src=x onerror=alert(2)>"
 VOID = {"meta", "img", "input", "br", "hr", "link"}
@@ -70,30 +72,27 @@ class Page(HTMLParser):
 
 
 def replayed() -> Run:
-    row = {"claim": "4", "text": "Hebrew is hurt", "outcome": "holds", "reason": "1.2 [1, 1.4]",
-           "outcome_here": "fails", "reason_here": "-0.3 [-0.4, -0.2]", "how": "replayed",
-           "where": "exp001", "measured": {"Hebrew": 2.0}, "found": {"Hebrew": 0.5},
-           "exact": "unclear", "exact_reason": "no weights"}  # fmt: skip
+    row = Row(claim="4", text="Hebrew is hurt", where="exp1", model="tiny", measured={}, found={},
+              exact="undefined", exact_reason="no weights", outcome="holds", reason="1.2 [1, 1.4]",
+              outcome_here="fails", reason_here="-0.3 [-0.4, -0.2]", parts=(), left_out={},
+              how="replayed")  # fmt: skip
+    ledger = Ledger(model="tiny", family="gpt2", scheme="rtn4-g128", n_sentences=9,
+                    n_triple_sentences=4, languages=("en", "he"), rows=(row,))  # fmt: skip
+    return alone("replicate", ledger=ledger)
+
+
+def alone(command: str, **record: Any) -> Run:
+    """Returns a run of a verb that makes one record."""
     run = investigation()
-    result = {"model": "tiny", "n_blocks": 6, "rows": [row],
-              "provenance": run.result["provenance"]}  # fmt: skip
-    result["counts"] = {
-        where: {"holds": 1, "fails": 0, "unclear": 0, "cannot be tested here": 0}
-        for where in ("exact", "in kind", "in our measure")
-    }
-    return replace(run, command="replicate", result=result)
-
-
-def without(run: Run, command: str, key: str) -> Run:
-    """Returns a run of a verb that measures only what is under ``key``."""
-    flat = {k: v for k, v in run.result.items() if k not in ("audit", "map", "findings", "links")}
-    return replace(run, command=command, result=flat | run.result[key])
+    assert run.provenance is not None
+    return run_in_hand(store=run.store, number=run.number, command=command, about=run.about,
+                       provenance=run.provenance, **record)  # fmt: skip
 
 
 RUNS = {
     "investigate": lambda: investigation(finding(), formal(), masks=known()),
-    "audit": lambda: without(investigation(), "audit", "audit"),
-    "map": lambda: without(investigation(), "map", "map"),
+    "audit": lambda: alone("audit", report=investigation().report),
+    "map": lambda: alone("map", layer_map=investigation().layer_map),
     "theory": lambda: told(theory()),
     "replicate": replayed,
 }
@@ -101,9 +100,10 @@ RUNS = {
 
 def told(run: Run) -> Run:
     """Returns a theory run that also says what follows from it."""
-    follows = {"hypothesis": "H2.1", "says": "errors travel", "because": "it was seen"}
-    run.result["outcomes"].update(established=[follows], ruled_out=[], open=[])
-    return run
+    follows = Meaning(hypothesis="H2.1", says="errors travel", because="it was seen")
+    assert run.theory is not None
+    outcomes = replace(run.theory.outcomes, established=(follows,))
+    return replace(run, theory=replace(run.theory, outcomes=outcomes))
 
 
 def known() -> Any:
@@ -225,8 +225,7 @@ def test_languages_are_set_in_their_own_direction(investigated: Page) -> None:
 
 
 def test_an_unknown_verb_gets_a_plain_page() -> None:
-    result = {"model": "tiny", "provenance": investigation().result["provenance"]}
-    page = Page(report_html(replace(investigation(), command="later", result=result)))
+    page = Page(report_html(alone("later")))
     assert "thresholds hash" in page.said
     assert not page.having("data-figure")
     assert page.payload["figures"] == {}
@@ -268,7 +267,11 @@ def test_what_looks_like_markup_stays_text(kind: str) -> None:
     run = investigation(bad, model=HOSTILE, corpus=HOSTILE)
     if kind == "theory":
         run = told(theory(bad))
+        assert run.theory is not None
+        first, *others = run.theory.models
+        models = (replace(first, model=HOSTILE), *others)
         run.result["models"][0]["model"] = HOSTILE
+        run = replace(run, theory=replace(run.theory, models=models))
     text = compare_html(compared([run, investigation()])) if kind == "compare" else report_html(run)
     page = Page(text)
     assert len(page.scripts) == 3

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from paper_samples import finding, investigation, theory
+from paper_samples import finding, investigation, small_map, theory
 
+from bitgap.disparity.layer_map import BestSets, ScoredSet
 from bitgap.experiments.catalog import CATALOG
 from bitgap.experiments.synergy.figure import further_figures
-from bitgap.records import Floats
+from bitgap.records import Estimate, Floats
 from bitgap.report.comparison import compared
 from bitgap.report.figures import model as plots
 from bitgap.report.figures import pareto as pareto_plots
@@ -23,6 +24,7 @@ from bitgap.report.figures.run import compare_figures, run_figures
 from bitgap.report.run import Masks, Run, audit_of, map_of, read_run
 from bitgap.show import draw
 from bitgap.show.charts import Figure, nothing_to_draw
+from bitgap.theory.records import MeasuredModel
 from harness import check_figure
 
 AUDIT, MAP, INVESTIGATE, THEORY, REPLICATE = "1", "3", "4", "6", "7"
@@ -108,9 +110,10 @@ def test_without_masks_there_is_no_landscape(investigated: Run):
 
 def test_without_any_damage_there_is_no_figure_of_languages():
     run = investigation()
-    audit: Any = dict(run.result["audit"])
-    audit["languages"] = {code: {**row, "damage": None} for code, row in audit["languages"].items()}
-    gone = replace(run, result={**run.result, "audit": audit})
+    assert run.report is not None
+    none = Estimate(value=None, unit="bits", reason="not finite")
+    languages = tuple(replace(one, damage=none) for one in run.report.languages)
+    gone = replace(run, report=replace(run.report, languages=languages))
     assert "languages" not in run_figures(gone)
 
 
@@ -264,7 +267,7 @@ def made_masks(english: Floats, gap: Floats, n_blocks: int = 2) -> Masks:
 
 # Block 0 hurts English and closes the gap; block 1 spares both; together they do too.
 LEVELLED = made_masks(np.array([0.20, 0.25, 0.15, 0.01]), np.array([0.10, 0.04, 0.05, 0.01]))
-ORIGIN = {"origin_set": {"layers": [0, 1]}, "best_sets": []}
+ORIGIN = small_map([0, 1])
 
 
 def test_only_what_hurts_the_reference_more_is_levelling_down():
@@ -286,8 +289,9 @@ def test_sets_to_be_found_are_named():
 
 
 def test_an_origin_s_set_that_is_best_is_told_as_both():
-    best = {"size": 2, "least_damage": {"layers": [0, 1]}, "least_disparity": None}
-    spec = plots.landscape_chart(LEVELLED, {**ORIGIN, "best_sets": [best]})
+    both = ScoredSet(blocks=(0, 1), damage=0.1, disparity=0.1)
+    best = BestSets(size=2, sets=1, least_damage=both, least_disparity=None)
+    spec = plots.landscape_chart(LEVELLED, small_map([0, 1], best))
     told = json.dumps(spec, ensure_ascii=False)
     assert "the origin's {0-1}, least damage of its size" in told
 
@@ -359,8 +363,14 @@ def test_no_pairs_give_no_matrix():
 # -- families -------------------------------------------------------------------------------------
 
 
+def models() -> Sequence[MeasuredModel]:
+    record = theory().theory
+    assert record is not None
+    return record.models
+
+
 def test_shares_of_damage_are_those_of_single_blocks():
-    chart = theory_plots.depth_chart(theory().result["models"])
+    chart = theory_plots.depth_chart(models())
     shown = [row for row in rows(chart) if row["model"] == "a-4"]
     assert same([row["share"] for row in shown], [50.0, 12.5, 12.5, 25.0])
     assert same([row["depth"] for row in shown[1:]], [1 / 3, 2 / 3, 1.0])
@@ -385,7 +395,7 @@ def test_a_forest_tells_hypothesis_and_verdict(kept: Path):
 
 
 def test_damage_of_nothing_is_not_drawn():
-    gone = [{**model, "damage_by_block": [0.0] * 4} for model in theory().result["models"]]
+    gone = [replace(model, damage_by_block=(0.0,) * 4) for model in models()]
     assert theory_plots.depth_chart(gone) == nothing_to_draw()
 
 

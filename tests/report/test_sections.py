@@ -133,8 +133,8 @@ def test_languages_are_named_in_their_own_direction(
 
 def test_the_explorer_has_every_set_s_numbers(kept: Path) -> None:
     run = read_run("4", str(kept))
-    assert run.masks is not None
-    data = explorer_data(run.masks, run.result["map"])
+    assert run.masks is not None and run.layer_map is not None
+    data = explorer_data(run.masks, run.layer_map)
     assert data["masks"] == list(run.masks.masks)
     assert np.allclose(np.array(data["damage"]), run.masks.damage, rtol=1e-3)
     assert data["K"] == pytest.approx(list(run.masks.mean_damage), rel=1e-3)
@@ -143,7 +143,7 @@ def test_the_explorer_has_every_set_s_numbers(kept: Path) -> None:
         assert [not c for c in run.masks.counted[int(row)]] == [
             i in out for i in range(len(run.masks.languages))
         ]
-    origin = run.result["map"]["origin_set"]["layers"]
+    origin = run.layer_map.origin.of.blocks
     assert data["presets"]["origin"] == sum(1 << layer for layer in origin)
 
 

@@ -30,7 +30,7 @@ def finding(
         title="a sample",
         primary=next(iter(estimates)),
         estimates=estimates,
-        seed_measure={},
+        original_measure={},
         controls=tuple(controls),
         verdict=Verdict(label=label, scope="this model", reason=f"{label} for a reason"),
         sentence="It is so.",

@@ -13,7 +13,6 @@ from bitgap.errors import UserError
 from bitgap.records import Finding
 from bitgap.stats.verdicts import load_thresholds
 from bitgap.theory.evidence import Evidence
-from bitgap.theory.formal import ladder
 from bitgap.theory.formal.controls import between_rungs, plant, planted_slope
 from bitgap.theory.formal.inference import (
     Swaps,
@@ -24,6 +23,7 @@ from bitgap.theory.formal.inference import (
     terms,
     wild_p,
 )
+from bitgap.theory.formal.ladder import ladder
 from bitgap.theory.formal.model import judge_formal
 from bitgap.theory.formal.rows import LADDER, SEED_TERMS, gather_rows, smooth_features
 from validation.synth_theory import (

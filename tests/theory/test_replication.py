@@ -34,7 +34,7 @@ from bitgap.theory.origin.ledger import Ledger, judge_case
 from bitgap.theory.origin.measure import case_of, replicate, training_shares
 from bitgap.theory.origin.quantities import QUANTITIES, kurtosis_z
 from bitgap.theory.origin.readings import Case, Readings
-from bitgap.theory.origin.regression import null_r2, regression
+from bitgap.theory.origin.regression import RegressionRow, null_r2, regression
 from cli_samples import save_model, write_corpus_folder
 from score_samples import make_scores
 
@@ -346,7 +346,7 @@ def case(lab: Lab) -> Case:
 
 @pytest.fixture(scope="module")
 def ledger(case: Case) -> Ledger:
-    return judge_case(case, regression={"r2": 0.936, "loo_r2": 0.5})
+    return judge_case(case, regression=RegressionRow(source="published", r2=0.936))
 
 
 def test_the_ledger_has_every_row_and_is_plain_json(ledger: Ledger) -> None:

@@ -61,7 +61,7 @@ def fake(**how: Any) -> Experiment:
             title="",
             primary="x",
             estimates={"x": Estimate(value=1.0, unit="", reason="made up")},
-            seed_measure={},
+            original_measure={},
             controls=(absent, planted),
             verdict=Verdict(
                 label="supported" if twin else "refuted", scope="this model", reason=""

@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from bitgap.disparity.formulas import collapsed, damage_bits, delta_bits, seed_disparity
-from bitgap.disparity.layer_map import make_design, make_map
+from bitgap.disparity.layer_map import make_design, make_map, shapley_rows
 from bitgap.experiments.synergy.factorial import cell_masks, shows_origin_pattern
 from bitgap.stats.interactions import banzhaf_interactions, shapley_values
 from harness import QUICK
@@ -124,7 +124,7 @@ def test_the_layer_map_reads_the_sensitivities_off_the_scores():
     model = additive_synth(3, n_blocks=BLOCKS)
     scores = model.scores(0, sentences=400)
     found = make_map(scores, "rtn4-g128", make_design(BLOCKS))
-    shapley = np.array([row["shapley_damage"] for row in found.layers])
+    shapley = np.array(shapley_rows(found, "damage"))
     bits = damage_bits(scores)[0].mean() * shapley / shapley.sum()
     assert shapley == pytest.approx(bits, rel=1e-6)  # they add up to what nothing protected costs
     truth = (model.sizes[:, None] ** 2 * model.sensitivities).mean(1)

@@ -41,9 +41,13 @@ def audit(options: Namespace, session: Session) -> None:
     plan = Plan.parse(f"{options.scheme}{protect}", lab.n_blocks)
     lab = lab.first(options.sentences)
     if session.announce_cost(lab.preflight([plan])):
-        result = describe(lab, plan.text, options.scheme) | lab.audit(plan).as_dict()
-        result["texts"] = {"audit": lab.text_key}
-        session.keep(lab.store, result, views.audit_view)
+        session.keep(
+            lab.store,
+            views.audit_view,
+            about=describe(lab, plan.text, options.scheme),
+            texts={"audit": lab.text_key},
+            report=lab.audit(plan),
+        )
 
 
 @verb(
@@ -63,9 +67,14 @@ def layer_map(options: Namespace, session: Session) -> None:
     design = make_design(lab.n_blocks, seed=options.seed)
     if session.announce_cost(lab.preflight(design.plans(options.scheme))):
         layers, scores = map_layers(lab, options.scheme, design)
-        result = describe(lab, options.scheme) | layers.as_dict()
-        result["texts"] = {"map": lab.text_key}
-        session.keep(lab.store, result, views.map_view, map_scores=scores)
+        session.keep(
+            lab.store,
+            views.map_view,
+            about=describe(lab, options.scheme),
+            texts={"map": lab.text_key},
+            layer_map=layers,
+            map_scores=scores,
+        )
 
 
 @verb("investigate", "audit, map and experiments, with verdicts", *TRUST, DRY_RUN, MODEL, TIER)
@@ -80,8 +89,8 @@ def investigate(options: Namespace, session: Session) -> None:
         found = investigate(lab, tier, announce=console.say)
         session.keep(
             lab.store,
-            found.as_dict(),
             views.investigation_view,
-            findings=found.findings,
-            map_scores=found.map_scores,
+            about=found.about,
+            texts=found.texts,
+            investigation=found,
         )

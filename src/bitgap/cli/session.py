@@ -11,9 +11,9 @@ import json
 import re
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from bitgap.lab.lab import Lab
     from bitgap.lab.settings import Settings
     from bitgap.lab.store import Store
-    from bitgap.records import Arithmetic, Finding, Scores
+    from bitgap.records import Arithmetic
     from bitgap.report.run import Run
     from bitgap.show.charts import Figure
 
@@ -156,61 +156,49 @@ class Session:
 
     # -- results ------------------------------------------------------------------------------
 
-    def keep(
-        self,
-        store: Store,
-        result: Mapping[str, Any],
-        view: View,
-        *,
-        findings: Sequence[tuple[Finding, str]] = (),
-        map_scores: Scores | None = None,
-    ) -> Run:
-        """Stores a result as a run, shows it, and leaves its figures and page; returns the run.
+    def keep(self, store: Store, view: View, **parts: Any) -> Run:
+        """Stores what was found as a run, shows it, and leaves its figures and page.
 
         Where the cost was announced, what it did cost is told and stored beside it.
 
         Args:
             store: Where the run is put.
-            result: What was found in labs of this session.
-            view: Shows it in a terminal.
-            findings: (finding, key of its observations) for each experiment.
-            map_scores: Of every mask of the layer map, where there is one.
+            view: Shows the run's JSON in a terminal.
+            parts: What was found in labs of this session, as
+                :func:`bitgap.report.run.run_in_hand` takes it.
+
+        Returns:
+            The run.
 
         Raises:
             StoreError: If the store cannot be written; the result is shown all the same.
         """
         from bitgap.lab.engine.budget import peak_rss_bytes
         from bitgap.lab.settings import provenance
-        from bitgap.report.run import run_in_hand
+        from bitgap.report.run import run_in_hand, to_store
         from bitgap.stats.verdicts import load_thresholds
 
         assert self._settings is not None, "what is kept was measured in a lab"
         made = provenance(self._settings, self._started, load_thresholds().hash)
-        cost = {}
+        cost = None
         if self._predicted is not None:
-            cost["cost"] = {
+            cost = {
                 "predicted_s": self._predicted["time_s"],
                 "took_s": made.wall_s,
                 "predicted_bytes": self._predicted["memory_bytes"],
                 "peak_bytes": max(0, peak_rss_bytes() - self._rss_at_start),
             }
-        result = {**result, **cost, "provenance": asdict(made)}
+        command = self._options.command
+        run = run_in_hand(store=self._store, command=command, provenance=made, cost=cost, **parts)
+        findings = run.investigation.findings if run.investigation else ()
         try:
-            number = self._run_number = store.put_run(self._options.command, made, result, findings)
+            self._run_number = store.put_run(command, made, to_store(run), findings)
         finally:
             # A store that is full is no reason to lose what was measured.
-            if cost:
-                console.say(cost_line(cost["cost"], self._run_number, self._store))
-            self.show(result, view)
-        run = run_in_hand(
-            store=self._store,
-            number=number,
-            command=self._options.command,
-            provenance=made,
-            result=result,
-            findings=[finding for finding, _ in findings],
-            map_scores=map_scores,
-        )
+            if cost is not None:
+                console.say(cost_line(cost, self._run_number, self._store))
+            self.show(run.result, view)
+        run = replace(run, number=self._run_number)
         self._leave_files(run)
         return run
 

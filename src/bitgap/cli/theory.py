@@ -76,12 +76,13 @@ def theory(options: Namespace, session: Session) -> None:
     session.begin()
     evidence = gather_all(models, open_lab, tier, announce=console.say)
     console.say("judging all models together")
-    about = {"model": f"{len(models)} models", "corpus": options.corpus or "bundled"}
-    result = about | {"plan": "theory"} | judge_all(evidence, tier.name).as_dict()
+    corpus = options.corpus or "bundled"
+    about = {"model": f"{len(models)} models", "corpus": corpus, "plan": "theory"}
+    found = judge_all(evidence, tier.name)
     with Store(options.store) as store:
-        run = session.keep(store, result, views.theory_view)
+        run = session.keep(store, views.theory_view, about=about, theory=found)
     command = " ".join(["bitgap theory", *options.models, "--tier", tier.name])
-    _write_page(options.page, results_page, result, command, run)
+    _write_page(options.page, results_page, command, run)
 
 
 @verb(
@@ -191,12 +192,12 @@ def replicate(options: Namespace, session: Session) -> None:
         regression=replay_seed_regression([])[0],
         sentences=options.sentences or 16,
     )
-    result = describe(lab, scheme) | ledger.as_dict()
-    run = session.keep(lab.store, result, views.ledger_view)
+    about = describe(lab, scheme)
+    run = session.keep(lab.store, views.ledger_view, about=about, ledger=ledger)
     command = " ".join(["bitgap replicate", *filter(None, [options.model])])
     if options.others:
         command += f" --others {' '.join(options.others)}"
-    _write_page(options.page, ledger_page, result, command, run)
+    _write_page(options.page, ledger_page, command, run)
 
 
 @verb(
@@ -239,11 +240,10 @@ def plan(options: Namespace, session: Session) -> None:
 def _write_page(
     page: str | None,
     make: Callable[[Mapping[str, Any], Mapping[str, object]], str],
-    result: Mapping[str, Any],
     command: str,
     run: Run,
 ) -> None:
-    """Writes a result as a Markdown page, with the command and versions it was made with."""
+    """Writes a run as a Markdown page, with the command and versions it was made with."""
     if page:
         made_with = {name: run.result["provenance"][name] for name in _MADE_WITH}
-        write_text(Path(page), make(result, {"command": command} | made_with))
+        write_text(Path(page), make(run.result, {"command": command} | made_with))

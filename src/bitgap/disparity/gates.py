@@ -57,7 +57,7 @@ def reasons_left_out(scores: Scores, gone: Bools, faint: Bools) -> dict[str, str
         >>> reasons_left_out(SCORES, he, ~he & False)
         {'he': 'he collapsed: no better than add-one unigrams'}
     """
-    reasons = {}
+    reasons: dict[str, str] = {}
     for code, is_gone, is_faint in zip(scores.languages, gone, faint, strict=True):
         if is_gone:
             reasons[code] = f"{code} collapsed: no better than add-one unigrams"

@@ -13,8 +13,8 @@ there are no Shapley values of it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -33,8 +33,8 @@ from bitgap.disparity.formulas import (
 from bitgap.errors import UsageError
 from bitgap.quant.plan import Plan, mask_plans
 from bitgap.quant.sets import layers_in, mask_of, popcount
-from bitgap.records import Bools, Floats, Integers, Scores
-from bitgap.stats.bootstrap import bootstrap_weights, central_range
+from bitgap.records import Bools, Estimate, Floats, Integers, Scores
+from bitgap.stats.bootstrap import MAX_UNDEFINED, bootstrap_weights, central_range
 from bitgap.stats.interactions import (
     chain_masks,
     pair_design,
@@ -49,11 +49,20 @@ ORDER_PAIRS = 8
 """Pairs of antithetic layer orders sampled above that."""
 DRAWS = 400
 """Bootstrap draws for the map's intervals; they are read off a table, not tested."""
+
+
+METHOD = f"percentile bootstrap over sentences, {DRAWS} draws, expanded for few sentences"
+"""How the map's intervals are made."""
+
+
 _UNITS = {
     "damage": "bits per English character",
     "gap": "bits per English character",
     "disparity": "log2 ratio",
 }
+
+
+_RANK = "rank among sets of this size, the best being 1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,16 +125,118 @@ def make_design(n_blocks: int, *, seed: int = 0, complete: bool | None = None) -
     return Design(n_blocks, tuple(masks), tuple(orders))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effect:
+    """What one set of protected blocks leaves, each number with its interval."""
+
+    damage: Estimate
+    """Mean K over languages, bits per reference character."""
+    damage_reference: Estimate
+    """K of the reference, in the same unit."""
+    disparity: Estimate
+    """D, log2 ratio."""
+    gap: Estimate
+    """G, bits per reference character."""
+
+    def as_dict(self, prefix: str = "") -> dict[str, Any]:
+        """Returns JSON-ready numbers and intervals, their names behind a prefix."""
+        return _flat({f"{prefix}{f.name}": getattr(self, f.name) for f in fields(self)})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockEffects:
+    """What the masks say of one block."""
+
+    block: int
+    depth: float
+    """Relative depth r, 0 to 1, four decimals."""
+    single: Effect
+    """With only this block rounded."""
+    protected: Effect
+    """With only this block kept whole."""
+    shapley: Mapping[str, Estimate]
+    """Shapley value of protecting it, by game: ``damage``, ``gap``, ``disparity``; above 0 it
+    helps."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns JSON-ready numbers: ``single_*``, ``protected_*`` and ``shapley_*``."""
+        games = _flat({f"shapley_{game}": value for game, value in self.shapley.items()})
+        about: dict[str, Any] = {"layer": self.block, "depth": self.depth}
+        return about | self.single.as_dict("single_") | self.protected.as_dict("protected_") | games
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoredSet:
+    """One set of protected blocks; None where a number has no value."""
+
+    blocks: tuple[int, ...]
+    damage: float | None
+    """Mean K, bits per reference character."""
+    disparity: float | None
+    """D, log2 ratio."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns it JSON-ready."""
+        return {"layers": list(self.blocks), "damage": self.damage, "disparity": self.disparity}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BestSets:
+    """The best of all scored sets of one size."""
+
+    size: int
+    sets: int
+    """How many of this size were scored."""
+    least_damage: ScoredSet
+    least_disparity: ScoredSet | None
+    """The least |D| that levels nobody down; None where every set does."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns them JSON-ready."""
+        fair = self.least_disparity
+        return {
+            "size": self.size,
+            "sets": self.sets,
+            "least_damage": self.least_damage.as_dict(),
+            "least_disparity": None if fair is None else fair.as_dict(),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OriginRank:
+    """Where the origin's set ranks among all sets of its size, 1 being the best."""
+
+    of: ScoredSet
+    """The origin's set; without damage and disparity where it is not ranked."""
+    sets: int | None
+    """How many sets it is ranked among; None where not all of its size were scored."""
+    rank_damage: Estimate
+    """By mean K."""
+    rank_disparity: Estimate
+    """By |D|."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns it JSON-ready; a rank is a whole number."""
+        if self.sets is None:
+            why = self.rank_damage.reason
+            return {"layers": list(self.of.blocks), "rank_damage": None, "reason": why}
+        out = self.of.as_dict() | {"sets": self.sets}
+        for name in ("rank_damage", "rank_disparity"):
+            out |= _flat({name: getattr(self, name)})
+            out[name] = None if out[name] is None else int(out[name])
+        return out
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LayerMap:
-    """What the masks say of every layer.
+    """What the masks say of every block.
 
     Attributes:
         scheme: How unprotected blocks were rounded.
         design: Which masks were scored.
-        layers: One row a layer, JSON-ready.
-        best: The best sets of every size, JSON-ready.
-        unprotected: Damage, gap and disparity with nothing protected.
+        blocks: One a block.
+        best: The best sets of every size, 1 to L−1.
+        unprotected: With nothing protected.
         origin: Where the origin's set {0, round(.75 L), L−1} ranks among sets of its size.
         n_sentences: Aligned sentences behind every number.
         caveats: What to keep in mind, in plain sentences.
@@ -133,10 +244,10 @@ class LayerMap:
 
     scheme: str
     design: Design
-    layers: tuple[Mapping[str, Any], ...]
-    best: tuple[Mapping[str, Any], ...]
-    unprotected: Mapping[str, Any]
-    origin: Mapping[str, Any]
+    blocks: tuple[BlockEffects, ...]
+    best: tuple[BestSets, ...]
+    unprotected: Effect
+    origin: OriginRank
     n_sentences: int
     caveats: tuple[str, ...]
 
@@ -149,12 +260,19 @@ class LayerMap:
             "all_masks": self.design.complete,
             "sentences": self.n_sentences,
             "units": _UNITS,
-            "unprotected": dict(self.unprotected),
-            "layers": [dict(row) for row in self.layers],
-            "best_sets": [dict(row) for row in self.best],
-            "origin_set": dict(self.origin),
+            "unprotected": self.unprotected.as_dict(),
+            "layers": [row.as_dict() for row in self.blocks],
+            "best_sets": [row.as_dict() for row in self.best],
+            "origin_set": self.origin.as_dict(),
             "caveats": list(self.caveats),
         }
+
+
+def _flat(estimates: Mapping[str, Estimate]) -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for name, one in estimates.items():
+        out |= {name: one.value, f"{name}_ci": [one.low, one.high]}
+    return out
 
 
 def make_map(scores: Scores, scheme: str, design: Design, *, seed: int = 0) -> LayerMap:
@@ -168,29 +286,63 @@ def make_map(scores: Scores, scheme: str, design: Design, *, seed: int = 0) -> L
 
     Example:
         >>> found = make_map(SCORES, "rtn4-g128", make_design(3))
-        >>> [round(row["shapley_damage"], 4) for row in found.layers]
+        >>> [round(block.shapley["damage"].value, 4) for block in found.blocks]
         [0.0306, 0.0083, 0.0146]
     """
     weights = bootstrap_weights(scores.n_sentences, DRAWS, seed)
-    *layers, unprotected = _single_masks(scores, design, weights)
-    for name, game in _games(scores, design).items():
-        point, draws = game(Sums(scores)), resample(game, scores, weights)
-        if name == "disparity":
-            # What is left of K where all is protected is rounding, and its ratio is anything.
-            point[..., _all_protected(design)] = draws[..., _all_protected(design)] = 0.0
-        exact = design.shapley(point)
-        ends = central_range(design.shapley(draws.T).T, scores.n_sentences).T
-        for row, value, interval in zip(layers, exact, ends, strict=True):
-            row |= {f"shapley_{name}": _number(value), f"shapley_{name}_ci": _numbers(interval)}
+    single, protected, unprotected = _single_masks(scores, design, weights)
+    shapley = _shapley(scores, design, weights)
+    n = design.n_blocks
     return LayerMap(
         scheme=scheme,
         design=design,
-        layers=tuple(layers),
+        blocks=tuple(
+            BlockEffects(
+                block=i,
+                depth=round(i / max(n - 1, 1), 4),
+                single=single[i],
+                protected=protected[i],
+                shapley={game: values[i] for game, values in shapley.items()},
+            )
+            for i in range(n)
+        ),
         best=tuple(_best_sets(scores, design)),
         unprotected=unprotected,
         origin=_origin_rank(scores, design, weights),
         n_sentences=scores.n_sentences,
         caveats=_caveats(scores, design),
+    )
+
+
+def _shapley(scores: Scores, design: Design, weights: Floats) -> dict[str, list[Estimate]]:
+    """Returns every game's Shapley values by block."""
+    found: dict[str, list[Estimate]] = {}
+    for name, game in _games(scores, design).items():
+        point, draws = game(Sums(scores)), resample(game, scores, weights)
+        if name == "disparity":
+            # What is left of K where all is protected is rounding, and its ratio is anything.
+            point[..., _all_protected(design)] = draws[..., _all_protected(design)] = 0.0
+        ends = central_range(design.shapley(draws.T).T, scores.n_sentences)
+        columns = zip(design.shapley(point), ends.T, strict=True)
+        found[name] = [_estimate(value, pair, _UNITS[name], scores) for value, pair in columns]
+    return found
+
+
+def _estimate(value: float, ends: Floats, unit: str, scores: Scores) -> Estimate:
+    low, high = ends
+    missing = {
+        "it has no value under some of these masks": not np.isfinite(value),
+        "one sentence has no spread": scores.n_sentences < 2,
+        f"it has no value in more than {MAX_UNDEFINED:.0%} of the draws": not np.isfinite(low),
+    }
+    return Estimate(
+        value=_number(value),
+        low=_number(low),
+        high=_number(high),
+        unit=unit,
+        n=scores.n_sentences,
+        method=METHOD,
+        reason=next((why for why, applies in missing.items() if applies), None),
     )
 
 
@@ -208,7 +360,7 @@ def benefits(scores: Scores, design: Design) -> dict[str, Floats]:
         >>> benefits(SCORES, make_design(3))["damage"].round(4)
         array([0.0306, 0.0083, 0.0146])
     """
-    found = {}
+    found: dict[str, Floats] = {}
     for name, game in _games(scores, design).items():
         point = game(Sums(scores))
         if name == "disparity":
@@ -263,30 +415,29 @@ _OF_A_MASK: Mapping[str, Callable[[Scores | Sums], Floats]] = {
 }
 
 
-def _single_masks(scores: Scores, design: Design, weights: Floats) -> list[dict[str, Any]]:
-    """Returns what single masks say, with intervals: a row a layer, then one of no protection.
-
-    A layer's row has ``single_*``, only this layer rounded, and ``protected_*``, only this kept.
-    """
+def _single_masks(
+    scores: Scores, design: Design, weights: Floats
+) -> tuple[list[Effect], list[Effect], Effect]:
+    """Returns what is left with only block l rounded, with only it kept, and with none kept."""
     n, full = design.n_blocks, (1 << design.n_blocks) - 1
     masks = [full ^ (1 << i) for i in range(n)] + [1 << i for i in range(n)] + [0]
     where = {mask: row for row, mask in enumerate(design.masks)}
     few = _of_rows(scores, np.array([where[mask] for mask in masks]))
-    rows: list[dict[str, Any]] = [
-        {"layer": i, "depth": round(i / max(n - 1, 1), 4)} for i in range(n)
-    ]
-    rows.append({})
+    columns: dict[str, list[Estimate]] = {}
     for name, formula in _OF_A_MASK.items():
-        places = [(i, f"{how}_{name}") for how in ("single", "protected") for i in range(n)]
-        ends = central_range(resample(formula, few, weights), scores.n_sentences).T
-        for (row, label), value, interval in zip(
-            [*places, (n, name)], formula(few), ends, strict=True
-        ):
-            rows[row] |= {label: _number(value), f"{label}_ci": _numbers(interval)}
-    return rows
+        draws = resample(formula, few, weights)
+        ends = central_range(draws, scores.n_sentences)
+        unit = _UNITS[name.split("_")[0]]
+        columns[name] = [
+            _estimate(value, pair, unit, scores)
+            for value, pair in zip(formula(few), ends.T, strict=True)
+        ]
+    effects = [Effect(**{name: column[i] for name, column in columns.items()})
+               for i in range(len(masks))]  # fmt: skip
+    return effects[:n], effects[n : 2 * n], effects[-1]
 
 
-def _best_sets(scores: Scores, design: Design) -> list[dict[str, Any]]:
+def _best_sets(scores: Scores, design: Design) -> list[BestSets]:
     """Returns for every size the least damage, and the least |D| that levels nobody down.
 
     Against protecting nothing, neither the reference's damage nor mean or largest harm may rise,
@@ -299,7 +450,7 @@ def _best_sets(scores: Scores, design: Design) -> list[dict[str, Any]]:
     worst = harm_max(scores)
     fair = (reference <= reference[empty]) & (harm <= harm[empty]) & (worst <= worst[empty])
     fair &= np.isfinite(d) & ~collapsed(scores).any(-1)
-    rows = []
+    rows: list[BestSets] = []
     for size in range(1, design.n_blocks):
         of_size = np.flatnonzero(sizes == size)
         if not len(of_size):
@@ -308,22 +459,19 @@ def _best_sets(scores: Scores, design: Design) -> list[dict[str, Any]]:
         candidates = of_size[fair[of_size]]
         even = candidates[np.abs(d[candidates]).argmin()] if len(candidates) else None
         rows.append(
-            {
-                "size": size,
-                "sets": len(of_size),
-                "least_damage": _set_row(design, int(least), damage, d),
-                "least_disparity": None if even is None else _set_row(design, even, damage, d),
-            }
+            BestSets(
+                size=size,
+                sets=len(of_size),
+                least_damage=_scored_set(design, int(least), damage, d),
+                least_disparity=None if even is None else _scored_set(design, even, damage, d),
+            )
         )
     return rows
 
 
-def _set_row(design: Design, row: int, damage: Floats, d: Floats) -> dict[str, Any]:
-    return {
-        "layers": list(layers_in(design.masks[row])),
-        "damage": _number(damage[row].mean()),
-        "disparity": _number(d[row]),
-    }
+def _scored_set(design: Design, row: int, damage: Floats, d: Floats) -> ScoredSet:
+    blocks = tuple(layers_in(design.masks[row]))
+    return ScoredSet(blocks=blocks, damage=_number(damage[row].mean()), disparity=_number(d[row]))
 
 
 def origin_set(n_blocks: int) -> list[int]:
@@ -336,37 +484,38 @@ def origin_set(n_blocks: int) -> list[int]:
     return sorted({0, min(round(0.75 * n_blocks), n_blocks - 1), n_blocks - 1})
 
 
-def _origin_rank(scores: Scores, design: Design, weights: Floats) -> dict[str, Any]:
-    n, layers = design.n_blocks, origin_set(design.n_blocks)
-    mask = mask_of(layers)
-    rows = np.flatnonzero(popcount(np.array(design.masks)) == len(layers))
-    if len(rows) < math.comb(n, len(layers)):
-        return {"layers": layers, "rank_damage": None, "reason": "not all sets of its size scored"}
-    row = design.masks.index(mask)
-    mine, few = int(np.searchsorted(rows, row)), _of_rows(scores, rows)
-    found: dict[str, Any] = {"layers": layers, "sets": len(rows)}
+def _origin_rank(scores: Scores, design: Design, weights: Floats) -> OriginRank:
+    blocks = tuple(origin_set(design.n_blocks))
+    rows = np.flatnonzero(popcount(np.array(design.masks)) == len(blocks))
+    if len(rows) < math.comb(design.n_blocks, len(blocks)):
+        none = Estimate(value=None, unit=_RANK, reason="not all sets of its size scored")
+        alone = ScoredSet(blocks=blocks, damage=None, disparity=None)
+        return OriginRank(of=alone, sets=None, rank_damage=none, rank_disparity=none)
+    mine = int(np.searchsorted(rows, design.masks.index(mask_of(blocks))))
+    few = _of_rows(scores, rows)
+    values: dict[str, float | None] = {}
+    ranks: dict[str, Estimate] = {}
     for name, formula in (("damage", _mean_damage), ("disparity", disparity)):
-        value = formula(few)
-        found[name] = _number(value[mine])
-        draws = np.abs(resample(formula, few, weights))
-        found[f"rank_{name}"] = _rank(np.abs(value), mine)
-        ranks = (draws < draws[:, mine : mine + 1]).sum(1) + 1.0
-        ranks[~np.isfinite(draws[:, mine])] = np.nan
-        found[f"rank_{name}_ci"] = _numbers(central_range(ranks, scores.n_sentences))
-    return found
+        point, draws = formula(few), np.abs(resample(formula, few, weights))
+        values[name] = _number(point[mine])
+        ends = central_range(_rank(draws, mine), scores.n_sentences)
+        ranks[f"rank_{name}"] = _estimate(float(_rank(np.abs(point), mine)), ends, _RANK, scores)
+    return OriginRank(of=ScoredSet(blocks=blocks, **values), sets=len(rows), **ranks)
 
 
-def _rank(values: Floats, mine: int) -> int | None:
-    """Returns how manieth from below a value is, from 1; None where it is NaN."""
-    return int((values < values[mine]).sum()) + 1 if np.isfinite(values[mine]) else None
+def _rank(values: Floats, mine: int) -> Floats:
+    """Returns the rank from below of one of the last axis' values, from 1; NaN where it is NaN."""
+    chosen = values[..., mine]
+    ranks = (values < chosen[..., None]).sum(-1) + 1.0
+    return np.where(np.isfinite(chosen), ranks, np.nan)
 
 
 def _of_rows(scores: Scores, rows: Integers) -> Scores:
-    return scores.select(plans=[scores.plans[row] for row in rows])
+    return scores.select(plans=[scores.plans[int(row)] for row in rows])
 
 
 def _caveats(scores: Scores, design: Design) -> tuple[str, ...]:
-    said = []
+    said: list[str] = []
     counted = dict(zip(scores.languages, counted_languages(scores, design), strict=True))
     left_out = [code for code, ok in counted.items() if not ok]
     if left_out:
@@ -389,16 +538,12 @@ def _number(value: Any) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def _numbers(interval: Floats) -> list[float | None]:
-    return [_number(end) for end in interval]
-
-
-def shapley_rows(layer_map: LayerMap, name: str) -> Sequence[float | None]:
-    """Returns one game's Shapley values by layer, for figures and links.
+def shapley_rows(layer_map: LayerMap, name: str) -> list[float | None]:
+    """Returns one game's Shapley values by block, for figures and links.
 
     Example:
         >>> found = make_map(SCORES, "rtn4-g128", make_design(3))
         >>> [round(value, 4) for value in shapley_rows(found, "gap")]
         [0.0334, 0.0069, 0.0138]
     """
-    return [row[f"shapley_{name}"] for row in layer_map.layers]
+    return [row.shapley[name].value for row in layer_map.blocks]

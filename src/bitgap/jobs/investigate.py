@@ -6,8 +6,8 @@ which no language collapses when everything is rounded. Every hypothesis is then
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Callable
+from dataclasses import asdict, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,11 +15,11 @@ from threadpoolctl import threadpool_limits
 
 from bitgap.disparity.formulas import collapsed
 from bitgap.disparity.layer_map import LARGEST_FACTORIAL, Design, LayerMap, make_design, make_map
-from bitgap.disparity.records import DisparityReport
 from bitgap.errors import ModelError, UsageError
 from bitgap.experiments.catalog import CATALOG, find
 from bitgap.experiments.protocol.experiment import Experiment
 from bitgap.jobs.profile_links import profile_links
+from bitgap.jobs.records import Investigation
 from bitgap.jobs.results import judged_together
 from bitgap.jobs.tiers import TIERS, Tier
 from bitgap.lab.engine.budget import Preflight
@@ -30,53 +30,6 @@ from bitgap.stats.verdicts import Thresholds, load_thresholds
 
 if TYPE_CHECKING:
     from bitgap.lab.lab import Lab
-
-
-@dataclass(frozen=True, slots=True)
-class Investigation:
-    """What one run found.
-
-    Attributes:
-        about: Model, text and how they were used, as :func:`describe` gives it.
-        scheme: The operating point.
-        tier: How much text was looked at.
-        report: Damage by language with nothing protected, at the operating point.
-        layer_map: What every set of protected layers does.
-        map_scores: What the layer map was read off, rows as its design's masks.
-        texts: Key in the store of the text that ``audit`` and ``map`` were scored on.
-        findings: (finding, key of its observations) for every experiment that was run.
-        rejected: Bits at which some language collapsed, and which.
-        links: How each experiment's profile goes with what protecting a block is worth.
-        work: Evaluations of the text that were needed, and how many would have been had no plan
-            shared its first blocks and no experiment another's measurements.
-    """
-
-    about: Mapping[str, Any]
-    scheme: str
-    tier: str
-    report: DisparityReport
-    layer_map: LayerMap
-    map_scores: Scores
-    texts: Mapping[str, str]
-    findings: tuple[tuple[Finding, str], ...]
-    rejected: Mapping[str, list[str]]
-    links: Sequence[Mapping[str, Any]]
-    work: Mapping[str, int]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Returns the investigation as JSON."""
-        return {
-            **self.about,
-            "operating_point": self.scheme,
-            "tier": self.tier,
-            "collapsed_below": {k: list(v) for k, v in self.rejected.items()},
-            "audit": self.report.as_dict(),
-            "map": self.layer_map.as_dict(),
-            "texts": dict(self.texts),
-            "findings": [asdict(finding) for finding, _ in self.findings],
-            "links": [dict(row) for row in self.links],
-            "work": dict(self.work),
-        }
 
 
 def investigate(
@@ -117,7 +70,7 @@ def investigate(
         map_scores=map_scores,
         texts={"audit": part.text_key, "map": of_map.text_key},
         findings=tuple(zip(findings, keys, strict=True)),
-        rejected=rejected,
+        rejected={bits: tuple(codes) for bits, codes in rejected.items()},
         links=profile_links(findings, layer_map, thresholds.level),
         work=lab.ledger.passes(part.n_rows),
     )

@@ -9,29 +9,29 @@ adjusted. Pure numpy.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 
 from bitgap.disparity.layer_map import LayerMap, shapley_rows
 from bitgap.experiments.catalog import find
+from bitgap.jobs.records import Game, Link
 from bitgap.records import Finding
 from bitgap.stats.profiles import correlate_profiles
 
-GAMES = ("disparity", "damage")
+GAMES: tuple[Game, ...] = ("disparity", "damage")
 
 
 def profile_links(
     findings: Iterable[Finding], layer_map: LayerMap, level: float
-) -> list[dict[str, Any]]:
-    """Returns a row for every finding that has a profile over blocks, and every game, JSON-ready.
+) -> tuple[Link, ...]:
+    """Returns a row for every finding that has a profile over blocks, and every game.
 
     Args:
         findings: Of the experiments that were run.
         layer_map: With Shapley values of the same blocks.
         level: Coverage aimed at.
     """
-    rows = []
+    rows: list[Link] = []
     for finding in findings:
         profile = find(finding.experiment).profile
         if profile is None:
@@ -41,14 +41,5 @@ def profile_links(
         for game in GAMES:
             shapley = np.array(shapley_rows(layer_map, game), dtype=np.float64)
             r = correlate_profiles(values, shapley, level).estimate
-            rows.append(
-                {
-                    "experiment": finding.experiment,
-                    "title": finding.title,
-                    "game": game,
-                    "r": r.value,
-                    "r_ci": [r.low, r.high],
-                    "r_reason": r.reason,
-                }
-            )
-    return rows
+            rows.append(Link(experiment=finding.experiment, title=finding.title, game=game, r=r))
+    return tuple(rows)

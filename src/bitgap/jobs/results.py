@@ -78,8 +78,13 @@ def judged_again(store: Store, run: int) -> list[Finding]:
         if observations is not None and observations.version == experiment.version:
             finding = experiment.judge(observations, load_thresholds())
         findings.append(finding)
-    audit = store.run(run)[3].get("audit") or {}
-    return judged_together(findings, audit.get("nothing_to_explain"))
+    return judged_together(findings, _nothing_to_explain(store.run(run)[3]))
+
+
+def _nothing_to_explain(summary: Mapping[str, Any]) -> bool:
+    # Before 2026-11-29 a run held no records but its JSON.
+    kept = summary.get("records", {}).get("investigation", {}).get("report")
+    return bool((kept or summary.get("audit") or {}).get("nothing_to_explain"))
 
 
 def all_judged_again(store: Store) -> dict[int, list[Finding]]:

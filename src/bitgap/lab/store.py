@@ -17,27 +17,24 @@ import tempfile
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, fields, is_dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Any
 
 import numpy as np
 
+from bitgap.codec import decode, encode
 from bitgap.errors import StoreError
 from bitgap.lab.files import NewFiles, read_files
 from bitgap.quant.plan import Plan
 from bitgap.records import (
     Arithmetic,
-    Control,
-    Estimate,
     Finding,
     Floats,
     Observations,
     Provenance,
     Scores,
     TextCounts,
-    Verdict,
 )
 
 SCHEMA = 1
@@ -58,8 +55,6 @@ CREATE TABLE IF NOT EXISTS findings (run INTEGER NOT NULL REFERENCES runs (id),
     experiment TEXT NOT NULL, observations TEXT, finding TEXT NOT NULL,
     PRIMARY KEY (run, experiment));
 """
-
-Record = TypeVar("Record")
 
 
 def content_key(*parts: Any) -> str:
@@ -286,7 +281,7 @@ class Store:
         Args:
             command: The verb, such as ``investigate``.
             provenance: Where the numbers came from.
-            summary: JSON-serialisable result of the verb, as ``--json`` prints it.
+            summary: What is to be kept of the verb's result, JSON-serialisable.
             findings: (finding, key of its observations) for each experiment.
 
         Returns:
@@ -295,7 +290,7 @@ class Store:
         with self._transaction():
             cursor = self._db.execute(
                 "INSERT INTO runs (command, provenance, summary) VALUES (?, ?, ?)",
-                (command, encode(provenance), _dumps(summary)),
+                (command, encode(provenance), encode(summary)),
             )
             run = int(cursor.lastrowid or 0)
             self._db.executemany(
@@ -408,11 +403,6 @@ def _dumps(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, sort_keys=True, allow_nan=False)
 
 
-def as_stored(summary: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a result as a store gives it back: plain JSON, keys in order of the alphabet."""
-    return json.loads(_dumps(summary))
-
-
 def pack(arrays: Mapping[str, Any]) -> bytes:
     """Returns named arrays as the bytes of a compressed ``.npz``."""
     buffer = io.BytesIO()
@@ -424,52 +414,6 @@ def unpack(blob: bytes) -> dict[str, Any]:
     """Returns the arrays that :func:`pack` wrote."""
     with np.load(io.BytesIO(blob), allow_pickle=False) as archive:
         return {name: archive[name] for name in archive.files}
-
-
-# -- the codec: frozen dataclasses to JSON and back, strictly ---------------------------------
-
-_NESTED: dict[str, type] = {c.__name__: c for c in (Estimate, Control, Verdict)}
-
-
-def encode(record: Any) -> str:
-    """Returns a record as JSON; NaN and infinity are errors."""
-    assert is_dataclass(record) and not isinstance(record, type)
-    return _dumps(asdict(record))
-
-
-def decode(kind: type[Record], text: str) -> Record:
-    """Returns the record that :func:`encode` wrote.
-
-    Raises:
-        StoreError: If a key is unknown or missing.
-    """
-    return _build(kind, json.loads(text))
-
-
-def _build(kind: Any, value: Mapping[str, Any]) -> Any:
-    known = {f.name for f in fields(kind)}
-    if unknown := set(value) - known:
-        raise StoreError(f"a stored {kind.__name__} has unknown fields {sorted(unknown)}")
-    hints = get_type_hints(kind)
-    try:
-        return kind(**{name: _restore(hints[name], item) for name, item in value.items()})
-    except TypeError as error:
-        raise StoreError(f"a stored {kind.__name__} does not fit: {error}") from error
-
-
-def _restore(hint: Any, value: Any) -> Any:
-    if value is None:
-        return None
-    if hint in _NESTED.values():
-        return _build(hint, value)
-    inner = [a for a in get_args(hint) if a in _NESTED.values()]
-    if inner and isinstance(value, list):
-        return tuple(_build(inner[0], item) for item in value)
-    if inner and isinstance(value, dict) and type(None) in get_args(hint):
-        return _build(inner[0], value)
-    if inner and isinstance(value, dict):
-        return {name: _build(inner[0], item) for name, item in value.items()}
-    return value
 
 
 def assemble(

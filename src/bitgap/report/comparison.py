@@ -12,10 +12,12 @@ from dataclasses import asdict
 from typing import Any
 
 from bitgap.disparity.compare import compare
+from bitgap.disparity.layer_map import LayerMap, shapley_rows
+from bitgap.disparity.records import DisparityReport
 from bitgap.errors import UsageError
 from bitgap.lab.store import Store
 from bitgap.quant.plan import Plan
-from bitgap.report.run import Run, audit_of, map_of, named_text, scores_by_numbers, scores_on
+from bitgap.report.run import Run, scores_by_numbers, scores_on
 from bitgap.report.words.answers import answers
 from bitgap.show.numbers import short_name
 
@@ -32,7 +34,7 @@ def compared(runs: Sequence[Run]) -> dict[str, Any]:
         UsageError: If one has neither.
     """
     for run in runs:
-        if audit_of(run) is None and map_of(run) is None:
+        if run.report is None and run.layer_map is None:
             raise UsageError(
                 f"run {run.number} in {run.store} is of {run.command!r}, which has no damage by "
                 f"language or layer to compare; name runs of audit, map or investigate"
@@ -51,8 +53,8 @@ def compared(runs: Sequence[Run]) -> dict[str, Any]:
 
 def run_labels(runs: Sequence[Run]) -> list[str]:
     """Returns a short name of each run: by model, and by plan or number where models repeat."""
-    models = [short_name(str(run.result.get("model"))) for run in runs]
-    plans = [f"{m}, {run.result.get('plan')}" for m, run in zip(models, runs, strict=True)]
+    models = [short_name(str(run.about.get("model"))) for run in runs]
+    plans = [f"{m}, {run.about.get('plan')}" for m, run in zip(models, runs, strict=True)]
     for names in (models, plans):
         if len(set(names)) == len(names):
             return names
@@ -60,59 +62,58 @@ def run_labels(runs: Sequence[Run]) -> list[str]:
 
 
 def _row(run: Run, label: str) -> dict[str, Any]:
-    audit, layers = audit_of(run), map_of(run)
+    audit = None if run.report is None else run.report.as_dict()
     return {
         "label": label,
         "run": run.number,
         "store": run.store,
         "command": run.command,
-        "model": run.result.get("model"),
-        "plan": run.result.get("plan"),
-        "n_blocks": run.result.get("n_blocks"),
-        "languages": {} if audit is None else dict(audit["languages"]),
+        "model": run.about.get("model"),
+        "plan": run.about.get("plan"),
+        "n_blocks": run.about.get("n_blocks"),
+        "languages": {} if audit is None else audit["languages"],
         **{name: None if audit is None else audit[name]
            for name in ("D", "D_ci", "D_share", "D_share_ci", "G", "G_ci", "reference")},
-        "damage_by_layer": [] if layers is None else _shares(layers),
-        "origin_set": None if layers is None else dict(layers["origin_set"]),
+        "damage_by_layer": [] if run.layer_map is None else _shares(run.layer_map),
+        "origin_set": None if run.layer_map is None else run.layer_map.origin.as_dict(),
         "verdicts": {f.hypothesis: f.verdict.label for f in run.findings},
         "answers": {answer.key: answer.short for answer in answers(run)},
     }  # fmt: skip
 
 
-def _shares(layers: Json) -> list[float | None]:
+def _shares(layer_map: LayerMap) -> list[float | None]:
     """Returns each block's Shapley share of the damage, (L); None where there is no damage."""
-    worth = [row["shapley_damage"] for row in layers["layers"]]
-    whole = sum(worth)
-    return [value / whole if whole > 0 else None for value in worth]
+    damage = shapley_rows(layer_map, "damage")
+    whole = sum(value or 0.0 for value in damage)
+    return [value / whole if value is not None and whole > 0 else None for value in damage]
 
 
 def _change(first: Run, other: Run) -> dict[str, Any] | None:
     """Returns what changes from one run's plan to another's on the same text, or None."""
-    ours, theirs = audit_of(first), audit_of(other)
+    ours, theirs = first.report, other.report
     about = ("model_fingerprint", "corpus_fingerprint", "arithmetic")
     if ours is None or theirs is None or first.store != other.store:
         return None
-    if any(first.result.get(name) != other.result.get(name) for name in about):
+    if any(first.about.get(name) != other.about.get(name) for name in about):
         return None
-    if ours["plan"] == theirs["plan"] or ours["n_sentences"] != theirs["n_sentences"]:
+    if ours.plan == theirs.plan or ours.n_sentences != theirs.n_sentences:
         return None
-    if list(ours["languages"]) != list(theirs["languages"]):
+    if [one.language for one in ours.languages] != [one.language for one in theirs.languages]:
         return None
-    plans = [Plan.parse(audit["plan"], first.result["n_blocks"]) for audit in (ours, theirs)]
-    keys = [named_text(run.result, "audit") for run in (first, other)]
+    plans = [Plan.parse(report.plan, first.about["n_blocks"]) for report in (ours, theirs)]
+    keys = [run.texts.get("audit") for run in (first, other)]
     with Store(first.store, read_only=True) as store:
         if None in keys:
-            damage = [_mean_damage(audit["languages"]) for audit in (ours, theirs)]
-            n_sentences = ours["n_sentences"]
-            scores = scores_by_numbers(store, first.result, plans, n_sentences, damage)
+            damage = [_mean_damage(report) for report in (ours, theirs)]
+            arithmetic = first.about["arithmetic"]
+            scores = scores_by_numbers(store, arithmetic, plans, ours.n_sentences, damage)
         else:
             scores = scores_on(store, str(keys[0]), plans) if keys[0] == keys[1] else None
-    if scores is None:
+    if scores is None or first.provenance is None:
         return None
-    seed = int(first.result["provenance"]["seed"])
-    return asdict(compare(scores, *scores.plans, seed=seed))
+    return asdict(compare(scores, *scores.plans, seed=first.provenance.seed))
 
 
-def _mean_damage(languages: Json) -> float | None:
-    known = [one["damage"] for one in languages.values() if one["damage"] is not None]
-    return sum(known) / len(known) if len(known) == len(languages) else None
+def _mean_damage(report: DisparityReport) -> float | None:
+    known = [v for one in report.languages if (v := one.damage.value) is not None]
+    return sum(known) / len(known) if len(known) == len(report.languages) else None

@@ -9,19 +9,27 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
+from bitgap.codec import from_json
 from bitgap.disparity.formulas import Sums, damage_bits, disparity, gap, harm_mean, resample, usable
-from bitgap.disparity.layer_map import DRAWS, Design, make_design
+from bitgap.disparity.layer_map import DRAWS, LayerMap
+from bitgap.disparity.records import DisparityReport
 from bitgap.errors import UsageError
+from bitgap.experiments.catalog import CATALOG
+from bitgap.jobs.records import Investigation, stored_form
 from bitgap.jobs.results import judged_again
-from bitgap.lab.store import Store, as_stored, assemble
+from bitgap.lab.store import Store, assemble
 from bitgap.quant.plan import Plan
 from bitgap.records import Bools, Finding, Floats, Provenance, Scores
+from bitgap.report import old_runs
 from bitgap.stats.bootstrap import bootstrap_weights, central_range
+from bitgap.stats.verdicts import load_thresholds
+from bitgap.theory.origin.ledger import Ledger
+from bitgap.theory.records import Theory
 
 LATEST = "latest"
 
@@ -69,31 +77,44 @@ class Run:
     store: str
     """Its file, as the user named it."""
     number: int
+    """Its number there; 0 before it is kept."""
     command: str
     """The verb, such as ``investigate``."""
-    result: Mapping[str, Any]
-    """The verb's JSON result as the store gives it back, with ``provenance``; its findings by
-    today's thresholds. ``texts`` names the scores that audit and map rest on."""
-    findings: tuple[Finding, ...]
-    """The same findings as records, by experiment; empty for verbs that judge no single model."""
-    masks: Masks | None
+    about: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """Model, text and how they were used, JSON-ready."""
+    provenance: Provenance | None = None
+    texts: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Keys in the store of the texts that ``audit`` and ``map`` were scored on; empty in runs
+    stored before 2026-11-29."""
+    cost: Mapping[str, Any] | None = None
+    """What it was predicted to take, and took, where that is known."""
+    report: DisparityReport | None = None
+    """Of audit and investigate: damage by language."""
+    layer_map: LayerMap | None = None
+    """Of map and investigate."""
+    investigation: Investigation | None = None
+    """Of investigate, report and map among it."""
+    theory: Theory | None = None
+    ledger: Ledger | None = None
+    """Of replicate."""
+    findings: tuple[Finding, ...] = ()
+    """By experiment, judged by today's thresholds; of verbs that judge a single model."""
+    masks: Masks | None = None
     """None where the run has no layer map, or its scores are no longer in the store."""
+    result: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """The verb's JSON, as ``--json`` prints it; made of all the above."""
     thresholds_changed: bool = False
     """Whether the declared thresholds are not those that the run was made with."""
 
 
 def audit_of(run: Run) -> Mapping[str, Any] | None:
-    """Returns a run's damage by language, if it has that."""
+    """Returns the JSON of a run's damage by language, if it has that."""
     return run.result if run.command == "audit" else run.result.get("audit")
 
 
 def map_of(run: Run) -> Mapping[str, Any] | None:
-    """Returns a run's layer map, if it has one."""
-    return _map_in(run.command, run.result)
-
-
-def _map_in(command: str, result: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    return result if command == "map" else result.get("map")
+    """Returns the JSON of a run's layer map, if it has one."""
+    return run.result if run.command == "map" else run.result.get("map")
 
 
 def find_run(text: str, store: str) -> tuple[str, str]:
@@ -114,38 +135,93 @@ def find_run(text: str, store: str) -> tuple[str, str]:
 def run_in_hand(
     *,
     store: str,
-    number: int,
     command: str,
     provenance: Provenance,
-    result: Mapping[str, Any],
+    about: Mapping[str, Any],
+    number: int = 0,
+    texts: Mapping[str, str] | None = None,
+    cost: Mapping[str, Any] | None = None,
+    report: DisparityReport | None = None,
+    layer_map: LayerMap | None = None,
+    investigation: Investigation | None = None,
+    theory: Theory | None = None,
+    ledger: Ledger | None = None,
     findings: Iterable[Finding] = (),
     map_scores: Scores | None = None,
 ) -> Run:
-    """Returns a run that was just made and put into a store; nothing is read or judged again.
+    """Returns a run made of what a verb has in memory; nothing is read or judged again.
+
+    :func:`to_store` gives what a store is to keep of it.
 
     Args:
         store: Its file, as the user named it.
-        number: The run's, there.
         command: The verb.
         provenance: Where its numbers came from.
-        result: The verb's JSON result.
-        findings: As they were judged, Holm over all of them.
-        map_scores: Of every mask of the run's layer map, in the order of its design; None where it
-            has none.
+        about: Model, text and how they were used, JSON-ready.
+        number: The run's, once a store holds it.
+        texts: Keys of the texts that ``audit`` and ``map`` were scored on.
+        cost: What it was predicted to take, and took.
+        report: What audit found.
+        layer_map: What map found.
+        investigation: What investigate found; its report, map, findings and scores are the run's.
+        theory: What theory found.
+        ledger: What replicate found.
+        findings: As they were judged, Holm over all of them; of an investigation its own.
+        map_scores: Of every mask of the layer map, in the order of its design; likewise.
     """
-    ordered = tuple(sorted(findings, key=lambda finding: finding.experiment))
-    kept = as_stored(result) | {"provenance": asdict(provenance)}
-    layers = _map_in(command, kept)
-    return Run(
+    if investigation is not None:
+        report, layer_map = investigation.report, investigation.layer_map
+        findings = findings or [finding for finding, _ in investigation.findings]
+        map_scores = map_scores or investigation.map_scores
+    masks = None
+    if layer_map is not None and map_scores is not None:
+        masks = _read_masks(map_scores, layer_map, provenance.seed)
+    run = Run(
         store=store,
         number=number,
         command=command,
-        result=_with_findings(kept, ordered),
-        findings=ordered,
-        masks=None
-        if layers is None or map_scores is None
-        else _read_masks(map_scores, layers, kept),
+        about=about,
+        provenance=provenance,
+        texts=texts or {},
+        cost=cost,
+        report=report,
+        layer_map=layer_map,
+        investigation=investigation,
+        theory=theory,
+        ledger=ledger,
+        findings=in_catalog_order(findings),
+        masks=masks,
     )
+    return replace(run, result=_as_json(run, provenance))
+
+
+def in_catalog_order(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Returns findings in the order of the catalog, those of experiments that are gone last."""
+    place = {experiment.id: i for i, experiment in enumerate(CATALOG)}
+    return tuple(
+        sorted(findings, key=lambda f: (place.get(f.experiment, len(place)), f.experiment))
+    )
+
+
+def to_store(run: Run) -> dict[str, Any]:
+    """Returns what :meth:`bitgap.lab.store.Store.put_run` is to keep of a run's result."""
+    records = {"investigation": run.investigation, "theory": run.theory, "ledger": run.ledger}
+    if run.investigation is None:
+        records |= {"report": run.report, "layer_map": run.layer_map}
+    return stored_form(run.about, texts=run.texts, cost=run.cost, **records)
+
+
+def _as_json(run: Run, provenance: Provenance) -> dict[str, Any]:
+    result = dict(run.about)
+    if run.investigation is not None:
+        result |= run.investigation.as_dict()
+        result["findings"] = [asdict(finding) for finding in run.findings]
+    else:
+        for record in (run.report, run.layer_map, run.theory, run.ledger):
+            result |= {} if record is None else record.as_dict()
+    result |= {"texts": dict(run.texts)} if run.texts else {}
+    result |= {} if run.cost is None else {"cost": dict(run.cost)}
+    return result | {"provenance": asdict(provenance)}
 
 
 def read_run(text: str, store: str) -> Run:
@@ -159,8 +235,6 @@ def read_run(text: str, store: str) -> Run:
         UsageError: If there is no such run.
         StoreError: If the store cannot be read.
     """
-    from bitgap.stats.verdicts import load_thresholds
-
     path, wanted = find_run(text, store)
     with Store(path, read_only=True) as opened:
         numbers = opened.run_numbers()
@@ -173,55 +247,67 @@ def read_run(text: str, store: str) -> Run:
                 f"lists them"
             )
         _, command, provenance, summary = opened.run(number)
-        findings = tuple(judged_again(opened, number))
-        result = dict(summary) | {"provenance": asdict(provenance)}
-        layers = _map_in(command, result)
-        scores = None if layers is None else _map_scores(opened, result, layers)
-        return Run(
+        records = _records(command, summary, provenance.seed)
+        about = {k: v for k, v in summary.items() if k in ABOUT}
+        texts = summary.get("texts", {})
+        layer_map = records.get("layer_map")
+        if investigation := records.get("investigation"):
+            layer_map = investigation.layer_map
+            # Those that were judged with the run; the run's own are judged again.
+            made = tuple(opened.findings(number))
+            records["investigation"] = replace(
+                investigation, about=about, texts=texts, findings=made
+            )
+        scores = None
+        if layer_map is not None:
+            arithmetic = str(about.get("arithmetic"))
+            scores = _map_scores(opened, layer_map, texts.get("map"), arithmetic)
+        run = run_in_hand(
             store=path,
             number=number,
             command=command,
-            result=_with_findings(result, findings),
-            findings=findings,
-            masks=None if layers is None or scores is None else _read_masks(scores, layers, result),
-            thresholds_changed=provenance.thresholds_hash != load_thresholds().hash,
+            provenance=provenance,
+            about=about,
+            texts=texts,
+            cost=summary.get("cost"),
+            findings=judged_again(opened, number),
+            map_scores=scores,
+            **records,
         )
+    changed = provenance.thresholds_hash != load_thresholds().hash
+    return replace(run, thresholds_changed=changed)
 
 
-def _with_findings(result: Mapping[str, Any], findings: Sequence[Finding]) -> dict[str, Any]:
-    if not findings:
-        return dict(result)
-    return dict(result) | {"findings": [asdict(finding) for finding in findings]}
+ABOUT = (
+    *("model", "model_fingerprint", "n_blocks", "scheme", "plan", "corpus", "corpus_fingerprint"),
+    *("sentences", "sentences_dropped", "languages_unreadable", "arithmetic"),
+)
+"""What a run says of model and text, as :func:`bitgap.jobs.investigate.describe` has it."""
 
 
-def _design(result: Mapping[str, Any], layers: Mapping[str, Any]) -> Design:
-    seed = int(result["provenance"]["seed"])
-    return make_design(layers["n_blocks"], seed=seed, complete=layers["all_masks"])
+_KINDS: Mapping[str, type] = {
+    "report": DisparityReport, "layer_map": LayerMap, "investigation": Investigation,
+    "theory": Theory, "ledger": Ledger,
+}  # fmt: skip
+
+
+def _records(command: str, summary: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    """Returns a stored run's records by name."""
+    kept = summary.get("records")
+    if kept is None:
+        return old_runs.records_of(command, summary, seed)
+    return {name: from_json(_KINDS[name], record) for name, record in kept.items()}
 
 
 def _map_scores(
-    store: Store, result: Mapping[str, Any], layers: Mapping[str, Any]
+    store: Store, layer_map: LayerMap, text_key: str | None, arithmetic: str
 ) -> Scores | None:
     """Returns the stored scores of a map's masks, or None where they are no longer there."""
-    design = _design(result, layers)
-    if len(design.masks) != layers["masks"]:
-        return None
-    plans = design.plans(layers["scheme"])
-    key = named_text(result, "map")
-    if key is not None:
-        return scores_on(store, key, plans)
-    nothing = layers["unprotected"]["damage"]
-    return scores_by_numbers(store, result, plans, layers["sentences"], [nothing])
-
-
-def named_text(result: Mapping[str, Any], part: str) -> str | None:
-    """Returns the key of the text that a part of a run was scored on, where the run names it.
-
-    Args:
-        result: The run's result.
-        part: ``audit`` or ``map``.
-    """
-    return result.get("texts", {}).get(part)
+    plans = layer_map.design.plans(layer_map.scheme)
+    if text_key is not None:
+        return scores_on(store, text_key, plans)
+    nothing = layer_map.unprotected.damage.value
+    return scores_by_numbers(store, arithmetic, plans, layer_map.n_sentences, [nothing])
 
 
 def scores_on(store: Store, text_key: str, plans: Sequence[Plan]) -> Scores | None:
@@ -243,7 +329,7 @@ def scores_on(store: Store, text_key: str, plans: Sequence[Plan]) -> Scores | No
 # has such a store any more.
 def scores_by_numbers(
     store: Store,
-    result: Mapping[str, Any],
+    arithmetic: str,
     plans: Sequence[Plan],
     n_sentences: int,
     damage: Sequence[float | None],
@@ -254,7 +340,7 @@ def scores_by_numbers(
 
     Args:
         store: Where the run is.
-        result: The run's result.
+        arithmetic: The run's.
         plans: What was scored.
         n_sentences: Sentences of the text they were scored on.
         damage: Mean K of the first plans, as the run reports it.
@@ -265,7 +351,7 @@ def scores_by_numbers(
     for key, facts, arrays in store.scored_texts():
         # Where products do not round, fast is exact, and both have one text, kept under the name of
         # whichever came first.
-        if facts.get("products_round", True) and facts["arithmetic"] != result.get("arithmetic"):
+        if facts.get("products_round", True) and facts["arithmetic"] != arithmetic:
             continue
         if arrays["nll_fp_nats"].shape[1] != n_sentences:
             continue
@@ -278,10 +364,10 @@ def scores_by_numbers(
     return None
 
 
-def _read_masks(scores: Scores, layers: Mapping[str, Any], result: Mapping[str, Any]) -> Masks:
+def _read_masks(scores: Scores, layer_map: LayerMap, seed: int) -> Masks:
     """Returns what the masks of a run's layer map do, read off their scores."""
-    masks = _design(result, layers).masks
-    seed = int(result["provenance"]["seed"])
+    design = layer_map.design
+    masks = design.masks
     sums, weights = Sums(scores), bootstrap_weights(scores.n_sentences, DRAWS, seed)
 
     def mean_damage(of: Sums) -> Floats:
@@ -292,15 +378,15 @@ def _read_masks(scores: Scores, layers: Mapping[str, Any], result: Mapping[str, 
 
     # What is left of K where all is protected is rounding, and its ratio is anything.
     d, d_ends = disparity(sums), ends(disparity)
-    if masks[-1] == (1 << layers["n_blocks"]) - 1:
+    if masks[-1] == (1 << design.n_blocks) - 1:
         d[-1] = d_ends[:, -1] = np.nan
     return Masks(
-        n_blocks=layers["n_blocks"],
-        scheme=layers["scheme"],
+        n_blocks=design.n_blocks,
+        scheme=layer_map.scheme,
         reference=scores.reference,
         languages=scores.languages,
         n_sentences=scores.n_sentences,
-        complete=len(masks) == 1 << layers["n_blocks"],
+        complete=len(masks) == 1 << design.n_blocks,
         masks=masks,
         damage=damage_bits(sums),
         counted=usable(sums),

@@ -76,7 +76,7 @@ def frame(
     if isinstance(result, DisparityReport):
         rows = result.as_dict()["languages"]
         return frame_of({"language": code, **_open(row)} for code, row in rows.items())
-    return frame_of(_open(row) for row in result.layers)
+    return frame_of(_open(row.as_dict()) for row in result.blocks)
 
 
 def _values(table: Table) -> Iterable[Mapping[str, Any]]:
@@ -93,7 +93,7 @@ def _values(table: Table) -> Iterable[Mapping[str, Any]]:
 
 
 def _estimates(finding: Finding) -> Iterable[Mapping[str, Any]]:
-    groups = (("rigorous", finding.estimates), ("origin", finding.seed_measure))
+    groups = (("rigorous", finding.estimates), ("origin", finding.original_measure))
     for kind, estimates in groups:
         for name, estimate in estimates.items():
             yield {"measure": kind, "estimate": name, **_row(estimate)}

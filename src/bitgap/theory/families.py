@@ -73,7 +73,7 @@ def across_families(
         title=experiment.title,
         primary=across[0].name,
         estimates={a.name: a.estimate for a in across},
-        seed_measure={},
+        original_measure={},
         controls=tuple(checks),
         verdict=verdict,
         sentence=_sentence(across, len(spoken), closed),

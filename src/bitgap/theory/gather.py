@@ -7,22 +7,23 @@ are computed anew, as no experiment rests on them.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bitgap.codec import from_json, to_json
 from bitgap.disparity.formulas import Sums, damage_bits, seed_disparity
 from bitgap.disparity.layer_map import benefits, counted_languages
 from bitgap.experiments.catalog import CATALOG
 from bitgap.experiments.protocol.error_budget import block_damage, by_language, sensitivity
 from bitgap.experiments.protocol.scores import eligible_languages, unpack_scores
-from bitgap.jobs.investigate import Investigation, investigate
+from bitgap.jobs.investigate import investigate
+from bitgap.jobs.records import Investigation, stored_form
 from bitgap.jobs.tiers import Tier
 from bitgap.lab.local_errors import local_errors
-from bitgap.lab.store import Store, content_key, decode, encode
+from bitgap.lab.store import Store, content_key
 from bitgap.quant.plan import Plan
 from bitgap.records import Bools, Finding, Floats, Observations, Scores
 from bitgap.stats.verdicts import load_thresholds
@@ -64,8 +65,9 @@ def evidence_of(
     found = investigate(lab, tier, announce=announce)
     evidence = gather(lab, tier, found)
     lab.store.put_observations(key, pack(evidence))
+    kept_form = stored_form(found.about, texts=found.texts, investigation=found)
     provenance = lab.provenance(started, thresholds.hash)
-    lab.store.put_run("investigate", provenance, found.as_dict(), found.findings)
+    lab.store.put_run("investigate", provenance, kept_form, found.findings)
     return evidence
 
 
@@ -203,7 +205,7 @@ def pack(evidence: Evidence) -> Observations:
         arrays |= {f"{group}.{name}": values for name, values in named.items()}
     plain = {f.name for f in fields(Evidence)} - set(_ARRAYS) - set(_GROUPS) - {"findings"}
     facts: dict[str, Any] = {name: getattr(evidence, name) for name in sorted(plain)}
-    facts["findings"] = {h: json.loads(encode(f)) for h, f in evidence.findings.items()}
+    facts["findings"] = to_json(evidence.findings)
     return Observations(experiment="evidence", version=VERSION, arrays=arrays, facts=facts)
 
 
@@ -218,7 +220,7 @@ def unpack(kept: Observations) -> Evidence:
         }
         for group in _GROUPS
     }
-    findings = {h: decode(Finding, json.dumps(f)) for h, f in facts.pop("findings").items()}
+    findings = {h: from_json(Finding, f) for h, f in facts.pop("findings").items()}
     facts["languages"] = tuple(facts["languages"])
     arrays: dict[str, Any] = {name: kept.arrays[name] for name in _ARRAYS}
     return Evidence(**facts, **groups, **arrays, findings=findings)

@@ -6,11 +6,11 @@ Resumable: what a store holds is not measured again, neither a plan nor a whole 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bitgap.codec import from_json
 from bitgap.experiments.catalog import CATALOG
 from bitgap.jobs.tiers import Tier
 from bitgap.records import Finding
@@ -22,44 +22,13 @@ from bitgap.theory.forecast.scorecard import summarize
 from bitgap.theory.formal.model import judge_formal
 from bitgap.theory.origin.regression import replay_seed_regression
 from bitgap.theory.outcomes import outcomes, pillars
+from bitgap.theory.records import Forecasts, MeasuredModel, Outcomes, Pillar, Theory
 
 if TYPE_CHECKING:
     from bitgap.lab.lab import Lab
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Theory:
-    """What all models say together.
-
-    Attributes:
-        tier: How much text was looked at.
-        evidence: Of every model.
-        findings: Theory-level, one a member of the family of twelve, with Holm over them.
-        forecasts: Every family held out, forecast from the others, and scored.
-        seed_regression: The origin's regression, as published and on every model.
-    """
-
-    tier: str
-    evidence: Sequence[Evidence]
-    findings: Sequence[Finding]
-    forecasts: Sequence[dict[str, Any]]
-    seed_regression: Sequence[dict[str, Any]]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Returns the theory as JSON."""
-        return {
-            "tier": self.tier,
-            "models": [described(one) for one in self.evidence],
-            "findings": [asdict(finding) for finding in self.findings],
-            "pillars": pillars(self.findings),
-            "outcomes": outcomes(self.findings, self.evidence),
-            "forecasts": _forecasts(self.forecasts),
-            "seed_regression": list(self.seed_regression),
-            "thresholds_hash": load_thresholds().hash,
-        }
-
-
-def _forecasts(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _forecasts(rows: Sequence[dict[str, Any]]) -> Forecasts:
     """Returns every forecast of a family held out, and what they come to."""
     share = load_thresholds().agreement_share
     masks = {}
@@ -69,7 +38,8 @@ def _forecasts(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
             name: float(np.mean(found)) if (found := _defined(mine, name)) else None
             for name in ("spearman", "rmse", "covered")
         }
-    return {"rows": list(rows), "summary": summarize(rows, share), "masks": masks}
+    summary = summarize(rows, share)
+    return from_json(Forecasts, {"rows": list(rows), "summary": summary, "masks": masks})
 
 
 def _defined(rows: Sequence[dict[str, Any]], name: str) -> list[float]:
@@ -116,12 +86,17 @@ def judge_all(evidence: Sequence[Evidence], tier: str) -> Theory:
         tier: That they were investigated at.
     """
     thresholds = load_thresholds()
+    findings = theory_findings(evidence, thresholds)
+    held_out = leave_one_family_out(evidence) if len(families_of(evidence)) > 2 else []
     return Theory(
         tier=tier,
-        evidence=evidence,
-        findings=theory_findings(evidence, thresholds),
-        forecasts=leave_one_family_out(evidence) if len(families_of(evidence)) > 2 else [],
+        models=tuple(_measured(one) for one in evidence),
+        findings=tuple(findings),
+        pillars=tuple(from_json(Pillar, row) for row in pillars(findings)),
+        outcomes=from_json(Outcomes, outcomes(findings, evidence)),
+        forecasts=_forecasts(held_out),
         seed_regression=replay_seed_regression(evidence),
+        thresholds_hash=thresholds.hash,
     )
 
 
@@ -136,24 +111,22 @@ def theory_findings(evidence: Sequence[Evidence], thresholds: Thresholds) -> lis
     return with_holm(findings, thresholds.alpha)
 
 
-def described(one: Evidence) -> dict[str, Any]:
-    """Returns who a model is and what was measured on it, JSON-ready."""
-    reference = one.languages[0]
-    return {
-        "model": one.model,
-        "family": one.family,
-        "fingerprint": one.fingerprint,
-        "n_blocks": one.n_blocks,
-        "scheme": one.scheme,
-        "languages": list(one.languages),
-        "left_out": dict(one.left_out),
-        "bits_per_byte": dict(one.bits_per_byte),
-        "bits_per_byte_reference": one.bits_per_byte.get(reference),
-        "disparity": _number(one.disparity[0]),
-        "damage": float(one.damage[0].mean()),
-        "damage_by_block": [float(k) for k in one.single.mean(1)],
-        "ratio_by_block": [_number(y) for y in disparity_of(one.single)],
-    }
+def _measured(one: Evidence) -> MeasuredModel:
+    return MeasuredModel(
+        model=one.model,
+        family=one.family,
+        fingerprint=one.fingerprint,
+        n_blocks=one.n_blocks,
+        scheme=one.scheme,
+        languages=one.languages,
+        left_out=dict(one.left_out),
+        bits_per_byte=dict(one.bits_per_byte),
+        bits_per_byte_reference=one.bits_per_byte.get(one.languages[0]),
+        disparity=_number(one.disparity[0]),
+        damage=float(one.damage[0].mean()),
+        damage_by_block=tuple(float(k) for k in one.single.mean(1)),
+        ratio_by_block=tuple(_number(y) for y in disparity_of(one.single)),
+    )
 
 
 def _number(value: Any) -> float | None:

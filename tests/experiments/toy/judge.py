@@ -31,7 +31,7 @@ def judge(observations: Observations, thresholds: Thresholds) -> Finding:
         title=EXPERIMENT.title,
         primary="damage",
         estimates={"damage": theta},
-        seed_measure={},
+        original_measure={},
         controls=checks,
         verdict=verdict_of([part], checks, alpha=thresholds.alpha),
         sentence=f"Rounding moves predictions by {theta.value:.3g} bits per English character.",

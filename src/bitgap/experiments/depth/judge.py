@@ -65,7 +65,7 @@ def judge(observations: Observations, thresholds: Thresholds) -> Finding:
         thresholds,
         primary="beats_disparity",
         estimates={**shares, **gains.of_the_middle()},
-        seed_measure=_seed_measure(observations),
+        original_measure=_seed_measure(observations),
         controls=checks,
         verdict=judge_parts(parts, checks, alpha=thresholds.alpha, gate=gate, extra=extra),
         sentence=_sentence(shares, gains, gate) + languages.sentence,

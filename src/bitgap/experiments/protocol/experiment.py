@@ -201,7 +201,7 @@ class Experiment:
         *,
         primary: str,
         estimates: Mapping[str, Estimate],
-        seed_measure: Mapping[str, Estimate],
+        original_measure: Mapping[str, Estimate],
         controls: Sequence[Control],
         verdict: Verdict,
         sentence: str,
@@ -214,7 +214,7 @@ class Experiment:
             title=self.title,
             primary=primary,
             estimates=estimates,
-            seed_measure=seed_measure,
+            original_measure=original_measure,
             controls=tuple(controls),
             verdict=verdict,
             sentence=sentence,
@@ -230,7 +230,7 @@ class Experiment:
         primary: str,
         unit: str,
         part: str,
-        seed_measure: Mapping[str, Estimate],
+        original_measure: Mapping[str, Estimate],
         tables: Mapping[str, Any],
         estimates: Mapping[str, Estimate] | None = None,
         controls: Sequence[Control] = (),
@@ -243,7 +243,7 @@ class Experiment:
             primary: Key of the statistic that has no value then.
             unit: Its unit.
             part: What the verdict calls it.
-            seed_measure: The origin's own measure.
+            original_measure: The origin's own measure.
             tables: What can be shown all the same.
             estimates: Further estimates that exist all the same.
             controls: Those that were run.
@@ -255,7 +255,7 @@ class Experiment:
             thresholds,
             primary=primary,
             estimates={primary: missing, **(estimates or {})},
-            seed_measure=seed_measure,
+            original_measure=original_measure,
             controls=controls,
             verdict=judge_parts([asked], controls, alpha=thresholds.alpha, gate=gate),
             sentence=f"Not testable here: {gate}.",

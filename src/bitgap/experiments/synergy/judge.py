@@ -51,7 +51,7 @@ def judge(observations: Observations, thresholds: Thresholds) -> Finding:
         thresholds,
         primary="banzhaf",
         estimates=pair.estimates(),
-        seed_measure=original_ratios(dict(zip(_RATIOS, ratio.tolist(), strict=True))),
+        original_measure=original_ratios(dict(zip(_RATIOS, ratio.tolist(), strict=True))),
         controls=checks,
         verdict=judge_parts(
             [part], checks, alpha=thresholds.alpha, gate=languages.gate_reason, extra=further
@@ -82,7 +82,7 @@ def _untestable(n_blocks: int, thresholds: Thresholds) -> Finding:
         primary="banzhaf",
         unit=UNIT,
         part=_STATISTIC,
-        seed_measure={"d_seed": Estimate(value=None, unit="ratio", reason=gate)},
+        original_measure={"d_seed": Estimate(value=None, unit="ratio", reason=gate)},
         tables={"cells": [], "terms": [], "pairs": [], "left_out": {}},
     )
 

@@ -53,7 +53,7 @@ def judge(observations: Observations, thresholds: Thresholds) -> Finding:
                 for name, values in beside.items()
             },
         },
-        seed_measure=_seed_measure(arrays),
+        original_measure=_seed_measure(arrays),
         controls=checks,
         verdict=judge_parts(
             [part],

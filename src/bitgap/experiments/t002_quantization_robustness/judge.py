@@ -65,7 +65,7 @@ def judge(observations: Observations, thresholds: Thresholds) -> Finding:
             "lmg_share_of_error": share,
             "excess_over_crest_law": _excess(observations),
         },
-        seed_measure=_seed_measure(observations),
+        original_measure=_seed_measure(observations),
         controls=checks,
         verdict=verdict,
         sentence=_sentence(variance, reaches, share, checks) + languages.sentence,

@@ -51,7 +51,7 @@ def judge(observations: Observations, thresholds: Thresholds) -> Finding:
             "mean_bias": mean_bias(arrays, displayed, row, thresholds),
             **described(arrays, thresholds.level),
         },
-        seed_measure=_seed_measure(arrays["variance"]),
+        original_measure=_seed_measure(arrays["variance"]),
         controls=checks,
         verdict=judge_parts(
             [part], checks, alpha=thresholds.alpha, gate=gate, extra=_agree(link, with_gap)

@@ -56,7 +56,7 @@ def judge(observations: Observations, thresholds: Thresholds) -> Finding:
             "interaction": theta2,
             **_variants(arrays, displayed, n, thresholds),
         },
-        seed_measure=_seed_measure(arrays),
+        original_measure=_seed_measure(arrays),
         controls=checks,
         verdict=judge_parts(parts, checks, alpha=thresholds.alpha, gate=gate),
         sentence=_sentence(theta1, theta2, parts) + languages.sentence,
@@ -78,7 +78,7 @@ def _unjudged(
         primary="snr_contrast",
         unit="dB",
         part="SNR contrast of block 0",
-        seed_measure=_seed_measure(observations.arrays),
+        original_measure=_seed_measure(observations.arrays),
         tables={
             **_tables(observations, languages.displayed),
             "blocks": [],

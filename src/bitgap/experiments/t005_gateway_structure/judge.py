@@ -50,7 +50,7 @@ def judge(observations: Observations, thresholds: Thresholds) -> Finding:
             "percentile_by_spectra": _percentile(t[:, spectral], thresholds)[0],
             "percentile_by_entries": _percentile(t[:, entries], thresholds)[0],
         },
-        seed_measure=original,
+        original_measure=original,
         controls=checks,
         verdict=_verdict(theta, outlying, standing, checks, thresholds),
         sentence=_sentence(theta, standing),
@@ -155,7 +155,7 @@ def _untestable(
         primary=_PRIMARY,
         unit=_UNIT,
         part=_PART,
-        seed_measure=original,
+        original_measure=original,
         tables={
             "outlying": [],
             "heat": _heat(np.nan_to_num(centred), facts),

@@ -52,7 +52,7 @@ def judge(observations: Observations, thresholds: Thresholds) -> Finding:
             **({"minus_rho_clipped": clipped} if clipped else {}),
             **_remainders(observations, displayed, thresholds),
         },
-        seed_measure=_original_measure(arrays["moments"]),
+        original_measure=_original_measure(arrays["moments"]),
         controls=checks,
         verdict=judge_parts(
             [_part(theta, gram, null, declared["sesoi"], thresholds)],

@@ -36,7 +36,7 @@ def judge(observations: Observations, thresholds: Thresholds) -> Finding:
             "minimum_dimension": dimensions[lowest.layer],
             "maximum_depth": locate_peak(draws, point, thresholds.level).place,
         },
-        seed_measure=_original_measure(arrays["components_95"]),
+        original_measure=_original_measure(arrays["components_95"]),
         controls=checks,
         verdict=judge_window(
             lowest, facts["n_blocks"], checks, thresholds, hypothesis="H3.1", what="minimum"

@@ -20,9 +20,9 @@ from bitgap.experiments.t008_morphology.causal import (
 from bitgap.experiments.t008_morphology.controls import BY_TYPES, probe_controls
 from bitgap.experiments.t008_morphology.probed import Probed
 from bitgap.experiments.t008_morphology.tables import (
+    original_measure,
     readout,
     rich_less_other,
-    seed_measure,
     sentence,
     tables,
 )
@@ -49,7 +49,7 @@ def judge(observations: Observations, thresholds: Thresholds) -> Finding:
             unit="relative depth",
             part="peak",
             estimates=contrast,
-            seed_measure=seed_measure(facts),
+            original_measure=original_measure(facts),
             controls=(*checks, *damage_checks),
             tables=tables(observations, None, None, thresholds),
         )
@@ -85,7 +85,7 @@ def judge(observations: Observations, thresholds: Thresholds) -> Finding:
             "rich_less_other": rich_less_other(probed, facts, peak, weights, thresholds),
             **readout(arrays, thresholds),
         },
-        seed_measure=seed_measure(facts),
+        original_measure=original_measure(facts),
         controls=(*checks, *damage_checks),
         verdict=verdict,
         sentence=sentence(peak, contrast["contrast_d_z"], hit, facts)

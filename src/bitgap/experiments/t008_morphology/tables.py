@@ -29,7 +29,7 @@ def _of_kind(probed: Probed, facts: Mapping[str, Any], rich: bool) -> Probed | N
     return probed.only(np.isin(probed.languages, codes)) if codes else None
 
 
-def seed_measure(facts: Mapping[str, Any]) -> dict[str, Estimate]:
+def original_measure(facts: Mapping[str, Any]) -> dict[str, Estimate]:
     """Returns the origin's measure on its one pair: no profile, as no layer enters it."""
     pair, unit = facts["seed_pair"], "P(correct)/(P(correct)+P(wrong))"
     if pair is None:

@@ -37,7 +37,7 @@ def judge(observations: Observations, thresholds: Thresholds) -> Finding:
         thresholds,
         primary="peak_depth",
         estimates={"peak_depth": peak.place, "peak_height": height},
-        seed_measure=_original_measure(arrays["cosine_raw"][1:], facts["languages"][1:]),
+        original_measure=_original_measure(arrays["cosine_raw"][1:], facts["languages"][1:]),
         controls=checks,
         verdict=judge_window(peak, n_blocks, checks, thresholds, hypothesis="H3.3", gate=gate),
         sentence=_sentence(peak, window, facts, n, gate),

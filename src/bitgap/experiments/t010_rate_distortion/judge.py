@@ -55,7 +55,7 @@ def judge(observations: Observations, thresholds: Thresholds) -> Finding:
         thresholds,
         primary="minus_slope",
         estimates=estimates,
-        seed_measure=seed_fit(sweep),
+        original_measure=seed_fit(sweep),
         controls=checks,
         verdict=verdict,
         sentence=_sentence(theta, exponent, verdict.label) + left_out_sentence(sweep.left_out),

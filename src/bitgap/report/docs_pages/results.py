@@ -36,7 +36,7 @@ def results_page(result: Json, facts: Mapping[str, object]) -> str:
     """Returns the page of a theory run.
 
     Args:
-        result: As :meth:`bitgap.theory.run.Theory.as_dict` has it.
+        result: As :meth:`bitgap.theory.records.Theory.as_dict` has it.
         facts: What it was made by and with, by name.
     """
     findings, forecasts = result["findings"], result["forecasts"]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from bitgap.disparity.layer_map import LayerMap, shapley_rows
+from bitgap.disparity.records import DisparityReport, LanguageDamage
 from bitgap.quant.sets import layers_in, mask_of
-from bitgap.records import Bools, Floats
+from bitgap.records import Bools, Estimate, Floats
 from bitgap.report.run import Masks
 from bitgap.report.words.answers import language_name
 from bitgap.show.charts import (
@@ -21,7 +23,7 @@ from bitgap.show.charts import (
     side_by_side,
     tip,
 )
-from bitgap.show.numbers import Unit, lacks, layer_list
+from bitgap.show.numbers import Unit, layer_list
 
 Json = Mapping[str, Any]
 
@@ -36,44 +38,42 @@ _ROW = 17
 _CHARACTER = "per English character"
 
 
-def languages_chart(audit: Json) -> Chart:
+def languages_chart(report: DisparityReport) -> Chart:
     """Returns damage, its share of what was learned, and the change of NLL, by language."""
-    drawn = list(language_panels(audit).values())
+    drawn = list(language_panels(report).values())
     for panel in drawn[1:]:
         panel["layer"][-1]["encoding"]["y"]["axis"] = {"labels": False, "ticks": False}
     return side_by_side(*drawn, columns=3)
 
 
-def language_panels(audit: Json, width: int = 200) -> dict[str, Chart]:
+def language_panels(report: DisparityReport, width: int = 200) -> dict[str, Chart]:
     """Returns the same as charts of their own: ``damage``, ``share`` and ``delta``."""
-    rows, reference = audit["languages"], audit["reference"]
-    known = [code for code, row in rows.items() if row["damage"] is not None]
-    order = sorted(known, key=lambda code: -rows[code]["damage"])
-    unit = Unit.of(rows[code]["damage"] for code in known)
+    known = [one for one in report.languages if one.damage.value is not None]
+    order = sorted(known, key=lambda one: -(one.damage.value or 0.0))
+    unit = Unit.of(one.damage.value for one in known)
     panels = {
-        "damage": _dots(rows, order, reference, "damage", "ci", unit.factor,
+        "damage": _dots(order, report.reference, "damage", unit.factor,
                         "Damage K", f"{unit.name} {_CHARACTER}"),
-        "share": _dots(rows, order, reference, "learned_share", "learned_share_ci", 100.0,
+        "share": _dots(order, report.reference, "learned_share", 100.0,
                        "Damage over what was learned", "K/M, %"),
-        "delta": _dots(rows, order, reference, "delta", "delta_ci", unit.factor,
+        "delta": _dots(order, report.reference, "delta", unit.factor,
                        "Change of NLL on real text", f"Δ, {unit.name} {_CHARACTER}"),
     }  # fmt: skip
     return {key: {**panel, "width": width} for key, panel in panels.items() if panel}
 
 
 def _dots(
-    rows: Mapping[str, Json], order: Sequence[str], reference: str, name: str, ends: str,
-    factor: float, title: str, x_title: str,
+    order: Sequence[LanguageDamage], reference: str, name: str, factor: float, title: str,
+    x_title: str,
 ) -> Chart | None:  # fmt: skip
     points = [
-        point(rows[code], name, ends, factor)
-        | {"language": f"{language_name(code)} ({code})", "reference": code == reference}
-        for code in order
-        if rows[code][name] is not None
+        found | {"language": f"{language_name(code)} ({code})", "reference": code == reference}
+        for code, one in ((one.language, getattr(one, name)) for one in order)
+        if (found := point(one, factor)) is not None
     ]
     if not points:
         return None
-    names = [f"{language_name(code)} ({code})" for code in order]
+    names = [f"{language_name(one.language)} ({one.language})" for one in order]
     place = {"y": {"field": "language", "type": "nominal", "title": None, "sort": names,
                    "axis": {"labelPadding": 6, "ticks": False, "domain": False}}}  # fmt: skip
     across = {"field": "value", "type": "quantitative", "title": x_title,
@@ -97,10 +97,17 @@ def _dots(
             "data": {"values": points}, "layer": layers}  # fmt: skip
 
 
-def point(row: Json, name: str, ends: str, factor: float) -> dict[str, Any]:
-    """Returns a number with its interval as ``value``, ``low`` and ``high``."""
-    low, high = (None, None) if lacks(row[ends]) else (end * factor for end in row[ends])
-    return {"value": rounded(row[name] * factor), "low": rounded(low), "high": rounded(high)}
+def point(one: Estimate, factor: float = 1.0) -> dict[str, Any] | None:
+    """Returns a number with its interval as ``value``, ``low`` and ``high``; None if there is none.
+
+    Args:
+        one: With or without an interval.
+        factor: What all three are multiplied with.
+    """
+    if one.value is None:
+        return None
+    ends = (None if end is None else rounded(end * factor) for end in (one.low, one.high))
+    return {"value": rounded(one.value * factor)} | dict(zip(("low", "high"), ends, strict=True))
 
 
 def rounded(value: float | None, digits: int = 5) -> float | None:
@@ -108,36 +115,31 @@ def rounded(value: float | None, digits: int = 5) -> float | None:
     return None if value is None or not np.isfinite(value) else float(f"{value:.{digits}g}")
 
 
-def layers_chart(found: Json) -> Chart:
+def layers_chart(found: LayerMap) -> Chart:
     """Returns what protecting each block takes off damage, gap and |D|, the origin's set marked."""
     return side_by_side(*layer_panels(found).values(), columns=3)
 
 
-def layer_panels(found: Json, width: int = 200) -> dict[str, Chart]:
+def layer_panels(found: LayerMap, width: int = 200) -> dict[str, Chart]:
     """Returns the same as charts of their own: ``damage``, ``gap`` and ``disparity``."""
-    rows, origin = found["layers"], found["origin_set"]["layers"]
-    whole = sum(row["shapley_damage"] for row in rows)
-    unit = Unit.of(row["shapley_gap"] for row in rows)
+    whole = sum(value or 0.0 for value in shapley_rows(found, "damage"))
+    unit = Unit.of(shapley_rows(found, "gap"))
     panels = {
-        "damage": _by_block(rows, origin, "shapley_damage", 100 / whole if whole > 0 else 1.0,
+        "damage": _by_block(found, "damage", 100 / whole if whole > 0 else 1.0,
                             "Off the damage K", "share of the damage, %" if whole > 0 else "bits"),
-        "gap": _by_block(rows, origin, "shapley_gap", unit.factor, "Off the gap G",
-                         f"{unit.name} {_CHARACTER}"),
-        "disparity": _by_block(rows, origin, "shapley_disparity", 1.0, "Off the disparity |D|",
-                               "log2 ratio"),
+        "gap": _by_block(found, "gap", unit.factor, "Off the gap G", f"{unit.name} {_CHARACTER}"),
+        "disparity": _by_block(found, "disparity", 1.0, "Off the disparity |D|", "log2 ratio"),
     }  # fmt: skip
     return {key: {**panel, "width": width} for key, panel in panels.items() if panel}
 
 
-def _by_block(
-    rows: Iterable[Json], origin: Sequence[int], name: str, factor: float, title: str, unit: str
-) -> Chart | None:
+def _by_block(layer_map: LayerMap, game: str, factor: float, title: str, unit: str) -> Chart | None:
+    origin = layer_map.origin.of.blocks
     points = [
-        point(row, name, f"{name}_ci", factor)
-        | {"block": row["layer"],
-           "set": "the origin's set" if row["layer"] in origin else "other blocks"}
-        for row in rows
-        if row[name] is not None
+        found | {"block": row.block,
+                 "set": "the origin's set" if row.block in origin else "other blocks"}
+        for row in layer_map.blocks
+        if (found := point(row.shapley[game], factor)) is not None
     ]  # fmt: skip
     if not points:
         return None
@@ -172,7 +174,7 @@ def set_name(mask: int) -> str:
     return "{" + layer_list(layers_in(mask)) + "}" if mask else "nothing"
 
 
-def landscape_chart(masks: Masks, found: Json) -> Chart:
+def landscape_chart(masks: Masks, found: LayerMap) -> Chart:
     """Returns every set of protected layers by damage to the reference and by gap.
 
     The shaded corner is levelling down: a smaller gap than with nothing protected, bought by more
@@ -209,16 +211,16 @@ def levelling_down(masks: Masks, of: Floats) -> Bools:
     return (ours > ours[none]) & (np.abs(of) < abs(of[none]))
 
 
-def _named_sets(masks: Masks, found: Json) -> dict[int, str]:
+def _named_sets(masks: Masks, found: LayerMap) -> dict[int, str]:
     """Returns what to call some sets, by mask."""
-    origin = mask_of(found["origin_set"]["layers"])
+    origin = mask_of(found.origin.of.blocks)
     named = {0: "nothing protected", origin: f"the origin's {set_name(origin)}"}
-    size = len(found["origin_set"]["layers"])
-    for row in found["best_sets"]:
-        if row["size"] == size:
-            for key, said in (("least_damage", "least damage"), ("least_disparity", "least |D|")):
-                if row[key]:
-                    mask = mask_of(row[key]["layers"])
+    for row in found.best:
+        if row.size == origin.bit_count():
+            best = ((row.least_damage, "least damage"), (row.least_disparity, "least |D|"))
+            for chosen, said in best:
+                if chosen is not None:
+                    mask = mask_of(chosen.blocks)
                     # A set may be best by both, or be the origin's as well: that is what to see.
                     of = f"{said} of its size"
                     named[mask] = f"{named[mask]}, {of}" if mask in named else (

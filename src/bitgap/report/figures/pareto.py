@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from bitgap.disparity.layer_map import LayerMap
 from bitgap.quant.schemes import FULL_PRECISION_BITS, Scheme, bits_per_weight, parse_scheme
 from bitgap.quant.sets import mask_of
 from bitgap.report.figures.model import MARKED, rounded, set_name
@@ -23,13 +24,13 @@ _CHARACTER = "per English character"
 _LONG_NAME = 16
 
 
-def pareto_chart(masks: Masks, found: Json, cells: Sequence[Json]) -> Chart:
+def pareto_chart(masks: Masks, found: LayerMap, cells: Sequence[Json]) -> Chart:
     """Returns damage against bits per block weight: sets of protected layers, and whole schemes."""
     charts = [_set_front(masks, found), _rate_front(cells)]
     return side_by_side(*(chart for chart in charts if chart))
 
 
-def _set_front(masks: Masks, found: Json) -> Chart | None:
+def _set_front(masks: Masks, found: LayerMap) -> Chart | None:
     """Returns the least damage by number of protected blocks, and what other sets do."""
     sizes = np.array([mask.bit_count() for mask in masks.masks])
     rate = _scheme_bits(parse_scheme(masks.scheme))
@@ -48,7 +49,7 @@ def _set_front(masks: Masks, found: Json) -> Chart | None:
             {"bits": rounded(bits), "best": rounded(values.min()), "worst": rounded(values.max()),
              "median": rounded(float(np.median(values))), "set": set_name(masks.masks[int(best)])}
         )  # fmt: skip
-    origin = mask_of(found["origin_set"]["layers"])
+    origin = mask_of(found.origin.of.blocks)
     across = {"field": "bits", "type": "quantitative",
               "title": "mean bits of a block's weights, scales counted",
               "scale": {"zero": False}}  # fmt: skip

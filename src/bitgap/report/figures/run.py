@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from bitgap.disparity.layer_map import LayerMap
 from bitgap.experiments.catalog import find
 from bitgap.experiments.t010_rate_distortion import ID as RATE_SWEEP
 from bitgap.quant.sets import mask_of
@@ -12,18 +13,19 @@ from bitgap.records import Finding
 from bitgap.report.figures import model as plots
 from bitgap.report.figures import pareto as pareto_plots
 from bitgap.report.figures import theory as theory_plots
-from bitgap.report.run import Run, audit_of, map_of
+from bitgap.report.run import Run
 from bitgap.report.words.answers import answers, language_name
 from bitgap.show.charts import Chart, Figure
 from bitgap.show.numbers import short_name
 from bitgap.theory.formal import HYPOTHESIS as FORMAL
+from bitgap.theory.records import Theory
 
 Json = Mapping[str, Any]
 
 
 def run_figures(run: Run) -> dict[str, Figure]:
     """Returns every figure that a run has, by id, in reading order."""
-    drawn = _of_theory(run.result) if run.command == "theory" else _of_model(run)
+    drawn = _of_model(run) if run.theory is None else _of_theory(run.theory)
     return {figure.id: figure for figure in drawn}
 
 
@@ -77,25 +79,25 @@ def _figure(id_: str, title: str, caption: str, alt: str, spec: Chart | None) ->
 
 def _of_model(run: Run) -> Iterator[Figure]:
     told = {answer.key: answer.short for answer in answers(run)}
-    audit, found = audit_of(run), map_of(run)
-    if audit and any(row["damage"] is not None for row in audit["languages"].values()):
+    report = run.report
+    if report and any(one.damage.value is not None for one in report.languages):
         yield Figure(
             "languages",
             "Who is hurt, and how much",
             "Dots are estimates, bars 95 % intervals over sentences. The diamond and the dashed "
-            f"line are {language_name(audit['reference'])}, the reference. Damage K is KL to full "
+            f"line are {language_name(report.reference)}, the reference. Damage K is KL to full "
             "precision; beside it as a share of what the model had learned, and the signed change "
             "on real text.",
             told.get("languages", ""),
-            plots.languages_chart(audit),
+            plots.languages_chart(report),
         )
-    if found and found["layers"]:
-        yield from _of_map(run, found, told)
+    if run.layer_map:
+        yield from _of_map(run, run.layer_map, told)
     for finding in run.findings:
         yield from _of_finding(finding)
 
 
-def _of_map(run: Run, found: Json, told: Mapping[str, str]) -> Iterator[Figure]:
+def _of_map(run: Run, found: LayerMap, told: Mapping[str, str]) -> Iterator[Figure]:
     yield Figure(
         "layers",
         "Which layers matter",
@@ -110,7 +112,7 @@ def _of_map(run: Run, found: Json, told: Mapping[str, str]) -> Iterator[Figure]:
         return
     reference = language_name(masks.reference)
     worse = int(plots.levelling_down(masks, masks.gap).sum())
-    origin = mask_of(found["origin_set"]["layers"])
+    origin = mask_of(found.origin.of.blocks)
     unseen = "" if origin in masks.masks else " The origin's set is not among the scored ones."
     yield Figure(
         "landscape",
@@ -177,46 +179,46 @@ def _of_finding(finding: Finding) -> Iterator[Figure]:
     )
 
 
-def _of_theory(result: Json) -> Iterator[Figure]:
+def _of_theory(theory: Theory) -> Iterator[Figure]:
     told = [
-        f"L{max(range(len(shares)), key=lambda i: shares[i])} in {short_name(m['model'])}"
-        for m in result["models"]
-        if (shares := m["damage_by_block"])
+        f"L{max(range(len(shares)), key=lambda i: shares[i])} in {short_name(m.model)}"
+        for m in theory.models
+        if (shares := m.damage_by_block)
     ]
     successes = [
-        f"{row['who'].replace('_', ' ')} {row['successes']} of {row['families']} families"
-        for row in result["forecasts"]["summary"]
-        if row["kind"] == "config" and row["objective"] == "damage"
+        f"{row.who.replace('_', ' ')} {row.successes} of {row.families} families"
+        for row in theory.forecasts.summary
+        if row.kind == "config" and row.objective == "damage"
     ]
-    formal = next((f for f in result["findings"] if f["hypothesis"] == FORMAL.id), None)
-    labels = [f"{f['hypothesis']} {f['verdict']['label']}" for f in result["findings"]]
+    formal = next((f for f in theory.findings if f.hypothesis == FORMAL.id), None)
+    labels = [f"{f.hypothesis} {f.verdict.label}" for f in theory.findings]
     drawn: list[tuple[str, str, str, str, Callable[[], Chart]]] = [
         ("damage-by-depth", "Which blocks do the damage",
          "Each block's share of what single blocks do when rounded alone, over relative depth; the "
          "shaded window is where the theory puts a bottleneck.",
          f"The block that does most damage alone: {', '.join(told)}.",
-         lambda: theory_plots.depth_chart(result["models"])),
+         lambda: theory_plots.depth_chart(theory.models)),
         ("forest", "Every hypothesis, family by family",
          "Dots are models with 95 % intervals, the diamond all families together (grey: a model "
          "whose family another speaks for). Dotted: zero; dashed: the smallest effect of "
          "interest, declared beforehand; shaded: where the theory puts the place.",
          f"Verdicts over families: {'; '.join(labels)}.",
-         lambda: theory_plots.forest_chart(result["findings"])),
+         lambda: theory_plots.forest_chart(theory.findings)),
     ]  # fmt: skip
-    if formal and any(r["r2_lofo"] is not None for r in formal["tables"].get("ladder", ())):
+    if formal and any(r["r2_lofo"] is not None for r in formal.tables.get("ladder", ())):
         drawn.append(
             ("formal", "The formal model",
              "R² in families held out, by what predicts; the theory's own formula is set apart. "
              "Below zero it is worse than the mean. Dashed: what random features as smooth in "
-             "depth reach in one of 20 draws.", formal["sentence"],
-             lambda: theory_plots.formal_chart(formal["tables"]))
+             "depth reach in one of 20 draws.", formal.sentence,
+             lambda: theory_plots.formal_chart(formal.tables))
         )  # fmt: skip
-    if result["forecasts"]["rows"]:
+    if theory.forecasts.rows:
         drawn.append(
             ("forecasts", "Triples named before measuring",
              "A dot a family: where the triple that each rule names stands among all triples.",
              f"Triples among the best tenth by damage: {'; '.join(successes)}.",
-             lambda: theory_plots.forecasts_chart(result["forecasts"]))
+             lambda: theory_plots.forecasts_chart(theory.forecasts))
         )  # fmt: skip
     for id_, title, caption, alt, chart in drawn:
         yield Figure(id_, title, caption, alt, chart())

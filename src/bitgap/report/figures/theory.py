@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bitgap.records import Finding
 from bitgap.report.figures.model import MARKED, point, rounded
 from bitgap.show.charts import (
     GREY,
@@ -22,6 +23,7 @@ from bitgap.show.charts import (
 from bitgap.show.numbers import Unit, short_name
 from bitgap.show.words import RUNGS
 from bitgap.stats.verdicts import load_thresholds
+from bitgap.theory.records import Forecasts, MeasuredModel
 
 Json = Mapping[str, Any]
 
@@ -29,14 +31,14 @@ Json = Mapping[str, Any]
 _ROW = 16
 
 
-def forest_chart(findings: Sequence[Json]) -> Chart:
+def forest_chart(findings: Sequence[Finding]) -> Chart:
     """Returns a panel a hypothesis: every model's statistic, and that of all families."""
     panels = [panel for finding in findings if (panel := _forest_panel(finding))]
     return side_by_side(*panels, columns=2)
 
 
-def _forest_panel(finding: Json) -> Chart | None:
-    families = finding["tables"].get("families", [])
+def _forest_panel(finding: Finding) -> Chart | None:
+    families = finding.tables.get("families", [])
     rows = [
         {"model": short_name(r["model"]), "value": rounded(r["value"]), "low": rounded(r["low"]),
          "high": rounded(r["high"]), "kind": "a model" if r["speaks"] else "same family, beside"}
@@ -45,12 +47,10 @@ def _forest_panel(finding: Json) -> Chart | None:
     ]  # fmt: skip
     if not rows:
         return None
-    pooled = finding["estimates"][finding["primary"]]
-    if pooled["value"] is not None and pooled["unit"] == families[0]["unit"]:
-        rows.append({"model": "all families", "value": rounded(pooled["value"]),
-                     "low": rounded(pooled["low"]), "high": rounded(pooled["high"]),
-                     "kind": "all families"})  # fmt: skip
-    verdict = finding["verdict"]["label"]
+    pooled = finding.estimates[finding.primary]
+    if pooled.unit == families[0]["unit"] and (whole := point(pooled)) is not None:
+        rows.append({"model": "all families", **whole, "kind": "all families"})
+    verdict = finding.verdict.label
     unit = families[0]["unit"]
     deep = unit == "relative depth"
     # Depths at the very ends would lie on the axis, on the names.
@@ -65,7 +65,7 @@ def _forest_panel(finding: Json) -> Chart | None:
           "legend": None}  # fmt: skip
     shape = {"field": "kind", "type": "nominal", "legend": None,
              "scale": {"domain": kinds, "range": ["circle", "circle", "diamond"]}}  # fmt: skip
-    sesoi = load_thresholds().hypotheses.get(finding["hypothesis"], {}).get("sesoi")
+    sesoi = load_thresholds().hypotheses.get(finding.hypothesis, {}).get("sesoi")
     layers: list[Chart] = [
         _shaded(*load_thresholds().window, GREY) if deep else _upright(0.0, [2, 3])
     ]
@@ -80,8 +80,8 @@ def _forest_panel(finding: Json) -> Chart | None:
         {"mark": {"type": "point", "filled": True, "size": 60, "opacity": 1},
          "encoding": {**place, "x": across, "color": of, "shape": shape, "tooltip": said}}
     )  # fmt: skip
-    name = finding["hypothesis"]
-    told = "" if name.casefold() == finding["title"].casefold() else f" {finding['title'].lower()}"
+    name = finding.hypothesis
+    told = "" if name.casefold() == finding.title.casefold() else f" {finding.title.lower()}"
     return {"title": heading(f"{name}{told}: {verdict}"), "width": 260, "height": _ROW * len(rows),
             "data": {"values": rows}, "layer": layers}  # fmt: skip
 
@@ -151,14 +151,14 @@ def _rungs_panel(rows: Sequence[Json], title: str, chance: float | None) -> Char
             "data": {"values": list(rows)}, "layer": [bar, *rule]}  # fmt: skip
 
 
-def depth_chart(models: Sequence[Json]) -> Chart:
+def depth_chart(models: Sequence[MeasuredModel]) -> Chart:
     """Returns each block's share of single-block damage over relative depth, a line a model."""
     rows = [
-        {"depth": rounded(i / (m["n_blocks"] - 1)), "share": rounded(100 * damage / whole),
-         "model": short_name(m["model"])}
+        {"depth": rounded(i / (m.n_blocks - 1)), "share": rounded(100 * damage / whole),
+         "model": short_name(m.model)}
         for m in models
-        if (whole := sum(m["damage_by_block"])) > 0 and m["n_blocks"] > 1
-        for i, damage in enumerate(m["damage_by_block"])
+        if (whole := sum(m.damage_by_block)) > 0 and m.n_blocks > 1
+        for i, damage in enumerate(m.damage_by_block)
     ]  # fmt: skip
     if not rows:
         return side_by_side()
@@ -184,16 +184,16 @@ _WHO = {
 }
 
 
-def forecasts_chart(said: Json) -> Chart:
+def forecasts_chart(forecasts: Forecasts) -> Chart:
     """Returns how good named triples are in every family, by objective."""
     panels = []
     for objective, title in (("damage", "by least damage"), ("disparity", "by least |D|")):
         rows = [
             {"who": _WHO[who], "percentile": rounded(100 * found["percentile"]),
-             "model": short_name(r["model"]), "blocks": str(found["blocks"])}
-            for r in said["rows"]
-            if r["kind"] == "config"
-            for own in [r["objectives"][objective]]
+             "model": short_name(r.model), "blocks": str(found["blocks"])}
+            for r in forecasts.rows
+            if r.kind == "config"
+            for own in [r.objectives[objective]]
             for who, found in {"forecast": own, **own["baselines"]}.items()
             if who in _WHO and found["percentile"] is not None
         ]  # fmt: skip
@@ -204,7 +204,7 @@ def forecasts_chart(said: Json) -> Chart:
                   "scale": {"domain": [0, 100]}}  # fmt: skip
         place = {"y": {"field": "who", "type": "nominal", "title": None,
                        "sort": list(_WHO.values())}}  # fmt: skip
-        said_ = tip(("who", "triple by:"), ("model", "model:"), ("blocks", "blocks:"),
+        said = tip(("who", "triple by:"), ("model", "model:"), ("blocks", "blocks:"),
                     ("percentile", "percentile"))  # fmt: skip
         panels.append(
             {
@@ -217,7 +217,7 @@ def forecasts_chart(said: Json) -> Chart:
                     {"mark": {"type": "point", "size": 50, "opacity": 0.9},
                      "encoding": {**place, "x": across, "color": {**colour("who"),
                                                                   "legend": None},
-                                  "tooltip": said_}},
+                                  "tooltip": said}},
                 ],
             }
         )  # fmt: skip
@@ -242,12 +242,20 @@ def damage_share_chart(rows: Sequence[Json]) -> Chart | None:
     return {**chart, "width": 520, "height": SIZE["height"]}
 
 
+def _point(row: Json, factor: float) -> dict[str, Any]:
+    low, high = row["ci"] or (None, None)
+    ends = (None if end is None else rounded(end * factor) for end in (low, high))
+    return dict(
+        zip(("value", "low", "high"), (rounded(row["damage"] * factor), *ends), strict=True)
+    )
+
+
 def damage_by_run_chart(rows: Sequence[Json], names: Mapping[str, str]) -> Chart | None:
     """Returns damage by language with intervals, a colour and shape a run."""
     unit = Unit.of(one["damage"] for row in rows for one in row["languages"].values()
                    if one["damage"] is not None)  # fmt: skip
     points = [
-        point(one, "damage", "ci", unit.factor) | {"language": names[code], "run": row["label"]}
+        _point(one, unit.factor) | {"language": names[code], "run": row["label"]}
         for row in rows
         for code, one in row["languages"].items()
         if one["damage"] is not None

@@ -12,6 +12,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import jinja2
@@ -22,7 +23,7 @@ from bitgap.quant.schemes import parse_scheme
 from bitgap.report.figures.run import compare_figures, run_figures
 from bitgap.report.page.explorer import explorer_data
 from bitgap.report.page.first_screen import anchor, chips, first_panels
-from bitgap.report.run import Run, audit_of, map_of
+from bitgap.report.run import Run
 from bitgap.report.words.answers import answers
 from bitgap.report.words.sections import chapters, claim
 from bitgap.show import draw
@@ -49,15 +50,15 @@ _HEAVY_CHARACTERS = 150_000
 def report_html(run: Run) -> str:
     """Returns a run's page; every kind of run has one."""
     figures = run_figures(run)
-    audit, found = audit_of(run), map_of(run)
+    report, layer_map, provenance = run.report, run.layer_map, run.provenance
     first = first_panels(run)
-    data = explorer_data(run.masks, found) if run.masks is not None and found else None
+    data = explorer_data(run.masks, layer_map) if run.masks and layer_map else None
     findings = run.result.get("findings", ())
     return _page(
         "report.html.j2",
         figures={**{f.id: f for panel in first for f in panel["figures"]}, **figures},
         run=run,
-        result=run.result,
+        theory=run.theory and run.theory.as_dict(),
         title=_title(run),
         lead_line=_lead_line(run),
         answers={answer.key: answer for answer in answers(run)},
@@ -67,25 +68,25 @@ def report_html(run: Run) -> str:
         explorer=data,
         lead=[figures[id_] for id_ in _lead(run) if id_ in figures],
         tables=_tables(run),
-        caveats=[*(audit["caveats"] if audit else ()), *(found["caveats"] if found else ())],
+        caveats=[*(report.caveats if report else ()), *(layer_map.caveats if layer_map else ())],
         facts=_facts(run),
-        provenance=run.result["provenance"],
+        provenance=None if provenance is None else asdict(provenance),
     )
 
 
 def _tables(run: Run) -> list[Table]:
     """Returns the tables at the end of a page: every number of the run."""
-    audit, found, tables = audit_of(run), map_of(run), list[Table]()
-    if run.command == "theory":
+    tables: list[Table] = []
+    if run.theory is not None:
         columns = ("model", "family", "n_blocks", "scheme", "disparity", "damage", "left_out")
-        tables.append(models_table(run.result["models"]).only(*columns))
-    if run.command == "replicate":
+        tables.append(models_table(run.theory.as_dict()["models"]).only(*columns))
+    if run.ledger is not None:
         columns = ("claim", "text", "outcome", "outcome_here", "how")
-        tables.append(ledger_table(run.result).only(*columns))
-    if audit:
-        tables.append(damage_table(audit).largest_first("damage"))
-    if found and found["layers"]:
-        tables += [map_table(found), best_sets_table(found)]
+        tables.append(ledger_table(run.ledger).only(*columns))
+    if run.report is not None:
+        tables.append(damage_table(run.report).largest_first("damage"))
+    if run.layer_map is not None and run.layer_map.blocks:
+        tables += [map_table(run.layer_map), best_sets_table(run.layer_map)]
     return [table for table in tables if table.rows]
 
 
@@ -154,20 +155,19 @@ def _drawn(figure: Figure) -> dict[str, Any]:
 
 
 def _title(run: Run) -> str:
-    result, model = run.result, short_name(str(run.result.get("model")))
-    if run.command == "theory":
+    model = short_name(str(run.about.get("model")))
+    if run.theory is not None:
         return f"Why these layers? {model} asked together"
-    if run.command == "replicate":
+    if run.ledger is not None:
         return f"The origin's claims, replayed on {model}"
-    audit = audit_of(run)
-    if audit:
-        return f"What {_rounding(result)} does to {len(audit['languages'])} languages in {model}"
-    return f"What each layer of {model} does under {_rounding(result)}"
+    how = _rounding(str(run.about.get("plan")))
+    if run.report is not None:
+        return f"What {how} does to {len(run.report.languages)} languages in {model}"
+    return f"What each layer of {model} does under {how}"
 
 
-def _rounding(result: Json) -> str:
+def _rounding(plan: str) -> str:
     """Returns how weights were rounded, in words where a scheme has a name that is understood."""
-    plan = str(result.get("plan"))
     try:
         bits = parse_scheme(plan.split()[0]).weight_bits
     except (BitgapError, IndexError):
@@ -178,26 +178,29 @@ def _rounding(result: Json) -> str:
 
 def _lead_line(run: Run) -> str:
     """Returns what was measured on what."""
-    result, audit, found = run.result, audit_of(run), map_of(run)
-    parts = [f"{result['n_blocks']} blocks"] if result.get("n_blocks") else []
-    if audit:
-        parts.append(f"{audit['n_sentences']} sentences each of corpus {result['corpus']}")
-    if found:
-        parts.append(f"{found['masks']:,} sets of protected layers on {found['sentences']} of them")
-    if result.get("plan") and run.command not in ("theory", "replicate"):
-        parts.append(str(result["plan"]))
-    return " · ".join([*parts, str(result["provenance"]["started"])[:10], f"run {run.number}"])
+    about, report, layer_map = run.about, run.report, run.layer_map
+    parts = [f"{about['n_blocks']} blocks"] if about.get("n_blocks") else []
+    if report:
+        parts.append(f"{report.n_sentences} sentences each of corpus {about['corpus']}")
+    if layer_map:
+        masks = len(layer_map.design.masks)
+        parts.append(f"{masks:,} sets of protected layers on {layer_map.n_sentences} of them")
+    if about.get("plan") and run.theory is None and run.ledger is None:
+        parts.append(str(about["plan"]))
+    started = [] if run.provenance is None else [run.provenance.started[:10]]
+    return " · ".join([*parts, *started, f"run {run.number}"])
 
 
 def _lead(run: Run) -> tuple[str, ...]:
     """Returns the figures shown before the chapters."""
-    if run.command == "theory":
+    if run.theory is not None:
         return ("damage-by-depth", "forest", "formal", "forecasts")
     return ("landscape", "pareto", "languages", "layers", "synergy-matrix")
 
 
 def _facts(run: Run) -> list[tuple[str, str]]:
-    result = run.result
+    judged = run.investigation or run.theory
+    result = {**run.about, "tier": judged.tier if judged else None}
     names = (
         ("model", "model"), ("model_fingerprint", "the model's fingerprint"),
         ("n_blocks", "blocks"), ("plan", "plan"), ("tier", "tier"), ("corpus", "text"),

@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from bitgap.disparity.layer_map import LayerMap, ScoredSet
 from bitgap.languages import named
 from bitgap.quant.sets import mask_of
 from bitgap.records import Bools, Floats
 from bitgap.report.run import Masks
 
-Json = Mapping[str, Any]
-
-
 _DIGITS = 4
 
 
-def explorer_data(masks: Masks, found: Json) -> dict[str, Any]:
+def explorer_data(masks: Masks, found: LayerMap) -> dict[str, Any]:
     """Returns what the page's script reads, JSON-ready; lists run over masks.
 
     Args:
         masks: What every scored set does.
         found: The run's layer map.
     """
-    origin = mask_of(found["origin_set"]["layers"])
+    origin = mask_of(found.origin.of.blocks)
     return {
         "blocks": masks.n_blocks,
         "reference": masks.reference,
@@ -51,16 +48,14 @@ def explorer_data(masks: Masks, found: Json) -> dict[str, Any]:
     }
 
 
-def _presets(found: Json, origin: int) -> dict[str, int | None]:
-    size = origin.bit_count()
-    row = next((row for row in found["best_sets"] if row["size"] == size), None)
+def _presets(found: LayerMap, origin: int) -> dict[str, int | None]:
+    row = next((row for row in found.best if row.size == origin.bit_count()), None)
 
-    def mask(key: str) -> int | None:
-        best = row[key] if row else None
-        return None if best is None else mask_of(best["layers"])
+    def mask(best: ScoredSet | None) -> int | None:
+        return None if best is None else mask_of(best.blocks)
 
-    return {"none": 0, "origin": origin, "damage": mask("least_damage"),
-            "even": mask("least_disparity")}  # fmt: skip
+    return {"none": 0, "origin": origin, "damage": mask(row.least_damage if row else None),
+            "even": mask(row.least_disparity if row else None)}  # fmt: skip
 
 
 def _left_out(counted: Bools) -> dict[str, list[int]]:

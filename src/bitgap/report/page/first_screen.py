@@ -7,11 +7,12 @@ from typing import Any
 
 from bitgap.report.figures.model import language_panels, layer_panels, rounded
 from bitgap.report.figures.theory import depth_chart
-from bitgap.report.run import Run, audit_of, map_of
+from bitgap.report.run import Run
 from bitgap.report.words.sections import claim, in_order
 from bitgap.show.charts import PALETTE, Chart, Figure, tip
 from bitgap.show.numbers import short_name
 from bitgap.show.withdrawn import withdrawal
+from bitgap.theory.records import MeasuredModel
 
 Json = Mapping[str, Any]
 
@@ -24,13 +25,13 @@ _GAMES = {"damage": "damage", "gap": "gap", "disparity": "|D|"}
 
 def first_panels(run: Run) -> list[dict[str, Any]]:
     """Returns the charts of the first screen, each with what it can be switched to."""
-    audit, found, panels = audit_of(run), map_of(run), []
-    if run.command == "theory":
-        return _of_families(run.result["models"])
-    if audit and (charts := language_panels(audit, 250)):
+    panels: list[dict[str, Any]] = []
+    if run.theory is not None:
+        return _of_families(run.theory.models)
+    if run.report and (charts := language_panels(run.report, 250)):
         said = "Damage by language with 95 % intervals."
         panels.append(_panel("languages", "measure", charts, _MEASURES, said))
-    if found and found["layers"] and (charts := layer_panels(found, 270)):
+    if run.layer_map and (charts := layer_panels(run.layer_map, 270)):
         said = "What protecting each block is worth, with 95 % intervals."
         panels.append(_panel("layers", "game", charts, _GAMES, said))
     return panels
@@ -67,23 +68,23 @@ def anchor(hypothesis: str) -> str:
     return "h-" + "".join(c if c.isalnum() else "-" for c in hypothesis.lower())
 
 
-def _of_families(models: Sequence[Json]) -> list[dict[str, Any]]:
+def _of_families(models: Sequence[MeasuredModel]) -> list[dict[str, Any]]:
     panels = []
-    known = [m for m in models if m["disparity"] is not None]
+    known = [m for m in models if m.disparity is not None]
     if known:
         said, chart = "Disparity of damage by model, with every block rounded.", _by_model(known)
         panels.append(
             _panel("languages", "measure", {"disparity": chart}, {"disparity": "D"}, said)
         )
-    if any(sum(m["damage_by_block"]) > 0 for m in models):
+    if any(sum(m.damage_by_block) > 0 for m in models):
         chart = {**depth_chart(models), "width": 250, "height": 220}
         said = "Share of single-block damage over relative depth, a line a model."
         panels.append(_panel("layers", "game", {"damage": chart}, {"damage": "damage"}, said))
     return panels
 
 
-def _by_model(models: Sequence[Json]) -> Chart:
-    rows = [{"model": short_name(m["model"]), "D": rounded(m["disparity"])} for m in models]
+def _by_model(models: Sequence[MeasuredModel]) -> Chart:
+    rows = [{"model": short_name(m.model), "D": rounded(m.disparity)} for m in models]
     order = [row["model"] for row in sorted(rows, key=lambda row: -(row["D"] or 0.0))]
     place = {"field": "model", "type": "nominal", "title": None, "sort": order,
              "axis": {"ticks": False, "domain": False, "labelPadding": 6}}  # fmt: skip

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from bitgap.errors import MissingExtra, UsageError
+from bitgap.jobs.records import Investigation
+from bitgap.records import Provenance
 from bitgap.report.paper.figures import PaperFigure, paper_figures
 from bitgap.report.paper.findings import (
     failed_controls,
@@ -103,7 +105,7 @@ def paper_source(run: Run, beside: Sequence[Run] = ()) -> PaperFiles:
     template = _environment().get_template("paper.typ.j2")
     files = {_MAIN: template.render(context), _REFERENCES: packaged(_REFERENCES)}
     files |= {figure.file: figure.svg for figure in drawn}
-    return PaperFiles(started=run.result["provenance"]["started"], files=files)
+    return PaperFiles(started=_provenance(run).started, files=files)
 
 
 def paper_pdf(files: PaperFiles) -> bytes:
@@ -147,6 +149,11 @@ def _check(run: Run, verbs: Sequence[str]) -> None:
             f"run {run.number} of {run.store} has no finding to write of; give an investigation "
             f"that ran its experiments"
         )
+
+
+def _provenance(run: Run) -> Provenance:
+    assert run.provenance is not None, "a run that is kept says where it came from"
+    return run.provenance
 
 
 def _environment() -> Any:
@@ -198,8 +205,8 @@ def _context(
         "missed_plants": failed_controls(findings, positive=True),
         "failed_forecasts": failed_forecasts(result),
         "thresholds": load_thresholds(),
-        "provenance": result["provenance"],
-        "date": _moment(result["provenance"]["started"]),
+        "provenance": _provenance(run),
+        "date": _moment(_provenance(run).started),
         "summary": replace(
             verdict_table(findings).only("name", "verdict", "effect", "p_holm"), id="summary"
         ),
@@ -210,13 +217,14 @@ def _context(
 
 def _commands(run: Run, beside: Sequence[Run]) -> list[str]:
     """Returns how to make the run, and this paper from it."""
-    result, store = run.result, run.store
-    models = [m["model"] for m in result["models"]] if "models" in result else [result["model"]]
+    one = [str(run.about["model"])]
+    models = one if run.theory is None else [model.model for model in run.theory.models]
+    tier = next(record.tier for record in (run.theory, run.investigation) if record)
     others = "".join(f" --beside {other.number}" for other in beside)
-    made = ["bitgap", run.command, *map(shlex.quote, models), "--tier", str(result["tier"])]
+    made = ["bitgap", run.command, *map(shlex.quote, models), "--tier", tier]
     return [
-        f"{' '.join(made)} --store {store}",
-        f"bitgap paper {run.number}{others} --store {store}",
+        f"{' '.join(made)} --store {run.store}",
+        f"bitgap paper {run.number}{others} --store {run.store}",
     ]
 
 
@@ -228,21 +236,21 @@ def _tables(run: Run, beside: Sequence[Run]) -> list[Table]:
     if run.command == "theory":
         tables += _family_tables(run.result)
     for one in (run, *beside):
-        if one.command == "investigate":
-            tables += _model_tables(one.result)
+        if one.investigation is not None:
+            tables += _model_tables(one, one.investigation)
     estimates = estimate_table(findings).only("hypothesis", "estimate", "measure", "value", "unit")
     return [t for t in (*tables, estimates, control_table(findings)) if t.rows]
 
 
-def _model_tables(result: Json) -> list[Table]:
-    name, layers = model_name(result["model"]), result["map"]
+def _model_tables(run: Run, found: Investigation) -> list[Table]:
+    name = model_name(str(run.about["model"]))
     damage = ("language", "damage", "delta", "learned_share", "log_ratio", "log_token_premium")
     blocks = ("layer", "shapley_damage", "shapley_gap", "shapley_disparity", "single_damage",
               "protected_disparity")  # fmt: skip
     return [
-        damage_table(result["audit"], name).only(*damage),
-        map_table(layers, name).only(*blocks),
-        best_sets_table(layers, name),
+        damage_table(found.report, name).only(*damage),
+        map_table(found.layer_map, name).only(*blocks),
+        best_sets_table(found.layer_map, name),
     ]
 
 
@@ -265,4 +273,4 @@ def _family_tables(result: Json) -> list[Table]:
 
 def _example(run: Run, place: int) -> Example:
     found = paper_figures(run, prefix=f"example-{place}-", only=_OF_EXAMPLES)
-    return Example(name=model_name(run.result["model"]), story=story(run), figures=found)
+    return Example(name=model_name(str(run.about["model"])), story=story(run), figures=found)

@@ -83,7 +83,9 @@ def estimate_table(findings: Sequence[Json]) -> Table:
             (f["hypothesis"], name.replace("_", " "), measure, Value.told(one), one["unit"],
              one["reason"] or one["method"])
             for f in findings
-            for measure, group in (("ours", f["estimates"]), ("the origin's", f["seed_measure"]))
+            for measure, group in (
+                ("ours", f["estimates"]), ("the origin's", f["original_measure"]),
+            )
             for name, one in sorted(group.items(), key=lambda item: item[0] != f["primary"])
         ),
         notes=("Intervals of 95 %. A verdict rests on the first of its estimates; the origin's own "

@@ -95,7 +95,7 @@ def judge_formal(evidence: Sequence[Evidence], thresholds: Thresholds) -> Findin
         title=TITLE,
         primary="theta",
         estimates=estimates,
-        seed_measure=_seed_measure(evidence),
+        original_measure=_seed_measure(evidence),
         controls=tuple(controls),
         verdict=verdict,
         sentence=_sentence(len(families), estimates),

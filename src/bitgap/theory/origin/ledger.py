@@ -15,9 +15,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
+from bitgap.codec import to_json
 from bitgap.theory.origin.claims import (
     CANNOT,
     OUTCOMES,
@@ -35,6 +36,7 @@ from bitgap.theory.origin.judging import (
     judge_table,
 )
 from bitgap.theory.origin.readings import Case
+from bitgap.theory.origin.regression import RegressionRow
 from bitgap.theory.origin.setup import SETS, block_at, blocks_of
 
 
@@ -76,7 +78,7 @@ class Ledger:
     n_triple_sentences: int
     languages: tuple[str, ...]
     rows: tuple[Row, ...]
-    regression: Mapping[str, Any] | None = None
+    regression: RegressionRow | None = None
     """The origin's regression as it was published, if it was given."""
 
     def row(self, claim: int | str) -> Row:
@@ -103,7 +105,7 @@ class Ledger:
 
     def as_dict(self) -> dict[str, Any]:
         """Returns the ledger, JSON-ready."""
-        return asdict(self) | {"counts": self.counts}
+        return to_json(self) | {"counts": self.counts}
 
 
 def families_claimed() -> set[str]:
@@ -114,7 +116,7 @@ def families_claimed() -> set[str]:
 def judge_case(
     case: Case,
     others: Mapping[str, Case] | None = None,
-    regression: Mapping[str, Any] | None = None,
+    regression: RegressionRow | None = None,
 ) -> Ledger:
     """Returns the ledger of a case that was measured.
 

@@ -28,6 +28,7 @@ from bitgap.records import Floats, Integers, Scores
 from bitgap.stats.similarity import cosine_matrix, separation, without_common
 from bitgap.theory.origin.ledger import Ledger, families_claimed, judge_case
 from bitgap.theory.origin.readings import Case, Measure, Readings
+from bitgap.theory.origin.regression import RegressionRow
 from bitgap.theory.origin.setup import (
     MAGNITUDE_SHARE,
     ORIGIN_SCHEME,
@@ -379,7 +380,7 @@ def replicate(
     scheme: str = "rtn4-g128",
     *,
     others: Mapping[str, Lab] | None = None,
-    regression: Mapping[str, Any] | None = None,
+    regression: RegressionRow | None = None,
     sentences: int = SENTENCES,
     triple_sentences: int = TRIPLE_SENTENCES,
     draws: int = RANDOM_DRAWS,

@@ -15,7 +15,7 @@ block that it was not fitted to; on the table below that is worse than the mean.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -81,20 +81,35 @@ class SeedRegression:
     n: int
     """Blocks."""
 
-    def row(self) -> dict[str, Any]:
-        """Returns it as one row of a table."""
-        return {
-            "source": self.source,
-            "n": self.n,
-            **{name: self.coefficients[name] for name in ("intercept", *NAMES)},
-            "r2": self.r2,
-            "r2_adjusted": self.r2_adjusted,
-            "r2_leave_one_out": self.r2_leave_one_out,
-            "r2_null": self.r2_null,
-            "r2_null_smooth": self.r2_null_smooth,
-            "p": self.p,
-            "reason": "",
-        }
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegressionRow:
+    """One row of the table of these regressions; no numbers where there is no fit.
+
+    Fields are those of :class:`SeedRegression`, a coefficient a field.
+    """
+
+    source: str
+    n: int | None = None
+    intercept: float | None = None
+    variance: float | None = None
+    outlier_ratio: float | None = None
+    sparsity: float | None = None
+    position: float | None = None
+    r2: float | None = None
+    r2_adjusted: float | None = None
+    r2_leave_one_out: float | None = None
+    r2_null: float | None = None
+    r2_null_smooth: float | None = None
+    p: float | None = None
+    reason: str = ""
+    """Why there is no fit; else empty."""
+
+
+def row_of(fit: SeedRegression) -> RegressionRow:
+    """Returns a fit as one row of a table."""
+    plain: dict[str, Any] = {f.name: getattr(fit, f.name) for f in fields(fit)}
+    return RegressionRow(**plain.pop("coefficients"), **plain)
 
 
 def seed_regression(
@@ -188,18 +203,18 @@ def evidence_regression(evidence: Evidence) -> SeedRegression:
     return seed_regression(predictors, evidence.seed_disparity, source=evidence.model)
 
 
-def replay_seed_regression(evidence: Sequence[Evidence]) -> list[dict[str, Any]]:
+def replay_seed_regression(evidence: Sequence[Evidence]) -> tuple[RegressionRow, ...]:
     """Returns a row for each of the origin's tables and for each model.
 
     A model for which it cannot be computed has a row with the reason and no numbers.
     """
-    rows = [one.row() for one in origin_regressions()]
+    rows = [row_of(one) for one in origin_regressions()]
     for one in evidence:
         try:
-            rows.append(evidence_regression(one).row())
+            rows.append(row_of(evidence_regression(one)))
         except UserError as error:
-            rows.append({**dict.fromkeys(rows[0]), "source": one.model, "reason": str(error)})
-    return rows
+            rows.append(RegressionRow(source=one.model, reason=str(error)))
+    return tuple(rows)
 
 
 def regression(design: Floats, response: Floats) -> tuple[Floats, Floats, Floats]:
