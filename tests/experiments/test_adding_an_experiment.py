@@ -137,7 +137,7 @@ def test_it_is_a_member_of_the_theory(answers: Mapping[str, str], folder: Path):
     said = [row for rows in ("established", "ruled_out", "open") for row in
             theory["outcomes"][rows] if row["hypothesis"] == "H5.1"]  # fmt: skip
     assert [row["says"] for row in said] == ["rounding all blocks does damage that can be measured"]
-    assert "H5.1 toy damage" in (folder / "theory.md").read_text(encoding="utf-8")
+    assert "H5.1, toy damage" in (folder / "theory.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("run", ["one", "all"])

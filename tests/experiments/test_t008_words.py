@@ -120,7 +120,7 @@ def test_what_cannot_be_used_is_counted(lab, monkeypatch):
             ]
             return SimpleNamespace(input_ids=kept)
 
-    monkeypatch.setattr(lab, "loaded", SimpleNamespace(tokenizer=Blind()))
+    monkeypatch.setattr(lab, "loaded", SimpleNamespace(tokenizer=Blind(), info=lab.info))
     words = sample(lab, {"en": [tagged("a" * 60), tagged("ab", "?!", "cd"), tagged("x", "*")]})
     assert words.excluded == {TOO_LONG: 1, UNKNOWN: 1, NO_TOKEN: 1}
     assert len(words.type) == 3

@@ -105,7 +105,7 @@ def all_cards() -> Mapping[str, Card]:
     Raises:
         ValueError: If a card has unknown or missing facts, or counts other than it publishes.
     """
-    file = resources.files("bitgap.theory") / "architectures.toml"
+    file = resources.files("bitgap.theory.forecast") / "architectures.toml"
     entries = tomllib.loads(file.read_text(encoding="utf-8"))["card"]
     return {card.name: card for card in map(make_card, entries)}
 

@@ -102,7 +102,9 @@ def load_claims() -> tuple[tuple[Claim, ...], tuple[Table, ...]]:
     Raises:
         ValueError: If a claim is missing or the file is malformed.
     """
-    text = resources.files("bitgap.theory").joinpath("claims.toml").read_text(encoding="utf-8")
+    text = (
+        resources.files("bitgap.theory.origin").joinpath("claims.toml").read_text(encoding="utf-8")
+    )
     content = tomllib.loads(text)
     claims = tuple(_claim(row) for row in content["claim"])
     if [claim.number for claim in claims] != list(range(1, N_CLAIMS + 1)):
