@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
-from bitgap.show.numbers import MISSING, decimal, decimals_of, told
+from bitgap.show.numbers import MISSING, decimal, decimals_of, lacks, told
 
 Kind = Literal["text", "language", "label", "flag", "count", "number", "p", "interval", "estimate"]
 """What a column holds: an ``interval`` shares unit and decimals with its column, an ``estimate``
@@ -101,9 +101,13 @@ class Column:
         if isinstance(cell, Value):
             if cell.value is None:
                 return MISSING
-            if self.kind == "number":
-                return decimal(cell.value, self.factor, decimals or 0, signed=self.signed)
-            return told(cell.value, cell.ends, self.factor, signed=self.signed)
+            if self.kind == "estimate":
+                return told(cell.value, cell.ends, self.factor, signed=self.signed)
+            numbers = [decimal(x, self.factor, decimals or 0, signed=self.signed)
+                       for x in (cell.value, cell.low, cell.high)]  # fmt: skip
+            if self.kind == "number" or lacks(cell.ends):
+                return numbers[0]
+            return f"{numbers[0]} [{numbers[1]}, {numbers[2]}]"
         if cell is None:
             return MISSING
         if isinstance(cell, bool):
@@ -124,8 +128,8 @@ class Column:
         return decimals_of(v * self.factor for v in values if isinstance(v, int | float))
 
     def texts(self, cells: Sequence[Cell]) -> list[str]:
-        """Returns the cells in characters; plain numbers share their decimals."""
-        decimals = self.common_decimals(cells) if self.kind == "number" else None
+        """Returns the cells in characters; numbers of one unit share their decimals."""
+        decimals = self.common_decimals(cells) if self.kind in ("number", "interval") else None
         return [self.text(cell, decimals) for cell in cells]
 
 

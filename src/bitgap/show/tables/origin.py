@@ -46,8 +46,8 @@ def ledger_table(replay: Record | Json) -> Table:
                "or order is tested on the model at hand, in the origin's scope and measure, and "
                "in ours (block linears at the operating point, D and G). It holds or fails only "
                "if the interval is clear of the threshold that was declared for it in "
-               "src/bitgap/theory/origin/claims.toml beforehand. Where ours is |D| per text, the outcome "
-               f"is one of that measure alone: {NO_GAP_RANK}.",),
+               "src/bitgap/theory/origin/claims.toml beforehand. Where ours is |D| per text, the "
+               f"outcome is one of that measure alone: {NO_GAP_RANK}.",),
     )  # fmt: skip
 
 
