@@ -31,7 +31,7 @@ def deep(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def kept(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with a run of every verb that keeps one, on the tiny model; only to be read.
 
-    Runs: 1 and 2 audit, the second with layers protected; 3 map; 4 investigate; 5 and 6 theory,
+    Runs: 1 and 2 audit, the second with blocks protected; 3 map; 4 investigate; 5 and 6 theory,
     which investigates first; 7 replicate.
     """
     from bitgap.cli.main import main

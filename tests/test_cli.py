@@ -58,7 +58,7 @@ def test_audit_s_numbers_are_what_they_are_called(measure: Run) -> None:
     assert found["H"]["mean"] == pytest.approx(np.mean(list(deltas.values())))
     others = [delta for code, delta in deltas.items() if code != "en"]
     assert found["G"] == pytest.approx(np.mean(others) - deltas["en"])
-    assert found["D_seed"] is not None or found["D_seed_reason"]
+    assert found["D_original"] is not None or found["D_original_reason"]
 
 
 def test_the_table_says_what_the_json_says_with_an_interval_or_a_reason(measure: Run) -> None:
@@ -117,15 +117,15 @@ def test_map_scores_all_masks_and_ranks_layers_and_sets(measure: Run) -> None:
     ran = measure("map", "--scheme", SCHEME, "--arithmetic", "exact", "--json")
     found = ran.json
     assert (found["masks"], found["all_masks"], found["n_blocks"]) == (8, True, 3)
-    layers = found["layers"]
-    assert [row["layer"] for row in layers] == [0, 1, 2]
+    layers = found["blocks"]
+    assert [row["block"] for row in layers] == [0, 1, 2]
     # Shapley values share out what protecting everything saves: all of K with nothing protected.
     total = sum(row["shapley_damage"] for row in layers)
     assert total == pytest.approx(found["unprotected"]["damage"], rel=1e-6)
     assert [(row["size"], row["sets"]) for row in found["best_sets"]] == [(1, 3), (2, 3)]
-    kept = {(row["layer"],): row["protected_damage"] for row in layers}
+    kept = {(row["block"],): row["protected_damage"] for row in layers}
     least = found["best_sets"][0]["least_damage"]
-    assert least["layers"] == list(min(kept, key=kept.__getitem__))
+    assert least["blocks"] == list(min(kept, key=kept.__getitem__))
     whole = measure("audit", "--scheme", SCHEME, "--json").json
     damages = [row["damage"] for row in whole["languages"].values()]
     assert found["unprotected"]["damage"] == pytest.approx(np.mean(damages), rel=1e-6)
@@ -156,7 +156,7 @@ def test_a_map_of_more_than_fourteen_blocks_samples_the_same_masks_for_a_seed(
     assert all(sets[size] == comb(15, size) for size in (1, 2, 13, 14))
     assert set(sets) == set(range(1, 15))
     again, said = mapped()
-    assert "nothing left to score" in said and again["layers"] == found["layers"]
+    assert "nothing left to score" in said and again["blocks"] == found["blocks"]
     _, said = mapped("--seed", "1", "--dry-run")
     assert f'"plans": {found["masks"]}' not in said
 
@@ -179,8 +179,8 @@ def test_investigate_gives_a_verdict_on_every_experiment(
     assert found["operating_point"] == found["plan"] == found["audit"]["plan"]
     assert found["sentences"] == found["audit"]["n_sentences"] == 6
     figures = {p.name.removesuffix(".vl.json") for p in (tmp_path / "out").glob("*.vl.json")}
-    assert figures >= {"languages", "layers", "landscape", *(id_.lower() for id_ in built)}
-    for name in ("languages", "layers", *(id_.lower() for id_ in built)):
+    assert figures >= {"languages", "blocks", "landscape", *(id_.lower() for id_ in built)}
+    for name in ("languages", "blocks", *(id_.lower() for id_ in built)):
         check_figure(json.loads((tmp_path / "out" / f"{name}.vl.json").read_text("utf-8")))
     written = json.loads((tmp_path / "out" / "investigate.json").read_text("utf-8"))
     assert written == found
@@ -295,7 +295,7 @@ def test_what_it_cost_is_told_beside_what_was_predicted(measure: Run) -> None:
 
 
 def test_out_gets_json_and_figures_that_parse(measure: Run, run: Run, tmp_path: Path) -> None:
-    for verb, figure in (("audit", "languages"), ("map", "layers")):
+    for verb, figure in (("audit", "languages"), ("map", "blocks")):
         ran = measure(verb, "--json", "--out", "a/b")
         written = json.loads((tmp_path / "a" / "b" / f"{verb}.json").read_text("utf-8"))
         assert written == ran.json

@@ -153,7 +153,7 @@ def test_a_full_disk_is_told_and_the_next_run_goes_on_from_what_is_kept(
     second = measure("map", "--arithmetic", "exact", "--json")
     assert second.code == 0 and f"{count(7 - len(kept), 'plan')} to score of 8" in second.err
     whole = measure("map", "--arithmetic", "exact", "--json", "--store", "other.db").json
-    assert second.json["layers"] == whole["layers"]
+    assert second.json["blocks"] == whole["blocks"]
 
 
 def stored_plans(path: str | Path) -> set[str]:
@@ -337,7 +337,7 @@ def test_an_interrupt_keeps_what_was_finished_and_the_next_run_goes_on(
     second = measure("map", "--json", "--arithmetic", "exact")
     assert f"{count(7 - kept, 'plan')} to score of 8" in second.err
     whole = measure("map", "--json", "--arithmetic", "exact", "--store", "other.db").json
-    assert second.json["layers"] == whole["layers"]
+    assert second.json["blocks"] == whole["blocks"]
 
 
 @pytest.mark.alone

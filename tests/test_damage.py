@@ -33,7 +33,7 @@ EVERY_SUMMARY = [
     dm.gap,
     dm.harm_mean,
     dm.harm_max,
-    dm.seed_disparity,
+    dm.original_disparity,
     dm.share_disparity,
 ]
 
@@ -89,11 +89,11 @@ def test_gap_and_harm_follow_their_definitions_with_the_reference_in_harm():
     assert dm.harm_max(scores)[0] == pytest.approx(0.4 * unit)
 
 
-def test_seed_measure_is_the_mean_ratio_of_relative_perplexity_increases():
+def test_original_measure_is_the_mean_ratio_of_relative_perplexity_increases():
     delta = np.log([1.5, 3.0, 2.0])[None, :, None] * np.ones((1, 3, 4))
     scores = make_scores(np.full((1, 3, 4), 0.3), delta)
     assert dm.perplexity_increase(scores)[0] == pytest.approx([0.5, 2, 1])
-    assert dm.seed_disparity(scores)[0] == pytest.approx((4 + 2) / 2)
+    assert dm.original_disparity(scores)[0] == pytest.approx((4 + 2) / 2)
 
 
 def test_learned_share_sets_damage_against_what_there_was_to_lose():
@@ -206,25 +206,25 @@ def test_empty_text_is_undefined_without_a_warning():
 # ---------------------------------------------------------------- additive damage, the null of A2
 
 
-def additive_scores(per_layer):
-    """Returns scores of all masks of L layers whose damages add; per_layer is (A x L)."""
-    per_layer = np.asarray(per_layer, dtype=float)
-    n_layers = per_layer.shape[1]
-    masks = list(itertools.product([1, 0], repeat=n_layers))  # 1 is quantized
-    kl = np.array([per_layer @ mask for mask in masks])
+def additive_scores(per_block):
+    """Returns scores of all masks of L blocks whose damages add; per_block is (A x L)."""
+    per_block = np.asarray(per_block, dtype=float)
+    n_blocks = per_block.shape[1]
+    masks = list(itertools.product([1, 0], repeat=n_blocks))  # 1 is quantized
+    kl = np.array([per_block @ mask for mask in masks])
     return dict(zip(masks, range(len(masks)), strict=True)), make_scores(kl[..., None])
 
 
 def test_additive_damage_alone_makes_one_layer_harmful_and_the_pair_helpful():
-    # en and x1: layer 0 is as in the origin's story the biased one, the last is biased less.
+    # en and x1: block 0 is as in the origin's story the biased one, the last is biased less.
     where, scores = additive_scores([[0.10, 0.02, 0.10], [0.90, 0.03, 0.30]])
     damage, d = dm.damage_bits(scores), dm.disparity(scores)
     none, first, last, both = (where[mask] for mask in [(1, 1, 1), (0, 1, 1), (1, 1, 0), (0, 1, 0)])
-    assert d[last] > d[none]  # protecting the last layer "harms"
+    assert d[last] > d[none]  # protecting the last block "harms"
     assert d[both] < d[first] < d[none]  # and yet "adds to" protecting the first
     interaction = damage[none] - damage[first] - damage[last] + damage[both]
     assert interaction == pytest.approx([0, 0], abs=1e-12)  # with no synergy whatever
-    seed = dm.seed_disparity(scores)
+    seed = dm.original_disparity(scores)
     assert seed[last] > seed[none]
     assert seed[both] < seed[first]
 

@@ -103,7 +103,7 @@ def test_language_order_does_not_change_a_report():
     scores = random_scores()
     turned = scores.select(languages=("x3", "en", "x2", "x1"))
     one, other = (audit(s, "plan0", seed=0, draws=200) for s in (scores, turned))
-    for name in ("disparity", "gap", "harm_max", "seed_disparity", "share_disparity"):
+    for name in ("disparity", "gap", "harm_max", "original_disparity", "share_disparity"):
         a, b = getattr(one, name), getattr(other, name)
         assert (a.value, a.low, a.high) == pytest.approx((b.value, b.low, b.high), rel=1e-9)
     assert [entry.language for entry in other.languages] == ["x3", "en", "x2", "x1"]
@@ -124,7 +124,7 @@ def gates_of(found):
     return {
         "collapse": any(entry.collapsed for entry in found.languages),
         "resolution": any(entry.below_resolution for entry in found.languages),
-        "denominator": found.seed_disparity.value is None,
+        "denominator": found.original_disparity.value is None,
         "learning": any(entry.learned_share.value is None for entry in found.languages),
         "existence": found.nothing_to_explain is True,
     }
@@ -161,7 +161,7 @@ def test_a_collapsed_language_is_left_out_of_d_with_the_reason():
     whole = noisy([[0.1, 3.5, 0.2]])
     found = audit(whole, "plan0", seed=0, draws=200)
     without = audit(whole.select(languages=("en", "x2")), "plan0", seed=0, draws=200)
-    for name in ("disparity", "seed_disparity"):
+    for name in ("disparity", "original_disparity"):
         one, other = getattr(found, name), getattr(without, name)
         assert (one.value, one.low) == pytest.approx((other.value, other.low), rel=1e-9)
     assert "collapsed" in found.left_out["x1"]
@@ -185,23 +185,23 @@ def test_without_a_sound_reference_there_is_no_d(levels, word):
     assert found.gap.value is not None
 
 
-def test_seed_measure_is_invalid_where_english_improves_on_a_short_text():
+def test_original_measure_is_invalid_where_english_improves_on_a_short_text():
     delta = [[[-0.01, 0.02, -0.03], [0.3, 0.2, 0.4]]]
     kl = [[[0.1, 0.2, 0.15], [0.3, 0.2, 0.4]]]
     found = audit(make_scores(kl, delta), "plan0", seed=0, draws=300)
-    assert found.seed_disparity.value is None
-    assert "invalid" in found.seed_disparity.reason
-    assert "includes 0" in found.seed_disparity.reason
+    assert found.original_disparity.value is None
+    assert "invalid" in found.original_disparity.reason
+    assert "includes 0" in found.original_disparity.reason
     assert found.disparity.value > 0
     assert found.gap.value > 0
 
 
-def test_seed_measure_is_invalid_where_english_surely_improves():
+def test_original_measure_is_invalid_where_english_surely_improves():
     rng = np.random.default_rng(0)
     kl = rng.gamma(20, 0.01, (1, 2, 50))
     found = audit(make_scores(kl, kl * [[[-1.0], [1.0]]]), "plan0", seed=0, draws=300)
-    assert found.seed_disparity.value is None
-    assert "lies below 0" in found.seed_disparity.reason
+    assert found.original_disparity.value is None
+    assert "lies below 0" in found.original_disparity.reason
 
 
 def test_share_is_undefined_with_a_reason_where_nothing_was_learned():

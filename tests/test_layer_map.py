@@ -14,7 +14,7 @@ from scipy import stats
 
 from bitgap.disparity.layer_map import DRAWS, Design, LayerMap, make_design, make_map, shapley_rows
 from bitgap.errors import UsageError
-from bitgap.quant.sets import layers_in
+from bitgap.quant.sets import blocks_in
 from bitgap.records import Estimate, Floats, Scores
 from bitgap.stats.bootstrap import bootstrap_weights
 from bitgap.stats.interactions import pair_design
@@ -27,13 +27,13 @@ EXACT: dict[str, Any] = {"rel": 1e-9, "abs": 1e-12}
 
 @dataclass(frozen=True)
 class Planted:
-    """Scores in which every layer does its own damage and damage adds up.
+    """Scores in which every block does its own damage and damage adds up.
 
     Attributes:
         scores: Of all the design's masks.
         design: The masks.
-        damage: K that each layer does to each language, (L x A).
-        harm: Δ that each layer does to each language, (L x A).
+        damage: K that each block does to each language, (L x A).
+        harm: Δ that each block does to each language, (L x A).
     """
 
     scores: Scores
@@ -42,7 +42,7 @@ class Planted:
     harm: Floats
 
     def left(self, per_layer: Floats) -> Floats:
-        """Returns what unprotected layers sum to under each mask, (masks x A)."""
+        """Returns what unprotected blocks sum to under each mask, (masks x A)."""
         return np.array([per_layer[rounded(m, self.design)].sum(0) for m in self.design.masks])
 
     def disparity(self) -> Floats:
@@ -121,7 +121,7 @@ def test_additive_damage_comes_back_layer_by_layer(n):
     assert column(found, "single_damage_reference") == pytest.approx(reference, **EXACT)
     assert column(found, "protected_damage") == pytest.approx(mean.sum() - mean, **EXACT)
     assert found.unprotected.damage.value == pytest.approx(mean.sum(), **EXACT)
-    assert column(found, "layer") == list(range(n))
+    assert column(found, "block") == list(range(n))
 
 
 def test_additive_harm_comes_back_as_gap():
@@ -162,7 +162,7 @@ def test_equal_damage_of_all_languages_leaves_no_disparity_to_share():
     relative = planted.damage / planted.damage[:, :1]
     assert np.ptp(relative, axis=0) == pytest.approx(0, abs=1e-12)
     found = mapped(planted)
-    # Languages differ by one factor in all layers, so D is the same whatever is protected.
+    # Languages differ by one factor in all blocks, so D is the same whatever is protected.
     d = found.unprotected.disparity.value
     assert column(found, "protected_disparity") == pytest.approx([d] * 5)
     assert shapley_rows(found, "disparity") == pytest.approx([abs(d) / 5] * 5)
@@ -256,7 +256,7 @@ def test_a_layer_without_damage_is_below_resolution_alone_and_shares_nothing():
     assert shapley_rows(found, "damage")[2] == pytest.approx(0, abs=1e-12)
     assert found.blocks[2].single.damage.value == 0
     assert found.blocks[2].single.disparity.value is None
-    # D has no value with only that layer rounded, so no language counts under every mask.
+    # D has no value with only that block rounded, so no language counts under every mask.
     assert shapley_rows(found, "disparity") == [None] * 5
 
 
@@ -311,8 +311,8 @@ def _least_disparity(planted: Planted, size: int) -> float:
     return min(abs(d[i]) for i, m in enumerate(planted.design.masks) if m.bit_count() == size)
 
 
-# Damage and harm of en, x1 and x2 with nothing, layer 0, layer 1 and both protected, nats a token.
-# Protecting layer 0 always evens out D, and protecting layer 1 always harms nobody.
+# Damage and harm of en, x1 and x2 with nothing, block 0, block 1 and both protected, nats a token.
+# Protecting block 0 always evens out D, and protecting block 1 always harms nobody.
 EVEN = [[0.1, 0.4, 0.4], [0.1, 0.1, 0.1], [0.1, 0.3, 0.4], [0, 0, 0]]
 LEVELLED = {
     "nobody": (EVEN, EVEN, [0]),
@@ -329,7 +329,7 @@ def test_a_set_that_levels_somebody_down_is_not_the_best(case):
     damage, harm, best = LEVELLED[case]
     kl, delta = (np.repeat(np.array(x)[:, :, None], 3, axis=2) for x in (damage, harm))
     design = make_design(2)
-    assert [layers_in(mask) for mask in design.masks] == [(), (0,), (1,), (0, 1)]
+    assert [blocks_in(mask) for mask in design.masks] == [(), (0,), (1,), (0, 1)]
     found = make_map(make_scores(kl, delta), SCHEME, design).best[0]
     assert found.least_disparity is not None
     assert list(found.least_disparity.blocks) == best
@@ -367,7 +367,7 @@ def test_the_origins_set_is_first_where_it_is_all_the_damage():
 def test_the_rank_of_the_origins_set_is_as_uncertain_as_its_sentences():
     rng = np.random.default_rng(0)
     planted = plant(6, n_sentences=12, damage=np.full((6, 3), 0.1))
-    # Layers of equal damage that only the sentences tell apart.
+    # Blocks of equal damage that only the sentences tell apart.
     kl = planted.scores.kl_nats * rng.gamma(4, 1 / 4, planted.scores.kl_nats.shape)
     scores = replace(planted.scores, kl_nats=kl)
     found = make_map(scores, SCHEME, planted.design, seed=1).origin
@@ -382,7 +382,7 @@ def test_the_rank_of_the_origins_set_is_as_uncertain_as_its_sentences():
 
 @pytest.mark.parametrize(("n", "rate"), [(4, 0.85), (6, 0.90), (8, 0.90)])
 def test_intervals_of_few_sentences_cover_what_all_texts_would_say(n: int, rate: float) -> None:
-    """A language of equal damage in every layer, on texts of n sentences: its true K is known."""
+    """A language of equal damage in every block, on texts of n sentences: its true K is known."""
     rng, held, narrow, times = np.random.default_rng(n), 0, 0, 150
     planted = plant(2, n_sentences=n)
     characters = planted.scores.counts.characters[0]
@@ -460,7 +460,7 @@ def test_sampled_shapley_values_of_disparity_come_near_the_exact_ones():
 
 def test_a_sampled_map_says_so_and_ranks_no_origin():
     found = mapped(plant(7, design=make_design(7, complete=False)))
-    assert "Shapley values are sampled from 16 orders of the layers" in found.caveats
+    assert "Shapley values are sampled from 16 orders of the blocks" in found.caveats
     assert found.origin.rank_damage.value is None and found.origin.rank_damage.reason
     assert found.as_dict()["all_masks"] is False
     assert not any("sampled" in c for c in mapped(plant(7)).caveats)
@@ -482,8 +482,8 @@ def test_more_than_fourteen_layers_get_pairs_and_chains():
 def test_plans_protect_the_layers_of_their_masks_in_order(complete):
     design = make_design(6, complete=complete)
     for mask, plan in zip(design.masks, design.plans(SCHEME), strict=True):
-        assert plan.protected == layers_in(mask)
-        assert rounded(mask, design) == [i for i in range(6) if i not in layers_in(mask)]
+        assert plan.protected == blocks_in(mask)
+        assert rounded(mask, design) == [i for i in range(6) if i not in blocks_in(mask)]
 
 
 # ------------------------------------------------------------------------------------------- record
@@ -494,7 +494,7 @@ def test_the_map_is_json_without_nan_and_says_what_it_rests_on():
     read = json.loads(json.dumps(found.as_dict(), allow_nan=False))
     assert (read["n_blocks"], read["masks"], read["sentences"]) == (5, 32, 40)
     assert read["all_masks"] is True and read["scheme"] == SCHEME
-    assert [row["depth"] for row in read["layers"]] == [0, 0.25, 0.5, 0.75, 1]
+    assert [row["depth"] for row in read["blocks"]] == [0, 0.25, 0.5, 0.75, 1]
     assert read["caveats"] == []
     few = mapped(plant(5, n_sentences=9)).as_dict()["caveats"]
     assert any(c.startswith("9 sentences a language") for c in few)
@@ -505,4 +505,4 @@ def test_a_seed_names_its_intervals_and_moves_no_value():
     one, again, other = (mapped(planted, seed=s).as_dict() for s in (1, 1, 2))
     assert one == again != other
     for name in ("shapley_damage", "shapley_gap", "shapley_disparity"):
-        assert [r[name] for r in one["layers"]] == [r[name] for r in other["layers"]]
+        assert [r[name] for r in one["blocks"]] == [r[name] for r in other["blocks"]]

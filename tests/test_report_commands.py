@@ -101,7 +101,7 @@ def test_runs_that_are_not_there_are_refused(run: Run, store: Path) -> None:
 def test_figures_are_drawn_in_every_format(run: Run, store: Path) -> None:
     paths = written(run("figures", INVESTIGATE, "--format", "svg,png,pdf", "--out", "f"))
     names = {path.stem for path in paths}
-    assert {"languages", "layers", "landscape", "pareto", "synergy", "depth"} <= names
+    assert {"languages", "blocks", "landscape", "pareto", "synergy", "depth"} <= names
     assert {f"t-{n:03d}" for n in range(1, 11)} <= names
     assert len(paths) == len(names) * 3
     starts = {"svg": b"<svg", "png": b"\x89PNG", "pdf": b"%PDF"}

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from bitgap.cli import console as terminal
 from bitgap.show import views
-from bitgap.show.numbers import Unit, layer_list, told
+from bitgap.show.numbers import Unit, block_list, told
 from bitgap.show.table import Column, Table, Value
 from bitgap.show.to_terminal import bullets, titled, to_terminal
 from bitgap.show.words import count, duration, preflight_line, size
@@ -67,11 +67,11 @@ def test_one_number_is_told_with_its_interval() -> None:
 def test_a_list_of_layers_reads_back(mask: int) -> None:
     layers = [i for i in range(mask.bit_length()) if mask >> i & 1]
     back: list[int] = []
-    for part in filter(None, layer_list(layers).split(", ")):
+    for part in filter(None, block_list(layers).split(", ")):
         first, _, last = part.partition("-")
         back += range(int(first), int(last or first) + 1)
     assert back == layers
-    assert layer_list(range(5, 12)) == "5-11"
+    assert block_list(range(5, 12)) == "5-11"
 
 
 def test_times_and_sizes_are_said_as_people_say_them() -> None:
@@ -152,7 +152,7 @@ def audit_result(**languages: dict[str, Any]) -> dict[str, Any]:
         "sentences_dropped": 2, "arithmetic": "exact", "floor_bits": 1e-7, "reference": "en",
         "languages": languages, **flat("D", None, "no other language is left"),
         **flat("D_share", None, "no other language is left"), **flat("G", 0.5),
-        **flat("D_seed", None, "invalid: the interval includes 0"),
+        **flat("D_original", None, "invalid: the interval includes 0"),
         "H": {**flat("mean", 0.1), **flat("max", 0.2, "biased upward")},
         "decomposition": {**flat("kl_per_token", None, "no other language is left"),
                           **flat("token_premium", 0.25)},

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from bitgap.disparity.formulas import seed_disparity
+from bitgap.disparity.formulas import original_disparity
 from bitgap.experiments import synergy
 from bitgap.experiments.protocol.scores import facts_of, pack_scores
 from bitgap.experiments.synergy.factorial import cell_masks, shows_origin_pattern
@@ -80,7 +80,9 @@ def count(
             controls = _controls(model.n_blocks, sentences)
         observations = observe(scores, model.n_blocks, controls)
         label = synergy.EXPERIMENT.judge(observations, thresholds).verdict.label
-        pattern = shows_origin_pattern(seed_disparity(_rows(scores, cell_masks(model.n_blocks))))
+        pattern = shows_origin_pattern(
+            original_disparity(_rows(scores, cell_masks(model.n_blocks)))
+        )
         labels[label] += 1
         n, origin, both = n + 1, origin + pattern, both + (pattern and label == "supported")
     return SynergyTally(n, origin, both, labels)

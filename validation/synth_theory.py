@@ -30,7 +30,13 @@ from bitgap.theory.evidence import Evidence, disparity_of
 from bitgap.theory.formal.controls import between_rungs, per_spread, planted_slope
 from bitgap.theory.formal.inference import THETA, moments, terms
 from bitgap.theory.formal.model import judge_formal
-from bitgap.theory.formal.rows import LADDER, SEED_TERMS, gather_rows, model_rows, smooth_features
+from bitgap.theory.formal.rows import (
+    LADDER,
+    ORIGINAL_TERMS,
+    gather_rows,
+    model_rows,
+    smooth_features,
+)
 from validation.counts import Count
 from validation.truth_table import profile
 
@@ -140,13 +146,13 @@ def _model(
         single=blank,
         masks=_masks(n, rng),
         damage=np.zeros((MASKS + 2, world.languages)),
-        worth={},
-        seed_predictors={
+        shapley={},
+        original_predictors={
             "variance": np.exp(variance),
             "outlier_ratio": 1 + 0.1 * rng.normal(size=n),
             "sparsity": 7 + rng.normal(size=n),
         },
-        seed_disparity=np.zeros(n),
+        original_disparity=np.zeros(n),
     )
     return with_response(empty, y, rng, 0.0 if world.truth == "budget" else world.budget_noise)
 
@@ -182,8 +188,8 @@ def with_response(
         single=single,
         sensitivity=alpha,
         damage=damage,
-        worth={"disparity": shapley_of_disparity(single, rng)},
-        seed_disparity=alone,
+        shapley={"disparity": shapley_of_disparity(single, rng)},
+        original_disparity=alone,
     )
 
 
@@ -213,11 +219,11 @@ def _with_theory(
 ) -> list[Evidence]:
     """Returns models whose responses also have equal slopes on the origin's three predictors."""
     families, _ = gather_rows(made)
-    upper = moments(families, terms(SEED_TERMS))
+    upper = moments(families, terms(ORIGINAL_TERMS))
     slope = planted_slope(
         moments(families, terms(LADDER["F1"])),
         upper,
-        between_rungs(families, LADDER["F1"], SEED_TERMS),
+        between_rungs(families, LADDER["F1"], ORIGINAL_TERMS),
         world.gain,
     )
     if slope is None:
@@ -226,7 +232,7 @@ def _with_theory(
     for one in made:
         rows = model_rows(one, "ratio")
         assert not isinstance(rows, str), rows
-        y = one.log_ratio + slope * (rows.design(SEED_TERMS) @ per_spread(upper))[:, None]
+        y = one.log_ratio + slope * (rows.design(ORIGINAL_TERMS) @ per_spread(upper))[:, None]
         out.append(with_response(one, y, rng, world.budget_noise))
     return out
 

@@ -161,9 +161,9 @@ def worlds(families: Sequence[int] = (5, 8), layers: Sequence[int] = (12, 24)) -
     for truth in TRUTHS:
         kinds = KINDS if truth not in ("faint", "few") else ("ar",)
         for m in families[:1] if truth == "few" else families:
-            for n_layers in layers:
+            for n_blocks in layers:
                 for kind in kinds:
-                    yield World(families=m, layers=n_layers, kind=kind, truth=truth)
+                    yield World(families=m, layers=n_blocks, kind=kind, truth=truth)
 
 
 def _numbers(world: World) -> list[int]:
@@ -278,7 +278,7 @@ def _window(name: str, key: str) -> Maker:
             point = _peaked(world, rate, rng, window) + error * rng.normal(size=world.layers)
             draws = point + error * rng.normal(size=(DRAWS, world.layers))
             peak = locate_peak(draws, point, thresholds.level)
-            made.append(FamilyPeak(family=f"{i}", peak=peak, n_layers=world.layers))
+            made.append(FamilyPeak(family=f"{i}", peak=peak, n_blocks=world.layers))
         return window_across(made, window, level=thresholds.level), sesoi
 
     return make

@@ -48,7 +48,7 @@ class Estimate:
     level: float = 0.95
     """Coverage the interval aims at."""
     n: int = 0
-    """Number of resampled units (sentences, models or layers)."""
+    """Number of resampled units (sentences, models or blocks)."""
     method: str = ""
     """How the interval was made, such as ``BCa bootstrap over sentences, 2000 draws``."""
     reason: str | None = None
@@ -277,7 +277,7 @@ class Finding:
     sentence: str
     """What came out, in one plain sentence for a reader who has read nothing else."""
     tables: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    """Per-layer numbers for the figure, JSON-serialisable."""
+    """Per-block numbers for the figure, JSON-serialisable."""
     thresholds_hash: str = ""
     """Hash of the declared thresholds the verdict was made with."""
 

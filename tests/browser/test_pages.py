@@ -148,7 +148,7 @@ def test_headings_come_in_order_and_links_lead_somewhere(
 
 def test_the_first_screen_answers(investigated: Any) -> None:
     page = investigated.page
-    for where in (".answer .short", "#q-languages", "#q-layers", "#q-hypotheses"):
+    for where in (".answer .short", "#q-languages", "#q-blocks", "#q-hypotheses"):
         box = page.locator(where).bounding_box()
         assert box is not None and box["y"] + box["height"] < 800, where
     assert "Why L0" in page.locator("#why").inner_text()
@@ -243,7 +243,7 @@ def test_the_chosen_set_is_ringed_where_every_set_is_a_dot(investigated: Any) ->
 
 def test_presets_are_the_run_s_sets(investigated: Any, kept: Path) -> None:
     found = read_run("4", str(kept)).result["map"]
-    origin = sum(1 << layer for layer in found["origin_set"]["layers"])
+    origin = sum(1 << layer for layer in found["original_set"]["blocks"])
     page = investigated.page
     for preset, mask in (("none", 0), ("origin", origin)):
         page.click(f"[data-preset='{preset}']")

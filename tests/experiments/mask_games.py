@@ -1,4 +1,4 @@
-"""Damage by mask whose truth is planted: sums of layers, and what some sets of layers do beside."""
+"""Damage by mask whose truth is planted: sums of blocks, and what some sets of blocks do beside."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from bitgap.records import Floats
 def damage_of(
     masks: Sequence[int], shares: Floats, joint: Mapping[tuple[int, ...], Floats] | None = None
 ) -> Floats:
-    """Returns K by mask and language, (P x A): sums of shares (L x A) of the rounded layers.
+    """Returns K by mask and language, (P x A): sums of shares (L x A) of the rounded blocks.
 
     Args:
-        masks: Bit sets of protected layers.
+        masks: Bit sets of protected blocks.
         shares: k, (L x A).
-        joint: Damage (A) that goes only where all of a set of layers are protected, so that its
+        joint: Damage (A) that goes only where all of a set of blocks are protected, so that its
             pairs protect more together than apart by just that.
     """
     total = (1 - membership(masks, len(shares))) @ shares
-    for layers, more in (joint or {}).items():
-        spared = np.array([all(mask >> layer & 1 for layer in layers) for mask in masks])
+    for blocks, more in (joint or {}).items():
+        spared = np.array([all(mask >> block & 1 for block in blocks) for mask in masks])
         total = total + np.outer(~spared, more)
     return total
 
@@ -45,7 +45,7 @@ def scattered(
 def origin_shares(n_blocks: int, languages: int) -> Floats:
     """Returns k (L x A) that add up and yet show the origin's "synergy" in a ratio of languages.
 
-    The last layer's bias lies between that of all layers and that of all but block 0: protecting it
+    The last block's bias lies between that of all blocks and that of all but block 0: protecting it
     alone raises the ratio, and beside block 0 lowers it.
     """
     shares = np.full((n_blocks, languages), 5.0 / (n_blocks - 2))

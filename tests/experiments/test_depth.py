@@ -12,7 +12,7 @@ from lab_samples import make_lab, write_corpus
 from mask_games import damage_of, scattered
 from scipy import stats
 
-from bitgap.disparity.layer_map import make_design, origin_set
+from bitgap.disparity.layer_map import make_design, original_set
 from bitgap.experiments import depth
 from bitgap.experiments.depth.gains import MarginalGains
 from bitgap.experiments.depth.judge import guards
@@ -37,7 +37,7 @@ from harness import (
 BLOCKS, LANGUAGES, SENTENCES, PLANTINGS = 8, 3, 12, 10
 LAST = BLOCKS - 1
 TRIPLES = triples_of(BLOCKS)
-ORIGIN = origin_set(BLOCKS)
+ORIGIN = original_set(BLOCKS)
 MINE = TRIPLES.index(mask_of(ORIGIN))
 
 
@@ -68,7 +68,7 @@ def observe(
     rng = np.random.default_rng(seed)
     shares = planted_shares(worth, bias) if shares is None else shares
     design = make_design(BLOCKS)
-    more = {layers: np.full(LANGUAGES, value) for layers, value in (joint or {}).items()}
+    more = {blocks: np.full(LANGUAGES, value) for blocks, value in (joint or {}).items()}
     # Languages scatter alike, or what is left of D would hang on the sentences drawn.
     kl = scattered(
         rng, damage_of(design.masks, shares, more), sentences, spread=0.05, own_spread=own_spread
@@ -188,7 +188,7 @@ def test_disparity_and_gap_must_move_the_same_way():
     assert "D and G do not move the same way" in finding.verdict.reason
 
 
-def test_what_was_not_scored_is_not_testable_and_still_tells_what_layers_are_worth():
+def test_what_was_not_scored_is_not_testable_and_still_tells_what_blocks_are_worth():
     finding = depth.EXPERIMENT.judge(observe(scored=False), QUICK)
     assert finding.verdict.label == "not testable"
     assert finding.verdict.reason == f"not all of {comb(BLOCKS, 3)} triples were scored"
@@ -251,7 +251,7 @@ def test_log_disparity_is_the_mean_log_ratio_to_the_reference():
         assert np.isnan(log_disparity(kl, np.array(shown), 0)(np.ones((1, 2)))).all()
 
 
-# -- what layers are worth ------------------------------------------------------------------------
+# -- what blocks are worth ------------------------------------------------------------------------
 
 
 def gains(observations: Observations) -> MarginalGains:

@@ -9,7 +9,7 @@ import pytest
 from lab_samples import make_lab, write_corpus
 from scipy import linalg, stats
 
-from bitgap.disparity.layer_map import benefits, make_design
+from bitgap.disparity.layer_map import make_design, shapley_of_games
 from bitgap.experiments import t003_language_distribution as t003
 from bitgap.experiments.plants.language_error import contrast_direction
 from bitgap.experiments.t003_language_distribution.controls import closest_relative
@@ -178,7 +178,7 @@ def test_each_control_alone_keeps_support_back(change, clause):
 def test_a_link_that_other_labels_would_show_more_of_is_told():
     made = observe()
     # One sentence carries all, and more of it with another language in the reference's place.
-    profile = benefits(*_scores(made))["disparity"]
+    profile = shapley_of_games(*_scores(made))["disparity"]
     made.arrays["linear_error"][:] = 1e-9
     made.arrays["linear_error"][..., 0] = np.exp2(
         20 * (profile - profile.mean())[BLOCK][:, None] * np.array([0, 2, -1, 0])
@@ -247,7 +247,7 @@ def test_intervals_of_mean_bias_hold_the_planted_one_as_often_as_they_say():
 def test_benefits_of_an_additive_log_ratio_are_its_terms():
     made = observe()
     profile, *_ = np.random.default_rng(0).normal(size=(3, BLOCKS))
-    found = benefits(*_scores(made))["disparity"]
+    found = shapley_of_games(*_scores(made))["disparity"]
     np.testing.assert_allclose(found, 0.1 + 0.02 * profile, rtol=1e-9)
 
 

@@ -282,7 +282,7 @@ def test_without_words_there_is_nothing_to_judge():
     assert_presentable(t008.EXPERIMENT, t008.EXPERIMENT.judge(nothing, LENIENT))
 
 
-def test_origin_measure_is_of_one_pair_and_no_layer():
+def test_origin_measure_is_of_one_pair_and_no_block():
     made = observe()
     made.facts["seed_pair"]["margin"] = float(np.log(3))
     seed = t008.EXPERIMENT.judge(made, QUICK).original_measure

@@ -202,7 +202,7 @@ def test_a_form_that_the_best_model_beats_is_not_supported():
     damage = formed(slope=0.0, exponent=2.0, c=0.8, c_ratio=0.5)
     damage[:, 1:] /= (1 + 2 ** (2.0 * (bits - 4.5)))[:, None]
     found = observe(damage=damage)
-    holds, told = Fits(Sweep.of(found)).seed_form_holds()
+    holds, told = Fits(Sweep.of(found)).original_form_holds()
     assert not holds
     assert "behind M4" in told
     finding = t010.EXPERIMENT.judge(found, QUICK)
@@ -228,10 +228,10 @@ def test_tables_hold_every_cell_and_model_and_what_fitting_cannot_test():
     assert len(finding.tables["cells"]) == len(BITS) * len(KEPT)
 
 
-def test_the_seed_measure_is_the_form_fitted_to_d_seed(few_models):
+def test_the_original_measure_is_the_form_fitted_to_d_original(few_models):
     found = t010.EXPERIMENT.judge(observe(), QUICK).original_measure
-    assert set(found) == {"seed_a", "seed_b", "seed_c", "seed_r2"}
-    r2 = found["seed_r2"].value
+    assert set(found) == {"original_a", "original_b", "original_c", "original_r2"}
+    r2 = found["original_r2"].value
     assert r2 is not None
     assert 0.5 < r2 <= 1
 

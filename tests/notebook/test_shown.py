@@ -75,7 +75,7 @@ def test_audit_and_map_of_a_lab_show_themselves_and_are_frames(lab):
     found = lab.map("rtn3-g32")
     assert found.design.complete and len(found.design.masks) == 8
     frame = bitgap.frame(found)
-    assert list(frame["layer"]) == [0, 1, 2]
+    assert list(frame["block"]) == [0, 1, 2]
     assert (frame["shapley_damage_low"] <= frame["shapley_damage"]).all()
     assert "Best sets" in frames.html(found)
 

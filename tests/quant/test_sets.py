@@ -9,7 +9,7 @@ import pytest
 
 from bitgap.errors import PlanError
 from bitgap.quant.plan import Plan
-from bitgap.quant.sets import layers_in, mask_of, membership, pairs_of
+from bitgap.quant.sets import blocks_in, mask_of, membership, pairs_of
 
 
 @pytest.mark.parametrize("n", [1, 12, 62, 63, 80])
@@ -17,7 +17,7 @@ def test_a_table_of_masks_says_what_each_holds_in_models_of_any_depth(n: int) ->
     rng = np.random.default_rng(n)
     sets = [tuple(np.flatnonzero(rng.random(n) < 0.4).tolist()) for _ in range(20)]
     masks = [mask_of(blocks) for blocks in sets]
-    assert [layers_in(mask) for mask in masks] == sets
+    assert [blocks_in(mask) for mask in masks] == sets
     table = membership(masks, n)
     assert table.shape == (20, n) and table.dtype == np.float64
     assert [tuple(np.flatnonzero(row).tolist()) for row in table] == sets

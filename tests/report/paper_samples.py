@@ -13,7 +13,7 @@ from bitgap.disparity.audit import audit
 from bitgap.disparity.layer_map import (
     BestSets,
     LayerMap,
-    OriginRank,
+    OriginalRank,
     ScoredSet,
     make_design,
     make_map,
@@ -113,7 +113,7 @@ def small_map(origin: Sequence[int], *best: BestSets) -> LayerMap:
     assert found is not None
     none = Estimate(value=None, unit="rank", reason="not all sets of its size scored")
     alone = ScoredSet(blocks=tuple(origin), damage=None, disparity=None)
-    rank = OriginRank(of=alone, sets=None, rank_damage=none, rank_disparity=none)
+    rank = OriginalRank(of=alone, sets=None, rank_damage=none, rank_disparity=none)
     sampled = replace(found.design, orders=(tuple(range(N_BLOCKS)),))
     return replace(found, design=sampled, best=best, origin=rank)
 
@@ -162,7 +162,7 @@ def theory(*findings: Finding, damage: bool = True, disparity: bool = False) -> 
         "pillars": [{"pillar": "synergy: both ends", "rests_on": ["synergy"], "state": "fallen"}],
         "outcomes": {"established": [], "ruled_out": [], "open": [], "suggested": [suggestion]},
         "forecasts": {"rows": [], "summary": summary, "masks": {}},
-        "seed_regression": [{"source": "origin, typed in", "n": 12, "r2": 0.93, "r2_null": 0.7,
+        "original_regression": [{"source": "origin, typed in", "n": 12, "r2": 0.93, "r2_null": 0.7,
                              "r2_leave_one_out": -0.61, "p": 0.0003}],
     }  # fmt: skip
     return run_in_hand(

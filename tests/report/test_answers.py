@@ -22,15 +22,15 @@ def layer_map(
     """A map whose blocks have these shares of the damage; {0, 9, 11} has these ranks."""
     whole = 0.02
     rows = [
-        {"layer": i, "shapley_damage": s * whole,
+        {"block": i, "shapley_damage": s * whole,
          "shapley_damage_ci": [0.9 * s * whole, 1.1 * s * whole],
          "shapley_disparity": 0.1, "shapley_disparity_ci": [-0.1, 0.3]}
         for i, s in enumerate(shares)
     ]  # fmt: skip
-    origin = {"layers": [0, 9, 11], "sets": sets, "rank_damage": rank_damage,
+    origin = {"blocks": [0, 9, 11], "sets": sets, "rank_damage": rank_damage,
               "rank_damage_ci": [1.0, 4.0], "rank_disparity": rank_d,
               "rank_disparity_ci": list(d_ends)}  # fmt: skip
-    return {"layers": rows, "n_blocks": 12, "masks": 4096, "origin_set": origin, "best_sets": []}
+    return {"blocks": rows, "n_blocks": 12, "masks": 4096, "original_set": origin, "best_sets": []}
 
 
 def language(damage: float, ratio: float, share: float, **changed: Any) -> dict[str, Any]:
@@ -101,7 +101,7 @@ def test_the_first_of_few_sets_is_not_among_the_best() -> None:
 
 def test_a_set_that_cannot_be_ranked_says_why() -> None:
     found = layer_map(ENDS, None, None)
-    found["origin_set"] = {"layers": [0, 9, 11], "rank_damage": None, "reason": "not all scored"}
+    found["original_set"] = {"blocks": [0, 9, 11], "rank_damage": None, "reason": "not all scored"}
     assert "cannot be ranked" in of_map(found).short and "not all scored" in of_map(found).short
 
 
@@ -113,11 +113,11 @@ def test_the_block_at_three_quarters_is_placed_among_those_inside() -> None:
 
 
 def test_layers_that_stand_out_are_named_with_their_shares() -> None:
-    assert of_map(layer_map(ENDS), "layers").short == (
+    assert of_map(layer_map(ENDS), "blocks").short == (
         "L0 (40 % [36, 44]) and L11 (19 % [17, 21]) stand out by what they carry of the damage; "
         "next is L9 with 5 % [4, 5]."
     )
-    assert of_map(layer_map(EVEN), "layers").short.startswith("None stands out")
+    assert of_map(layer_map(EVEN), "blocks").short.startswith("None stands out")
 
 
 @pytest.mark.parametrize("label", ["supported", "refuted", "inconclusive", "not testable"])

@@ -22,8 +22,22 @@ OLD: dict[str, dict[str, Any]] = json.loads(
 PROVENANCE = from_json(Provenance, OLD["audit"]["provenance"])
 
 
+RENAMED = {
+    "D_seed": "D_original", "D_seed_ci": "D_original_ci", "D_seed_reason": "D_original_reason",
+    "layers": "blocks", "layer": "block", "origin_set": "original_set",
+    "seed_measure": "original_measure", "seed_regression": "original_regression",
+}  # fmt: skip
+"""Keys that have another name today, as CHANGELOG.md lists them."""
+
+
 def plain(value: Any) -> Any:
     return json.loads(json.dumps(value, allow_nan=False))
+
+
+def renamed(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {RENAMED.get(name, name): renamed(item) for name, item in value.items()}
+    return [renamed(item) for item in value] if isinstance(value, list) else value
 
 
 @pytest.mark.parametrize("verb", OLD)
@@ -31,7 +45,7 @@ def test_a_run_of_before_says_what_it_said_and_can_be_kept_anew(verb: str, tmp_p
     with Store(tmp_path / "old.db") as store:
         store.put_run(verb, PROVENANCE, OLD[verb])
     old = read_run("1", str(tmp_path / "old.db"))
-    said = json.loads(json.dumps(OLD[verb]).replace('"seed_measure"', '"original_measure"'))
+    said = renamed(OLD[verb])
     assert plain(old.result) | {"provenance": said["provenance"]} == said
     assert old.texts == {} and old.masks is None, "its scores are not in this store"
     with Store(tmp_path / "new.db") as store:

@@ -178,10 +178,10 @@ def test_titles_say_what_came_out():
 
 def test_a_rank_that_is_not_clear_earns_no_claim():
     run = investigation(model="some/folder/my-model")
-    origin = dict(run.result["map"]["origin_set"])
+    origin = dict(run.result["map"]["original_set"])
 
     def of(**ranks) -> str:
-        found = dict(run.result["map"]) | {"origin_set": origin | ranks | {"sets": 101}}
+        found = dict(run.result["map"]) | {"original_set": origin | ranks | {"sets": 101}}
         return title(replace(run, result=dict(run.result) | {"map": found}))
 
     clear = {"rank_damage": 3, "rank_damage_ci": [1, 9], "rank_disparity": 50}
@@ -190,7 +190,7 @@ def test_a_rank_that_is_not_clear_earns_no_claim():
         assert said.startswith("L0, L4 and L5 Are Worth")
         assert said.endswith("Against Damage: A Case Study of my-model")
     unclear = {"rank_damage": 9, "rank_damage_ci": [1, 30], "rank_disparity": None}
-    assert of(**unclear).startswith("Why These Layers? One Explanation of")
+    assert of(**unclear).startswith("Why These Blocks? One Explanation of")
 
 
 @pytest.mark.parametrize(
@@ -309,7 +309,7 @@ def test_a_figure_fits_on_its_page(spec, width, monkeypatch: pytest.MonkeyPatch)
 
 def test_figures_are_shown_and_told():
     text = paper_source(investigation()).files["paper.typ"]
-    for name in ("languages", "layers"):
+    for name in ("languages", "blocks"):
         assert f'#picture("{name}.svg", ' in text
         assert f"@fig-{name} shows it." in text
 

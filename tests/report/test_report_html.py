@@ -254,7 +254,7 @@ def test_runs_stand_side_by_side_with_a_verdict_each() -> None:
     ]
     page = Page(compare_html(compared(runs)))
     assert "H2.1 errors of the first block travel ✗ refuted ? inconclusive" in page.said
-    assert set(page.payload["figures"]) >= {"languages", "layers"}
+    assert set(page.payload["figures"]) >= {"languages", "blocks"}
 
 
 # -- text that would be more -----------------------------------------------------------------------

@@ -85,7 +85,7 @@ def test_an_investigation_has_every_figure_in_reading_order(
     investigated: Run, drawn: Mapping[str, Figure]
 ):
     ids = list(drawn)
-    assert ids[:4] == ["languages", "layers", "landscape", "pareto"]
+    assert ids[:4] == ["languages", "blocks", "landscape", "pareto"]
     assert ids[4:] == [finding.experiment.lower() for finding in investigated.findings]
     assert set(ids[4:]) == {experiment.id.lower() for experiment in CATALOG}
     assert [figure.id for figure in drawn.values()] == ids
@@ -95,7 +95,7 @@ def test_an_investigation_has_every_figure_in_reading_order(
     ("number", "ids"),
     [
         (AUDIT, ["languages"]),
-        (MAP, ["layers", "landscape", "pareto"]),
+        (MAP, ["blocks", "landscape", "pareto"]),
         (THEORY, ["damage-by-depth", "forest"]),
         (REPLICATE, []),
     ],
@@ -222,14 +222,14 @@ def unit(title: str) -> str:
 def test_layers_are_the_map_s(investigated: Run, drawn: Mapping[str, Figure]):
     found: Any = map_of(investigated)
     names = ("shapley_damage", "shapley_gap", "shapley_disparity")
-    whole = sum(row["shapley_damage"] for row in found["layers"])
-    for name, panel in zip(names, panels(drawn["layers"].spec), strict=True):
-        known = [row[name] for row in found["layers"]]
+    whole = sum(row["shapley_damage"] for row in found["blocks"])
+    for name, panel in zip(names, panels(drawn["blocks"].spec), strict=True):
+        known = [row[name] for row in found["blocks"]]
         factor = ratio([row["value"] for row in rows(panel)], known)
-        ends = np.array([row[f"{name}_ci"] for row in found["layers"]]) * factor
+        ends = np.array([row[f"{name}_ci"] for row in found["blocks"]]) * factor
         assert same([(row["low"], row["high"]) for row in rows(panel)], ends)
         marked = [row["block"] for row in rows(panel) if row["set"] == "the origin's set"]
-        assert marked == sorted(found["origin_set"]["layers"])
+        assert marked == sorted(found["original_set"]["blocks"])
         if name == "shapley_damage":
             assert factor == pytest.approx(100 / whole, rel=1e-3)
 
@@ -405,7 +405,7 @@ def test_damage_of_nothing_is_not_drawn():
 def test_runs_are_put_beside_each_other(kept: Path, capfd: pytest.CaptureFixture[str]):
     runs = [read_run(number, str(kept)) for number in (AUDIT, INVESTIGATE)]
     shown = compare_figures(compared(runs)["runs"])
-    assert list(shown) == ["languages", "layers"]
+    assert list(shown) == ["languages", "blocks"]
     of = [dict.fromkeys(row["run"] for row in rows(figure.spec)) for figure in shown.values()]
     assert (len(of[0]), len(of[1])) == (2, 1)
     for run, name in zip(runs, of[0], strict=True):

@@ -86,7 +86,7 @@ def test_a_withdrawn_suggestion_is_marked_and_others_are_exploratory() -> None:
     result = dict(run.result) | {"outcomes": {"suggested": [row, other]}}
     why = withdrawn_suggestion(row)
     assert why and not withdrawn_suggestion(other)
-    details = next(a for a in theory_answers(result) if a.key == "layers").details
+    details = next(a for a in theory_answers(result) if a.key == "blocks").details
     assert details[0].endswith(why) and details[1].endswith("Exploratory.")
     assert [why in line for line in suggestions(result)] == [True, False]
 

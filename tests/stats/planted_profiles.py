@@ -1,4 +1,4 @@
-"""Layer profiles whose relation is known: none, or a planted slope."""
+"""Block profiles whose relation is known: none, or a planted slope."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def autoregression(rng: np.random.Generator, n: int, rho: float) -> Floats:
 
 
 def profile(kind: str, rng: np.random.Generator, n: int) -> Floats:
-    """Returns one profile over n layers: noise, AR(1), a random walk, or noise on a steep bend."""
+    """Returns one profile over n blocks: noise, AR(1), a random walk, or noise on a steep bend."""
     if kind == "ar":
         return autoregression(rng, n, 0.7)
     noise = rng.normal(size=n)

@@ -43,11 +43,11 @@ WINDOW = DECLARED.window
 
 
 def families(
-    rng: np.random.Generator, m: int, *, kind: str = "ar", layers: int = 12, slope: float = 0.0
+    rng: np.random.Generator, m: int, *, kind: str = "ar", blocks: int = 12, slope: float = 0.0
 ) -> list[FamilyProfiles]:
     made = []
     for i in range(m):
-        x, own = profile(kind, rng, layers), profile(kind, rng, layers)
+        x, own = profile(kind, rng, blocks), profile(kind, rng, blocks)
         y = slope * x + np.sqrt(1 - slope**2) * own
         made.append(FamilyProfiles(family=f"f{i}", predictor=x, outcome=y))
     return made
@@ -69,9 +69,9 @@ def peak(place: float, low: float | None = None, high: float | None = None) -> P
     return Peak(Estimate(value=place, low=low, high=high, unit="relative depth"), 0, 1.0)
 
 
-def peaks(places: list[Peak], layers: int = 13) -> list[FamilyPeak]:
+def peaks(places: list[Peak], blocks: int = 13) -> list[FamilyPeak]:
     return [
-        FamilyPeak(family=f"f{i}", peak=place, n_layers=layers) for i, place in enumerate(places)
+        FamilyPeak(family=f"f{i}", peak=place, n_blocks=blocks) for i, place in enumerate(places)
     ]
 
 
@@ -169,17 +169,17 @@ def test_swap_counts_the_pairings_that_reach_the_true_one():
     assert many == pytest.approx(1 / 5040, rel=0.1)
 
 
-@pytest.mark.parametrize("layers", [5, 12])
-def test_percentile_of_both_ends_counts_pairs(layers):
+@pytest.mark.parametrize("blocks", [5, 12])
+def test_percentile_of_both_ends_counts_pairs(blocks):
     for seed in range(20):
-        out = np.random.default_rng(seed).normal(size=layers)
+        out = np.random.default_rng(seed).normal(size=blocks)
         mine = min(out[0], out[-1])
-        least = np.array([min(out[i], out[j]) for i, j in combinations(range(layers), 2)])
+        least = np.array([min(out[i], out[j]) for i, j in combinations(range(blocks), 2)])
         expected = ((least < mine).sum() + (least == mine).sum() / 2) / len(least)
         assert both_ends_percentile(out) == pytest.approx(expected)
 
 
-def test_percentile_of_both_ends_is_even_where_layers_are_alike():
+def test_percentile_of_both_ends_is_even_where_blocks_are_alike():
     rng = np.random.default_rng(0)
     found = np.array([both_ends_percentile(rng.normal(size=12)) for _ in range(3000)])
     assert abs(found.mean() - 0.5) < 4 * found.std() / np.sqrt(len(found))
@@ -247,8 +247,8 @@ def test_a_depth_profile_that_all_models_share_is_no_support():
 
 
 def test_families_of_different_depth_are_compared_at_equal_relative_depth():
-    def at(layers: int, name: str) -> FamilyProfiles:
-        r = np.linspace(0, 1, layers)
+    def at(blocks: int, name: str) -> FamilyProfiles:
+        r = np.linspace(0, 1, blocks)
         return FamilyProfiles(family=name, predictor=np.sin(9 * r), outcome=np.sin(9 * r))
 
     across = correlation_across([at(12, "a"), at(24, "b"), at(49, "c")])
@@ -282,7 +282,7 @@ def test_two_checkpoints_of_a_family_are_refused():
 
 
 def test_profiles_of_unequal_length_are_refused():
-    with pytest.raises(UserError, match="predictor has 12 layers and outcome 11"):
+    with pytest.raises(UserError, match="predictor has 12 blocks and outcome 11"):
         correlation_across([FamilyProfiles(family="a", predictor=np.ones(12), outcome=np.ones(11))])
 
 
@@ -316,7 +316,7 @@ def test_hit_rate_has_an_exact_interval():
     assert (estimate.value, estimate.low, estimate.high) == pytest.approx(
         (4 / 6, exact.low, exact.high)
     )
-    # 13 layers: r = 8/12, 9/12, 10/12 lie inside.
+    # 13 blocks: r = 8/12, 9/12, 10/12 lie inside.
     assert across.p == pytest.approx(stats.binom.sf(3, 6, 3 / 13))
     assert across.minima == {"binomial": pytest.approx((3 / 13) ** 6)}
     assert across.agreeing == pytest.approx(4 / 6)
@@ -349,8 +349,8 @@ def test_peaks_in_the_window_support_only_where_they_are_located_there():
     assert "0% of 8 families" in wide.reason
 
 
-def test_a_family_with_no_layer_in_the_window_is_left_out():
-    shallow = FamilyPeak(family="shallow", peak=peak(0.5), n_layers=3)
+def test_a_family_with_no_block_in_the_window_is_left_out():
+    shallow = FamilyPeak(family="shallow", peak=peak(0.5), n_blocks=3)
     across = window_across([*peaks([peak(0.75)] * 5), shallow], WINDOW)
     assert across.n == 5
     assert "shallow" in across.left_out
@@ -377,7 +377,7 @@ def test_ends_that_stand_out_everywhere_are_found_and_one_end_is_not():
     assert judge_families([across([0])], [0.9], sound(), DECLARED).label != "supported"
 
 
-def test_ends_like_any_other_layer_hold_their_rate_and_are_refuted():
+def test_ends_like_any_other_block_hold_their_rate_and_are_refuted():
     rng, times, low, labels = np.random.default_rng(0), 300, 0, []
     for _ in range(times):
         made = [

@@ -61,11 +61,11 @@ def test_the_fit_is_that_of_scipy(bend):
         assert found[:, column] == pytest.approx(oracle.x, rel=1e-3, abs=1e-6)
 
 
-def test_a_layer_whose_protection_harms_gets_nothing_and_never_less():
+def test_a_block_whose_protection_harms_gets_nothing_and_never_less():
     rounded = 1 - membership(masks_of(5), 5)
     shares = np.array([3.0, -0.3, 1.0, 2.0, 1.0])[:, None]
     damage = additive_damage(shares, rounded)
-    damage[damage <= 0] = np.nan  # where only the harmful layer is rounded
+    damage[damage <= 0] = np.nan  # where only the harmful block is rounded
     found = fit_additive(damage, rounded)
     assert (found >= 0).all()
     assert found[1] == pytest.approx(0, abs=1e-9)
@@ -75,19 +75,19 @@ def test_a_layer_whose_protection_harms_gets_nothing_and_never_less():
         assert squares(found, damage[kept], rounded[kept]) <= tried
 
 
-def test_no_layer_can_be_moved_to_a_smaller_sum_of_squares():
+def test_no_block_can_be_moved_to_a_smaller_sum_of_squares():
     _, damage, rounded = noisy(8, 2, 0.4, seed=3)
     found = fit_additive(damage, rounded)
     least = squares(found, damage, rounded)
-    for layer in range(8):
+    for block in range(8):
         for factor in (0.99, 1.01):
             moved = found.copy()
-            moved[layer] *= factor
+            moved[block] *= factor
             assert (squares(moved, damage, rounded) > least).all()
 
 
 def test_small_masks_count_as_much_as_large_ones():
-    # A layer a thousandth as harmful is known as well as the others, which plain squares would not.
+    # A block a thousandth as harmful is known as well as the others, which plain squares would not.
     rounded = 1 - membership(masks_of(6), 6)
     shares = np.array([1e-3, 1.0, 1.0, 1.0, 1.0, 1.0])[:, None]
     rng = np.random.default_rng(0)
@@ -124,7 +124,7 @@ def test_r2_is_one_of_itself_zero_of_the_mean_and_undefined_of_a_constant():
     assert r2(gappy, gappy) == pytest.approx([1, 1])
 
 
-def test_a_factorial_of_twelve_layers_is_refitted_in_milliseconds_a_draw():
+def test_a_factorial_of_twelve_blocks_is_refitted_in_milliseconds_a_draw():
     _, damage, rounded = noisy(12, 16, 0.1)
     begun = fit_additive(damage, rounded)
     draws = np.repeat(damage, 4, axis=1) * np.exp(

@@ -53,10 +53,10 @@ def test_shapley_values_of_an_additive_game_are_its_gains():
     assert shapley_values(additive_game(gains) + 5) == pytest.approx(gains, abs=1e-12)
 
 
-def test_a_layer_that_adds_nothing_gets_nothing_and_equals_get_the_same():
+def test_a_block_that_adds_nothing_gets_nothing_and_equals_get_the_same():
     masks = np.arange(2**5)
     inner = random_game(3, 1)
-    # Layers 0 and 1 matter only by how many of them are in, layer 4 not at all.
+    # Blocks 0 and 1 matter only by how many of them are in, block 4 not at all.
     both = (masks & 1) + (masks >> 1 & 1)
     values = inner[both + 4 * (masks >> 2 & 1)] + (masks >> 3 & 1) * both
     found = shapley_values(values)
@@ -65,12 +65,12 @@ def test_a_layer_that_adds_nothing_gets_nothing_and_equals_get_the_same():
     assert abs(found[0]) > 0.01
 
 
-def test_two_layers_share_their_synergy_equally():
+def test_two_blocks_share_their_synergy_equally():
     values = np.array([0.0, 1.0, 2.0, 7.0])  # v(01) − v(0) − v(1) = 4
     assert shapley_values(values) == pytest.approx([3, 4])
 
 
-def test_layers_in_masks_are_counted():
+def test_blocks_in_masks_are_counted():
     masks = np.arange(1 << 10)
     assert popcount(masks).tolist() == [bin(m).count("1") for m in range(1 << 10)]
     assert popcount(np.array([(1 << 40) - 1, 1 << 33])).tolist() == [40, 1]
@@ -79,12 +79,12 @@ def test_layers_in_masks_are_counted():
 # ------------------------------------------------------------------------- interactions, exactly
 
 
-def derivative(values, layers, background):
+def derivative(values, blocks, background):
     """Σ_{T⊆S} (−1)^{|S|−|T|} v(T ∪ background), one subset at a time."""
     total = np.zeros(values.shape[1:])
-    for size in range(len(layers) + 1):
-        for inside in combinations(layers, size):
-            total += (-1) ** (len(layers) - size) * values[background | mask_of(inside)]
+    for size in range(len(blocks) + 1):
+        for inside in combinations(blocks, size):
+            total += (-1) ** (len(blocks) - size) * values[background | mask_of(inside)]
     return total
 
 
@@ -96,8 +96,8 @@ def sets(n):
 def test_banzhaf_interactions_are_mean_derivatives_over_all_backgrounds(n):
     values = random_game(n, n, 2)
     banzhaf = banzhaf_interactions(values)
-    for mask, layers in enumerate(sets(n)):
-        everywhere = [derivative(values, layers, t) for t in range(2**n) if t & mask == 0]
+    for mask, blocks in enumerate(sets(n)):
+        everywhere = [derivative(values, blocks, t) for t in range(2**n) if t & mask == 0]
         assert banzhaf[mask] == pytest.approx(np.mean(everywhere, axis=0), abs=1e-12)
 
 
@@ -130,7 +130,7 @@ def test_pairs_agree_with_the_transform_and_with_orders(n):
 def interaction_by_orders(values, i, j):
     """The derivative of {i, j} at those before them, over orders in which they join as one."""
     n = len(values).bit_length() - 1
-    others = [layer for layer in range(n) if layer not in (i, j)]
+    others = [block for block in range(n) if block not in (i, j)]
     found = []
     for order in permutations([*others, -1]):
         before = order[: order.index(-1)]
@@ -206,7 +206,7 @@ def sampled(values, pair, n_twins, seed, law):
 @pytest.mark.parametrize("law", ["banzhaf", "shapley"])
 def test_sampled_backgrounds_are_unbiased(law):
     pair = (0, 6)
-    # Beside noise, two layers do more together the more or the fewer others are in.
+    # Beside noise, two blocks do more together the more or the fewer others are in.
     values = random_game(7, 5) + popcount(np.arange(2**7)) ** 4 / 50
     truth = {
         "banzhaf": banzhaf_interactions(values)[mask_of(pair)],
@@ -242,7 +242,7 @@ def test_a_set_and_its_complement_are_exact_with_interactions_of_three():
     assert each == pytest.approx(banzhaf_interactions(values)[mask_of(pair)], abs=1e-12)
 
 
-def test_a_pair_of_two_layers_has_one_background():
+def test_a_pair_of_two_blocks_has_one_background():
     assert sample_backgrounds(2, (0, 1), 2, seed=0) == (0, 0, 0, 0)
     derivatives, backgrounds = pair_derivatives(np.array([0.0, 1.0, 2.0, 7.0]), 0, 1)
     assert derivatives == pytest.approx([4])
@@ -281,7 +281,7 @@ def test_sampled_values_share_out_the_whole_and_are_exact_where_gains_add_up():
 
 
 def test_an_order_and_its_reverse_are_exact_for_pairs():
-    # With interactions of two layers only, each pair's synergy falls once to either: no error left.
+    # With interactions of two blocks only, each pair's synergy falls once to either: no error left.
     rng = np.random.default_rng(2)
     n, masks = 6, np.arange(2**6)
     inside = (masks[:, None] >> np.arange(n)) & 1
@@ -303,7 +303,7 @@ def test_chains_hold_the_masks_their_orders_meet_and_no_others():
     orders = [(2, 0, 1), (0, 1, 2)]
     assert chain_masks(orders) == [0b000, 0b001, 0b011, 0b100, 0b101, 0b111]
     orders = permutation_chains(20, 3, seed=0)
-    met = {sum(1 << layer for layer in order[:k]) for order in orders for k in range(21)}
+    met = {sum(1 << block for block in order[:k]) for order in orders for k in range(21)}
     assert chain_masks(orders) == sorted(met)
     # The masks suffice: nothing else is looked up.
     found = sampled_shapley({mask: np.array(float(mask)) for mask in met}, orders)
@@ -326,5 +326,5 @@ def test_pair_design_holds_small_sets_and_their_complements(n):
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 4])
-def test_pair_design_of_few_layers_is_all_masks(n):
+def test_pair_design_of_few_blocks_is_all_masks(n):
     assert pair_design(n) == list(range(2**n))

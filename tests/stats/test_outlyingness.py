@@ -18,14 +18,14 @@ from bitgap.stats.outlyingness import (
 KINDS, MEASURES = 6, 7
 
 
-def profiles(seed: int, n_layers: int, *, drift: float = 0.5, memory: float = 0.0) -> Floats:
+def profiles(seed: int, n_blocks: int, *, drift: float = 0.5, memory: float = 0.0) -> Floats:
     """Columns that share most of their scatter within a kind, wander and drift with depth."""
     rng = np.random.default_rng(seed)
-    shared = rng.normal(size=(KINDS, 1, n_layers))
-    y = 0.7 * shared + 0.7 * rng.normal(size=(KINDS, MEASURES, n_layers))
-    for layer in range(1, n_layers):
-        y[..., layer] += memory * y[..., layer - 1]
-    return y + drift * rng.normal(size=(KINDS, MEASURES, 1)) * np.arange(n_layers)
+    shared = rng.normal(size=(KINDS, 1, n_blocks))
+    y = 0.7 * shared + 0.7 * rng.normal(size=(KINDS, MEASURES, n_blocks))
+    for block in range(1, n_blocks):
+        y[..., block] += memory * y[..., block - 1]
+    return y + drift * rng.normal(size=(KINDS, MEASURES, 1)) * np.arange(n_blocks)
 
 
 def standing(y: Floats) -> Floats:
@@ -37,11 +37,11 @@ def ends(y: Floats) -> float:
     return pair_p(standing(y)[0], (0, y.shape[-1] - 1))
 
 
-@pytest.mark.parametrize("n_layers", [8, 12, 24])
+@pytest.mark.parametrize("n_blocks", [8, 12, 24])
 @pytest.mark.parametrize("memory", [0.0, 0.6, 0.9])
-def test_ends_of_drifting_and_wandering_profiles_hold_their_rate(n_layers, memory):
+def test_ends_of_drifting_and_wandering_profiles_hold_their_rate(n_blocks, memory):
     n = 60
-    hits = sum(ends(profiles(s, n_layers, memory=memory)) <= 0.05 for s in range(n))
+    hits = sum(ends(profiles(s, n_blocks, memory=memory)) <= 0.05 for s in range(n))
     # p is approximate: rates up to .09 were seen, so that is what more would be held against.
     assert stats.binom.sf(hits - 1, n, 0.09) > 1e-3
 
@@ -65,7 +65,7 @@ def test_one_planted_end_does_not_make_a_pair():
     assert np.mean(np.array(found) >= 0.9) < 0.7
 
 
-def test_one_wild_column_does_not_make_a_layer_stand_out():
+def test_one_wild_column_does_not_make_a_block_stand_out():
     y = profiles(0, 12)
     before = standing(y)[0]
     y[0, 0, 0] += 1e9
@@ -143,7 +143,7 @@ def test_percentile_and_p_of_a_pair_are_ranks_among_all_pairs():
     assert pair_p(flat[0], (0, 5)) == 1.0
 
 
-def test_percentile_of_two_layers_in_random_order_is_uniform():
+def test_percentile_of_two_blocks_in_random_order_is_uniform():
     rng = np.random.default_rng(0)
     found = pair_percentile(rng.normal(size=(4000, 12)), (0, 11))
     assert found.mean() == pytest.approx(0.5, abs=0.02)

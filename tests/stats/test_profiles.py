@@ -1,4 +1,4 @@
-"""Layer profiles: detrending, false positives of smooth series, power, peaks and shares."""
+"""Block profiles: detrending, false positives of smooth series, power, peaks and shares."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ NOMINAL = 0.05
 # -------------------------------------------------------------------------------------- detrending
 
 
-@pytest.mark.parametrize("n_layers", [4, 12, 33])
-def test_detrending_removes_depth_and_its_square_and_nothing_else(n_layers):
-    rng = np.random.default_rng(n_layers)
-    r = np.arange(n_layers) / (n_layers - 1)
+@pytest.mark.parametrize("n_blocks", [4, 12, 33])
+def test_detrending_removes_depth_and_its_square_and_nothing_else(n_blocks):
+    rng = np.random.default_rng(n_blocks)
+    r = np.arange(n_blocks) / (n_blocks - 1)
     trend = 3 - 40 * r + 25 * r**2
-    rest = rng.normal(size=n_layers)
+    rest = rng.normal(size=n_blocks)
     assert np.abs(detrend(trend)).max() < 1e-12 * np.abs(trend).max()
     assert detrend(rest + trend) == pytest.approx(detrend(rest), abs=1e-11)
     for power in range(3):
@@ -49,13 +49,13 @@ def test_depth_runs_from_0_to_1():
 # --------------------------------------------------------------------------------- correlation
 
 
-@pytest.mark.parametrize("n_layers", [12, 24])
+@pytest.mark.parametrize("n_blocks", [12, 24])
 @pytest.mark.parametrize("kind", KINDS)
 def test_unrelated_profiles_correlate_significantly_no_oftener_than_the_method_allows(
-    kind, n_layers
+    kind, n_blocks
 ):
     times = 1000
-    found = [correlate_profiles(x, y) for x, y in pairs(kind, n_layers, times=times)]
+    found = [correlate_profiles(x, y) for x, y in pairs(kind, n_blocks, times=times)]
     ps = np.array([1.0 if f.p is None else f.p for f in found])
     # .11 is the most that the method found for this test; the binomial error of 1000 is .007.
     assert (ps < NOMINAL).mean() <= 0.11
@@ -64,18 +64,18 @@ def test_unrelated_profiles_correlate_significantly_no_oftener_than_the_method_a
     assert np.mean(covered) >= 0.95 - 3 * np.sqrt(0.95 * 0.05 / times)
 
 
-@pytest.mark.parametrize("n_layers", [12, 24])
-def test_a_plain_correlation_of_the_same_walks_would_cry_wolf(n_layers):
+@pytest.mark.parametrize("n_blocks", [12, 24])
+def test_a_plain_correlation_of_the_same_walks_would_cry_wolf(n_blocks):
     found = [
-        stats.pearsonr(x, y, alternative="greater") for x, y in pairs("walk", n_layers, times=400)
+        stats.pearsonr(x, y, alternative="greater") for x, y in pairs("walk", n_blocks, times=400)
     ]
     assert np.mean([f.pvalue < NOMINAL for f in found]) > 0.2
 
 
-@pytest.mark.parametrize(("n_layers", "power"), [(12, 0.75), (24, 0.95)])
+@pytest.mark.parametrize(("n_blocks", "power"), [(12, 0.75), (24, 0.95)])
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_planted_slope_is_found(kind, n_layers, power):
-    found = [correlate_profiles(x, y) for x, y in pairs(kind, n_layers, slope=0.9, times=300)]
+def test_a_planted_slope_is_found(kind, n_blocks, power):
+    found = [correlate_profiles(x, y) for x, y in pairs(kind, n_blocks, slope=0.9, times=300)]
     assert np.mean([f.p is not None and f.p < NOMINAL for f in found]) > power
 
 
@@ -115,8 +115,8 @@ def test_r_is_the_partial_correlation_given_depth():
     [
         (depths(12) ** 2, "its own trend"),
         (np.zeros(12), "its own trend"),
-        (np.r_[np.nan, np.arange(11.0) ** 3], "undefined at some layer"),
-        (np.r_[np.inf, np.arange(11.0) ** 3], "undefined at some layer"),
+        (np.r_[np.nan, np.arange(11.0) ** 3], "undefined at some block"),
+        (np.r_[np.inf, np.arange(11.0) ** 3], "undefined at some block"),
     ],
 )
 def test_a_correlation_that_cannot_be_formed_has_a_reason(x, why):
@@ -126,10 +126,10 @@ def test_a_correlation_that_cannot_be_formed_has_a_reason(x, why):
         assert why in found.estimate.reason
 
 
-@pytest.mark.parametrize("n_layers", [3, 4, 5])
-def test_too_few_layers_give_no_p(n_layers):
+@pytest.mark.parametrize("n_blocks", [3, 4, 5])
+def test_too_few_blocks_give_no_p(n_blocks):
     rng = np.random.default_rng(0)
-    found = correlate_profiles(rng.normal(size=n_layers), rng.normal(size=n_layers))
+    found = correlate_profiles(rng.normal(size=n_blocks), rng.normal(size=n_blocks))
     assert found.p is None and found.estimate.low is None
     assert found.estimate.reason
 
@@ -164,7 +164,7 @@ def test_long_autoregressions_have_bartletts_degrees_of_freedom(rho):
     assert abs(np.mean(found) - wanted) < 4 * error + 0.01
 
 
-def test_degrees_of_freedom_never_exceed_those_of_independent_layers():
+def test_degrees_of_freedom_never_exceed_those_of_independent_blocks():
     alternating = np.resize([1.0, -1.0], 20) + 0.01 * np.random.default_rng(0).normal(size=20)
     smooth = np.sin(depths(20) * 3)
     assert effective_dof(alternating, smooth) == 20 - 4
@@ -182,7 +182,7 @@ def test_both_ends_being_the_extremes_is_one_of_the_pairs():
 
 
 @pytest.mark.parametrize(
-    ("n_layers", "inside"),
+    ("n_blocks", "inside"),
     [
         (12, [8, 9]),  # 8/11 = .727 and 9/11 = .818; 7/11 = .636 and 10/11 are out
         (24, [15, 16, 17, 18, 19]),  # 15/23 = .652 … 19/23 = .826
@@ -192,17 +192,17 @@ def test_both_ends_being_the_extremes_is_one_of_the_pairs():
         (3, []),
     ],
 )
-def test_layers_in_the_window_are_those_counted_by_hand(n_layers, inside):
-    found = np.flatnonzero(in_window(depths(n_layers), WINDOW)).tolist()
+def test_blocks_in_the_window_are_those_counted_by_hand(n_blocks, inside):
+    found = np.flatnonzero(in_window(depths(n_blocks), WINDOW)).tolist()
     assert found == inside
-    assert window_share(n_layers, WINDOW) == pytest.approx(len(inside) / n_layers)
+    assert window_share(n_blocks, WINDOW) == pytest.approx(len(inside) / n_blocks)
 
 
 @pytest.mark.parametrize("n_models", [1, 2, 3])
 def test_hits_in_every_model_have_the_windows_mass_to_that_power(n_models):
     r = depths(12)
     peaks = product(range(12), repeat=n_models)
-    share = np.mean([all(WINDOW[0] <= r[layer] <= WINDOW[1] for layer in p) for p in peaks])
+    share = np.mean([all(WINDOW[0] <= r[block] <= WINDOW[1] for block in p) for p in peaks])
     assert window_share(12, WINDOW) ** n_models == pytest.approx(share)
     assert window_share(12, WINDOW) == pytest.approx(1 / 6)
 
@@ -226,14 +226,14 @@ def test_no_degrees_of_freedom_reach_no_p():
 # ------------------------------------------------------------------------------------------- peaks
 
 
-def _draws_peaking_at(*layers: int, n_layers: int) -> Floats:
-    return np.eye(n_layers)[list(layers)]
+def _draws_peaking_at(*blocks: int, n_blocks: int) -> Floats:
+    return np.eye(n_blocks)[list(blocks)]
 
 
 def test_a_peak_is_the_commonest_one_and_its_interval_the_central_range():
-    draws = _draws_peaking_at(*[0] * 2, *[5] * 60, *[6] * 35, *[10] * 3, n_layers=11)
+    draws = _draws_peaking_at(*[0] * 2, *[5] * 60, *[6] * 35, *[10] * 3, n_blocks=11)
     peak = locate_peak(draws, np.zeros(11))
-    assert peak.layer == 5 and peak.share == 0.6
+    assert peak.block == 5 and peak.share == 0.6
     assert (peak.place.value, peak.place.low, peak.place.high) == (0.5, 0.5, 1.0)
     assert locate_peak(draws, np.zeros(11), level=0.9).place.high == pytest.approx(0.6)
     assert locate_peak(draws, np.zeros(11), level=0.97).place.low == 0.0
@@ -246,7 +246,7 @@ def test_intervals_of_peaks_are_numpys_quantiles_where_nothing_ties():
     peak = locate_peak(draws, draws.mean(0), level=0.8)
     wanted = np.quantile(tops, [0.1, 0.9], method="inverted_cdf")
     assert (peak.place.low, peak.place.high) == pytest.approx(wanted)
-    assert peak.share == pytest.approx((draws.argmax(1) == peak.layer).mean())
+    assert peak.share == pytest.approx((draws.argmax(1) == peak.block).mean())
 
 
 def test_a_planted_peak_is_found_in_most_samples_and_covered_in_nearly_all():
@@ -257,9 +257,9 @@ def test_a_planted_peak_is_found_in_most_samples_and_covered_in_nearly_all():
         sentences = bump + rng.normal(0, 0.5, (200, 12))
         draws = rng.multinomial(200, np.full(200, 1 / 200), size=300) @ sentences / 200
         peak = locate_peak(draws, sentences.mean(0))
-        found += peak.layer == 8
+        found += peak.block == 8
         covered += peak.place.low <= 8 / 11 <= peak.place.high
-    # The gap to the next layer is 2 standard errors of a difference, so half would be poor.
+    # The gap to the next block is 2 standard errors of a difference, so half would be poor.
     assert found / times > 0.5
     assert covered / times >= 0.95 - 3 * np.sqrt(0.95 * 0.05 / times)
 
@@ -275,14 +275,14 @@ def test_ties_are_shared_and_the_estimate_breaks_them():
     draws = np.tile([0.0, 0.1 + 0.2, 0.3, 0.0], (40, 1))  # equal but for rounding
     for top in (1, 2):
         peak = locate_peak(draws, np.eye(4)[top])
-        assert peak.layer == top and peak.share == pytest.approx(0.5)
+        assert peak.block == top and peak.share == pytest.approx(0.5)
         assert (peak.place.low, peak.place.high) == pytest.approx((1 / 3, 2 / 3))
 
 
-def test_an_undefined_layer_is_no_peak():
+def test_an_undefined_block_is_no_peak():
     draws = np.tile([np.nan, 1.0, 2.0, -1.0], (30, 1))
     peak = locate_peak(draws, draws[0])
-    assert peak.layer == 2 and peak.share == 1
+    assert peak.block == 2 and peak.share == 1
 
 
 # ------------------------------------------------------------------------------------- LMG shares

@@ -17,7 +17,7 @@ from bitgap.stats.rate_models import (
     gaussian_distortion,
     leave_one_bit_out,
     lloyd_max_distortion,
-    seed_form,
+    original_form,
 )
 
 BITS = np.repeat([2.0, 3, 4, 5, 6, 8], 5)
@@ -68,10 +68,10 @@ def test_no_scalar_quantizer_reaches_the_bound_and_many_levels_near_panter_and_d
 
 @pytest.mark.parametrize("truth", [(3.0, 2.0, 1.2), (0.4, 0.5, 0.3), (2.0, 1.0, -0.8)])
 def test_planted_parameters_are_found_within_five_per_cent(truth):
-    a, b, c = seed_form(np.log2(form(*truth))[None], BITS, SHARE)[0]
+    a, b, c = original_form(np.log2(form(*truth))[None], BITS, SHARE)[0]
     np.testing.assert_allclose([2**a, b, c], truth, rtol=0.05)
     noisy = np.log2(form(*truth)) + 0.02 * np.random.default_rng(0).normal(size=len(BITS))
-    a, b, c = seed_form(noisy[None], BITS, SHARE)[0]
+    a, b, c = original_form(noisy[None], BITS, SHARE)[0]
     np.testing.assert_allclose([2**a, b, c], truth, rtol=0.05)
 
 
@@ -85,8 +85,8 @@ def test_planted_parameters_are_found_on_the_linear_scale_too():
 def test_many_sets_at_once_are_as_each_alone():
     rng = np.random.default_rng(1)
     values = np.log2(form(1.0, 1.0, 0.5)) + 0.3 * rng.normal(size=(4, len(BITS)))
-    alone = [seed_form(one[None], BITS, SHARE)[0] for one in values]
-    np.testing.assert_allclose(seed_form(values, BITS, SHARE), alone, rtol=1e-9)
+    alone = [original_form(one[None], BITS, SHARE)[0] for one in values]
+    np.testing.assert_allclose(original_form(values, BITS, SHARE), alone, rtol=1e-9)
 
 
 def test_grid_and_search_find_the_same_minimum():
@@ -100,10 +100,10 @@ def test_grid_and_search_find_the_same_minimum():
 
 
 def test_without_two_shares_there_is_no_c_and_without_two_bits_nothing():
-    one_share = seed_form(np.log2(form(1, 2, 0))[None, ::5], BITS[::5], SHARE[::5])[0]
+    one_share = original_form(np.log2(form(1, 2, 0))[None, ::5], BITS[::5], SHARE[::5])[0]
     assert one_share[1] == pytest.approx(2)
     assert np.isnan(one_share[2])
-    assert np.isnan(seed_form(np.zeros((1, 5)), BITS[:5], SHARE[:5])).all()
+    assert np.isnan(original_form(np.zeros((1, 5)), BITS[:5], SHARE[:5])).all()
 
 
 # -- the other models -----------------------------------------------------------------------------

@@ -264,11 +264,11 @@ def test_a_family_of_twelve_errs_no_oftener_than_alpha():
 # ------------------------------------------------------------------------------- how often it errs
 
 
-@pytest.mark.parametrize("n_layers", [12, 24])
-def test_unrelated_profiles_are_supported_no_oftener_than_alpha(n_layers):
+@pytest.mark.parametrize("n_blocks", [12, 24])
+def test_unrelated_profiles_are_supported_no_oftener_than_alpha(n_blocks):
     labels = []
     for kind in KINDS:
-        for x, y in pairs(kind, n_layers, times=300, seed=21):
+        for x, y in pairs(kind, n_blocks, times=300, seed=21):
             found = correlate_profiles(x, y)
             least = smallest_p_of_correlation(found.dof)
             judged = Part(name="r", estimate=found.estimate, sesoi=0.1, p=found.p, p_minimum=least)

@@ -42,5 +42,5 @@ def additive(
         scheme="rtn4-g128", languages=LANGUAGES, t2=t2, log_variance=np.zeros(n_blocks),
         log_dimension=np.zeros(n_blocks), log_error_ratio=local, sensitivity=single / t2[:, None],
         single=single, masks=masks, damage=(1 - membership(masks, n_blocks)) @ single,
-        worth={}, seed_predictors={}, seed_disparity=np.full(n_blocks, np.nan),
+        shapley={}, original_predictors={}, original_disparity=np.full(n_blocks, np.nan),
     )  # fmt: skip

@@ -71,9 +71,9 @@ def evidence(family: str, *findings: Finding, n_blocks: int = 12, model: str = "
         single=pairs,
         masks=np.array([0, 1]),
         damage=np.ones((2, 2)),
-        worth={},
-        seed_predictors={},
-        seed_disparity=ones,
+        shapley={},
+        original_predictors={},
+        original_disparity=ones,
         bits_per_byte={"en": 2.0, "he": 2.5},
         findings={f.hypothesis: f for f in findings},
     )

@@ -25,7 +25,7 @@ from bitgap.theory.formal.inference import (
 )
 from bitgap.theory.formal.ladder import ladder
 from bitgap.theory.formal.model import judge_formal
-from bitgap.theory.formal.rows import LADDER, SEED_TERMS, gather_rows, smooth_features
+from bitgap.theory.formal.rows import LADDER, ORIGINAL_TERMS, gather_rows, smooth_features
 from validation.synth_theory import (
     LOUD,
     TheoryWorld,
@@ -68,10 +68,10 @@ def test_slopes_that_hold_exactly_are_found_in_every_family():
 
 def test_least_squares_over_families_is_that_of_the_stacked_rows():
     families, _ = gather_rows(evidence(4, layers=12))
-    stacked_x = np.vstack([f.models[0].design(SEED_TERMS) for f in families])
+    stacked_x = np.vstack([f.models[0].design(ORIGINAL_TERMS) for f in families])
     stacked_y = np.concatenate([f.models[0].profile for f in families])
     expected, *_ = np.linalg.lstsq(stacked_x, stacked_y, rcond=None)
-    assert moments(families, terms(SEED_TERMS)).slopes()[0] == pytest.approx(expected)
+    assert moments(families, terms(ORIGINAL_TERMS)).slopes()[0] == pytest.approx(expected)
 
 
 def test_r2_lofo_is_that_of_fits_without_the_family():
@@ -79,13 +79,15 @@ def test_r2_lofo_is_that_of_fits_without_the_family():
     error = power = 0.0
     for held in families:
         others = [f.models[0] for f in families if f is not held]
-        x = np.vstack([m.design(SEED_TERMS) for m in others])
+        x = np.vstack([m.design(ORIGINAL_TERMS) for m in others])
         slopes, *_ = np.linalg.lstsq(x, np.concatenate([m.profile for m in others]), rcond=None)
         model = held.models[0]
-        fitted = (model.design(SEED_TERMS) @ slopes)[:, None]
+        fitted = (model.design(ORIGINAL_TERMS) @ slopes)[:, None]
         error += ((model.response - fitted) ** 2).mean()
         power += (model.response**2).mean()
-    assert float(moments(families, terms(SEED_TERMS)).r2_lofo()) == pytest.approx(1 - error / power)
+    assert float(moments(families, terms(ORIGINAL_TERMS)).r2_lofo()) == pytest.approx(
+        1 - error / power
+    )
 
 
 def test_gains_of_families_average_to_the_difference_of_both_r2():
@@ -117,7 +119,7 @@ def test_held_out_stretches_of_a_straight_line_are_predicted_and_noise_is_not():
     line, _ = gather_rows(exact({"depth": 1.0}, 2, layers=12))
     assert r2_held_out_blocks(line, ("depth",)) == pytest.approx(1.0)
     noise, _ = gather_rows(evidence(6, layers=12))
-    assert r2_held_out_blocks(noise, SEED_TERMS) < 0
+    assert r2_held_out_blocks(noise, ORIGINAL_TERMS) < 0
 
 
 def test_inflation_is_that_of_a_correlated_pair():
@@ -134,17 +136,17 @@ def test_wild_bootstrap_enumerates_signs_and_holds_its_rate():
     found, times = 0, 120
     for seed in range(times):
         families, _ = gather_rows(evidence(6, 1000 + seed, layers=8))
-        p = wild_p(moments(families, terms(SEED_TERMS)), int(rng.integers(3)))
+        p = wild_p(moments(families, terms(ORIGINAL_TERMS)), int(rng.integers(3)))
         assert (p * 2**6) == pytest.approx(round(p * 2**6))
         found += p < 0.05
     assert stats.binom.sf(found - 1, times, 0.06) > 1e-3, found
     families, _ = gather_rows(exact({"variance": 0.3}, 6))
-    assert wild_p(moments(families, terms(SEED_TERMS)), 0) <= 2 / 2**6
+    assert wild_p(moments(families, terms(ORIGINAL_TERMS)), 0) <= 2 / 2**6
 
 
 def test_swapping_with_oneself_is_the_true_pairing():
     families, _ = gather_rows(evidence(4, layers=12))
-    swaps = Swaps.of(families, terms(LADDER["F1"]), terms(SEED_TERMS))
+    swaps = Swaps.of(families, terms(LADDER["F1"]), terms(ORIGINAL_TERMS))
     assert swaps.gains(np.arange(4)) == pytest.approx(gains(swaps.lower, swaps.upper))
 
 
@@ -274,7 +276,7 @@ def test_judging_is_deterministic_and_holds_no_nan():
 def test_a_planted_slope_has_the_gain_it_was_planted_with():
     families, _ = gather_rows(make_families(replace(LOUD, truth="budget", noise=0.01), 3))
     lower, upper = (moments(families, terms(LADDER[name])) for name in ("F1", "F3"))
-    between = between_rungs(families, LADDER["F1"], SEED_TERMS)
+    between = between_rungs(families, LADDER["F1"], ORIGINAL_TERMS)
     slope = planted_slope(lower, upper, between, 0.3)
     assert slope is not None
     low, high = plant(lower, upper, between, slope)

@@ -78,9 +78,9 @@ def test_evidence_is_kept_whole_and_not_measured_again(lab: Lab, evidence: Evide
     assert again.languages == evidence.languages
     for name in ("single", "damage", "masks", "t2", "sensitivity"):
         assert (getattr(again, name) == getattr(evidence, name)).all()
-    assert again.worth.keys() == evidence.worth.keys()
-    for game, values in evidence.worth.items():
-        np.testing.assert_array_equal(again.worth[game], values)
+    assert again.shapley.keys() == evidence.shapley.keys()
+    for game, values in evidence.shapley.items():
+        np.testing.assert_array_equal(again.shapley[game], values)
 
 
 def test_the_main_job_s_run_is_in_the_store(lab: Lab, evidence: Evidence) -> None:
@@ -92,6 +92,6 @@ def test_the_main_job_s_run_is_in_the_store(lab: Lab, evidence: Evidence) -> Non
 
 def test_the_origin_s_predictors_are_shares(evidence: Evidence) -> None:
     for name in ("outlier_ratio", "sparsity"):
-        values = evidence.seed_predictors[name]
+        values = evidence.original_predictors[name]
         assert ((values >= 0) & (values < 0.5)).all()
-    assert (evidence.seed_predictors["variance"] > 0).all()
+    assert (evidence.original_predictors["variance"] > 0).all()

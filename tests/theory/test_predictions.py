@@ -104,9 +104,9 @@ def test_nothing_measured_of_the_held_out_model_leaks() -> None:
         TARGET,
         **{
             name: rng.random(getattr(TARGET, name).shape)
-            for name in ("damage", "single", "sensitivity", "seed_disparity")
+            for name in ("damage", "single", "sensitivity", "original_disparity")
         },
-        worth={"disparity": rng.random(8)},
+        shapley={"disparity": rng.random(8)},
     )
     for kind in ("config", "weights"):
         assert predicted(kind, other) == predicted(kind)

@@ -13,7 +13,7 @@ import pytest
 import torch
 import transformers as hf
 
-from bitgap.disparity.formulas import seed_disparity
+from bitgap.disparity.formulas import original_disparity
 from bitgap.lab.lab import Lab
 from bitgap.quant.plan import Plan
 from bitgap.quant.rounding import round_weight
@@ -225,7 +225,7 @@ def test_additive_damage_is_no_synergy_in_our_measure_whatever_the_ratio_does() 
     assert judge_part(synergy, CLAIMS[23].parts[0]).here.outcome == "holds"
 
 
-def test_d_seed_is_undefined_where_english_may_not_be_harmed() -> None:
+def test_d_original_is_undefined_where_english_may_not_be_harmed() -> None:
     rng = np.random.default_rng(0)
     kl = np.full((2, 3, 16), 0.1)
     delta = kl.copy()
@@ -256,8 +256,8 @@ def test_collapsed_languages_stay_out_of_our_measure_and_are_named() -> None:
 
 def test_readings_are_the_formulas_of_damage() -> None:
     readings = planted({"none": (0.1, 0.3, 0.2, 0.5), "even": EVEN}).origin
-    mine = readings.value("seed", ["none", "even"], np.ones((1, 16)))[0]
-    np.testing.assert_allclose(mine, seed_disparity(readings.scores))
+    mine = readings.value("original", ["none", "even"], np.ones((1, 16)))[0]
+    np.testing.assert_allclose(mine, original_disparity(readings.scores))
 
 
 # -- statistics -----------------------------------------------------------------------------------
@@ -460,7 +460,7 @@ def test_a_shallow_model_says_what_it_cannot_answer(tmp_path: Path) -> None:
 
 def test_tails_are_sums_over_the_entries_of_states(lab: Lab, case: Case) -> None:
     states = np.asarray(lab.activations().states[2], dtype=np.float64)
-    found = case.tails["seed"][1].sum((0, 1))
+    found = case.tails["original"][1].sum((0, 1))
     wanted = [states.size, *((states**k).sum() for k in range(1, 5))]
     np.testing.assert_allclose(found[:5], wanted)
     assert found[5] == (np.abs(states - states.mean()) > 3 * states.std()).sum()

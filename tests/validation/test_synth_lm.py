@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bitgap.disparity.formulas import collapsed, damage_bits, delta_bits, seed_disparity
+from bitgap.disparity.formulas import collapsed, damage_bits, delta_bits, original_disparity
 from bitgap.disparity.layer_map import make_design, make_map, shapley_rows
 from bitgap.experiments.synergy.factorial import cell_masks, shows_origin_pattern
 from bitgap.stats.interactions import banzhaf_interactions, shapley_values
@@ -26,7 +26,7 @@ from validation.synth_synergy import SynergyTally, count
 
 BLOCKS = 4
 SINGLE = 15 ^ (1 << np.arange(BLOCKS))
-"""Masks that leave one layer rounded."""
+"""Masks that leave one block rounded."""
 
 
 def sampling(model: SynthLM, tokens: int) -> float:
@@ -174,7 +174,7 @@ def test_the_origins_ratio_sees_synergy_where_there_is_none():
     shown = 0
     for seed in range(60):
         model = additive_synth(seed)
-        ratio = seed_disparity(model.scores(seed, masks=cell_masks(8)))
+        ratio = original_disparity(model.scores(seed, masks=cell_masks(8)))
         shown += shows_origin_pattern(ratio)
     # A share that no test of level .05 would be allowed.
     assert stats.binom.sf(shown - 1, 60, 0.05) < 1e-3, shown

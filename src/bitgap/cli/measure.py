@@ -52,7 +52,7 @@ def audit(options: Namespace, session: Session) -> None:
 
 @verb(
     "map",
-    "what protecting each set of layers does",
+    "what protecting each set of blocks does",
     *(*TRUST, DRY_RUN, MODEL),
     option("--scheme", "how weights are rounded", type=scheme_name, default=DEFAULT_SCHEME),
     SENTENCES,

@@ -172,7 +172,7 @@ def replicate(options: Namespace, session: Session) -> None:
     from bitgap.show import views
     from bitgap.stats.verdicts import load_thresholds
     from bitgap.theory.origin.measure import replicate
-    from bitgap.theory.origin.regression import replay_seed_regression
+    from bitgap.theory.origin.regression import replay_original_regression
     from bitgap.theory.zoo import zoo_models
 
     if options.page:
@@ -189,7 +189,7 @@ def replicate(options: Namespace, session: Session) -> None:
         lab,
         scheme,
         others=others,
-        regression=replay_seed_regression([])[0],
+        regression=replay_original_regression([])[0],
         sentences=options.sentences or 16,
     )
     about = describe(lab, scheme)

@@ -7,7 +7,7 @@ sentences. No torch.
 
 Gates. A language *collapsed* under a plan (no better than add-one unigrams) or *below resolution*
 (K per token under ten times the numerical floor) is left out of D, with the reason; if it is the
-reference there is no D. D_seed is invalid unless the interval of Δ_ref lies above 0. K/M is
+reference there is no D. D_original is invalid unless the interval of Δ_ref lies above 0. K/M is
 undefined unless the interval of M does. If every language's interval of log2(K_λ/K_ref) covers 0
 there is *nothing to explain*.
 

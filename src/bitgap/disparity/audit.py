@@ -25,9 +25,9 @@ from bitgap.disparity.formulas import (
     log_ratio,
     log_share_ratio,
     log_token_premium,
+    original_disparity,
     perplexity_increase,
     premium_disparity,
-    seed_disparity,
     share_disparity,
     token_premium,
     tokens_per_character,
@@ -109,7 +109,7 @@ _STANDING_CAVEATS = (
     "(Nikolić 2026): read D beside G, and K beside what the model had learned.",
     "Intervals are over the sentences of this text, for this model; they say nothing of other "
     "languages or models.",
-    "D_seed is the origin's measure, kept for comparison; no verdict rests on it.",
+    "D_original is the origin's measure, kept for comparison; no verdict rests on it.",
 )
 
 
@@ -239,7 +239,7 @@ def _summarise(scores: Scores, table: Table, seed: int, draws: int) -> Summary:
         "disparity_per_byte": (partial(disparity, per="byte", languages=counted), LOG),
         "disparity_per_character": (partial(disparity, per="character", languages=counted), LOG),
         "share_disparity": (partial(share_disparity, languages=counted & learned), LOG),
-        "seed_disparity": (partial(seed_disparity, languages=~collapsed(scores)), "ratio"),
+        "original_disparity": (partial(original_disparity, languages=~collapsed(scores)), "ratio"),
         "gap": (gap, PER_TEXT),
         "harm_mean": (harm_mean, PER_TEXT),
         "harm_max": (harm_max, PER_TEXT),
@@ -257,7 +257,9 @@ def _gate_summary(
         elif reasons:
             summary[name] = note(summary[name], f"left out: {', '.join(reasons)}")
     summary["share_disparity"] = _gate_share(scores, summary["share_disparity"], table, why)
-    summary["seed_disparity"] = _gate_seed(scores, summary["seed_disparity"], table, reasons)
+    summary["original_disparity"] = _gate_original(
+        scores, summary["original_disparity"], table, reasons
+    )
     for name in ("gap", "harm_mean", "harm_max"):
         summary[name] = _gate_harm(scores, summary[name], table)
     if summary["harm_max"].value is not None and len(scores.languages) > 1:
@@ -287,7 +289,7 @@ def _gate_share(scores: Scores, share: Estimate, table: Table, why: str | None) 
     return note(share, f"left out: {', '.join(missing)}") if missing else share
 
 
-def _gate_seed(
+def _gate_original(
     scores: Scores, ratio: Estimate, table: Table, reasons: Mapping[str, str]
 ) -> Estimate:
     row = scores.languages.index(scores.reference)

@@ -8,15 +8,15 @@ Shapes: P plans, A languages, N sentences, W weightings. ``...`` is nothing for 
 resampled ones. Quantities that no plan can change have 1 in the place of P. These arrays, unlike
 records, mark what is undefined by NaN, and say when.
 
-=========  =====================================================  ===========================
-K_λ        Σ KL(p_fp ‖ p_q) / (U ln 2)                            damage, bits per character
-D          mean_{λ≠ref} log2(K_λ / K_ref)                         primary disparity
-Δ_λ        (N_λ^q − N_λ^fp) / U                                   harm on real text, signed
-G          mean_{λ≠ref} (Δ_λ − Δ_ref)                             co-primary gap
-H          mean_λ Δ_λ and max_λ Δ_λ                               guard against levelling down
-D_seed     mean_{λ≠ref} of relative perplexity increases' ratio   the origin's measure
-M_λ        (unigram_λ − N_λ^fp) / U                               what the model had learned
-=========  =====================================================  ===========================
+==========  =====================================================  ===========================
+K_λ         Σ KL(p_fp ‖ p_q) / (U ln 2)                            damage, bits per character
+D           mean_{λ≠ref} log2(K_λ / K_ref)                         primary disparity
+Δ_λ         (N_λ^q − N_λ^fp) / U                                   harm on real text, signed
+G           mean_{λ≠ref} (Δ_λ − Δ_ref)                             co-primary gap
+H           mean_λ Δ_λ and max_λ Δ_λ                               guard against levelling down
+D_original  mean_{λ≠ref} of relative perplexity increases' ratio   the origin's measure
+M_λ         (unigram_λ − N_λ^fp) / U                               what the model had learned
+==========  =====================================================  ===========================
 
 U is the number of characters of the *reference* language's sentences, the same for every language
 (bits per English character; Cotterell et al. 2018, Mielke et al. 2019). Pure numpy.
@@ -313,14 +313,14 @@ def perplexity_increase(of: Scores | Sums) -> Floats:
     return np.where(np.isfinite(increase), increase, np.nan)
 
 
-def seed_disparity(of: Scores | Sums, *, languages: Bools | None = None) -> Floats:
-    """Returns the origin's D_seed, (... x P): mean ratio of relative perplexity increases.
+def original_disparity(of: Scores | Sums, *, languages: Bools | None = None) -> Floats:
+    """Returns the origin's D_original, (... x P): mean ratio of relative perplexity increases.
 
     It is undefined in all but name where Δ_ref is not clearly above 0; ``audit`` gates it, this
     function does not. All languages count when ``languages`` is None, as in the origin.
 
     Example:
-        >>> seed_disparity(SCORES)[:2].round(3)
+        >>> original_disparity(SCORES)[:2].round(3)
         array([1.943, 1.588])
     """
     sums = _sums(of)

@@ -1,11 +1,11 @@
-"""The layer map: what every set of protected layers does to every language.
+"""The layer map: what every set of protected blocks does to every language.
 
 Up to L = 14 all 2^L masks are scored and every number is exact on the text at hand. Above that, all
-masks of at most two layers and their complements are scored, plus the masks that random orders of
-the layers pass through, so that Shapley values can be sampled.
+masks of at most two blocks and their complements are scored, plus the masks that random orders of
+the blocks pass through, so that Shapley values can be sampled.
 
-A game gives a set S of protected layers −K (mean over languages), −G or −|D|, so that a positive
-Shapley value always means that protecting the layer helps. D has no value where all is protected;
+A game gives a set S of protected blocks −K (mean over languages), −G or −|D|, so that a positive
+Shapley value always means that protecting the block helps. D has no value where all is protected;
 the game gives it 0 there, since no damage is no disparity. Where D has no value under another mask,
 there are no Shapley values of it.
 """
@@ -32,7 +32,7 @@ from bitgap.disparity.formulas import (
 )
 from bitgap.errors import UsageError
 from bitgap.quant.plan import Plan, mask_plans
-from bitgap.quant.sets import layers_in, mask_of, popcount
+from bitgap.quant.sets import blocks_in, mask_of, popcount
 from bitgap.records import Bools, Estimate, Floats, Integers, Scores
 from bitgap.stats.bootstrap import MAX_UNDEFINED, bootstrap_weights, central_range
 from bitgap.stats.interactions import (
@@ -46,7 +46,7 @@ from bitgap.stats.interactions import (
 LARGEST_FACTORIAL = 14
 """Blocks up to which all masks are scored: 2^15 − 2 block evaluations."""
 ORDER_PAIRS = 8
-"""Pairs of antithetic layer orders sampled above that."""
+"""Pairs of antithetic block orders sampled above that."""
 DRAWS = 400
 """Bootstrap draws for the map's intervals; they are read off a table, not tested."""
 
@@ -71,7 +71,7 @@ class Design:
 
     Attributes:
         n_blocks: L.
-        masks: Bit sets of protected layers, ascending.
+        masks: Bit sets of protected blocks, ascending.
         orders: Sampled orders; empty when the masks are all 2^L.
     """
 
@@ -161,7 +161,7 @@ class BlockEffects:
     def as_dict(self) -> dict[str, Any]:
         """Returns JSON-ready numbers: ``single_*``, ``protected_*`` and ``shapley_*``."""
         games = _flat({f"shapley_{game}": value for game, value in self.shapley.items()})
-        about: dict[str, Any] = {"layer": self.block, "depth": self.depth}
+        about: dict[str, Any] = {"block": self.block, "depth": self.depth}
         return about | self.single.as_dict("single_") | self.protected.as_dict("protected_") | games
 
 
@@ -177,7 +177,7 @@ class ScoredSet:
 
     def as_dict(self) -> dict[str, Any]:
         """Returns it JSON-ready."""
-        return {"layers": list(self.blocks), "damage": self.damage, "disparity": self.disparity}
+        return {"blocks": list(self.blocks), "damage": self.damage, "disparity": self.disparity}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,7 +203,7 @@ class BestSets:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OriginRank:
+class OriginalRank:
     """Where the origin's set ranks among all sets of its size, 1 being the best."""
 
     of: ScoredSet
@@ -219,7 +219,7 @@ class OriginRank:
         """Returns it JSON-ready; a rank is a whole number."""
         if self.sets is None:
             why = self.rank_damage.reason
-            return {"layers": list(self.of.blocks), "rank_damage": None, "reason": why}
+            return {"blocks": list(self.of.blocks), "rank_damage": None, "reason": why}
         out = self.of.as_dict() | {"sets": self.sets}
         for name in ("rank_damage", "rank_disparity"):
             out |= _flat({name: getattr(self, name)})
@@ -247,7 +247,7 @@ class LayerMap:
     blocks: tuple[BlockEffects, ...]
     best: tuple[BestSets, ...]
     unprotected: Effect
-    origin: OriginRank
+    origin: OriginalRank
     n_sentences: int
     caveats: tuple[str, ...]
 
@@ -261,9 +261,9 @@ class LayerMap:
             "sentences": self.n_sentences,
             "units": _UNITS,
             "unprotected": self.unprotected.as_dict(),
-            "layers": [row.as_dict() for row in self.blocks],
+            "blocks": [row.as_dict() for row in self.blocks],
             "best_sets": [row.as_dict() for row in self.best],
-            "origin_set": self.origin.as_dict(),
+            "original_set": self.origin.as_dict(),
             "caveats": list(self.caveats),
         }
 
@@ -308,7 +308,7 @@ def make_map(scores: Scores, scheme: str, design: Design, *, seed: int = 0) -> L
         ),
         best=tuple(_best_sets(scores, design)),
         unprotected=unprotected,
-        origin=_origin_rank(scores, design, weights),
+        origin=_original_rank(scores, design, weights),
         n_sentences=scores.n_sentences,
         caveats=_caveats(scores, design),
     )
@@ -346,10 +346,10 @@ def _estimate(value: float, ends: Floats, unit: str, scores: Scores) -> Estimate
     )
 
 
-def benefits(scores: Scores, design: Design) -> dict[str, Floats]:
-    """Returns what protecting each layer is worth in every game, (L): its exact Shapley value.
+def shapley_of_games(scores: Scores, design: Design) -> dict[str, Floats]:
+    """Returns the exact Shapley value of protecting each block in every game, (L).
 
-    Games are ``damage``, ``gap`` and ``disparity``, −K, −G and −|D|, so above 0 is a benefit; NaN
+    Games are ``damage``, ``gap`` and ``disparity``, −K, −G and −|D|, so above 0 helps; NaN
     where a game has no value under some mask.
 
     Args:
@@ -357,7 +357,7 @@ def benefits(scores: Scores, design: Design) -> dict[str, Floats]:
         design: Which masks were scored.
 
     Example:
-        >>> benefits(SCORES, make_design(3))["damage"].round(4)
+        >>> shapley_of_games(SCORES, make_design(3))["damage"].round(4)
         array([0.0306, 0.0083, 0.0146])
     """
     found: dict[str, Floats] = {}
@@ -470,27 +470,27 @@ def _best_sets(scores: Scores, design: Design) -> list[BestSets]:
 
 
 def _scored_set(design: Design, row: int, damage: Floats, d: Floats) -> ScoredSet:
-    blocks = tuple(layers_in(design.masks[row]))
+    blocks = tuple(blocks_in(design.masks[row]))
     return ScoredSet(blocks=blocks, damage=_number(damage[row].mean()), disparity=_number(d[row]))
 
 
-def origin_set(n_blocks: int) -> list[int]:
-    """Returns the layers that the origin protects, {0, round(.75 L), L−1}, ascending.
+def original_set(n_blocks: int) -> list[int]:
+    """Returns the blocks that the origin protects, {0, round(.75 L), L−1}, ascending.
 
     Example:
-        >>> origin_set(12)
+        >>> original_set(12)
         [0, 9, 11]
     """
     return sorted({0, min(round(0.75 * n_blocks), n_blocks - 1), n_blocks - 1})
 
 
-def _origin_rank(scores: Scores, design: Design, weights: Floats) -> OriginRank:
-    blocks = tuple(origin_set(design.n_blocks))
+def _original_rank(scores: Scores, design: Design, weights: Floats) -> OriginalRank:
+    blocks = tuple(original_set(design.n_blocks))
     rows = np.flatnonzero(popcount(np.array(design.masks)) == len(blocks))
     if len(rows) < math.comb(design.n_blocks, len(blocks)):
         none = Estimate(value=None, unit=_RANK, reason="not all sets of its size scored")
         alone = ScoredSet(blocks=blocks, damage=None, disparity=None)
-        return OriginRank(of=alone, sets=None, rank_damage=none, rank_disparity=none)
+        return OriginalRank(of=alone, sets=None, rank_damage=none, rank_disparity=none)
     mine = int(np.searchsorted(rows, design.masks.index(mask_of(blocks))))
     few = _of_rows(scores, rows)
     values: dict[str, float | None] = {}
@@ -500,7 +500,7 @@ def _origin_rank(scores: Scores, design: Design, weights: Floats) -> OriginRank:
         values[name] = _number(point[mine])
         ends = central_range(_rank(draws, mine), scores.n_sentences)
         ranks[f"rank_{name}"] = _estimate(float(_rank(np.abs(point), mine)), ends, _RANK, scores)
-    return OriginRank(of=ScoredSet(blocks=blocks, **values), sets=len(rows), **ranks)
+    return OriginalRank(of=ScoredSet(blocks=blocks, **values), sets=len(rows), **ranks)
 
 
 def _rank(values: Floats, mine: int) -> Floats:
@@ -526,7 +526,7 @@ def _caveats(scores: Scores, design: Design) -> tuple[str, ...]:
     if not counted.pop(scores.reference) or not any(counted.values()):
         said.append("no Shapley values of D: the reference or every other language is left out")
     if not design.complete:
-        said.append(f"Shapley values are sampled from {len(design.orders)} orders of the layers")
+        said.append(f"Shapley values are sampled from {len(design.orders)} orders of the blocks")
     if scores.n_sentences < 32:
         said.append(
             f"{scores.n_sentences} sentences a language: intervals are wide and approximate"

@@ -8,7 +8,7 @@ Every measured number that carries sampling error is an :class:`~bitgap.records.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from bitgap.records import Arithmetic, Estimate
@@ -116,8 +116,8 @@ class DisparityReport:
     """H, largest Δ of all languages."""
     share_disparity: Estimate
     """D_share, mean over other languages of log2 of K/M over the reference's."""
-    seed_disparity: Estimate
-    """D_seed, the origin's measure, over the languages that did not collapse."""
+    original_disparity: Estimate = field(metadata={"formerly": "seed_disparity"})
+    """D_original, the origin's measure, over the languages that did not collapse."""
     share_agrees: bool | None
     """Whether D and D_share have one sign; None where one is missing or 0."""
     nothing_to_explain: bool | None
@@ -137,12 +137,12 @@ class DisparityReport:
         return {entry.language: entry for entry in self.languages}[code]
 
     def as_dict(self) -> dict[str, Any]:
-        """Returns JSON-ready values under the method's names: D, G, H, D_seed, D_share."""
+        """Returns JSON-ready values under the method's names: D, G, H, D_original, D_share."""
         named = {
             **_flat("D", self.disparity),
             **_flat("G", self.gap),
             "H": {**_flat("mean", self.harm_mean), **_flat("max", self.harm_max)},
-            **_flat("D_seed", self.seed_disparity),
+            **_flat("D_original", self.original_disparity),
             **_flat("D_share", self.share_disparity),
             "decomposition": {
                 **_flat("kl_per_token", self.disparity_per_token),
@@ -172,10 +172,10 @@ class DisparityReport:
     def _units(self) -> dict[str, str]:
         per_language = {name: value.unit for name, value in _estimates(self.languages[0]).items()}
         summary = {"D": self.disparity, "G": self.gap, "H": self.harm_mean}
-        seed = {"D_seed": self.seed_disparity, "D_share": self.share_disparity}
+        further = {"D_original": self.original_disparity, "D_share": self.share_disparity}
         return {
             **per_language,
-            **{name: estimate.unit for name, estimate in (summary | seed).items()},
+            **{name: estimate.unit for name, estimate in (summary | further).items()},
             "floor_bits": "bits per token",
         }
 
@@ -231,12 +231,12 @@ def _flat(name: str, estimate: Estimate) -> dict[str, Any]:
 
 def _flat_fields(record: LanguageDamage | Comparison) -> dict[str, Any]:
     out: dict[str, Any] = {}
-    for field in fields(record):
-        value = getattr(record, field.name)
-        out |= _flat(field.name, value) if isinstance(value, Estimate) else {field.name: value}
+    for one in fields(record):
+        value = getattr(record, one.name)
+        out |= _flat(one.name, value) if isinstance(value, Estimate) else {one.name: value}
     return out
 
 
 def _estimates(record: LanguageDamage) -> dict[str, Estimate]:
-    values = {field.name: getattr(record, field.name) for field in fields(record)}
+    values = {one.name: getattr(record, one.name) for one in fields(record)}
     return {name: value for name, value in values.items() if isinstance(value, Estimate)}

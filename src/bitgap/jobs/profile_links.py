@@ -1,4 +1,4 @@
-"""Do layers that an experiment finds special matter for damage and disparity?
+"""Do blocks that an experiment finds special matter for damage and disparity?
 
 The method asks this of T-001, T-007 and T-009 beside their own question: each finding's profile
 over blocks is correlated, both detrended in depth, with what protecting a block is worth, its

@@ -42,7 +42,7 @@ class Investigation:
     report: DisparityReport
     """Damage by language with nothing protected, at the operating point."""
     layer_map: LayerMap
-    """What every set of protected layers does."""
+    """What every set of protected blocks does."""
     rejected: Mapping[str, tuple[str, ...]]
     """Schemes of fewer bits at which some language collapsed, and which."""
     links: tuple[Link, ...]

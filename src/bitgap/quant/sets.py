@@ -23,11 +23,11 @@ def mask_of(blocks: Iterable[int]) -> int:
     return sum(1 << block for block in set(blocks))
 
 
-def layers_in(mask: int) -> tuple[int, ...]:
+def blocks_in(mask: int) -> tuple[int, ...]:
     """Returns the blocks of a mask, ascending.
 
     Example:
-        >>> layers_in(9)
+        >>> blocks_in(9)
         (0, 3)
     """
     return tuple(block for block in range(mask.bit_length()) if mask >> block & 1)

@@ -37,7 +37,7 @@ def compared(runs: Sequence[Run]) -> dict[str, Any]:
         if run.report is None and run.layer_map is None:
             raise UsageError(
                 f"run {run.number} in {run.store} is of {run.command!r}, which has no damage by "
-                f"language or layer to compare; name runs of audit, map or investigate"
+                f"language or block to compare; name runs of audit, map or investigate"
             )
     labels = run_labels(runs)
     first, *others = runs
@@ -74,8 +74,8 @@ def _row(run: Run, label: str) -> dict[str, Any]:
         "languages": {} if audit is None else audit["languages"],
         **{name: None if audit is None else audit[name]
            for name in ("D", "D_ci", "D_share", "D_share_ci", "G", "G_ci", "reference")},
-        "damage_by_layer": [] if run.layer_map is None else _shares(run.layer_map),
-        "origin_set": None if run.layer_map is None else run.layer_map.origin.as_dict(),
+        "damage_by_block": [] if run.layer_map is None else _shares(run.layer_map),
+        "original_set": None if run.layer_map is None else run.layer_map.origin.as_dict(),
         "verdicts": {f.hypothesis: f.verdict.label for f in run.findings},
         "answers": {answer.key: answer.short for answer in answers(run)},
     }  # fmt: skip

@@ -15,7 +15,7 @@ from bitgap.disparity.layer_map import (
     BlockEffects,
     Effect,
     LayerMap,
-    OriginRank,
+    OriginalRank,
     ScoredSet,
     make_design,
 )
@@ -62,7 +62,8 @@ def records_of(command: str, summary: Json, seed: int) -> dict[str, Any]:
 
 
 def _fields_of(kind: Any, row: Json) -> dict[str, Any]:
-    return {f.name: row[f.name] for f in fields(kind) if f.name in row}
+    names = {f.metadata.get("formerly", f.name) for f in fields(kind)}
+    return {name: row[name] for name in names if name in row}
 
 
 def _names(kind: Any, of: str) -> Iterable[str]:
@@ -88,7 +89,7 @@ def _report(found: Json) -> DisparityReport:
     named = {
         "disparity": (found, "D", "D"), "gap": (found, "G", "G"),
         "harm_mean": (found["H"], "mean", "H"), "harm_max": (found["H"], "max", "H"),
-        "seed_disparity": (found, "D_seed", "D_seed"),
+        "original_disparity": (found, "D_seed", "D_seed"),
         "share_disparity": (found, "D_share", "D_share"),
         "disparity_per_token": (found["decomposition"], "kl_per_token", "D"),
         "token_premium": (found["decomposition"], "token_premium", "D"),
@@ -166,7 +167,7 @@ def _layer_map(found: Json, seed: int) -> LayerMap:
             for row in found["best_sets"]
         ),
         unprotected=effect(found["unprotected"]),
-        origin=OriginRank(of=scored(origin), sets=origin.get("sets"), **ranks),
+        origin=OriginalRank(of=scored(origin), sets=origin.get("sets"), **ranks),
         n_sentences=sentences,
         caveats=tuple(found["caveats"]),
     )
@@ -188,5 +189,5 @@ def _investigation(found: Json, seed: int) -> Investigation:
 def _link(row: Json, n_blocks: int) -> Link:
     low, high = row["r_ci"]
     r = Estimate(value=row["r"], low=low, high=high, n=n_blocks, reason=row["r_reason"],
-                 unit="correlation over layers, detrended in depth", method="Fisher z")  # fmt: skip
+                 unit="correlation over blocks, detrended in depth", method="Fisher z")  # fmt: skip
     return Link(experiment=row["experiment"], title=row["title"], game=row["game"], r=r)

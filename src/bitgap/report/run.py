@@ -2,7 +2,7 @@
 
 :func:`run_in_hand` makes it of what a command has in memory, :func:`read_run` of what the store
 holds: findings judged again from stored observations and today's thresholds, and the damage of
-every set of protected layers read off the stored scores that the run names. Both give the same.
+every set of protected blocks read off the stored scores that the run names. Both give the same.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _RUN = re.compile(r"(?:(?P<store>.+):)?(?P<run>\d+|latest)")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Masks:
-    """What every scored set of protected layers does; rows as ``masks``, columns as ``languages``.
+    """What every scored set of protected blocks does; rows as ``masks``, columns as ``languages``.
 
     Damage, gap and harm are in bits per English character, disparity in log2 ratio; NaN where a
     number has no value. Ends are of 95 % intervals over sentences, as the layer map has them.
@@ -53,7 +53,7 @@ class Masks:
     complete: bool
     """Whether these are all 2^L sets."""
     masks: tuple[int, ...]
-    """Bit sets of protected layers, ascending."""
+    """Bit sets of protected blocks, ascending."""
     damage: Floats
     """K_λ, (masks x languages)."""
     counted: Bools

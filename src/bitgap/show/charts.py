@@ -109,12 +109,12 @@ def lines(
     norm: int | None = None,
     rules: Mapping[str, float] | None = None,
 ) -> Chart:
-    """Returns lines over layers, with an optional shaded window, interval bars and thin lines.
+    """Returns lines over blocks, with an optional shaded window, interval bars and thin lines.
 
     Args:
         rows: One mapping a point.
         title: Above the chart.
-        x: Field of the layer number.
+        x: Field of the block number.
         y: Field of the value.
         series: Field that names the line.
         x_title: Axis title.
@@ -150,7 +150,7 @@ def lines(
             "encoding": {**encoding, "shape": colour(series, names), "tooltip": said},
         }
     )
-    # Of layers that share a legend only the first makes it one to choose from.
+    # Of blocks that share a legend only the first makes it one to choose from.
     next(layer for layer in layers if "color" in layer.get("encoding", ()))["params"] = params
     return {"$schema": SCHEMA, "title": heading(title), **SIZE, "data": {"values": list(rows)},
             "layer": layers}  # fmt: skip
@@ -172,7 +172,7 @@ def _interval_bars(rows: Rows, interval: tuple[str, str], encoding: Chart) -> li
 
 
 def bars(rows: Rows, *, title: str, x: str, y: str, part: str, y_title: str) -> Chart:
-    """Returns bars over layers, stacked by ``part``; negative parts go below zero."""
+    """Returns bars over blocks, stacked by ``part``; negative parts go below zero."""
     params, opacity = chosen_in_legend(part, title)
     numbered = all(isinstance(row[x], int) for row in rows)
     axis = {"labelAngle": 0, "labelOverlap": True}
@@ -306,7 +306,7 @@ def matrix(
     norm: int | None = None,
     outlined: Rows = (),
 ) -> Chart:
-    """Returns a heat map of ``value`` over two layer numbers; ``name`` heads the legend.
+    """Returns a heat map of ``value`` over two block numbers; ``name`` heads the legend.
 
     Where values are signed, two hues part at 0, and both reach as far. ``norm`` is the number on x
     that stands for what follows the final norm. ``outlined`` are cells with a frame, with fields x

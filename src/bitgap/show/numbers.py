@@ -69,14 +69,14 @@ def lacks(ends: Ends) -> bool:
     return not ends or None in ends
 
 
-def layer_list(layers: Sequence[int]) -> str:
-    """Returns layer numbers, neighbours as a range, such as ``0, 7-11``."""
+def block_list(blocks: Sequence[int]) -> str:
+    """Returns block numbers, neighbours as a range, such as ``0, 7-11``."""
     runs: list[list[int]] = []
-    for layer in layers:
-        if runs and layer == runs[-1][-1] + 1:
-            runs[-1].append(layer)
+    for block in blocks:
+        if runs and block == runs[-1][-1] + 1:
+            runs[-1].append(block)
         else:
-            runs.append([layer])
+            runs.append([block])
     return ", ".join(str(r[0]) if len(r) == 1 else f"{r[0]}-{r[-1]}" for r in runs)
 
 

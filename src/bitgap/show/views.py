@@ -15,7 +15,7 @@ from rich.console import Group
 from rich.padding import Padding
 from rich.text import Text
 
-from bitgap.show.numbers import MISSING, layer_list, short_name, told
+from bitgap.show.numbers import MISSING, block_list, short_name, told
 from bitgap.show.tables.audit import damage_table, summary_rows
 from bitgap.show.tables.findings import OUTCOMES, verdict_table
 from bitgap.show.tables.layer_map import best_sets_table, map_table, map_unit
@@ -118,20 +118,20 @@ def map_view(result: Json) -> Any:
     sets = best_sets_table(result)
     return spaced(
         Group(_head(result), nothing),
-        to_terminal(whole.only("layer", "shapley_damage", "shapley_gap", "shapley_disparity")),
+        to_terminal(whole.only("block", "shapley_damage", "shapley_gap", "shapley_disparity")),
         to_terminal(
-            whole.only("layer", "single_damage", "protected_damage", "protected_disparity")
+            whole.only("block", "single_damage", "protected_damage", "protected_disparity")
         ),
         Group(*bullets(whole.reading)),
         titled(sets) if sets.rows else Text("One block: no set to choose."),
-        Group(*bullets([_origin_line(result["origin_set"]), *result["caveats"]])),
+        Group(*bullets([_origin_line(result["original_set"]), *result["caveats"]])),
     )
 
 
 def _origin_line(origin: Json) -> str:
-    layers = layer_list(origin["layers"])
+    blocks = block_list(origin["blocks"])
     if origin["rank_damage"] is None:
-        return f"The origin's set {layers}: no rank, {origin.get('reason', 'it is undefined')}."
+        return f"The origin's set {blocks}: no rank, {origin.get('reason', 'it is undefined')}."
 
     def rank(name: str) -> str:
         low, high = origin[f"rank_{name}_ci"]
@@ -141,14 +141,14 @@ def _origin_line(origin: Json) -> str:
     text = f"rank {rank('damage')} of {origin['sets']} by least damage"
     if origin["rank_disparity"] is not None:
         text += f", {rank('disparity')} by least |D| per text, which is no answer for the gap"
-    return f"The origin's set {layers}: {text}."
+    return f"The origin's set {blocks}: {text}."
 
 
 def investigation_view(result: Json) -> Any:
     """Shows the audit, the map and the verdicts."""
     names = ("model", "corpus", "arithmetic", "languages_unreadable")
     shared = {name: result.get(name) for name in names}
-    audit, layers = result["audit"], result["map"]
+    audit, layer_map = result["audit"], result["map"]
     tried = result["collapsed_below"].items()
     return spaced(
         section(
@@ -156,7 +156,7 @@ def investigation_view(result: Json) -> Any:
             *bullets(f"{scheme}: {', '.join(codes)} collapsed" for scheme, codes in tried),
         ),
         audit_view(shared | {"sentences": audit["n_sentences"]} | audit),
-        map_view(shared | {"plan": f"map at {layers['scheme']}"} | layers),
+        map_view(shared | {"plan": f"map at {layer_map['scheme']}"} | layer_map),
         Group(*verdicts(result["findings"])),
         _links(result["links"]),
         _verdicts(result["findings"]),
@@ -298,7 +298,7 @@ def comparison_view(result: Json) -> Any:
     whys = [f"{name}: {run['answers']['why']}" for name, run in zip(names, runs, strict=True)
             if "why" in run["answers"]]  # fmt: skip
     if whys:
-        parts.append(section("Why the origin's layers?", *bullets(whys)))
+        parts.append(section("Why the origin's blocks?", *bullets(whys)))
     parts += map(_change, result["changes"])
     return spaced(*parts)
 
@@ -329,7 +329,7 @@ def theory_view(result: Json) -> Any:
         titled(pillars_table(result["pillars"])),
         _outcomes(result["outcomes"]),
         _forecasts(result["forecasts"]),
-        titled(regression_table(result["seed_regression"]).only(*regression)),
+        titled(regression_table(result["original_regression"]).only(*regression)),
     )
 
 
@@ -389,7 +389,7 @@ def prediction_view(result: Json) -> Any:
         ("file", result["file"]),
     ]
     rows = [
-        f"for the least {name}: keep {layer_list(row['blocks'])}; D then "
+        f"for the least {name}: keep {block_list(row['blocks'])}; D then "
         f"{_range(row['disparity'])}, log2 of the damage left {_range(row['log2_damage_left'])}"
         for name, row in result["protect"].items()
     ]
@@ -433,7 +433,7 @@ def check_view(result: Json) -> Any:
 
 
 def _placed(one: Json) -> str:
-    blocks = "any three" if one["blocks"] is None else layer_list(one["blocks"])
+    blocks = "any three" if one["blocks"] is None else block_list(one["blocks"])
     if one["percentile"] is None:
         return f"{blocks}: {one.get('reason', 'not measured')}"
     return f"{blocks}: percentile {one['percentile']:.2f}, regret {_number(one['regret'], '.3g')}"

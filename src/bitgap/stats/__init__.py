@@ -1,1 +1,1 @@
-"""Statistics of per-sentence numbers and of layer profiles, and the rules of judgement."""
+"""Statistics of per-sentence numbers and of block profiles, and the rules of judgement."""

@@ -1,13 +1,13 @@
-"""The null model of damage: every rounded layer adds its own, K(S) = Σ_{l∉S} k_l with k_l ≥ 0.
+"""The null model of damage: every rounded block adds its own, K(S) = Σ_{l∉S} k_l with k_l ≥ 0.
 
 Damage that adds up looks like synergy on any scale of ratios: the logarithm of a sum interacts, and
-a ratio of two languages' sums rises whenever the protected layer is less biased than the average.
-So whoever claims that two layers act together must say what this null would have shown.
+a ratio of two languages' sums rises whenever the protected block is less biased than the average.
+So whoever claims that two blocks act together must say what this null would have shown.
 
 The fit is by least squares on log K, language by language: on K itself the largest masks would
 decide all, and the ratios implied for the small ones would be anything. Newton's method with the
 damping of Levenberg and Marquardt and k kept at or above 0, for all languages and bootstrap draws
-at once: the Hessians of all columns are one matrix product, so 4,095 masks of 12 layers cost
+at once: the Hessians of all columns are one matrix product, so 4,095 masks of 12 blocks cost
 milliseconds a column. Source: method, section 3; Nocedal & Wright 2006, chapters 10 and 16.
 """
 
@@ -29,8 +29,8 @@ def additive_damage(shares: Floats, rounded: Floats) -> Floats:
     """Returns Σ_{l∉S} k_l, (P x C).
 
     Args:
-        shares: k by layer, (L x C).
-        rounded: Which layers each mask leaves to round, (P x L) of 0 and 1.
+        shares: k by block, (L x C).
+        rounded: Which blocks each mask leaves to round, (P x L) of 0 and 1.
 
     Example:
         >>> additive_damage(np.array([[2.0], [1.0]]), np.array([[1.0, 1.0], [0.0, 1.0]]))
@@ -46,7 +46,7 @@ def fit_additive(damage: Floats, rounded: Floats, start: Floats | None = None) -
     Args:
         damage: K by mask, (P x C) for C languages, draws, or both. A mask counts where K is above 0
             and finite; mark those to be left out by NaN.
-        rounded: Which layers each mask leaves to round, (P x L); none may leave out all.
+        rounded: Which blocks each mask leaves to round, (P x L); none may leave out all.
         start: Where to begin, (L x C) or (L x 1), such as the fit of the whole text for its draws.
 
     Returns:
@@ -97,11 +97,11 @@ def r2(values: Floats, fitted: Floats) -> Floats:
 
 
 def _first_guess(damage: Floats, rounded: Floats, counts: Bools) -> Floats:
-    """Returns the column's mean damage per rounded layer, for every layer alike."""
+    """Returns the column's mean damage per rounded block, for every block alike."""
     total = np.where(counts, damage, 0.0).sum(0)
-    layers = counts.T.astype(np.float64) @ rounded.sum(1)
+    blocks = counts.T.astype(np.float64) @ rounded.sum(1)
     with np.errstate(invalid="ignore"):
-        mean = total / np.where(layers > 0, layers, np.nan)
+        mean = total / np.where(blocks > 0, blocks, np.nan)
     return np.broadcast_to(mean, (rounded.shape[1], damage.shape[1]))
 
 
@@ -130,7 +130,7 @@ def _descend(shares: Floats, logs: Floats, counts: Bools, rounded: Floats) -> Fl
 
 def _errors(k: Floats, logs: Floats, counts: Bools, rounded: Floats) -> tuple[Floats, Floats]:
     """Returns log K − log Σk and 1/Σk, (P x C) both, 0 where a mask does not count."""
-    # Only where every rounded layer is at 0 is there no logarithm; a tiny sum is as far off.
+    # Only where every rounded block is at 0 is there no logarithm; a tiny sum is as far off.
     sums = np.maximum(rounded @ k, np.finfo(np.float64).tiny)
     return np.where(counts, logs - np.log(sums), 0.0), np.where(counts, 1 / sums, 0.0)
 
@@ -145,7 +145,7 @@ def _symmetric(entries: Floats, upper: tuple[Integers, Integers], n: int) -> Flo
 def _step(k: Floats, downhill: Floats, hessian: Floats, damping: Floats) -> Floats:
     """Returns the damped Newton step of every column, kept at or above 0.
 
-    A layer at 0 that would go below stays out of the step, or it would bend that of the others.
+    A block at 0 that would go below stays out of the step, or it would bend that of the others.
     """
     pinned = ((k <= 0) & (downhill <= 0)).T
     matrix = hessian.copy()

@@ -12,7 +12,7 @@ of two forms in w, so resampling units costs next to nothing. Centring is on the
 and not done anew in each resample, which matters at order 1/S of S units.
 
 Intrinsic dimensions (TwoNN, GRIDE) are of the manifold near each point and biased low where it is
-high (true 20 → 16, 40 → 27 at n = 4,000), so only their profile over layers is to be read.
+high (true 20 → 16, 40 → 27 at n = 4,000), so only their profile over blocks is to be read.
 """
 
 from __future__ import annotations

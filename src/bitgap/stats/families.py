@@ -1,6 +1,6 @@
 """The model as unit: what several model families say together.
 
-Layers of one model are not exchangeable, models of different families are. A statistic is formed
+Blocks of one model are not exchangeable, models of different families are. A statistic is formed
 within each family and tested across them; checkpoints of one family are one unit.
 
 ===================  =============================================  ==============================
@@ -9,7 +9,7 @@ statistic            p                                              must concur 
 correlation r̄        one-sample t on Fisher's z, detrended, random  exact sign-flip; model swap
 effect               one-sample t on effects, random effects        exact sign-flip
 window hits          Poisson-binomial at each family's window mass
-both ends            Stouffer over percentiles among layer pairs
+both ends            Stouffer over percentiles among block pairs
 ===================  =============================================  ==============================
 
 The model swap pairs the predictor of one family with the outcome of another, at equal relative
@@ -55,7 +55,7 @@ from bitgap.stats.profiles import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FamilyProfiles:
-    """Two layer profiles of one family; families may differ in depth.
+    """Two block profiles of one family; families may differ in depth.
 
     Attributes:
         family: Its name, such as ``qwen3``.
@@ -82,12 +82,12 @@ class FamilyPeak:
 
     family: str
     peak: Peak
-    n_layers: int
+    n_blocks: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FamilyEnds:
-    """How far out each layer of one family lies, (L), larger being farther."""
+    """How far out each block of one family lies, (L), larger being farther."""
 
     family: str
     outlyingness: Floats
@@ -99,7 +99,7 @@ class FamilyEnds:
 def correlation_across(
     families: Sequence[FamilyProfiles],
     *,
-    name: str = "mean correlation over layers",
+    name: str = "mean correlation over blocks",
     level: float = 0.95,
 ) -> Across:
     """Returns r̄, the mean detrended correlation across families, back-transformed from Fisher's z.
@@ -124,8 +124,8 @@ def correlation_across(
     for f in families:
         if len(f.predictor) != len(f.outcome):
             raise UserError(
-                f"{f.family}: predictor has {len(f.predictor)} layers and outcome "
-                f"{len(f.outcome)}; give both for the same layers"
+                f"{f.family}: predictor has {len(f.predictor)} blocks and outcome "
+                f"{len(f.outcome)}; give both for the same blocks"
             )
     single = [correlate_profiles(f.predictor, f.outcome, level) for f in families]
     left_out = {
@@ -134,7 +134,7 @@ def correlation_across(
         if c.estimate.value is None
     }
     kept = [f for f in families if f.family not in left_out]
-    unit = "correlation over layers, detrended in depth"
+    unit = "correlation over blocks, detrended in depth"
     if len(kept) < 2:
         return too_few(name, unit, level, len(kept), left_out)
     swapped = _swapped_z(kept)
@@ -232,8 +232,8 @@ def window_across(
         UserError: If a family is given twice.
     """
     _check_distinct([f.family for f in families])
-    masses = {f.family: window_share(f.n_layers, window) for f in families}
-    left_out = {name: "no layer lies in the window" for name, w in masses.items() if w == 0}
+    masses = {f.family: window_share(f.n_blocks, window) for f in families}
+    left_out = {name: "no block lies in the window" for name, w in masses.items() if w == 0}
     kept = [f for f in families if f.family not in left_out]
     m = len(kept)
     if m == 0:
@@ -270,7 +270,7 @@ def both_ends_across(
     name: str = "mean percentile of both ends",
     level: float = 0.95,
 ) -> Across:
-    """Returns how far out the first and the last layer lie together, by Stouffer's method.
+    """Returns how far out the first and the last block lie together, by Stouffer's method.
 
     Args:
         families: One entry a family.
@@ -282,12 +282,12 @@ def both_ends_across(
     """
     _check_distinct([f.family for f in families])
     left_out = {
-        f.family: "some layer's outlyingness is undefined"
+        f.family: "some block's outlyingness is undefined"
         for f in families
         if not np.isfinite(f.outlyingness).all()
     }
     kept = [f for f in families if f.family not in left_out]
-    unit = "percentile among pairs of layers"
+    unit = "percentile among pairs of blocks"
     if len(kept) < 2:
         return too_few(name, unit, level, len(kept), left_out)
     m = len(kept)
@@ -314,10 +314,10 @@ def both_ends_across(
 
 
 def both_ends_percentile(outlyingness: Floats) -> float:
-    """Returns the mid-percentile of min(first, last) among all pairs of layers, in (0, 1).
+    """Returns the mid-percentile of min(first, last) among all pairs of blocks, in (0, 1).
 
     A pair is as far out as its less outlying member, so one extreme end is not enough. Ties count
-    half, and so does the pair itself: among exchangeable layers the mean is 1/2.
+    half, and so does the pair itself: among exchangeable blocks the mean is 1/2.
 
     Args:
         outlyingness: (L).
@@ -327,7 +327,7 @@ def both_ends_percentile(outlyingness: Floats) -> float:
         0.917
     """
     least = min(outlyingness[0], outlyingness[-1])
-    # Both members of a pair must lie beyond, so pairs are counted by counting layers.
+    # Both members of a pair must lie beyond, so pairs are counted by counting blocks.
     farther = comb(int((outlyingness > least).sum()), 2)
     as_far = comb(int((outlyingness >= least).sum()), 2) - farther
     return 1 - (farther + as_far / 2) * smallest_p_both_ends(len(outlyingness))

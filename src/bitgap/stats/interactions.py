@@ -1,15 +1,15 @@
-"""What each layer contributes, alone and with others, from the scores of many masks.
+"""What each block contributes, alone and with others, from the scores of many masks.
 
-A game gives every set S of protected layers a value v(S). Masks are integers whose bit l says that
-layer l is in S. Values may carry trailing axes (languages, draws); every formula but
+A game gives every set S of protected blocks a value v(S). Masks are integers whose bit l says that
+block l is in S. Values may carry trailing axes (languages, draws); every formula but
 :func:`variance_by_order` is linear in v, so they ride along.
 
-What two layers do together is the derivative Δ_ij v(T) = v(T∪ij) − v(T∪i) − v(T∪j) + v(T), which
-hangs on the background T of the other layers that are protected already:
+What two blocks do together is the derivative Δ_ij v(T) = v(T∪ij) − v(T∪i) − v(T∪j) + v(T), which
+hangs on the background T of the other blocks that are protected already:
 
 ==================  ==========================================================================
-Möbius              T = ∅: two layers against none, the comparison of the origin
-co-Möbius           T = all others: two layers against all
+Möbius              T = ∅: two blocks against none, the comparison of the origin
+co-Möbius           T = all others: two blocks against all
 Banzhaf             mean over all T alike; four times the Walsh–Hadamard coefficient of {i, j}
 Shapley (SII)       mean over sizes of T, and over the T of a size (Grabisch & Roubens 1999)
 ==================  ==========================================================================
@@ -55,9 +55,9 @@ def shapley_values(values: Floats) -> Floats:
     masks = np.arange(n_masks)
     weights = _weights(n)[popcount(masks)]
     shares = []
-    for layer in range(n):
-        without = masks[(masks >> layer) & 1 == 0]
-        gains = values[without | (1 << layer)] - values[without]
+    for block in range(n):
+        without = masks[(masks >> block) & 1 == 0]
+        gains = values[without | (1 << block)] - values[without]
         shares.append(np.tensordot(weights[without], gains, axes=(0, 0)))
     return np.stack(shares)
 
@@ -67,7 +67,7 @@ def _weights(n: int) -> Floats:
 
 
 def permutation_chains(n: int, n_pairs: int, seed: int) -> list[tuple[int, ...]]:
-    """Returns orders of n layers for sampled Shapley values, each followed by its reverse.
+    """Returns orders of n blocks for sampled Shapley values, each followed by its reverse.
 
     A permutation and its reverse are antithetic: their errors partly cancel (Mitchell 2022).
 
@@ -84,7 +84,7 @@ def permutation_chains(n: int, n_pairs: int, seed: int) -> list[tuple[int, ...]]
 
 
 def chain_masks(orders: Sequence[Sequence[int]]) -> list[int]:
-    """Returns every mask met when layers join in these orders, each once, ascending.
+    """Returns every mask met when blocks join in these orders, each once, ascending.
 
     Example:
         >>> chain_masks([(0, 1, 2), (2, 1, 0)])
@@ -93,14 +93,14 @@ def chain_masks(orders: Sequence[Sequence[int]]) -> list[int]:
     found = {0}
     for order in orders:
         mask = 0
-        for layer in order:
-            mask |= 1 << layer
+        for block in order:
+            mask |= 1 << block
             found.add(mask)
     return sorted(found)
 
 
 def sampled_shapley(values: Mapping[int, Floats], orders: Sequence[Sequence[int]]) -> Floats:
-    """Returns the mean marginal gain of every layer over the orders, (L x ...).
+    """Returns the mean marginal gain of every block over the orders, (L x ...).
 
     Args:
         values: v for every mask of :func:`chain_masks`.
@@ -113,9 +113,9 @@ def sampled_shapley(values: Mapping[int, Floats], orders: Sequence[Sequence[int]
     total = np.zeros((len(orders[0]), *np.shape(values[0])))
     for order in orders:
         mask = 0
-        for layer in order:
-            joined = mask | (1 << layer)
-            total[layer] += values[joined] - values[mask]
+        for block in order:
+            joined = mask | (1 << block)
+            total[block] += values[joined] - values[mask]
             mask = joined
     return total / len(orders)
 
@@ -137,7 +137,7 @@ def walsh_hadamard(values: Floats) -> Floats:
 def banzhaf_interactions(values: Floats) -> Floats:
     """Returns for every S its derivative averaged over all backgrounds, (2^L x ...).
 
-    That is (−2)^|S| f(S): the mean of v at ∅, Banzhaf values at single layers, interactions above.
+    That is (−2)^|S| f(S): the mean of v at ∅, Banzhaf values at single blocks, interactions above.
     Source: Grabisch & Roubens 1999; Owen 1972.
 
     Example:
@@ -202,11 +202,11 @@ def shapley_interaction(values: Floats, i: int, j: int) -> Floats:
 
 
 def _butterfly(values: Floats, step: Callable[[Floats, Floats], tuple[Floats, Floats]]) -> Floats:
-    """Applies a step to (v without l, v with l) for each layer l in turn: L passes, not 2^L."""
+    """Applies a step to (v without l, v with l) for each block l in turn: L passes, not 2^L."""
     n_masks = len(values)
     out = np.asarray(values, dtype=np.float64)
-    for layer in range(n_masks.bit_length() - 1):
-        halves = out.reshape(-1, 2, 1 << layer, *out.shape[1:])
+    for block in range(n_masks.bit_length() - 1):
+        halves = out.reshape(-1, 2, 1 << block, *out.shape[1:])
         out = np.stack(step(halves[:, 0], halves[:, 1]), axis=1).reshape(out.shape)
     return out
 
@@ -214,17 +214,17 @@ def _butterfly(values: Floats, step: Callable[[Floats, Floats], tuple[Floats, Fl
 def sample_backgrounds(
     n: int, pair: tuple[int, int], n_twins: int, seed: int, *, law: Law = "banzhaf"
 ) -> tuple[int, ...]:
-    """Returns random sets of the layers outside a pair, each followed by its complement there.
+    """Returns random sets of the blocks outside a pair, each followed by its complement there.
 
-    A set and its complement are antithetic: what the pair does with a third layer cancels in their
+    A set and its complement are antithetic: what the pair does with a third block cancels in their
     mean. Both have the law asked for, so the mean derivative over them is unbiased.
 
     Args:
-        n: Number of layers.
+        n: Number of blocks.
         pair: The two that are left out.
         n_twins: How many sets are drawn; twice as many come back.
         seed: Of the draws.
-        law: ``banzhaf`` takes each layer with probability ½, ``shapley`` a size uniformly and then
+        law: ``banzhaf`` takes each block with probability ½, ``shapley`` a size uniformly and then
             a set of that size.
 
     Example:
@@ -232,7 +232,7 @@ def sample_backgrounds(
         (4, 2, 6, 0)
     """
     rng = np.random.default_rng(seed)
-    others = np.array([layer for layer in range(n) if layer not in pair], dtype=np.int64)
+    others = np.array([block for block in range(n) if block not in pair], dtype=np.int64)
     found: list[int] = []
     for _ in range(n_twins):
         if law == "banzhaf":
@@ -265,7 +265,7 @@ def derivatives_at(corners: Floats) -> Floats:
 
 
 def pair_design(n: int) -> list[int]:
-    """Returns all masks of at most two layers and their complements, ascending.
+    """Returns all masks of at most two blocks and their complements, ascending.
 
     Example:
         >>> pair_design(3)

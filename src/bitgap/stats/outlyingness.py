@@ -1,24 +1,24 @@
-"""How far each layer stands out from the others, and whether two named ones stand out most.
+"""How far each block stands out from the others, and whether two named ones stand out most.
 
-Layers drift, and smoothly: many properties of weights rise or fall with depth, so the ends of a
-trend are its extremes without being special, and a layer between two others is easier to foretell
-than one beyond them. Every layer is therefore foretold from *one side*: by a robust line through
-its five nearest interior layers towards the middle, the ends by the same rule, in units of that
+Blocks drift, and smoothly: many properties of weights rise or fall with depth, so the ends of a
+trend are its extremes without being special, and a block between two others is easier to foretell
+than one beyond them. Every block is therefore foretold from *one side*: by a robust line through
+its five nearest interior blocks towards the middle, the ends by the same rule, in units of that
 prediction's own error:
 
     t_l = (y_l − a − b r_l) / (s √(1 + 1/n + (r_l − r̄)²/Σ(r − r̄)²))
 
 with b the median of pairwise slopes (Theil–Sen), a the median of what it leaves and s from the
 median absolute residual, the two smallest left out of it, since two numbers were fitted. Against
-independent autoregressive profiles, of coefficient 0 to .9, the ends of 12 layers come out among
+independent autoregressive profiles, of coefficient 0 to .9, the ends of 12 blocks come out among
 the top tenth of pairs in a seventh of cases at most; with one line through all other interior
-layers it is more than half of them at .9.
+blocks it is more than half of them at .9.
 
-There are more columns (kinds of matrix times measures) than layers, so a covariance of columns over
-layers cannot be estimated. Measures say much the same of every kind of matrix, though, so their
-correlation is estimated over kinds and interior layers together, drawn half-way towards none, and
-taken out. A layer's outlyingness is the mean over columns of log(1 + z²), what a heavy-tailed
-likelihood (Cauchy's) charges for z: one wild column cannot make a layer stand out, several can.
+There are more columns (kinds of matrix times measures) than blocks, so a covariance of columns over
+blocks cannot be estimated. Measures say much the same of every kind of matrix, though, so their
+correlation is estimated over kinds and interior blocks together, drawn half-way towards none, and
+taken out. A block's outlyingness is the mean over columns of log(1 + z²), what a heavy-tailed
+likelihood (Cauchy's) charges for z: one wild column cannot make a block stand out, several can.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ import numpy as np
 from bitgap.records import Floats
 from bitgap.stats.profiles import depths
 
-FEWEST_LAYERS = 8
-"""Below it some layer has fewer than three interior ones on either side to see a trend in."""
+FEWEST_BLOCKS = 8
+"""Below it some block has fewer than three interior ones on either side to see a trend in."""
 _NEAREST = 5
-"""Interior layers that a line is put through; more see less of what is near, fewer no error."""
+"""Interior blocks that a line is put through; more see less of what is near, fewer no error."""
 _SHRINKAGE = 0.5
 _CLIP = 3.0
-"""Where |t| is cut when correlations are estimated, so that odd layers do not make them."""
+"""Where |t| is cut when correlations are estimated, so that odd blocks do not make them."""
 _FARTHEST = 10.0
 """Where t is cut at all: further out a number only says how small its error happened to be."""
 _ENOUGH = 4
@@ -45,38 +45,38 @@ _MAD = 1.4826
 
 
 def prediction_t(profiles: Floats) -> Floats:
-    """Returns t of every layer in every column, (... x L), cut at ±10.
+    """Returns t of every block in every column, (... x L), cut at ±10.
 
     0 where a value is missing, or too few others are there to say what it should be.
 
     Args:
-        profiles: Values by layer in the last axis, (... x L), NaN where there is none. L >= 8.
+        profiles: Values by block in the last axis, (... x L), NaN where there is none. L >= 8.
 
     Example:
         >>> prediction_t(np.array([9.0, 1.1, 0.9, 1.0, 1.1, 0.9, 1.0, 1.1])).round(1)
         array([ 10. ,  10. ,  -0.4,  -0.4,   0.4, -10. ,   0.4,   0.4])
     """
     flat = profiles.reshape(-1, profiles.shape[-1])
-    n_layers, r, t = flat.shape[1], depths(flat.shape[1]), np.zeros(flat.shape)
-    # As many for every layer, or those in the middle would have larger errors than others.
-    nearest = min(_NEAREST, (n_layers - 2) // 2)
-    for layer in range(n_layers):
-        after = np.arange(layer + 1, n_layers - 1)[:nearest]
-        before = np.arange(layer - 1, 0, -1)[:nearest]
+    n_blocks, r, t = flat.shape[1], depths(flat.shape[1]), np.zeros(flat.shape)
+    # As many for every block, or those in the middle would have larger errors than others.
+    nearest = min(_NEAREST, (n_blocks - 2) // 2)
+    for block in range(n_blocks):
+        after = np.arange(block + 1, n_blocks - 1)[:nearest]
+        before = np.arange(block - 1, 0, -1)[:nearest]
         side = after if len(after) >= len(before) else before
         known = np.isfinite(flat[:, side])
         for pattern in np.unique(known, axis=0):
-            columns = (known == pattern).all(1) & np.isfinite(flat[:, layer])
+            columns = (known == pattern).all(1) & np.isfinite(flat[:, block])
             if columns.any() and pattern.sum() >= min(_ENOUGH, len(side)):
                 from_these = side[pattern]
-                t[columns, layer] = _layer_t(
-                    flat[columns, layer], r[layer], flat[columns][:, from_these], r[from_these]
+                t[columns, block] = _block_t(
+                    flat[columns, block], r[block], flat[columns][:, from_these], r[from_these]
                 )
     return np.clip(t, -_FARTHEST, _FARTHEST).reshape(profiles.shape)
 
 
-def _layer_t(value: Floats, place: float, y: Floats, r: Floats) -> Floats:
-    """Returns t of one layer in C columns, (C), from values y (C x n) at depths r (n)."""
+def _block_t(value: Floats, place: float, y: Floats, r: Floats) -> Floats:
+    """Returns t of one block in C columns, (C), from values y (C x n) at depths r (n)."""
     n = len(r)
     first, second = np.triu_indices(n, 1)
     slope = np.median((y[:, second] - y[:, first]) / (r[second] - r[first]), axis=1)
@@ -101,7 +101,7 @@ def decorrelated(t: Floats) -> Floats:
         >>> decorrelated(np.arange(16.0).reshape(1, 2, 8)).shape
         (1, 2, 8)
     """
-    kinds, measures, n_layers = t.shape
+    kinds, measures, n_blocks = t.shape
     cut = np.clip(t[:, :, 1:-1], -_CLIP, _CLIP).transpose(0, 2, 1).reshape(-1, measures)
     power = np.sqrt((cut**2).mean(0))
     unit = cut / np.where(power > 0, power, 1.0)
@@ -109,11 +109,11 @@ def decorrelated(t: Floats) -> Floats:
     np.fill_diagonal(correlation, 1.0)
     values, axes = np.linalg.eigh(correlation)
     root = axes @ np.diag(1 / np.sqrt(values)) @ axes.T
-    return np.einsum("ab,kbl->kal", root, t).reshape(kinds, measures, n_layers)
+    return np.einsum("ab,kbl->kal", root, t).reshape(kinds, measures, n_blocks)
 
 
 def outlyingness(z: Floats, weights: Floats) -> Floats:
-    """Returns how far every layer stands out, (W x L).
+    """Returns how far every block stands out, (W x L).
 
     Args:
         z: Decorrelated t, (columns x L).
@@ -127,13 +127,13 @@ def outlyingness(z: Floats, weights: Floats) -> Floats:
 
 
 def pair_percentile(outlying: Floats, pair: tuple[int, int]) -> Floats:
-    """Returns the share of all other pairs whose less outlying layer is less so than the pair's.
+    """Returns the share of all other pairs whose less outlying block is less so than the pair's.
 
-    Ties count half. Of L layers in random order it is as likely to be any of its values.
+    Ties count half. Of L blocks in random order it is as likely to be any of its values.
 
     Args:
         outlying: (W x L).
-        pair: Two layers.
+        pair: Two blocks.
 
     Returns:
         (W), from 0 to 1.
@@ -155,7 +155,7 @@ def pair_p(outlying: Floats, pair: tuple[int, int]) -> float:
 
     Args:
         outlying: (L).
-        pair: Two layers.
+        pair: Two blocks.
 
     Example:
         >>> round(pair_p(np.array([9.0, 1.0, 2.0, 8.0]), (0, 3)), 3)
@@ -165,5 +165,5 @@ def pair_p(outlying: Floats, pair: tuple[int, int]) -> float:
     return float((lower >= min(outlying[pair[0]], outlying[pair[1]])).mean())
 
 
-def _pairs(n_layers: int) -> list[tuple[int, int]]:
-    return list(combinations(range(n_layers), 2))
+def _pairs(n_blocks: int) -> list[tuple[int, int]]:
+    return list(combinations(range(n_blocks), 2))

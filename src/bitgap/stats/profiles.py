@@ -1,7 +1,7 @@
-"""Layer profiles: numbers by depth, and what may be concluded from two of them.
+"""Block profiles: numbers by depth, and what may be concluded from two of them.
 
-Layers are not exchangeable: profiles are smooth, so two that have nothing to do with each other
-correlate, and a permutation of layers finds that "significant" two to five times in ten. Within one
+Blocks are not exchangeable: profiles are smooth, so two that have nothing to do with each other
+correlate, and a permutation of blocks finds that "significant" two to five times in ten. Within one
 model both profiles are therefore detrended on (1, r, r²) and the correlation is tested with as many
 degrees of freedom as the detrended series really have; that p is approximate and labelled so. The
 valid unit is the model; tests across models come with the theory.
@@ -24,14 +24,14 @@ TREND_TERMS = 3
 """Terms of the trend that is removed: constant, depth, depth²."""
 
 
-def depths(n_layers: int) -> Floats:
-    """Returns r = l/(L−1) for every layer, from 0 to 1.
+def depths(n_blocks: int) -> Floats:
+    """Returns r = l/(L−1) for every block, from 0 to 1.
 
     Example:
         >>> depths(5)
         array([0.  , 0.25, 0.5 , 0.75, 1.  ])
     """
-    return np.linspace(0.0, 1.0, n_layers)
+    return np.linspace(0.0, 1.0, n_blocks)
 
 
 def detrend(profile: Floats) -> Floats:
@@ -79,7 +79,7 @@ def _autocorrelation(x: Floats, lag: int) -> float:
 
 @dataclass(frozen=True, slots=True)
 class ProfileCorrelation:
-    """The detrended correlation of two layer profiles in one model.
+    """The detrended correlation of two block profiles in one model.
 
     Attributes:
         estimate: r with its interval from Fisher's z at the effective degrees of freedom.
@@ -101,8 +101,8 @@ def correlate_profiles(x: Floats, y: Floats, level: float = 0.95) -> ProfileCorr
     """Returns the detrended correlation of two profiles of one model.
 
     Args:
-        x: Profile over layers, (L).
-        y: Profile over layers, (L).
+        x: Profile over blocks, (L).
+        y: Profile over blocks, (L).
         level: Coverage aimed at.
 
     Example:
@@ -110,10 +110,10 @@ def correlate_profiles(x: Floats, y: Floats, level: float = 0.95) -> ProfileCorr
         >>> round(correlate_profiles(x, 2 * x + np.arange(12)).estimate.value, 6)
         1.0
     """
-    unit = "correlation over layers, detrended in depth"
+    unit = "correlation over blocks, detrended in depth"
     n = len(x)
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
-        return _no_correlation(unit, level, n, "a profile is undefined at some layer")
+        return _no_correlation(unit, level, n, "a profile is undefined at some block")
     a, b = detrend(x), detrend(y)
     tiny = 1e-9
     if a.std() <= tiny * np.abs(x).max() or b.std() <= tiny * np.abs(y).max():
@@ -121,7 +121,7 @@ def correlate_profiles(x: Floats, y: Floats, level: float = 0.95) -> ProfileCorr
     r = float(np.clip(np.corrcoef(a, b)[0, 1], -1 + 1e-12, 1 - 1e-12))
     dof = effective_dof(a, b)
     if dof <= 1:
-        why = f"{n} layers leave {max(dof, 0):.1f} degrees of freedom after detrending"
+        why = f"{n} blocks leave {max(dof, 0):.1f} degrees of freedom after detrending"
         return ProfileCorrelation(
             Estimate(value=r, unit=unit, level=level, n=n, reason=why), None, dof
         )
@@ -154,24 +154,24 @@ def smallest_p_of_correlation(dof: float) -> float:
     return float(stats.t.sf(0.99 * np.sqrt(dof / (1 - 0.99**2)), dof)) if dof > 0 else 1.0
 
 
-def smallest_p_both_ends(n_layers: int) -> float:
-    """Returns 1/C(L, 2): the chance that two named layers are the two most extreme.
+def smallest_p_both_ends(n_blocks: int) -> float:
+    """Returns 1/C(L, 2): the chance that two named blocks are the two most extreme.
 
     Example:
         >>> round(smallest_p_both_ends(12), 4)
         0.0152
     """
-    return 1 / comb(n_layers, 2)
+    return 1 / comb(n_blocks, 2)
 
 
-def window_share(n_layers: int, window: tuple[float, float]) -> float:
-    """Returns the share of layers whose depth lies in the window: the null mass of a hit.
+def window_share(n_blocks: int, window: tuple[float, float]) -> float:
+    """Returns the share of blocks whose depth lies in the window: the null mass of a hit.
 
     Example:
         >>> round(window_share(12, (0.7, 0.8)), 3)
         0.083
     """
-    return float(in_window(depths(n_layers), window).mean())
+    return float(in_window(depths(n_blocks), window).mean())
 
 
 def in_window(r: Floats, window: tuple[float, float]) -> NDArray[np.bool_]:
@@ -191,20 +191,20 @@ class Peak:
 
     Attributes:
         place: Depth r of the most frequent peak over draws, with the interval of the peak's place.
-        layer: That layer.
+        block: That block.
         share: Share of draws that peak there.
     """
 
     place: Estimate
-    layer: int
+    block: int
     share: float
 
 
 def locate_peak(draws: Floats, point: Floats, level: float = 0.95) -> Peak:
     """Returns where a profile peaks, by its bootstrap draws.
 
-    Layers that tie within a draw share it, so that a flat profile peaks nowhere in particular and
-    its interval is the whole depth. A layer whose value is undefined is no peak.
+    Blocks that tie within a draw share it, so that a flat profile peaks nowhere in particular and
+    its interval is the whole depth. A block whose value is undefined is no peak.
 
     Args:
         draws: Resampled profiles, (B x L).
@@ -213,11 +213,11 @@ def locate_peak(draws: Floats, point: Floats, level: float = 0.95) -> Peak:
 
     Example:
         >>> profile = np.array([0.0, 1.0, 0.0])
-        >>> locate_peak(np.tile(profile, (9, 1)), profile).layer
+        >>> locate_peak(np.tile(profile, (9, 1)), profile).block
         1
     """
     shares = _peak_shares(draws)
-    # Among equally frequent layers the one the estimate itself peaks at.
+    # Among equally frequent blocks the one the estimate itself peaks at.
     modal = int(np.lexsort((point, shares.round(9)))[-1])
     r = depths(len(point))
     tails = np.array([(1 - level) / 2, (1 + level) / 2])
@@ -235,9 +235,9 @@ def locate_peak(draws: Floats, point: Floats, level: float = 0.95) -> Peak:
 
 
 def _peak_shares(draws: Floats) -> Floats:
-    """Returns the share of draws that peak at each layer, (L)."""
+    """Returns the share of draws that peak at each block, (L)."""
     values = np.where(np.isnan(draws), -np.inf, draws)
-    # Equal layers may differ in the last digit, as the sums behind them are rounded.
+    # Equal blocks may differ in the last digit, as the sums behind them are rounded.
     rounding = 1e-9 * np.abs(draws[np.isfinite(draws)]).max(initial=0.0)
     tied = np.isclose(values, values.max(axis=1, keepdims=True), rtol=0, atol=rounding)
     return (tied / tied.sum(axis=1, keepdims=True)).mean(axis=0)

@@ -153,7 +153,7 @@ def fit(model: Model, cells: Cells) -> Fit:
     """
     found = Fit(model, np.zeros(1), {}, np.zeros(0), np.nan, np.nan)
     if model == "M1" and cells.log:
-        a, b, c = seed_form(cells.values[None], cells.bits, cells.share)[0]
+        a, b, c = original_form(cells.values[None], cells.bits, cells.share)[0]
         found = replace(found, levels=np.array([a]), shape={"b": float(b), "c": float(c)})
     elif model != "M2":
         found = _searched(model, cells)
@@ -234,7 +234,7 @@ def _levels(cells: Cells, log_shape: Floats, languages: int) -> Floats:
 # -- M1 by resamples ------------------------------------------------------------------------------
 
 
-def seed_form(values: Floats, bits: Floats, share: Floats) -> Floats:
+def original_form(values: Floats, bits: Floats, share: Floats) -> Floats:
     """Returns (log2 a, b, c) of M1 on logarithms for many sets of values at once, (W x 3).
 
     Given c the form is linear; c is searched on a grid of 1 − c·p_max and refined by a parabola
@@ -248,7 +248,7 @@ def seed_form(values: Floats, bits: Floats, share: Floats) -> Floats:
 
     Example:
         >>> bits = np.array([2.0, 3.0, 4.0])
-        >>> seed_form(1 - 2 * bits[None], bits, np.zeros(3)).round(3)
+        >>> original_form(1 - 2 * bits[None], bits, np.zeros(3)).round(3)
         array([[ 1.,  2., nan]])
     """
     if len(bits) < 3 or np.ptp(bits) == 0:

@@ -55,13 +55,13 @@ class Evidence:
     """α_{lλ} on the masks' own sentences, where those are fewer; :attr:`sensitivity` when None."""
     mask_single: Floats | None = None
     """k_{lλ} likewise; :attr:`single` when None."""
-    worth: Mapping[str, Floats]
+    shapley: Mapping[str, Floats]
     """Shapley value of protecting each block, (L), by game: ``disparity`` (−|D|), ``damage`` (−K),
     ``gap`` (−G); NaN where a game has none."""
-    seed_predictors: Mapping[str, Floats]
+    original_predictors: Mapping[str, Floats]
     """The origin's, of a block's pooled raw weights, (L): ``variance``, ``outlier_ratio`` (share
     over 3 standard deviations), ``sparsity`` (share under a tenth of one)."""
-    seed_disparity: Floats
+    original_disparity: Floats
     """The origin's ratio with only block l protected, (L); NaN where it is undefined."""
     bits_per_byte: Mapping[str, float] = field(default_factory=dict[str, float])
     """Full-precision negative log-likelihood of the text by language."""
@@ -79,7 +79,7 @@ class Evidence:
             "sensitivity": (n, a),
             "single": (n, a),
             "damage": (p, a),
-            "seed_disparity": (n,),
+            "original_disparity": (n,),
         }
         for name, shape in wanted.items():
             if getattr(self, name).shape != shape:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bitgap.codec import from_json, to_json
-from bitgap.disparity.formulas import Sums, damage_bits, seed_disparity
-from bitgap.disparity.layer_map import benefits, counted_languages
+from bitgap.disparity.formulas import Sums, damage_bits, original_disparity
+from bitgap.disparity.layer_map import counted_languages, shapley_of_games
 from bitgap.experiments.catalog import CATALOG
 from bitgap.experiments.protocol.error_budget import block_damage, by_language, sensitivity
 from bitgap.experiments.protocol.scores import eligible_languages, unpack_scores
@@ -110,9 +110,9 @@ def gather(lab: Lab, tier: Tier, found: Investigation) -> Evidence:
         mask_single=_damage_by_block(order, single.select(sentences=alike)),
         masks=np.array(found.layer_map.design.masks, dtype=np.int64),
         damage=_damage(masks, found)[:, order],
-        worth=benefits(masks, found.layer_map.design),
-        seed_predictors=_seed_predictors(lab),
-        seed_disparity=seed_disparity(unpack_scores(weights, "protect"))[1:],
+        shapley=shapley_of_games(masks, found.layer_map.design),
+        original_predictors=_original_predictors(lab),
+        original_disparity=original_disparity(unpack_scores(weights, "protect"))[1:],
         bits_per_byte=_bits_per_byte(single),
         left_out=left_out,
         findings=findings,
@@ -182,7 +182,7 @@ def _bits_per_byte(scores: Scores) -> dict[str, float]:
     return dict(zip(scores.languages, map(float, per_byte), strict=True))
 
 
-def _seed_predictors(lab: Lab) -> dict[str, Floats]:
+def _original_predictors(lab: Lab) -> dict[str, Floats]:
     from bitgap.lab.weight_errors import pooled_raw_statistics
 
     return pooled_raw_statistics(lab.decoder)
@@ -192,17 +192,23 @@ def _seed_predictors(lab: Lab) -> dict[str, Floats]:
 
 _ARRAYS = (
     *("t2", "log_variance", "log_dimension", "log_error_ratio", "sensitivity", "single"),
-    *("mask_sensitivity", "mask_single", "masks", "damage", "seed_disparity"),
+    *("mask_sensitivity", "mask_single", "masks", "damage", "original_disparity"),
 )
-_GROUPS = ("worth", "seed_predictors")
+_GROUPS = ("shapley", "original_predictors")
+_STORED_AS = {
+    "shapley": "worth",
+    "original_predictors": "seed_predictors",
+    "original_disparity": "seed_disparity",
+}
+"""What arrays of stored evidence are called, where that is not the field's name."""
 
 
 def pack(evidence: Evidence) -> Observations:
     """Returns evidence as what a store keeps."""
-    arrays = {name: getattr(evidence, name) for name in _ARRAYS}
+    arrays = {_STORED_AS.get(name, name): getattr(evidence, name) for name in _ARRAYS}
     for group in _GROUPS:
         named: Mapping[str, Floats] = getattr(evidence, group)
-        arrays |= {f"{group}.{name}": values for name, values in named.items()}
+        arrays |= {f"{_STORED_AS[group]}.{name}": values for name, values in named.items()}
     plain = {f.name for f in fields(Evidence)} - set(_ARRAYS) - set(_GROUPS) - {"findings"}
     facts: dict[str, Any] = {name: getattr(evidence, name) for name in sorted(plain)}
     facts["findings"] = to_json(evidence.findings)
@@ -214,15 +220,15 @@ def unpack(kept: Observations) -> Evidence:
     facts: dict[str, Any] = dict(kept.facts)
     groups: dict[str, Any] = {
         group: {
-            name.removeprefix(f"{group}."): values
+            name.removeprefix(f"{_STORED_AS[group]}."): values
             for name, values in kept.arrays.items()
-            if name.startswith(f"{group}.")
+            if name.startswith(f"{_STORED_AS[group]}.")
         }
         for group in _GROUPS
     }
     findings = {h: from_json(Finding, f) for h, f in facts.pop("findings").items()}
     facts["languages"] = tuple(facts["languages"])
-    arrays: dict[str, Any] = {name: kept.arrays[name] for name in _ARRAYS}
+    arrays: dict[str, Any] = {name: kept.arrays[_STORED_AS.get(name, name)] for name in _ARRAYS}
     return Evidence(**facts, **groups, **arrays, findings=findings)
 
 

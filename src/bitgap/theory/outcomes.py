@@ -122,7 +122,7 @@ def _learned_link(one: Evidence) -> Pair:
     return _r(known, np.log2(one.damage[0, 1:] / one.damage[0, 0])), 0.0
 
 
-def _language_not_layer(one: Evidence) -> Pair:
+def _language_not_block(one: Evidence) -> Pair:
     """Returns the share of the spread of y_{lλ} that is the language's, whatever the block."""
     y = one.log_ratio
     if not y.size or y.var() == 0:
@@ -167,7 +167,7 @@ _SUGGESTED: Sequence[tuple[str, str, str, Callable[[Evidence], Pair]]] = (
         "the gap is the language's, much the same in every block",
         "the gap is made in particular blocks",
         "share of the spread of log2 damage ratios that is constant over blocks",
-        _language_not_layer,
+        _language_not_block,
     ),
     (
         "where rounding hits a language's own inputs harder, the block hurts it more",

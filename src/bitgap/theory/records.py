@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from bitgap.codec import to_json
@@ -137,7 +137,7 @@ class Theory:
     pillars: tuple[Pillar, ...]
     outcomes: Outcomes
     forecasts: Forecasts
-    seed_regression: tuple[RegressionRow, ...]
+    original_regression: tuple[RegressionRow, ...] = field(metadata={"formerly": "seed_regression"})
     """The origin's regression, as published and on every model."""
     thresholds_hash: str
 

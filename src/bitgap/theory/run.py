@@ -20,7 +20,7 @@ from bitgap.theory.families import across_families
 from bitgap.theory.forecast.prediction import leave_one_family_out
 from bitgap.theory.forecast.scorecard import summarize
 from bitgap.theory.formal.model import judge_formal
-from bitgap.theory.origin.regression import replay_seed_regression
+from bitgap.theory.origin.regression import replay_original_regression
 from bitgap.theory.outcomes import outcomes, pillars
 from bitgap.theory.records import Forecasts, MeasuredModel, Outcomes, Pillar, Theory
 
@@ -95,7 +95,7 @@ def judge_all(evidence: Sequence[Evidence], tier: str) -> Theory:
         pillars=tuple(from_json(Pillar, row) for row in pillars(findings)),
         outcomes=from_json(Outcomes, outcomes(findings, evidence)),
         forecasts=_forecasts(held_out),
-        seed_regression=replay_seed_regression(evidence),
+        original_regression=replay_original_regression(evidence),
         thresholds_hash=thresholds.hash,
     )
 

@@ -32,7 +32,7 @@ from bitgap.experiments.protocol.controls import (
     not_run,
     with_labels_permuted,
 )
-from bitgap.quant.sets import layers_in
+from bitgap.quant.sets import blocks_in
 from bitgap.records import Bools, Control, Floats, Observations
 from bitgap.stats.bootstrap import few_estimates
 from bitgap.stats.verdicts import Thresholds
@@ -63,7 +63,7 @@ def _shifted(
     """Returns that the triple beats those whose middle block is one up or down, by K and by |D|."""
     arrays, facts = observations.arrays, observations.facts
     triples = arrays["triples"]
-    first, middle, last = layers_in(int(triples[row]))
+    first, middle, last = blocks_in(int(triples[row]))
     places = [m for m in (middle - 1, middle + 1) if first < m < last]
     rows = [row, *(row_of(triples, (first, m, last)) for m in places)]
     kl, none = arrays["triples_kl"][rows], arrays["base_kl"][0][displayed].mean(0)

@@ -12,6 +12,7 @@ from bitgap.show.charts import lines, side_by_side
 def figure(finding: Finding) -> Mapping[str, Any]:
     """Returns what each block adds once the ends are protected, beside its Shapley value."""
     charts = []
+    # A finding stored before 2026-11-29, whose observations are gone, calls the table "layers".
     for game, title, unit in (
         ("damage", "What a block saves of the damage", "share of K(none)"),
         ("gap", "What a block takes off the gap G", "bits per English character"),
@@ -19,7 +20,7 @@ def figure(finding: Finding) -> Mapping[str, Any]:
         rows = [
             {"block": row["block"], "gain": row[f"{kind}_{game}"], "as": name}
             | {end: row[f"{kind}_{game}_{end}"] for end in ("low", "high")}
-            for row in finding.tables["layers"]
+            for row in finding.tables.get("blocks") or finding.tables["layers"]
             for kind, name in (("shapley", "Shapley value"), ("added", "added to {0, L−1}"))
             if row.get(f"{kind}_{game}") is not None
         ]

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from bitgap.disparity.layer_map import origin_set
+from bitgap.disparity.layer_map import original_set
 from bitgap.experiments.depth.ranks import log_disparity, row_of
 from bitgap.experiments.protocol.masks import gap_per_sentence
 from bitgap.records import Bools, Estimate, Floats, Observations
@@ -98,12 +98,12 @@ class MarginalGains:
     @property
     def middle(self) -> int | None:
         """The block between the ends in the origin's triple."""
-        triple = origin_set(self.n_blocks)
+        triple = original_set(self.n_blocks)
         return triple[1] if len(triple) == 3 else None
 
     def name_of_triple(self) -> str:
         """Returns the origin's triple as a set."""
-        return f"{{{', '.join(map(str, origin_set(self.n_blocks)))}}}"
+        return f"{{{', '.join(map(str, original_set(self.n_blocks)))}}}"
 
     # -- estimates ----------------------------------------------------------------------------
 

@@ -15,9 +15,9 @@ from bitgap.disparity.formulas import (
     gap,
     harm_max,
     harm_mean,
-    seed_disparity,
+    original_disparity,
 )
-from bitgap.disparity.layer_map import origin_set
+from bitgap.disparity.layer_map import original_set
 from bitgap.experiments.depth import EXPERIMENT, ID
 from bitgap.experiments.depth.controls import depth_controls
 from bitgap.experiments.depth.gains import MarginalGains
@@ -32,7 +32,7 @@ from bitgap.experiments.depth.ranks import (
 from bitgap.experiments.protocol.controls import halves
 from bitgap.experiments.protocol.masks import original_estimate, original_ratios
 from bitgap.experiments.protocol.scores import eligible_languages, unpack_scores
-from bitgap.quant.sets import layers_in
+from bitgap.quant.sets import blocks_in
 from bitgap.records import Bools, Estimate, Finding, Observations, Scores, finite
 from bitgap.stats.verdicts import Part, Thresholds
 from bitgap.stats.verdicts import judge as judge_parts
@@ -50,7 +50,7 @@ def judge(observations: Observations, thresholds: Thresholds) -> Finding:
     shares = {"beats_disparity": missing, "beats_damage": missing}
     checks, extra = [], (True, "")
     if len(scored) == 2:
-        row = row_of(arrays["triples"], origin_set(n))
+        row = row_of(arrays["triples"], original_set(n))
         shares = _shares(observations, row, displayed, thresholds)
         none = unpack_scores(observations, "base")
         checks = [
@@ -65,12 +65,12 @@ def judge(observations: Observations, thresholds: Thresholds) -> Finding:
         thresholds,
         primary="beats_disparity",
         estimates={**shares, **gains.of_the_middle()},
-        original_measure=_seed_measure(observations),
+        original_measure=_original_measure(observations),
         controls=checks,
         verdict=judge_parts(parts, checks, alpha=thresholds.alpha, gate=gate, extra=extra),
         sentence=_sentence(shares, gains, gate) + languages.sentence,
         tables={
-            "layers": gains.rows(),
+            "blocks": gains.rows(),
             "triples": _triple_rows(observations, displayed),
             "left_out": languages.left_out,
         },
@@ -78,7 +78,7 @@ def judge(observations: Observations, thresholds: Thresholds) -> Finding:
 
 
 def _gate(n_blocks: int, scored: bool) -> str | None:
-    if len(origin_set(n_blocks)) < 3:
+    if len(original_set(n_blocks)) < 3:
         return f"{n_blocks} blocks: {{0, round(.75 L), L−1}} names no three"
     if not scored:
         return f"not all of {math.comb(n_blocks, 3)} triples were scored"
@@ -134,18 +134,18 @@ def _measures(scores: Scores, row: int, displayed: Bools) -> dict[str, float]:
     return {name: float(value[0]) for name, value in values.items()}
 
 
-def _seed_measure(observations: Observations) -> dict[str, Estimate]:
+def _original_measure(observations: Observations) -> dict[str, Estimate]:
     """Returns the origin's ratio of the ends and of the triple, and the triple's rank by it."""
-    ends = float(seed_disparity(unpack_scores(observations, "base"))[1])
+    ends = float(original_disparity(unpack_scores(observations, "base"))[1])
     if "triples_kl" not in observations.arrays:
-        return original_ratios({"d_seed_ends": ends})
-    ratio = seed_disparity(unpack_scores(observations, "triples"))
-    triple = origin_set(observations.facts["n_blocks"])
+        return original_ratios({"d_original_ends": ends})
+    ratio = original_disparity(unpack_scores(observations, "triples"))
+    triple = original_set(observations.facts["n_blocks"])
     own = float(ratio[row_of(observations.arrays["triples"], triple)])
     rank = float((ratio < own).sum() + 1) if math.isfinite(own) else math.nan
     unit = f"rank among {len(ratio)} triples, 1 the smallest"
-    ratios = original_ratios({"d_seed_ends": ends, "d_seed_triple": own})
-    return ratios | {"rank_by_d_seed": original_estimate(rank, unit)}
+    ratios = original_ratios({"d_original_ends": ends, "d_original_triple": own})
+    return ratios | {"rank_by_d_original": original_estimate(rank, unit)}
 
 
 def _sentence(shares: Mapping[str, Estimate], gains: MarginalGains, gate: str | None) -> str:
@@ -168,10 +168,10 @@ def _triple_rows(observations: Observations, displayed: Bools) -> list[dict[str,
     damage = damage_bits(scores)[:, displayed].mean(-1)
     d = disparity(scores, languages=displayed)
     by_k, by_d = (values.argsort().argsort() for values in (damage, np.abs(d)))
-    origin = row_of(triples, origin_set(observations.facts["n_blocks"]))
+    origin = row_of(triples, original_set(observations.facts["n_blocks"]))
     return [
         {
-            "layers": list(layers_in(int(mask))),
+            "blocks": list(blocks_in(int(mask))),
             "origin": t == origin,
             "damage": float(damage[t]),
             "rank_damage": int(by_k[t]) + 1,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import combinations
 
-from bitgap.disparity.layer_map import origin_set
+from bitgap.disparity.layer_map import original_set
 from bitgap.experiments.depth import Params
 from bitgap.experiments.protocol.experiment import COST_SCHEME, Cost
 from bitgap.experiments.protocol.masks import map_design
@@ -27,7 +27,7 @@ def plans(n_blocks: int, scheme: str, params: Params, seed: int = 0) -> dict[str
     ends = mask_plans(scheme, n_blocks, (0, mask_of((0, n_blocks - 1))))
     parts: dict[str, Sequence[Plan]] = {"map": design.plans(scheme), "base": ends}
     few = design.complete or len(masks) <= params.most_triples
-    if few and len(origin_set(n_blocks)) == 3:
+    if few and len(original_set(n_blocks)) == 3:
         parts["triples"] = mask_plans(scheme, n_blocks, masks)
     return parts
 

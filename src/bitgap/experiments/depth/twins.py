@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from bitgap.disparity.formulas import disparity
-from bitgap.disparity.layer_map import origin_set
+from bitgap.disparity.layer_map import original_set
 from bitgap.errors import UnsupportedArchitecture
 from bitgap.experiments.depth import Params
 from bitgap.experiments.depth.plans import triples_of
@@ -16,7 +16,7 @@ from bitgap.experiments.plants.biased import biased_plan, hurt_side, plant_bias
 from bitgap.experiments.protocol.twins import in_few_languages, kl_of, random_kl
 from bitgap.lab.lab import Lab
 from bitgap.quant.plan import Plan
-from bitgap.quant.sets import layers_in, mask_of
+from bitgap.quant.sets import blocks_in, mask_of
 
 
 def measure_controls(
@@ -30,7 +30,7 @@ def measure_controls(
         first. Facts: ``no_biased``, why it is not there.
     """
     few, masks = lab.first(params.control_sentences), triples_of(lab.n_blocks)
-    rng, own = np.random.default_rng(lab.settings.seed), mask_of(origin_set(lab.n_blocks))
+    rng, own = np.random.default_rng(lab.settings.seed), mask_of(original_set(lab.n_blocks))
     others = [m for m in (masks[i] for i in rng.permutation(len(masks))) if m != own]
     try:
         planted, missing = {"biased_kl": _biased_kl(few, scheme, masks, params)}, {}
@@ -53,7 +53,7 @@ def _biased_kl(few: Lab, scheme: str, triples: Sequence[int], params: Params) ->
     variant = plant_bias(part, scheme, side, strength=params.planted_strength, seed=seed)
     rng, damages = np.random.default_rng(seed), []
     for _ in range(params.planted_seeds):
-        drawn = [layers_in(triples[t]) for t in rng.permutation(len(triples))]
+        drawn = [blocks_in(triples[t]) for t in rng.permutation(len(triples))]
         drawn = drawn[: params.control_triples + 1]
         damages.append(kl_of(part, [biased_plan(scheme, variant, n, drawn[0], s) for s in drawn]))
     part.bank.drop(variant)

@@ -132,7 +132,7 @@ class PeakInWindow:
             FamilyPeak(
                 family=family,
                 peak=_peak(f.estimates[self.estimate], len(f.tables["profile"])),
-                n_layers=len(f.tables["profile"]),
+                n_blocks=len(f.tables["profile"]),
             )
             for family, f in findings
         ]
@@ -162,10 +162,10 @@ def column(rows: Sequence[Mapping[str, Any]], name: str | tuple[str, ...]) -> Fl
     return np.array([np.nan if v is None else v for v in values], dtype=np.float64)
 
 
-def _peak(place: Estimate, n_layers: int) -> Peak:
+def _peak(place: Estimate, n_blocks: int) -> Peak:
     assert place.value is not None
     # The share of draws at the mode is no part of the test across families.
-    return Peak(place=place, layer=round(place.value * (n_layers - 1)), share=float("nan"))
+    return Peak(place=place, block=round(place.value * (n_blocks - 1)), share=float("nan"))
 
 
 # -- conditions -----------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from bitgap.disparity.formulas import (
     disparity,
     gap,
     harm_mean,
-    seed_disparity,
+    original_disparity,
 )
 from bitgap.quant.sets import membership
 from bitgap.records import Bools, Floats, Integers, Scores, finite
@@ -80,7 +80,7 @@ def additive_null(
 
     Args:
         scores: Of the masks, one row each.
-        masks: Bit sets of protected layers, (P).
+        masks: Bit sets of protected blocks, (P).
         n_blocks: L.
         eligible: Languages that enter, (A).
         level: Coverage of the region.
@@ -187,14 +187,14 @@ def cell_rows(
     """
     last = n_blocks - 1
     labels = ("nothing", "L0", f"L{last}", f"L0 and L{last}")
-    ratio = seed_disparity(scores)
+    ratio = original_disparity(scores)
     ours = {
         "damage": damage_bits(scores)[:, displayed].mean(-1),
         "damage_reference": Sums(scores).against(damage_bits(scores))[:, 0],
         "harm": harm_mean(scores, languages=displayed),
         "gap": gap(scores, languages=displayed),
         "disparity": disparity(scores, languages=displayed),
-        "seed_disparity": ratio,
+        "original_disparity": ratio,
     }
     implied: dict[str, Floats] = {}
     if null is not None:

@@ -52,7 +52,7 @@ def further_figures(finding: Finding) -> Sequence[Figure]:
     return (
         Figure(
             "synergy-matrix",
-            "Layers that protect more together",
+            "Blocks that protect more together",
             "Banzhaf interaction of every two blocks: above zero they protect more together than "
             "the sum of what each protects. Framed: the first and the last block.",
             finding.sentence,

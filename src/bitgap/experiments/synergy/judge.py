@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from bitgap.disparity.formulas import seed_disparity
+from bitgap.disparity.formulas import original_disparity
 from bitgap.experiments.protocol.controls import clear, halves
 from bitgap.experiments.protocol.masks import bounded_p, original_ratios
 from bitgap.experiments.protocol.scores import eligible_languages, unpack_scores
@@ -22,7 +22,7 @@ from bitgap.stats.verdicts import Part, Thresholds
 from bitgap.stats.verdicts import judge as judge_parts
 
 _STATISTIC = "Banzhaf interaction of the first and the last block"
-_RATIOS = ("d_seed_none", "d_seed_0", "d_seed_last", "d_seed_0_and_last")
+_RATIOS = ("d_original_none", "d_original_0", "d_original_last", "d_original_0_and_last")
 
 
 def judge(observations: Observations, thresholds: Thresholds) -> Finding:
@@ -46,7 +46,7 @@ def judge(observations: Observations, thresholds: Thresholds) -> Finding:
         name=_STATISTIC, estimate=pair.theta, sesoi=declared["sesoi"], p=p, p_minimum=smallest
     )
     further = _further(pair, null, declared["top_share"])
-    ratio = seed_disparity(cells)
+    ratio = original_disparity(cells)
     return EXPERIMENT.finding(
         thresholds,
         primary="banzhaf",
@@ -82,7 +82,7 @@ def _untestable(n_blocks: int, thresholds: Thresholds) -> Finding:
         primary="banzhaf",
         unit=UNIT,
         part=_STATISTIC,
-        original_measure={"d_seed": Estimate(value=None, unit="ratio", reason=gate)},
+        original_measure={"d_original": Estimate(value=None, unit="ratio", reason=gate)},
         tables={"cells": [], "terms": [], "pairs": [], "left_out": {}},
     )
 

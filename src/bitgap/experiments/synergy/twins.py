@@ -12,7 +12,7 @@ from bitgap.experiments.protocol.twins import in_few_languages, kl_of, random_kl
 from bitgap.experiments.synergy import Params
 from bitgap.experiments.synergy.plans import corners
 from bitgap.lab.lab import Lab
-from bitgap.quant.sets import layers_in
+from bitgap.quant.sets import blocks_in
 from bitgap.records import Floats
 
 
@@ -36,7 +36,7 @@ def measure_controls(
             variant = plant_cancellation(
                 part, scheme, strength=params.planted_strength, seed=seed + s
             )
-            ends = [cancelling_plan(scheme, variant, lab.n_blocks, layers_in(m)) for m in masks]
+            ends = [cancelling_plan(scheme, variant, lab.n_blocks, blocks_in(m)) for m in masks]
             planted.append(kl_of(part, ends))
             part.bank.drop(variant)
         arrays["cancelling_kl"] = np.array(planted)

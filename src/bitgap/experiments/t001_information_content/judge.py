@@ -53,7 +53,7 @@ def judge(observations: Observations, thresholds: Thresholds) -> Finding:
                 for name, values in beside.items()
             },
         },
-        original_measure=_seed_measure(arrays),
+        original_measure=_original_measure(arrays),
         controls=checks,
         verdict=judge_parts(
             [part],
@@ -99,7 +99,7 @@ def _by_sentence(profile: Statistic, variance: Floats, n: int, thresholds: Thres
 
     # Detrending is linear: the columns of this matrix are what it takes from each block.
     trend = np.eye(len(variance)) - np.array([detrend(row) for row in np.eye(len(variance))])
-    unit = "correlation over layers, detrended in depth"
+    unit = "correlation over blocks, detrended in depth"
     return estimate(correlation, n, unit=unit, **thresholds.how)
 
 
@@ -112,7 +112,7 @@ def _gate(mean: Estimate) -> str | None:
     return f"the probe reads nothing: {mean.value:+.3f} bits per token, not clearly above 0"
 
 
-def _seed_measure(arrays: Mapping[str, Floats]) -> dict[str, Estimate]:
+def _original_measure(arrays: Mapping[str, Floats]) -> dict[str, Estimate]:
     """Returns the origin's link: plain Pearson of raw variance and histogram entropy."""
     why = "the origin gave no uncertainty; not detrended, and scaled states move it"
     variance, entropy = np.exp(arrays["log_variance_raw"]), arrays["histogram_bits"]
@@ -120,7 +120,7 @@ def _seed_measure(arrays: Mapping[str, Floats]) -> dict[str, Estimate]:
     r = float(np.corrcoef(variance, entropy)[0, 1]) if varies else None
     return {
         "r_raw_variance_and_histogram_entropy": Estimate(
-            value=r, unit="correlation over layers", n=n, reason=why
+            value=r, unit="correlation over blocks", n=n, reason=why
         ),
         "mean_histogram_entropy": Estimate(
             value=float(entropy.mean()), unit="bits per unit", n=n, reason=why

@@ -54,7 +54,7 @@ class Params:
     noise: tuple[float, ...] = (0.02, 0.05, 0.1)
     """Relative sizes t of injected noise; the range in which damage was seen to be quadratic."""
     noise_seeds: int = 4
-    """Draws of the noise for each size; four bring the slope's error under the layers' spread."""
+    """Draws of the noise for each size; four bring the slope's error under the blocks' spread."""
     control_sentences: int = 12
     """Sentences the twins are scored on; a planted factor of 64 shows on few."""
     planted_factor: float = 64.0

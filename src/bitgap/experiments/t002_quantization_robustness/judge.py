@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from bitgap.disparity.formulas import seed_disparity
+from bitgap.disparity.formulas import original_disparity
 from bitgap.experiments.protocol.controls import halves
 from bitgap.experiments.protocol.error_budget import (
     block_damage,
@@ -65,7 +65,7 @@ def judge(observations: Observations, thresholds: Thresholds) -> Finding:
             "lmg_share_of_error": share,
             "excess_over_crest_law": _excess(observations),
         },
-        original_measure=_seed_measure(observations),
+        original_measure=_original_measure(observations),
         controls=checks,
         verdict=verdict,
         sentence=_sentence(variance, reaches, share, checks) + languages.sentence,
@@ -89,17 +89,17 @@ def _excesses(observations: Observations) -> Floats:
     return np.log(arrays["t2"]) - np.log(arrays["crest"] / (12 * q**2))
 
 
-def _seed_measure(observations: Observations) -> dict[str, Estimate]:
-    """Returns the origin's links: plain Pearson of raw variance, 4-bit tensor error and D_seed."""
+def _original_measure(observations: Observations) -> dict[str, Estimate]:
+    """Returns the origin's links: plain Pearson of raw variance, 4-bit error and D_original."""
     arrays = observations.arrays
     variance, error = np.exp(arrays["log_variance_raw"]), arrays["re_tensor"]
-    d_seed = seed_disparity(unpack_scores(observations, "protect"))[1:]
+    d_original = original_disparity(unpack_scores(observations, "protect"))[1:]
     why = "the origin gave no uncertainty; not detrended"
     n = len(error)
     return {
         "r_variance_and_tensor_error": _pearson(variance, error, why),
-        "r_tensor_error_and_seed_disparity": _pearson(error, d_seed, why),
-        "r_variance_and_seed_disparity": _pearson(variance, d_seed, why),
+        "r_tensor_error_and_original_disparity": _pearson(error, d_original, why),
+        "r_variance_and_original_disparity": _pearson(variance, d_original, why),
         "mean_tensor_error": Estimate(
             value=float(error.mean()), unit="relative squared error", n=n, reason=why
         ),
@@ -111,7 +111,7 @@ def _pearson(x: Floats, y: Floats, why: str) -> Estimate:
     if not defined:
         why = "a profile is undefined or does not vary"
     value = float(np.corrcoef(x, y)[0, 1]) if defined else None
-    return Estimate(value=value, unit="correlation over layers", n=len(x), reason=why)
+    return Estimate(value=value, unit="correlation over blocks", n=len(x), reason=why)
 
 
 def _sentence(

@@ -78,7 +78,7 @@ EXPERIMENT = Experiment(
         needs_disparity=True,
     ),
     title="Language distribution",
-    question="Do critical layers differ more across languages?",
+    question="Do critical blocks differ more across languages?",
     phase=1,
     value="high",
     passes=Cost.of(passes=2),

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bitgap.disparity.layer_map import benefits, counted_languages, make_design
+from bitgap.disparity.layer_map import counted_languages, make_design, shapley_of_games
 from bitgap.experiments.protocol.scores import Eligibility, unpack_scores
 from bitgap.experiments.protocol.tables import block_rows
 from bitgap.experiments.t003_language_distribution import EXPERIMENT
@@ -34,13 +34,13 @@ def judge(observations: Observations, thresholds: Thresholds) -> Finding:
     counts, row = counted_languages(scores, design), facts["languages"].index(facts["reference"])
     languages = _eligibility(counts, row, facts["languages"])
     gate, displayed = languages.gate_reason, languages.displayed
-    worth = benefits(scores, design)
-    if gate is None and not np.isfinite(worth["disparity"]).all():
-        gate = "D has no value under some mask, so protecting a block has no worth for it"
+    shapley = shapley_of_games(scores, design)
+    if gate is None and not np.isfinite(shapley["disparity"]).all():
+        gate = "D has no value under some mask, so protecting a block has no Shapley value for it"
     bias = bias_profile(arrays, "linear_", displayed, row)
-    link = correlate_profiles(bias, worth["disparity"], thresholds.level)
-    with_gap = correlate_profiles(bias, worth["gap"], thresholds.level)
-    checks = controls(observations, worth["disparity"], link, displayed, thresholds)
+    link = correlate_profiles(bias, shapley["disparity"], thresholds.level)
+    with_gap = correlate_profiles(bias, shapley["gap"], thresholds.level)
+    checks = controls(observations, shapley["disparity"], link, displayed, thresholds)
     part = link.part("r(B, benefit)", declared["sesoi"])
     return EXPERIMENT.finding(
         thresholds,
@@ -51,14 +51,14 @@ def judge(observations: Observations, thresholds: Thresholds) -> Finding:
             "mean_bias": mean_bias(arrays, displayed, row, thresholds),
             **described(arrays, thresholds.level),
         },
-        original_measure=_seed_measure(arrays["variance"]),
+        original_measure=_original_measure(arrays["variance"]),
         controls=checks,
         verdict=judge_parts(
             [part], checks, alpha=thresholds.alpha, gate=gate, extra=_agree(link, with_gap)
         ),
         sentence=_sentence(link, declared["sesoi"], gate) + languages.sentence,
         tables={
-            "blocks": _blocks(arrays, worth, displayed, row, thresholds),
+            "blocks": _blocks(arrays, shapley, displayed, row, thresholds),
             "errors": _errors(observations, row),
             "left_out": languages.left_out,
         },
@@ -97,7 +97,7 @@ def mean_bias(
     )
 
 
-def _seed_measure(variance: Floats) -> dict[str, Estimate]:
+def _original_measure(variance: Floats) -> dict[str, Estimate]:
     """Returns the origin's Var_λ[acts.var()]: how it grows with depth, and its largest value."""
     why, values = "the origin gave no uncertainty", variance.var(1)
     r = depths(len(values))
@@ -111,7 +111,7 @@ def _seed_measure(variance: Floats) -> dict[str, Estimate]:
         ),
         "correlation_with_depth": Estimate(
             value=float(np.corrcoef(r, values)[0, 1]) if varies else None,
-            unit="correlation over layers", reason=why if varies else "it does not vary",
+            unit="correlation over blocks", reason=why if varies else "it does not vary",
         ),
     }  # fmt: skip
 
@@ -133,7 +133,7 @@ def _sentence(link: ProfileCorrelation, sesoi: float, gate: str | None) -> str:
 
 def _blocks(
     arrays: Mapping[str, Floats],
-    worth: Mapping[str, Floats],
+    shapley: Mapping[str, Floats],
     languages: Bools,
     row: int,
     thresholds: Thresholds,
@@ -143,11 +143,11 @@ def _blocks(
         lambda w: local_bias(errors(w), languages, row), n, unit="log2 ratio", **thresholds.how
     )
     rows = block_rows({
-        "benefit_disparity": worth["disparity"],
-        "benefit_gap": worth["gap"],
-        "benefit_damage": worth["damage"],
+        "benefit_disparity": shapley["disparity"],
+        "benefit_gap": shapley["gap"],
+        "benefit_damage": shapley["damage"],
         **by_block(arrays),
-        "seed_variance": arrays["variance"].var(1),
+        "original_variance": arrays["variance"].var(1),
     })  # fmt: skip
     return [
         {"block": row["block"], "bias": b.value, "bias_low": b.low, "bias_high": b.high} | row

@@ -5,7 +5,7 @@ to full precision than protecting any other block would, and makes the last bloc
 more.
 
 Method: the state after every block is compared with full precision under {last} and under {j, last}
-for every j, as a signal-to-noise ratio (error propagation: Arai & Ichikawa 2025; per-layer error
+for every j, as a signal-to-noise ratio (error propagation: Arai & Ichikawa 2025; per-block error
 ratio: Basu 2026). States are standardised dimension by dimension, so that no massive dimension
 decides. Position 0 and sinks are left out. Debiased CKA (Murphy 2024) stands beside it.
 Amplification A(j→l) comes from Gaussian noise of one relative size in block j alone.

@@ -56,7 +56,7 @@ def judge(observations: Observations, thresholds: Thresholds) -> Finding:
             "interaction": theta2,
             **_variants(arrays, displayed, n, thresholds),
         },
-        original_measure=_seed_measure(arrays),
+        original_measure=_original_measure(arrays),
         controls=checks,
         verdict=judge_parts(parts, checks, alpha=thresholds.alpha, gate=gate),
         sentence=_sentence(theta1, theta2, parts) + languages.sentence,
@@ -78,7 +78,7 @@ def _unjudged(
         primary="snr_contrast",
         unit="dB",
         part="SNR contrast of block 0",
-        original_measure=_seed_measure(observations.arrays),
+        original_measure=_original_measure(observations.arrays),
         tables={
             **_tables(observations, languages.displayed),
             "blocks": [],
@@ -110,7 +110,7 @@ def _variants(
     }
 
 
-def _seed_measure(arrays: Mapping[str, Floats]) -> dict[str, Estimate]:
+def _original_measure(arrays: Mapping[str, Floats]) -> dict[str, Estimate]:
     why, unit = "the origin gave no uncertainty", "mean cosine with full precision"
     names = ("cosine_last", "cosine_0_and_last")
     return {

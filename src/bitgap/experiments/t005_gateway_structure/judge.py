@@ -14,7 +14,7 @@ from bitgap.experiments.t005_gateway_structure.controls import controls
 from bitgap.records import Control, Estimate, Finding, Floats, Observations, Verdict
 from bitgap.stats.bootstrap import bootstrap_weights, percentile_ends, percentile_estimate
 from bitgap.stats.outlyingness import (
-    FEWEST_LAYERS,
+    FEWEST_BLOCKS,
     decorrelated,
     outlyingness,
     pair_p,
@@ -33,7 +33,7 @@ def judge(observations: Observations, thresholds: Thresholds) -> Finding:
     """Judges H2.2: both ends stand out among all pairs of blocks, and each among the interior."""
     arrays, facts = observations.arrays, observations.facts
     original = _original_measure(arrays["origin"])
-    if facts["n_blocks"] < FEWEST_LAYERS:
+    if facts["n_blocks"] < FEWEST_BLOCKS:
         return _untestable(observations, original, thresholds)
     t, spectral = prediction_t(arrays["measures"]), facts["spectral"]
     entries = [m for m in range(t.shape[1]) if m not in spectral]
@@ -71,8 +71,8 @@ def judge(observations: Observations, thresholds: Thresholds) -> Finding:
 def _percentile(t: Floats, thresholds: Thresholds) -> tuple[Estimate, Floats, Floats]:
     """Returns the ends' percentile, outlyingness (L), and its interval (2 x L), over columns."""
     z = decorrelated(t)
-    n_layers, columns = z.shape[-1], z.reshape(-1, z.shape[-1])
-    pair, n = (0, n_layers - 1), len(columns)
+    n_blocks, columns = z.shape[-1], z.reshape(-1, z.shape[-1])
+    pair, n = (0, n_blocks - 1), len(columns)
     outlying = outlyingness(columns, np.ones((1, n)))
     draws = outlyingness(columns, bootstrap_weights(n, thresholds.draws, 0))
     theta = percentile_estimate(
@@ -150,7 +150,7 @@ def _untestable(
     centred = (values - values.mean(-1, keepdims=True)) / np.where(spread > 0, spread, 1.0)
     return EXPERIMENT.untestable(
         thresholds,
-        f"{facts['n_blocks']} blocks: too few interior ones to see a trend in; {FEWEST_LAYERS} "
+        f"{facts['n_blocks']} blocks: too few interior ones to see a trend in; {FEWEST_BLOCKS} "
         f"needed",
         primary=_PRIMARY,
         unit=_UNIT,
@@ -167,10 +167,10 @@ def _untestable(
 def _original_measure(origin: Floats) -> dict[str, Estimate]:
     """Returns the origin's: values over .01σ₁, σ₁/σ_min and the z of kurtosis at the ends."""
     above, condition, kurtosis = origin
-    n_layers, why = len(above), "the origin gave no uncertainty"
-    inside = slice(1, n_layers - 1)
+    n_blocks, why = len(above), "the origin gave no uncertainty"
+    inside = slice(1, n_blocks - 1)
     numbers: dict[str, tuple[float, str, str]] = {}
-    for place, blocks in (("at_ends", [0, n_layers - 1]), ("inside", inside)):
+    for place, blocks in (("at_ends", [0, n_blocks - 1]), ("inside", inside)):
         if above[blocks].size:
             numbers |= {
                 f"values_above_1_percent_{place}": (above[blocks].mean(), "singular values", why),
@@ -184,7 +184,7 @@ def _original_measure(origin: Floats) -> dict[str, Estimate]:
             z = (kurtosis[end] - kurtosis[inside].mean()) / spread
             numbers[f"kurtosis_z_{name}"] = (z, "standard deviations of middle blocks", caveat)
     return {
-        name: Estimate(value=float(value), unit=unit, n=n_layers, reason=reason)
+        name: Estimate(value=float(value), unit=unit, n=n_blocks, reason=reason)
         for name, (value, unit, reason) in numbers.items()
     }
 

@@ -15,7 +15,7 @@ from bitgap.experiments.t005_gateway_structure.spectra import (
 )
 from bitgap.lab.lab import Lab
 from bitgap.records import Floats, Observations
-from bitgap.stats.outlyingness import FEWEST_LAYERS
+from bitgap.stats.outlyingness import FEWEST_BLOCKS
 
 
 def measure(lab: Lab, scheme: str, params: Params) -> Observations:
@@ -34,7 +34,7 @@ def measure(lab: Lab, scheme: str, params: Params) -> Observations:
         origin.append(matrices.origin(block))
     arrays = {"measures": _by_block(measures), "origin": np.ascontiguousarray(np.array(origin).T)}
     absent: dict[str, str] = {}
-    if n >= FEWEST_LAYERS:
+    if n >= FEWEST_BLOCKS:
         controls, absent = measure_controls(matrices, n, params, seed)
         arrays |= controls
     facts = {

@@ -20,7 +20,7 @@ languages and blocks:
 
     θ = r of argmin_l PR_l,   r = l / (L − 1)
 
-Unit and direction: a layer position r between 0 and 1; a hit, r in [.65, .85], supports H3.1.
+Unit and direction: a block position r between 0 and 1; a hit, r in [.65, .85], supports H3.1.
 
 Rule: supported if the whole interval hits, and P4, one block's states projected to few dimensions,
 is found. Refuted in this model if the interval lies wholly outside the window, as a minimum at an
@@ -30,7 +30,7 @@ window's share of blocks, so one model cannot support.
 Cost: one forward pass, shared, no head; shuffled text and the random twin's, on a few sentences,
 come on top.
 
-Prior: adverse. Dimension peaks in early middle layers, then falls (Valeriani 2023; Cheng 2025).
+Prior: adverse. Dimension peaks in early middle blocks, then falls (Valeriani 2023; Cheng 2025).
 """
 
 from __future__ import annotations

@@ -77,7 +77,7 @@ def _no_hit(observations: Observations, twin: str, name: str, thresholds: Thresh
         kind="negative",
         passed=not in_window(ends, thresholds.window).all(),
         detail=f"should have no clear minimum in the window, or that is not what the model makes "
-        f"of language; its lowest block is {lowest.layer}",
+        f"of language; its lowest block is {lowest.block}",
         estimate=lowest.place,
     )
 
@@ -104,6 +104,6 @@ def _planted(observations: Observations, thresholds: Thresholds) -> Control:
         products, traces = arrays["products"].copy(), arrays["traces"].copy()
         products[block] = arrays["planted_products"][p]
         traces[block] = arrays["planted_traces"][p]
-        detected.append(minimum_of(products, traces, thresholds)[0].layer == block)
+        detected.append(minimum_of(products, traces, thresholds)[0].block == block)
     sought = f"the block of rank {observations.facts['planted_rank']} should be the lowest"
     return detection(name, detected, sought, thresholds)

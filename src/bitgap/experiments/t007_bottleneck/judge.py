@@ -33,7 +33,7 @@ def judge(observations: Observations, thresholds: Thresholds) -> Finding:
         primary="minimum_depth",
         estimates={
             "minimum_depth": lowest.place,
-            "minimum_dimension": dimensions[lowest.layer],
+            "minimum_dimension": dimensions[lowest.block],
             "maximum_depth": locate_peak(draws, point, thresholds.level).place,
         },
         original_measure=_original_measure(arrays["components_95"]),
@@ -79,12 +79,12 @@ def _sentence(
     window: tuple[float, float],
 ) -> str:
     where = "inside" if is_hit(lowest, window) else "outside"
-    value = dimensions[lowest.layer].value
+    value = dimensions[lowest.block].value
     wanted = WANTED_PER_DIMENSION * facts["width"]
     few = f" ({facts['n_tokens']} tokens, fewer than the {wanted} asked for)"
     filled = "undefined" if value is None else f"{value:.1f} of {facts['width']}"
     return (
-        f"States fill the fewest dimensions, {filled}, at block {lowest.layer} of "
+        f"States fill the fewest dimensions, {filled}, at block {lowest.block} of "
         f"{facts['n_blocks'] - 1}, {where} the window around three quarters of the depth"
         f"{few if facts['n_tokens'] < wanted else ''}."
     )

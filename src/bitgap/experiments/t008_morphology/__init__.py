@@ -21,7 +21,7 @@ Statistic: θ has two parts, and both must pass (intersection–union). W is the
     effect  = (mean of e over blocks in W) − (mean of e over the others),   e = extra loss
     d_z     = (mean effect of rich languages − of other languages) / its spread over items
 
-Unit and direction: a layer position r between 0 and 1, and standard deviations over items, > 0 if
+Unit and direction: a block position r between 0 and 1, and standard deviations over items, > 0 if
 H3.2 holds.
 
 Rule: Supported if the peak lies in W and d_z ≥ .3 above 0. A peak in W without the causal part is
@@ -33,7 +33,7 @@ blocks, so one model cannot support.
 Cost: One pass over tagged sentences and one shared over the text for the lens; for the pairs two
 passes and L(L+1)/2 + L − 1 blocks; regressions on top.
 
-Prior: Middle layers (Acs 2024).
+Prior: Middle blocks (Acs 2024).
 """
 
 from __future__ import annotations

@@ -115,6 +115,6 @@ def _labels_written(
     for block in range(len(profile)):
         marked, point = draws.copy(), profile.copy()
         marked[:, block], point[block] = planted_draws[:, block], planted[block]
-        detected.append(locate_peak(marked, point, thresholds.level).layer == block)
+        detected.append(locate_peak(marked, point, thresholds.level).block == block)
     name = "P6: labels written into the states of one block"
     return detection(name, detected, "the peak should be at the planted block", thresholds)

@@ -59,8 +59,8 @@ def judge(observations: Observations, thresholds: Thresholds) -> Finding:
     profile, draws = sites[1:] - sites[0], drawn[:, 1:] - drawn[:, :1]
     peak = locate_peak(draws, profile, thresholds.level)
     height = percentile_estimate(
-        profile[peak.layer],
-        draws[:, peak.layer],
+        profile[peak.block],
+        draws[:, peak.block],
         unit="selectivity above the embedding's",
         level=thresholds.level,
         n=len(draws),

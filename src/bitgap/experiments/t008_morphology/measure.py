@@ -73,7 +73,7 @@ def measure(lab: Lab, scheme: str, params: Params) -> Observations:
         "item_rich": rich_flags(items.languages).tolist(),
         "left_out": _left_out(words, tasks[PRIMARY], items),
         "excluded": {**words.excluded, **items.excluded},
-        "seed_pair": _seed_pair(lab, grammar),
+        "seed_pair": _original_pair(lab, grammar),
     }
     return EXPERIMENT.observed(lab, scheme, params, arrays, facts | absent)
 
@@ -136,7 +136,7 @@ def _read(lab: Lab, scheme: str, items: Items, params: Params) -> dict[str, Any]
     }
 
 
-def _seed_pair(lab: Lab, grammar: Sources) -> dict[str, Any] | None:
+def _original_pair(lab: Lab, grammar: Sources) -> dict[str, Any] | None:
     """Returns the one pair that the origin's measure is taken on: Hebrew if there is any."""
     for code in ("he", *grammar.agreement):
         for pair in grammar.agreement.get(code, ()):

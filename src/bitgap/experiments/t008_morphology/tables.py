@@ -30,12 +30,12 @@ def _of_kind(probed: Probed, facts: Mapping[str, Any], rich: bool) -> Probed | N
 
 
 def original_measure(facts: Mapping[str, Any]) -> dict[str, Estimate]:
-    """Returns the origin's measure on its one pair: no profile, as no layer enters it."""
+    """Returns the origin's measure on its one pair: no profile, as no block enters it."""
     pair, unit = facts["seed_pair"], "P(correct)/(P(correct)+P(wrong))"
     if pair is None:
         why = "no minimal pair in a language of the text"
         return {"p_correct": Estimate(value=None, unit=unit, reason=why)}
-    why = f"one pair ({pair['language']}: {pair['good']}); the origin's code never used the layer"
+    why = f"one pair ({pair['language']}: {pair['good']}); the origin's code never used the block"
     return {
         "p_correct": Estimate(
             value=float(1 / (1 + np.exp(-np.clip(pair["margin"], -500, 500)))),
@@ -65,7 +65,7 @@ def rich_less_other(
 
     def risen(group: Probed, weights: Floats) -> Floats:
         sites = group.selectivity(weights)
-        return sites[:, 1 + peak.layer] - sites[:, 0]
+        return sites[:, 1 + peak.block] - sites[:, 0]
 
     point, draws = (risen(rich, w) - risen(other, w) for w in (np.ones_like(weights[:1]), weights))
     return percentile_estimate(
@@ -103,7 +103,7 @@ def sentence(peak: Peak, size: Estimate, hit: bool, facts: Mapping[str, Any]) ->
     """Returns what came out, for a reader who has read nothing else."""
     where = "inside" if hit else "outside"
     place = (
-        f"Number is told best at block {peak.layer} of {facts['n_blocks'] - 1}, {where} the window "
+        f"Number is told best at block {peak.block} of {facts['n_blocks'] - 1}, {where} the window "
         f"around three quarters of the depth"
     )
     if size.value is None:

@@ -21,7 +21,7 @@ Statistic: the depth at which the profile peaks, sentences resampled:
 
     θ = r of argmax_l a_l,   r = l / (L − 1)
 
-Unit and direction: a layer position r between 0 and 1; a hit, r in [.65, .85], supports H3.3.
+Unit and direction: a block position r between 0 and 1; a hit, r in [.65, .85], supports H3.3.
 
 Rule: supported if the whole interval hits and planted peaks are found. They are made by pulling
 parallel sentences together at each block in turn; the method's P5, removing language means, cannot
@@ -31,7 +31,7 @@ lies in the window. One model's p is the window's share of blocks, so one model 
 
 Cost: one forward pass, no head; the random twin's, on a few sentences, comes on top.
 
-Prior: peaks in middle layers (Wendler 2024; Liu & Niehues 2025).
+Prior: peaks in middle blocks (Wendler 2024; Liu & Niehues 2025).
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Params:
     n_components: int = 3
     """Principal components removed per language; three as in the method, fitted on calibration."""
     planted_share: float = 0.5
-    """How far the positive control pulls parallel sentences together at one layer."""
+    """How far the positive control pulls parallel sentences together at one block."""
     control_sentences: int = 48
     """Sentences the random twin and the model are compared on; the twin's profile is flat."""
     wanted_sentences: int = 200

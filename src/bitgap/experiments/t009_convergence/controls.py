@@ -101,6 +101,6 @@ def _planted(values: Floats, planted: Floats, thresholds: Thresholds) -> Control
     for block in range(len(values) - 1):
         changed = values.copy()
         changed[block + 1] = planted[block + 1]
-        detected.append(peak_of(changed, thresholds)[0].layer == block)
+        detected.append(peak_of(changed, thresholds)[0].block == block)
     name = "P5: parallel sentences pulled together at one block"
     return detection(name, detected, "the peak should be at the planted block", thresholds)

@@ -24,8 +24,8 @@ def judge(observations: Observations, thresholds: Thresholds) -> Finding:
     n, n_blocks = arrays["hits"].shape[-1], facts["n_blocks"]
     peak, profile, draws = peak_of(arrays[measure], thresholds)
     height = percentile_estimate(
-        profile[peak.layer],
-        draws[:, peak.layer],
+        profile[peak.block],
+        draws[:, peak.block],
         unit="retrieval above the embedding's, or d′",
         level=thresholds.level,
         n=n,
@@ -95,7 +95,7 @@ def _sentence(
     few = f" ({n} test sentences, fewer than the {wanted} asked for)" if n < wanted else ""
     weak = "; but the verdict is not testable" if gate else ""
     return (
-        f"Languages meet most at block {peak.layer} of {facts['n_blocks'] - 1}, {where} the window "
+        f"Languages meet most at block {peak.block} of {facts['n_blocks'] - 1}, {where} the window "
         f"around three quarters of the depth{few}{weak}."
     )
 

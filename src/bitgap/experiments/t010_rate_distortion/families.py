@@ -19,7 +19,7 @@ def exponent_allows(finding: Finding, declared: Mapping[str, Any]) -> bool:
 RULE = Rule(
     statistics=(Effect(name="fall of the log2 damage ratio per bit", estimate="minus_slope"),),
     further={
-        "the seed's form is as good as the best, and c > 0": told_true(
+        "the origin's form is as good as the best, and c > 0": told_true(
             "seed_form", "within_2_se", "c_above_0"
         )
     },

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from bitgap.disparity.formulas import gap, seed_disparity
+from bitgap.disparity.formulas import gap, original_disparity
 from bitgap.experiments.t010_rate_distortion.sweep import Sweep, evened_mean, log2
 from bitgap.records import Estimate, Floats, Integers, finite
 from bitgap.stats.rate_models import MODELS, Cells, Fit, by_fold, fit, leave_one_bit_out
@@ -104,7 +104,7 @@ class Fits:
         behind, error = by_fold(densities[best] - densities[model], self.targets[target].bits)
         return best, behind, error
 
-    def seed_form_holds(self) -> tuple[bool, str]:
+    def original_form_holds(self) -> tuple[bool, str]:
         """Returns whether M1 is within 2 SE of the best on the log ratio, and how it fares."""
         standing = self.behind_best(RATIO, "M1")
         if standing is None:
@@ -193,16 +193,20 @@ def pooled_cells(sweep: Sweep, rows: Integers, values: Floats, forecast: Floats)
     )
 
 
-def seed_fit(sweep: Sweep) -> dict[str, Estimate]:
-    """Returns the origin's measure: M1 fitted to D_seed over all cells, pooled, with its R²."""
-    disparity = seed_disparity(sweep.scores)
+def original_fit(sweep: Sweep) -> dict[str, Estimate]:
+    """Returns the origin's measure: M1 fitted to D_original over all cells, pooled, with its R²."""
+    disparity = original_disparity(sweep.scores)
     rows = np.flatnonzero(np.isfinite(disparity))
     why = "the origin gave no uncertainty; collapsed cells are in, as they were there"
-    units = {"seed_a": "ratio", "seed_b": "1 per bit", "seed_c": "1 per share protected",
-             "seed_r2": "share of variance"}  # fmt: skip
+    units = {
+        "original_a": "ratio",
+        "original_b": "1 per bit",
+        "original_c": "1 per share protected",
+        "original_r2": "share of variance",
+    }
     if len(np.unique(sweep.bits[rows])) < 2:
         return {
-            name: _without_interval(None, unit, "D_seed is undefined")
+            name: _without_interval(None, unit, "D_original is undefined")
             for name, unit in units.items()
         }
     nothing = np.full(len(disparity), np.nan)

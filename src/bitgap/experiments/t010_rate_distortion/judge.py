@@ -11,7 +11,7 @@ from bitgap.experiments.protocol.masks import bounded_p
 from bitgap.experiments.protocol.scores import left_out_sentence
 from bitgap.experiments.t010_rate_distortion import EXPERIMENT
 from bitgap.experiments.t010_rate_distortion.controls import frontier_rows, rate_controls
-from bitgap.experiments.t010_rate_distortion.fits import Fits, seed_fit
+from bitgap.experiments.t010_rate_distortion.fits import Fits, original_fit
 from bitgap.experiments.t010_rate_distortion.sweep import (
     FEWEST_BITS,
     NONE,
@@ -24,7 +24,7 @@ from bitgap.experiments.t010_rate_distortion.sweep import (
 from bitgap.quant.schemes import largest_level
 from bitgap.records import Estimate, Finding, Floats, Observations, finite
 from bitgap.stats.bootstrap import Statistic, bootstrap_weights, few_estimates
-from bitgap.stats.rate_models import seed_form
+from bitgap.stats.rate_models import original_form
 from bitgap.stats.verdicts import Part, Thresholds
 from bitgap.stats.verdicts import judge as judge_parts
 
@@ -40,7 +40,7 @@ def judge(observations: Observations, thresholds: Thresholds) -> Finding:
     p, smallest = bounded_p(statistic(bootstrap_weights(n, thresholds.draws, 0))[:, 0], n)
     name = "fall of the log2 damage ratio per bit"
     part = Part(name=name, estimate=theta, sesoi=sesoi, p=p, p_minimum=smallest)
-    holds, standing = fits.seed_form_holds()
+    holds, standing = fits.original_form_holds()
     rises = c.low is not None and c.low > 0
     extra = (holds and rises, standing if not holds else "c is not clearly above 0")
     verdict = judge_parts(
@@ -55,7 +55,7 @@ def judge(observations: Observations, thresholds: Thresholds) -> Finding:
         thresholds,
         primary="minus_slope",
         estimates=estimates,
-        original_measure=seed_fit(sweep),
+        original_measure=original_fit(sweep),
         controls=checks,
         verdict=verdict,
         sentence=_sentence(theta, exponent, verdict.label) + left_out_sentence(sweep.left_out),
@@ -110,8 +110,8 @@ def sweep_statistic(sweep: Sweep) -> Statistic:
             sweep.exponents(logs, every),
             sweep.exponents(logs, alone),
             finer.exponents(logs, every),
-            seed_form(ratio, sweep.bits[rows], sweep.share[rows]),
-            seed_form(logs[:, cell, language], sweep.bits[cell], sweep.share[cell]),
+            original_form(ratio, sweep.bits[rows], sweep.share[rows]),
+            original_form(logs[:, cell, language], sweep.bits[cell], sweep.share[cell]),
             sweep.order_saving(logs),
         ])  # fmt: skip
 

@@ -44,7 +44,7 @@ def results_page(result: Json, facts: Mapping[str, object]) -> str:
         "name", "verdict", "effect", "p", "p_holm", "scope", "why"
     )
     sections = (
-        "# Why these layers? What came out over model families",
+        "# Why these blocks? What came out over model families",
         "Written by `bitgap theory`, by no hand. Every hypothesis was declared in "
         "`src/bitgap/stats/thresholds.yaml` before the zoo was measured; the rules of judgement "
         "are those of one model ([calibration](calibration.md)) and, across families, of the "
@@ -60,7 +60,7 @@ def results_page(result: Json, facts: Mapping[str, object]) -> str:
         to_markdown(control_table(findings)),
         *_formal(findings),
         *_tables(forecasts_table(forecasts["summary"]), forecast_table(forecasts["rows"])),
-        to_markdown(regression_table(result["seed_regression"])),
+        to_markdown(regression_table(result["original_regression"])),
     )
     return "\n\n".join(sections) + "\n"
 

@@ -1,4 +1,4 @@
-"""Charts of one model: who is hurt, which layers matter, and what sets of protected layers do."""
+"""Charts of one model: who is hurt, which blocks matter, and what sets of protected blocks do."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from bitgap.disparity.layer_map import LayerMap, shapley_rows
 from bitgap.disparity.records import DisparityReport, LanguageDamage
-from bitgap.quant.sets import layers_in, mask_of
+from bitgap.quant.sets import blocks_in, mask_of
 from bitgap.records import Bools, Estimate, Floats
 from bitgap.report.run import Masks
 from bitgap.report.words.answers import language_name
@@ -23,7 +23,7 @@ from bitgap.show.charts import (
     side_by_side,
     tip,
 )
-from bitgap.show.numbers import Unit, layer_list
+from bitgap.show.numbers import Unit, block_list
 
 Json = Mapping[str, Any]
 
@@ -170,12 +170,12 @@ def _by_block(layer_map: LayerMap, game: str, factor: float, title: str, unit: s
 
 
 def set_name(mask: int) -> str:
-    """Returns a set of layers as people write it, such as ``{0, 7-11}``."""
-    return "{" + layer_list(layers_in(mask)) + "}" if mask else "nothing"
+    """Returns a set of blocks as people write it, such as ``{0, 7-11}``."""
+    return "{" + block_list(blocks_in(mask)) + "}" if mask else "nothing"
 
 
 def landscape_chart(masks: Masks, found: LayerMap) -> Chart:
-    """Returns every set of protected layers by damage to the reference and by gap.
+    """Returns every set of protected blocks by damage to the reference and by gap.
 
     The shaded corner is levelling down: a smaller gap than with nothing protected, bought by more
     damage to the reference.

@@ -1,4 +1,4 @@
-"""Charts of bits against damage: sets of protected layers, and schemes over all or some blocks."""
+"""Charts of bits against damage: sets of protected blocks, and schemes over all or some blocks."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _LONG_NAME = 16
 
 
 def pareto_chart(masks: Masks, found: LayerMap, cells: Sequence[Json]) -> Chart:
-    """Returns damage against bits per block weight: sets of protected layers, and whole schemes."""
+    """Returns damage against bits per block weight: sets of protected blocks, and whole schemes."""
     charts = [_set_front(masks, found), _rate_front(cells)]
     return side_by_side(*(chart for chart in charts if chart))
 

@@ -43,14 +43,14 @@ def compare_figures(rows: Sequence[Json]) -> dict[str, Figure]:
     names = {c: f"{language_name(c)} ({c})" for row in rows for c in row["languages"]}
     hurt = _most(rows, "languages", "Hurt most", lambda row: {
         names[c]: one["damage"] for c, one in row["languages"].items()})  # fmt: skip
-    heavy = _most(rows, "damage_by_layer", "Carrying most of the damage", lambda row: {
-        f"L{i}": share for i, share in enumerate(row["damage_by_layer"])})  # fmt: skip
+    heavy = _most(rows, "damage_by_block", "Carrying most of the damage", lambda row: {
+        f"L{i}": share for i, share in enumerate(row["damage_by_block"])})  # fmt: skip
     found = [
         _figure("languages", "Who is hurt, run by run",
                 "Damage K with 95 % intervals over sentences, a colour and a shape for each run.",
                 f"{hurt}.",
                 theory_plots.damage_by_run_chart(rows, names)),
-        _figure("layers", "Which layers matter, run by run",
+        _figure("blocks", "Which blocks matter, run by run",
                 "Shapley share of the damage that each block carries, over relative depth.",
                 f"{heavy}.",
                 theory_plots.damage_share_chart(rows)),
@@ -99,12 +99,12 @@ def _of_model(run: Run) -> Iterator[Figure]:
 
 def _of_map(run: Run, found: LayerMap, told: Mapping[str, str]) -> Iterator[Figure]:
     yield Figure(
-        "layers",
-        "Which layers matter",
-        "Shapley values over the scored sets of protected layers: what keeping a block whole takes "
+        "blocks",
+        "Which blocks matter",
+        "Shapley values over the scored sets of protected blocks: what keeping a block whole takes "
         "off damage, gap and disparity; below zero it adds. Diamonds are the origin's set, bars "
         "95 % intervals over sentences.",
-        told.get("layers", ""),
+        told.get("blocks", ""),
         plots.layers_chart(found),
     )
     masks = run.masks
@@ -116,11 +116,11 @@ def _of_map(run: Run, found: LayerMap, told: Mapping[str, str]) -> Iterator[Figu
     unseen = "" if origin in masks.masks else " The origin's set is not among the scored ones."
     yield Figure(
         "landscape",
-        "What every set of protected layers does",
+        "What every set of protected blocks does",
         f"A dot a set: damage to {reference} against the gap between languages. In the shaded "
         f"region the gap is smaller than with nothing protected because {reference} is hurt more: "
         f"levelling down, never an improvement.{unseen}",
-        f"Of {len(masks.masks):,} sets of protected layers, {worse:,} "
+        f"Of {len(masks.masks):,} sets of protected blocks, {worse:,} "
         f"{'makes' if worse == 1 else 'make'} the gap smaller and {reference} worse.",
         plots.landscape_chart(masks, found),
     )
@@ -129,7 +129,7 @@ def _of_map(run: Run, found: LayerMap, told: Mapping[str, str]) -> Iterator[Figu
         "pareto",
         "Bits against damage",
         "What damage is left for the bits that are spent: the best set of each size of protected "
-        "layers (grey: from the best to the worst of that size, and the median), and, where a "
+        "blocks (grey: from the best to the worst of that size, and the median), and, where a "
         "sweep over bits was run, schemes that spend them everywhere or on some blocks. Dashed: "
         "what nothing beats for as few bits.",
         _pareto_alt(run),

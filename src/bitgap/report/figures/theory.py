@@ -87,7 +87,7 @@ def _forest_panel(finding: Finding) -> Chart | None:
 
 
 _UNITS = {
-    "correlation over layers, detrended in depth": "correlation over blocks, detrended",
+    "correlation over blocks, detrended in depth": "correlation over blocks, detrended",
     "-rho": "−ρ: above 0 the errors of both ends cancel",
     "dB": "dB by which errors of the first block travel further",
     "relative depth": f"relative depth (shaded: {window_name()})",
@@ -111,8 +111,10 @@ def _upright(at: float, dash: list[int]) -> Chart:
 
 _RESPONSES = {
     "ratio": "log2 damage ratio by block",
-    "shapley": "what protecting a block is worth for |D|",
-    "worth": "what protecting a block is worth for |D|",
+    "shapley": "Shapley value of a block for |D|",
+    "original": "the origin's disparity",
+    # As runs stored before 2026-11-29 call the last two.
+    "worth": "Shapley value of a block for |D|",
     "seed": "the origin's disparity",
 }
 
@@ -227,11 +229,11 @@ def forecasts_chart(forecasts: Forecasts) -> Chart:
 def damage_share_chart(rows: Sequence[Json]) -> Chart | None:
     """Returns what each block carries of the damage over relative depth, a line a run."""
     points = [
-        {"depth": rounded(i / (len(row["damage_by_layer"]) - 1)), "share": rounded(100 * share),
+        {"depth": rounded(i / (len(row["damage_by_block"]) - 1)), "share": rounded(100 * share),
          "run": row["label"]}
         for row in rows
-        if len(row["damage_by_layer"]) > 1
-        for i, share in enumerate(row["damage_by_layer"])
+        if len(row["damage_by_block"]) > 1
+        for i, share in enumerate(row["damage_by_block"])
         if share is not None
     ]  # fmt: skip
     if not points:

@@ -1,7 +1,7 @@
 """``report.html``: one file that holds everything it shows and asks for nothing from anywhere.
 
 Text is on the page as it is served, charts as pictures in it; where scripts run, the pictures
-become charts that answer to the pointer, and any set of layers can be tried. All that comes from
+become charts that answer to the pointer, and any set of blocks can be tried. All that comes from
 data is escaped by the template engine, and a policy in the page forbids it to fetch anything.
 """
 
@@ -157,13 +157,13 @@ def _drawn(figure: Figure) -> dict[str, Any]:
 def _title(run: Run) -> str:
     model = short_name(str(run.about.get("model")))
     if run.theory is not None:
-        return f"Why these layers? {model} asked together"
+        return f"Why these blocks? {model} asked together"
     if run.ledger is not None:
         return f"The origin's claims, replayed on {model}"
     how = _rounding(str(run.about.get("plan")))
     if run.report is not None:
         return f"What {how} does to {len(run.report.languages)} languages in {model}"
-    return f"What each layer of {model} does under {how}"
+    return f"What each block of {model} does under {how}"
 
 
 def _rounding(plan: str) -> str:
@@ -184,7 +184,7 @@ def _lead_line(run: Run) -> str:
         parts.append(f"{report.n_sentences} sentences each of corpus {about['corpus']}")
     if layer_map:
         masks = len(layer_map.design.masks)
-        parts.append(f"{masks:,} sets of protected layers on {layer_map.n_sentences} of them")
+        parts.append(f"{masks:,} sets of protected blocks on {layer_map.n_sentences} of them")
     if about.get("plan") and run.theory is None and run.ledger is None:
         parts.append(str(about["plan"]))
     started = [] if run.provenance is None else [run.provenance.started[:10]]
@@ -195,7 +195,7 @@ def _lead(run: Run) -> tuple[str, ...]:
     """Returns the figures shown before the chapters."""
     if run.theory is not None:
         return ("damage-by-depth", "forest", "formal", "forecasts")
-    return ("landscape", "pareto", "languages", "layers", "synergy-matrix")
+    return ("landscape", "pareto", "languages", "blocks", "synergy-matrix")
 
 
 def _facts(run: Run) -> list[tuple[str, str]]:

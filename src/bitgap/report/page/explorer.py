@@ -1,4 +1,4 @@
-"""What a page needs to show any set of protected layers: every scored mask, in few characters."""
+"""What a page needs to show any set of protected blocks: every scored mask, in few characters."""
 
 from __future__ import annotations
 

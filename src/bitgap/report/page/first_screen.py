@@ -33,7 +33,7 @@ def first_panels(run: Run) -> list[dict[str, Any]]:
         panels.append(_panel("languages", "measure", charts, _MEASURES, said))
     if run.layer_map and (charts := layer_panels(run.layer_map, 270)):
         said = "What protecting each block is worth, with 95 % intervals."
-        panels.append(_panel("layers", "game", charts, _GAMES, said))
+        panels.append(_panel("blocks", "game", charts, _GAMES, said))
     return panels
 
 
@@ -79,7 +79,7 @@ def _of_families(models: Sequence[MeasuredModel]) -> list[dict[str, Any]]:
     if any(sum(m.damage_by_block) > 0 for m in models):
         chart = {**depth_chart(models), "width": 250, "height": 220}
         said = "Share of single-block damage over relative depth, a line a model."
-        panels.append(_panel("layers", "game", {"damage": chart}, {"damage": "damage"}, said))
+        panels.append(_panel("blocks", "game", {"damage": chart}, {"damage": "damage"}, said))
     return panels
 
 

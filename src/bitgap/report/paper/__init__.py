@@ -57,7 +57,7 @@ Json = Mapping[str, Any]
 _MAIN, _REFERENCES = "paper.typ", "references.yaml"
 
 
-_OF_EXAMPLES = ("languages", "layers", "landscape")
+_OF_EXAMPLES = ("languages", "blocks", "landscape")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -245,7 +245,7 @@ def _tables(run: Run, beside: Sequence[Run]) -> list[Table]:
 def _model_tables(run: Run, found: Investigation) -> list[Table]:
     name = model_name(str(run.about["model"]))
     damage = ("language", "damage", "delta", "learned_share", "log_ratio", "log_token_premium")
-    blocks = ("layer", "shapley_damage", "shapley_gap", "shapley_disparity", "single_damage",
+    blocks = ("block", "shapley_damage", "shapley_gap", "shapley_disparity", "single_damage",
               "protected_disparity")  # fmt: skip
     return [
         damage_table(found.report, name).only(*damage),
@@ -267,7 +267,7 @@ def _family_tables(result: Json) -> list[Table]:
         family_table(result["findings"]).only(*verdicts),
         *(make(tables) for tables in formal for make in makers),
         forecasts_table(result["forecasts"]["summary"]),
-        regression_table(result["seed_regression"]).only(*regression),
+        regression_table(result["original_regression"]).only(*regression),
     ]
 
 

@@ -231,7 +231,7 @@ def failed_forecasts(result: Json) -> list[str]:
                 f"Triples of {asked[row['objective']]} forecast from {means[row['kind']]} are "
                 f"{best_tenth(row)}{'' if row['objective'] == 'damage' else f'; {NO_GAP_RANK}'}."
             )
-    return said + _regressions(result.get("seed_regression", ()))
+    return said + _regressions(result.get("original_regression", ()))
 
 
 def _regressions(rows: Sequence[Json]) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from bitgap.disparity.layer_map import origin_set
+from bitgap.disparity.layer_map import original_set
 from bitgap.quant.sets import mask_of
 from bitgap.report.paper.text import log_ratio, model_name, number, plain
 from bitgap.report.run import Masks, Run
@@ -28,7 +28,7 @@ def standing(run: Run) -> bool | None:
             if row["who"] == "origin" and row["objective"] == "damage" and row["families"]:
                 return None if row["success"] is None else bool(row["success"])
         return None
-    found = (run.result.get("map") or {}).get("origin_set") or {}
+    found = (run.result.get("map") or {}).get("original_set") or {}
     ends = found.get("rank_damage_ci")
     if found.get("rank_damage") is None or not ends or None in ends or found["sets"] < 2:
         return None
@@ -52,15 +52,15 @@ def title(run: Run) -> str:
         place = f"Evidence from {n.capitalize()} {noun}"
         who = "The First, the Three-Quarter and the Last Block Are"
     else:
-        layers = origin_set(run.result["n_blocks"])
-        who = f"{joined([f'L{layer}' for layer in layers])} Are"
+        blocks = original_set(run.result["n_blocks"])
+        who = f"{joined([f'L{block}' for block in blocks])} Are"
         name = model_name(run.result["model"])
         case = "One Small Model" if name.startswith("the bundled") else name
         place = f"A Case Study of {case}"
     if pattern is None:
         n = counted(len(run.result["findings"]), "Explanation")
         what = " ".join(word.capitalize() for word in n.split())
-        return f"Why These Layers? {what} of Quantization Disparity, Tested: {place}"
+        return f"Why These Blocks? {what} of Quantization Disparity, Tested: {place}"
     return f"{pattern.format(who)}: {place}"
 
 
@@ -72,9 +72,9 @@ def protection_sentences(masks: Masks | None) -> tuple[str, ...]:
     """
     if masks is None:
         return ()
-    layers = origin_set(masks.n_blocks)
+    blocks = original_set(masks.n_blocks)
     where = {mask: row for row, mask in enumerate(masks.masks)}
-    none, kept = where.get(0), where.get(mask_of(layers))
+    none, kept = where.get(0), where.get(mask_of(blocks))
     if none is None or kept is None or not np.isfinite(masks.disparity[[none, kept]]).all():
         return ()
     column = masks.languages.index(masks.reference)
@@ -88,7 +88,7 @@ def protection_sentences(masks: Masks | None) -> tuple[str, ...]:
 
     moved = (
         f"On the {counted(masks.n_sentences, 'sentence')} of the map, keeping "
-        f"{joined([f'L{layer}' for layer in layers])} whole takes D from {d(none)} to {d(kept)}, "
+        f"{joined([f'L{block}' for block in blocks])} whole takes D from {d(none)} to {d(kept)}, "
         f"the damage of {language_name(masks.reference)} from {plain(own[0] * unit.factor, '.2f')} "
         f"to {plain(own[1] * unit.factor, '.2f')} {unit.name} and the gap G from "
         f"{number(float(masks.gap[none]))} to {number(float(masks.gap[kept]))} bits per English "

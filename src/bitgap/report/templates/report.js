@@ -1,4 +1,4 @@
-// Pictures become charts, switches switch, and any set of layers can be tried. Everything it reads
+// Pictures become charts, switches switch, and any set of blocks can be tried. Everything it reads
 // is in the page; nothing is fetched. What comes from data is only ever set as text.
 const payload = JSON.parse(document.getElementById('payload').textContent);
 const root = document.documentElement;
@@ -210,7 +210,7 @@ for (const details of all('details.data')) {
   });
 }
 
-// -- any set of layers ---------------------------------------------------------------------------
+// -- any set of blocks ---------------------------------------------------------------------------
 
 function explore(data) {
   const at = new Map(data.masks.map((mask, i) => [mask, i]));
@@ -223,7 +223,7 @@ function explore(data) {
 
   const bits = (m) => { let n = 0; for (let x = m; x; x = Math.floor(x / 2)) n += x % 2; return n; };
   const has = (m, block) => Math.floor(m / 2 ** block) % 2 === 1;
-  const layers = (m) => blocks.map((_, i) => i).filter((i) => has(m, i));
+  const kept = (m) => blocks.map((_, i) => i).filter((i) => has(m, i));
   const milli = (value) => (value === null ? '–' : (1000 * value).toPrecision(3));
   const signed = (value, digits) => (value === null ? '–' : `${value < 0 ? '−' : '+'}${Math.abs(value).toFixed(digits)}`);
   const ends = (low, high, show) => (low === null || high === null ? '' : ` [${show(low)}, ${show(high)}]`);
@@ -257,7 +257,7 @@ function explore(data) {
     result.dataset.mask = String(mask);
     result.replaceChildren();
     bars.replaceChildren();
-    const names = layers(mask).map((i) => `L${i}`);
+    const names = kept(mask).map((i) => `L${i}`);
     result.append(make('h3', names.length ? `${names.join(', ')} protected` : 'Nothing protected'));
     const i = at.get(mask);
     ring(i);

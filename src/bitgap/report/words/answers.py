@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from bitgap.disparity.audit import SHARE_UNSETTLED
-from bitgap.disparity.layer_map import origin_set
+from bitgap.disparity.layer_map import original_set
 from bitgap.errors import LanguageError
 from bitgap.languages import language
 from bitgap.report.run import Run, audit_of, map_of
@@ -48,13 +48,13 @@ def answers(run: Run) -> tuple[Answer, ...]:
     if run.command == "replicate":
         return ledger_answers(result)
     found: list[Answer] = []
-    layers, audit = map_of(run), audit_of(run)
-    if layers and layers["layers"]:
-        found.append(_why(layers, result.get("findings", ())))
+    layer_map, audit = map_of(run), audit_of(run)
+    if layer_map and layer_map["blocks"]:
+        found.append(_why(layer_map, result.get("findings", ())))
     if audit:
         found.append(_languages(audit))
-    if layers and layers["layers"]:
-        found.append(_layers(layers))
+    if layer_map and layer_map["blocks"]:
+        found.append(_blocks(layer_map))
     if result.get("findings"):
         found.append(verdict_answer(result["findings"]))
     return tuple(found)
@@ -146,22 +146,22 @@ def _gap_line(audit: Json) -> list[str]:
     return [f"G, the gap on real text, is {shown} bits per English character."]
 
 
-def _layers(found: Json) -> Answer:
-    rows, n = found["layers"], found["n_blocks"]
+def _blocks(found: Json) -> Answer:
+    rows, n = found["blocks"], found["n_blocks"]
     whole = sum(row["shapley_damage"] for row in rows)
-    question = "Which layers matter?"
+    question = "Which blocks matter?"
     if not whole > 0:
-        return Answer("layers", question, "Rounding does no damage that could be shared out.", ())
+        return Answer("blocks", question, "Rounding does no damage that could be shared out.", ())
     ranked = sorted(rows, key=lambda row: -row["shapley_damage"])
     loud = [row for row in ranked if row["shapley_damage"] / whole >= _STANDS_OUT / n]
     short = _stands_out(loud, ranked, whole, n)
     average = percent(1 / n)
     details = [
-        f"Shares are Shapley values over {found['masks']:,} sets of protected layers; an average "
+        f"Shares are Shapley values over {found['masks']:,} sets of protected blocks; an average "
         f"block has {average}."
     ]
     details += _evening_line(rows)
-    return Answer("layers", question, short, tuple(details))
+    return Answer("blocks", question, short, tuple(details))
 
 
 def _stands_out(loud: Sequence[Json], ranked: Sequence[Json], whole: float, n: int) -> str:
@@ -170,12 +170,12 @@ def _stands_out(loud: Sequence[Json], ranked: Sequence[Json], whole: float, n: i
 
     if not loud:
         top = ranked[0]
-        return f"None stands out; L{top['layer']} carries most of the damage, {share(top)}."
+        return f"None stands out; L{top['block']} carries most of the damage, {share(top)}."
     rest = ranked[len(loud) :]
-    after = f"; next is L{rest[0]['layer']} with {share(rest[0])}" if rest else ""
+    after = f"; next is L{rest[0]['block']} with {share(rest[0])}" if rest else ""
     if len(loud) == 1:
-        return f"L{loud[0]['layer']} stands out: it carries {share(loud[0])} of the damage{after}."
-    each = joined([f"L{row['layer']} ({share(row)})" for row in loud])
+        return f"L{loud[0]['block']} stands out: it carries {share(loud[0])} of the damage{after}."
+    each = joined([f"L{row['block']} ({share(row)})" for row in loud])
     return f"{each} stand out by what they carry of the damage{after}."
 
 
@@ -184,11 +184,11 @@ def _over(ends: Sequence[float | None], whole: float) -> list[float] | None:
 
 
 def _evening_line(rows: Sequence[Json]) -> list[str]:
-    """Returns which layers, kept whole, clearly even languages out, and which set them apart."""
+    """Returns which blocks, kept whole, clearly even languages out, and which set them apart."""
     known = [r for r in rows if r["shapley_disparity"] is not None]
     clear = [r for r in known if not lacks(r["shapley_disparity_ci"])]
-    better = [r["layer"] for r in clear if r["shapley_disparity_ci"][0] > 0]
-    worse = [r["layer"] for r in clear if r["shapley_disparity_ci"][1] < 0]
+    better = [r["block"] for r in clear if r["shapley_disparity_ci"][0] > 0]
+    worse = [r["block"] for r in clear if r["shapley_disparity_ci"][1] < 0]
     if not clear:
         return ["What a block does to the gap between languages could not be shared out."]
     said = f"Keeping {_named(better)} clearly makes |D| smaller" if better else (
@@ -197,17 +197,17 @@ def _evening_line(rows: Sequence[Json]) -> list[str]:
     return [f"{said}; keeping {_named(worse)} makes it larger." if worse else f"{said}."]
 
 
-def _named(layers: Iterable[int]) -> str:
-    return joined([f"L{layer}" for layer in layers])
+def _named(blocks: Iterable[int]) -> str:
+    return joined([f"L{block}" for block in blocks])
 
 
 def _why(found: Json, findings: Iterable[Json]) -> Answer:
-    layers = found["origin_set"]["layers"] or origin_set(found["n_blocks"])
-    origin, details = found["origin_set"], []
-    short = f"{_for_damage(found, layers)} {_for_gap(origin)}".strip()
+    blocks = found["original_set"]["blocks"] or original_set(found["n_blocks"])
+    origin, details = found["original_set"], []
+    short = f"{_for_damage(found, blocks)} {_for_gap(origin)}".strip()
     details += [line for line in (_rank_line(origin), _place_line(found)) if line]
     details += _mechanism_lines({f["hypothesis"]: f for f in findings})
-    return Answer("why", f"Why {_named(layers)}?", short, tuple(details))
+    return Answer("why", f"Why {_named(blocks)}?", short, tuple(details))
 
 
 def _standing(origin: Json) -> float | None:
@@ -216,29 +216,29 @@ def _standing(origin: Json) -> float | None:
     return None if rank is None or origin["sets"] < 2 else rank / origin["sets"]
 
 
-def _for_damage(found: Json, layers: Sequence[int]) -> str:
-    origin, standing = found["origin_set"], _standing(found["origin_set"])
+def _for_damage(found: Json, blocks: Sequence[int]) -> str:
+    origin, standing = found["original_set"], _standing(found["original_set"])
     if standing is None:
         why = origin.get("reason", "its rank is undefined")
         said = f"This set cannot be ranked against all others of its size here: {why}."
-        load = _load(found, layers)
+        load = _load(found, blocks)
         return f"{said} Of the damage, {load}" if load else said
     if standing > BEST:
         return "They are not special for damage here."
-    load = _load(found, layers, " of it")
+    load = _load(found, blocks, " of it")
     if not load:
         return "They are a good choice for damage, though none of them carries much of it."
     return f"A good choice for damage, because {load}"
 
 
-def _load(found: Json, layers: Sequence[int], of: str = "") -> str:
+def _load(found: Json, blocks: Sequence[int], of: str = "") -> str:
     """Returns what the set carries of the damage, or nothing where no block of it stands out."""
-    whole = sum(row["shapley_damage"] for row in found["layers"])
+    whole = sum(row["shapley_damage"] for row in found["blocks"])
     share = (
-        {row["layer"]: row["shapley_damage"] / whole for row in found["layers"]} if whole else {}
+        {row["block"]: row["shapley_damage"] / whole for row in found["blocks"]} if whole else {}
     )
-    loud = [layer for layer in layers if share.get(layer, 0.0) > 1.25 / found["n_blocks"]]
-    quiet = [layer for layer in layers if layer not in loud]
+    loud = [block for block in blocks if share.get(block, 0.0) > 1.25 / found["n_blocks"]]
+    quiet = [block for block in blocks if block not in loud]
     if not loud:
         return ""
     said = f"{_named(loud)} {_carry(loud)} {percent(sum(share[x] for x in loud))}{of}"
@@ -249,8 +249,8 @@ def _load(found: Json, layers: Sequence[int], of: str = "") -> str:
     return f"{said}; {_named(quiet)} {own} ({theirs})."
 
 
-def _carry(layers: Sequence[int]) -> str:
-    return "carries" if len(layers) == 1 else "carry"
+def _carry(blocks: Sequence[int]) -> str:
+    return "carries" if len(blocks) == 1 else "carry"
 
 
 def _for_gap(origin: Json) -> str:
@@ -281,15 +281,15 @@ def _rank_line(origin: Json) -> str:
 
 def _place_line(found: Json) -> str:
     """Returns what the set's middle block is worth beside the others inside."""
-    layers, n = found["origin_set"]["layers"], found["n_blocks"]
-    inside = [row for row in found["layers"] if 0 < row["layer"] < n - 1]
-    if len(layers) != 3 or len(inside) < 2:
+    blocks, n = found["original_set"]["blocks"], found["n_blocks"]
+    inside = [row for row in found["blocks"] if 0 < row["block"] < n - 1]
+    if len(blocks) != 3 or len(inside) < 2:
         return ""
-    middle = layers[1]
-    worth = {row["layer"]: row["shapley_damage"] for row in inside}
+    middle = blocks[1]
+    worth = {row["block"]: row["shapley_damage"] for row in inside}
     place = 1 + sum(value > worth[middle] for value in worth.values())
-    whole = sum(row["shapley_damage"] for row in found["layers"])
-    ends = [found["layers"][0]["shapley_damage"], found["layers"][n - 1]["shapley_damage"]]
+    whole = sum(row["shapley_damage"] for row in found["blocks"])
+    ends = [found["blocks"][0]["shapley_damage"], found["blocks"][n - 1]["shapley_damage"]]
     if not whole > 0:
         return ""
     return (

@@ -28,7 +28,7 @@ class Answer:
     """One question of the first screen, with what the numbers say of it."""
 
     key: str
-    """``why``, ``languages``, ``layers`` or ``hypotheses``."""
+    """``why``, ``languages``, ``blocks`` or ``hypotheses``."""
     question: str
     short: str
     """One sentence."""

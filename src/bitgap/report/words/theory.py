@@ -21,7 +21,7 @@ def theory_answers(result: Json) -> tuple[Answer, ...]:
     return (
         _why(result),
         _languages(result["models"]),
-        _layers(result),
+        _blocks(result),
         verdict_answer(result["findings"]),
     )
 
@@ -92,19 +92,19 @@ def _languages(models: Sequence[Json]) -> Answer:
     return Answer("languages", question, short, tuple(details))
 
 
-def _layers(result: Json) -> Answer:
+def _blocks(result: Json) -> Answer:
     said = [suggestion(r) for r in result["outcomes"]["suggested"]]
-    question = "Which layers matter?"
+    question = "Which blocks matter?"
     models = result["models"]
     first = [m["damage_by_block"][0] / sum(m["damage_by_block"]) for m in models
              if sum(m["damage_by_block"]) > 0]  # fmt: skip
     if not first:
-        return Answer("layers", question, "No damage could be shared out.", tuple(said))
+        return Answer("blocks", question, "No damage could be shared out.", tuple(said))
     short = (
         f"The first block takes {percent(min(first))} to {percent(max(first))} of the damage that "
         f"single blocks do, by model."
     )
-    return Answer("layers", question, short, tuple(said))
+    return Answer("blocks", question, short, tuple(said))
 
 
 def suggestion(row: Json) -> str:

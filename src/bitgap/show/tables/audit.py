@@ -89,7 +89,7 @@ def summary_rows(audit: Json) -> list[tuple[str, str, str]]:
         ("G, " + unit.name, audit, "G", unit.factor, "gap: mean Δ less the reference's"),
         ("H, " + unit.name, harm, "mean", unit.factor, "harm: mean Δ over languages"),
         ("  largest", harm, "max", unit.factor, "Δ of the language worst off"),
-        ("D_seed", audit, "D_seed", 1.0, "the origin's perplexity ratio"),
+        ("D_original", audit, "D_original", 1.0, "the origin's perplexity ratio"),
     ):
         reason = values[f"{key}_reason"]
         number = told(values[key], values[f"{key}_ci"], factor)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from bitgap.show.numbers import MISSING, Unit, layer_list
+from bitgap.show.numbers import MISSING, Unit, block_list
 from bitgap.show.table import Column, Record, Table, by_key, json_of
 
 Json = Mapping[str, Any]
@@ -19,7 +19,7 @@ def map_table(layer_map: Record | Json, model: str = "") -> Table:
         model: Its name, where a table stands among those of others.
     """
     found = json_of(layer_map)
-    rows, unit = found["layers"], map_unit(found)
+    rows, unit = found["blocks"], map_unit(found)
     bits: dict[str, Any] = {"unit": unit.name, "factor": unit.factor}
     over = "all sets" if found["all_masks"] else "a sample of sets"
     shapley = f"φ: Shapley value over {over}, how much keeping the block whole lowers K, G or |D|."
@@ -39,7 +39,7 @@ def map_table(layer_map: Record | Json, model: str = "") -> Table:
         for column in columns
         if any(None in (row[column.key], *row[f"{column.key}_ci"]) for row in rows)
     ]
-    whole = (Column("layer", "block"), *columns)
+    whole = (Column("block", "block"), *columns)
     missing = (
         f"{MISSING} under {', '.join(gaps)}: under some of the masks behind it the reference or "
         "every other language is collapsed or below resolution."
@@ -48,14 +48,14 @@ def map_table(layer_map: Record | Json, model: str = "") -> Table:
         id="map",
         title=f"What each block does{f', {model}' if model else ''} at {found['scheme']}",
         columns=whole,
-        rows=by_key(whole, ({**row, "layer": f"L{row['layer']}"} for row in rows)),
+        rows=by_key(whole, ({**row, "block": f"L{row['block']}"} for row in rows)),
         notes=("Intervals of 95 % over sentences.", *([missing] if gaps else [])),
     )
 
 
 def map_unit(found: Json) -> Unit:
     """Returns the unit of a map's damage."""
-    return Unit.of(row["shapley_damage"] for row in found["layers"])
+    return Unit.of(row["shapley_damage"] for row in found["blocks"])
 
 
 def best_sets_table(layer_map: Record | Json, model: str = "") -> Table:
@@ -82,9 +82,9 @@ def best_sets_table(layer_map: Record | Json, model: str = "") -> Table:
             (
                 row["size"],
                 row["sets"],
-                layer_list(row["least_damage"]["layers"]),
+                block_list(row["least_damage"]["blocks"]),
                 row["least_damage"]["damage"],
-                layer_list(fair["layers"]) if fair else "none",
+                block_list(fair["blocks"]) if fair else "none",
                 fair["disparity"] if fair else None,
             )
             for row, fair in zip(found["best_sets"], even, strict=True)

@@ -18,7 +18,7 @@ from scipy import stats
 
 from bitgap.disparity.layer_map import make_design
 from bitgap.errors import UserError
-from bitgap.quant.sets import layers_in
+from bitgap.quant.sets import blocks_in
 from bitgap.records import Floats, Integers
 from bitgap.theory.evidence import Evidence, disparity_of, families_of
 from bitgap.theory.forecast.expectation import (
@@ -156,7 +156,7 @@ def random_masks(n_blocks: int, *, n: int = N_MASKS, seed: int = 0) -> list[tupl
         drawn.append(of_size.pop(rng.integers(len(of_size))))
         if not of_size:
             del by_size[size]
-    return [layers_in(mask) for mask in drawn]
+    return [blocks_in(mask) for mask in drawn]
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from bitgap.disparity.layer_map import origin_set
+from bitgap.disparity.layer_map import original_set
 from bitgap.quant.sets import mask_of
 from bitgap.records import Floats
 from bitgap.theory.evidence import Evidence
@@ -75,7 +75,7 @@ def baseline_triples(evidence: Evidence) -> dict[str, list[int]]:
     largest = np.argsort(-evidence.single.mean(1), kind="stable")[:3]
     return {
         "first_three": [0, 1, 2],
-        "origin": origin_set(evidence.n_blocks),
+        "origin": original_set(evidence.n_blocks),
         "largest_damage": sorted(int(i) for i in largest),
     }
 

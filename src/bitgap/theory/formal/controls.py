@@ -30,7 +30,7 @@ from bitgap.theory.formal.inference import (
     moments,
     terms,
 )
-from bitgap.theory.formal.rows import LADDER, SEED_TERMS, FamilyRows, ModelRows
+from bitgap.theory.formal.rows import LADDER, ORIGINAL_TERMS, FamilyRows, ModelRows
 
 PLANTINGS = 20
 """How often the effect is planted."""
@@ -87,8 +87,8 @@ def _derangements(m: int, n: int) -> Integers:
 
 def _planted(families: Sequence[FamilyRows], sesoi: float, thresholds: Thresholds) -> Control:
     left = _unexplained(families)
-    swaps = Swaps.of(left, terms(LADDER["F1"]), terms(SEED_TERMS))
-    between = between_rungs(families, LADDER["F1"], SEED_TERMS)
+    swaps = Swaps.of(left, terms(LADDER["F1"]), terms(ORIGINAL_TERMS))
+    between = between_rungs(families, LADDER["F1"], ORIGINAL_TERMS)
     orders = _derangements(len(families), PLANTINGS)
     orders = orders[np.arange(PLANTINGS) % len(orders)]
     found = []
@@ -106,10 +106,10 @@ def _planted(families: Sequence[FamilyRows], sesoi: float, thresholds: Threshold
 
 def _unexplained(families: Sequence[FamilyRows]) -> list[FamilyRows]:
     """Returns rows less what the origin's terms explain with slopes common to all families."""
-    slopes = moments(families, terms(SEED_TERMS)).slopes()[0]
+    slopes = moments(families, terms(ORIGINAL_TERMS)).slopes()[0]
 
     def one(model: ModelRows) -> ModelRows:
-        left = model.response - (model.design(SEED_TERMS) @ slopes)[:, None]
+        left = model.response - (model.design(ORIGINAL_TERMS) @ slopes)[:, None]
         return replace(model, response=left, forecast=None)
 
     return [FamilyRows(family=f.family, models=tuple(map(one, f.models))) for f in families]

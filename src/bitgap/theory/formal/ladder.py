@@ -25,7 +25,7 @@ from bitgap.theory.formal.inference import (
 )
 from bitgap.theory.formal.rows import (
     LADDER,
-    SEED_TERMS,
+    ORIGINAL_TERMS,
     FamilyRows,
     ModelRows,
     Response,
@@ -69,7 +69,7 @@ def ladder(
 
     Args:
         evidence: Any number of models.
-        response: ``ratio``, ``worth`` or ``seed``.
+        response: ``ratio``, ``shapley`` or ``original``.
         draws: Draws of random smooth features.
     """
     families, left_out = gather_rows(evidence, response)
@@ -150,7 +150,7 @@ def _ceiling(families: Sequence[FamilyRows]) -> dict[str, Any]:
 
 def _smooth(families: Sequence[FamilyRows], draws: int) -> Moments:
     rng = np.random.default_rng(SEED)
-    shape = (draws, len(SEED_TERMS))
+    shape = (draws, len(ORIGINAL_TERMS))
     return moments(families, lambda m: np.swapaxes(smooth_features(m.r, rng, shape), -1, -2))
 
 

@@ -49,7 +49,7 @@ from bitgap.theory.formal.inference import (
     wild_p,
 )
 from bitgap.theory.formal.ladder import Ladder, ladder
-from bitgap.theory.formal.rows import LADDER, SEED_TERMS, FamilyRows, Response
+from bitgap.theory.formal.rows import LADDER, ORIGINAL_TERMS, FamilyRows, Response
 from bitgap.theory.origin.regression import evidence_regression
 
 TITLE = "Do variance, boundary and bottleneck predict a block's disparity?"
@@ -57,8 +57,8 @@ TITLE = "Do variance, boundary and bottleneck predict a block's disparity?"
 PERCENTILE = 95.0
 """Of F5's draws, above which F3 must lie."""
 
-RESPONSES: tuple[Response, ...] = ("ratio", "worth", "seed")
-COEFFICIENTS: Mapping[str, str] = dict(zip(("alpha", "beta", "gamma"), SEED_TERMS, strict=True))
+RESPONSES: tuple[Response, ...] = ("ratio", "shapley", "original")
+COEFFICIENTS: Mapping[str, str] = dict(zip(("alpha", "beta", "gamma"), ORIGINAL_TERMS, strict=True))
 
 
 def judge_formal(evidence: Sequence[Evidence], thresholds: Thresholds) -> Finding:
@@ -95,7 +95,7 @@ def judge_formal(evidence: Sequence[Evidence], thresholds: Thresholds) -> Findin
         title=TITLE,
         primary="theta",
         estimates=estimates,
-        original_measure=_seed_measure(evidence),
+        original_measure=_original_measure(evidence),
         controls=tuple(controls),
         verdict=verdict,
         sentence=_sentence(len(families), estimates),
@@ -108,7 +108,7 @@ def _slopes(families: Sequence[FamilyRows], level: float) -> dict[str, Estimate]
     if not families:
         absent = Estimate(value=None, unit="log2 per predictor unit", reason="no rows")
         return dict.fromkeys(COEFFICIENTS, absent)
-    found = slope_estimates(families, SEED_TERMS, level)
+    found = slope_estimates(families, ORIGINAL_TERMS, level)
     return {greek: found[term] for greek, term in COEFFICIENTS.items()}
 
 
@@ -154,7 +154,7 @@ def _mask_rows(
 def _vif(families: Sequence[FamilyRows]) -> list[dict[str, Any]]:
     names = LADDER["F4"]
     kept = [f for f in families if all(np.isfinite(m.design(names)).all() for m in f.models)]
-    sets = {"F3": (families, SEED_TERMS), "F4": (kept, names)}
+    sets = {"F3": (families, ORIGINAL_TERMS), "F4": (kept, names)}
     rows = []
     for rung, (those, predictors) in sets.items():
         found = inflation(those, predictors) if those else np.full(len(predictors), np.inf)
@@ -168,9 +168,9 @@ def _vif(families: Sequence[FamilyRows]) -> list[dict[str, Any]]:
 def _coefficients(main: Ladder, slopes: Mapping[str, Estimate]) -> list[dict[str, Any]]:
     if not main.families:
         return []
-    found = moments(main.families, terms(SEED_TERMS))
+    found = moments(main.families, terms(ORIGINAL_TERMS))
     several = len(main.families) > 1
-    swap = _slope_swap_p(main.families, found) if several else [None] * len(SEED_TERMS)
+    swap = _slope_swap_p(main.families, found) if several else [None] * len(ORIGINAL_TERMS)
     common = found.slopes()[0]
     return [
         {
@@ -194,7 +194,7 @@ def _slope_swap_p(families: Sequence[FamilyRows], found: Moments) -> list[float]
     The boundary is the same in all models of one depth, so a swap says nothing of it there.
     """
     ways = pairings(len(families))
-    cross = swapped_cross(families, terms(SEED_TERMS))[np.arange(len(families)), ways]
+    cross = swapped_cross(families, terms(ORIGINAL_TERMS))[np.arange(len(families)), ways]
     made = cross.sum(1) @ np.linalg.pinv(found.gram.sum(0), hermitian=True)
     return [float(p) for p in (made >= made[0] - 1e-12).mean(0)]
 
@@ -255,7 +255,7 @@ def _further(
     return True, ""
 
 
-def _seed_measure(evidence: Sequence[Evidence]) -> dict[str, Estimate]:
+def _original_measure(evidence: Sequence[Evidence]) -> dict[str, Estimate]:
     """Returns the mean over models of the origin's own regression."""
     fits, why = [], "no model"
     for one in evidence:

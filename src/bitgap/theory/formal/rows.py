@@ -5,15 +5,15 @@ Three responses, each so turned that *larger means more critical*:
 =========  ===========================================================  =======================
 response   what                                                         rows
 =========  ===========================================================  =======================
-ratio      y = log2 k_{lλ}/k_{l,ref}, only block l rounded              layer x other language
-worth      φ_l, Shapley value of protecting block l in the game −|D|    layer
-seed       −log2 of the origin's ratio with only block l protected      layer
+ratio      y = log2 k_{lλ}/k_{l,ref}, only block l rounded              block x other language
+shapley    φ_l, Shapley value of protecting block l in the game −|D|    block
+original   −log2 of the origin's ratio with only block l protected      block
 =========  ===========================================================  =======================
 
 **Signs.** The origin writes disparity ∝ exp(−α·variance − β·boundary − γ·bottleneck), and its
-disparity of a layer is the one that *remains* when that layer alone is protected. Where damage adds
+disparity of a block is the one that *remains* when that block alone is protected. Where damage adds
 up, protecting l lowers D exactly if y_l lies above the ratio of the blocks that stay rounded. So a
-layer that the formula calls critical has a *large* y, and the origin's α, β, γ > 0 are *positive*
+block that the formula calls critical has a *large* y, and the origin's α, β, γ > 0 are *positive*
 coefficients of y, of φ and of the negated log of its ratio alike.
 
 **Units.** Variance, bottleneck and B are z-scores within the model, as their level is the model's
@@ -34,16 +34,16 @@ import numpy as np
 from bitgap.records import Bools, Floats
 from bitgap.theory.evidence import Evidence, families_of, log_ratio
 
-Response = Literal["ratio", "worth", "seed"]
+Response = Literal["ratio", "shapley", "original"]
 
-SEED_TERMS = ("variance", "boundary", "bottleneck")
+ORIGINAL_TERMS = ("variance", "boundary", "bottleneck")
 """The origin's α, β and γ."""
 LADDER: Mapping[str, tuple[str, ...]] = {
     "F1": ("depth", "depth2"),
     "F2": ("variance",),
-    "F3": SEED_TERMS,
+    "F3": ORIGINAL_TERMS,
     "F3 curved": ("variance", "curved_boundary", "bottleneck"),
-    "F4": (*SEED_TERMS, "error_ratio"),
+    "F4": (*ORIGINAL_TERMS, "error_ratio"),
 }
 """Terms of each fitted rung; F0 has none and F5 draws its own."""
 LEAST_BLOCKS = 6
@@ -121,7 +121,7 @@ def model_rows(evidence: Evidence, response: Response) -> ModelRows | str:
     if blocks.sum() < LEAST_BLOCKS or not languages.any():
         return f"the response is defined at {blocks.sum()} of {len(blocks)} blocks"
     raw = _predictors(evidence, blocks)
-    if odd := [term for term in SEED_TERMS if not np.isfinite(raw[term]).all()]:
+    if odd := [term for term in ORIGINAL_TERMS if not np.isfinite(raw[term]).all()]:
         return f"{', '.join(odd)} is undefined at some block"
     centred = _centre(values[blocks][:, languages])
     if not centred.any():
@@ -142,10 +142,10 @@ def _response(evidence: Evidence, response: Response) -> Floats | None:
     if response == "ratio":
         y = evidence.log_ratio
         return np.where(np.isfinite(y), y, np.nan) if y.shape[1] else None
-    if response == "worth":
-        worth = evidence.worth.get("disparity")
-        return None if worth is None else worth[:, None]
-    ratio = evidence.seed_disparity
+    if response == "shapley":
+        values = evidence.shapley.get("disparity")
+        return None if values is None else values[:, None]
+    ratio = evidence.original_disparity
     return -np.log2(np.where(ratio > 0, ratio, np.nan))[:, None]
 
 

@@ -24,7 +24,7 @@ CANNOT: Outcome = "cannot be tested here"
 NO_SAMPLING = "no sampling error: of the weights alone"
 """Method of an estimate that is exact, so that its value alone decides."""
 
-N_CLAIMS, N_LAYERS = 24, 12
+N_CLAIMS, N_BLOCKS = 24, 12
 
 TOLERANCE = 0.01
 """Relative difference up to which a number of the origin is reproduced (method, section 6)."""
@@ -78,13 +78,13 @@ class Claim:
     """The origin's experiment."""
     parts: tuple[Part, ...]
     measured: Mapping[str, float]
-    """The origin's values, by plan (D_seed) or quantity; empty where it gave none."""
+    """The origin's values, by plan (D_original) or quantity; empty where it gave none."""
     family: str = "gpt2"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """One of the origin's per-layer tables."""
+    """One of the origin's per-block tables."""
 
     name: str
     profile: str
@@ -97,7 +97,7 @@ class Table:
 
 @cache
 def load_claims() -> tuple[tuple[Claim, ...], tuple[Table, ...]]:
-    """Returns the claims by number, and the per-layer tables.
+    """Returns the claims by number, and the per-block tables.
 
     Raises:
         ValueError: If a claim is missing or the file is malformed.
@@ -110,8 +110,8 @@ def load_claims() -> tuple[tuple[Claim, ...], tuple[Table, ...]]:
     if [claim.number for claim in claims] != list(range(1, N_CLAIMS + 1)):
         raise ValueError(f"claims.toml should hold claims 1 to {N_CLAIMS}, each once and in order")
     tables = tuple(Table(**{**row, "values": tuple(row["values"])}) for row in content["table"])
-    if any(len(table.values) != N_LAYERS for table in tables):
-        raise ValueError(f"a table of claims.toml has not {N_LAYERS} values")
+    if any(len(table.values) != N_BLOCKS for table in tables):
+        raise ValueError(f"a table of claims.toml has not {N_BLOCKS} values")
     return claims, tables
 
 

@@ -65,13 +65,13 @@ def judge_part(case: Case, part: Part) -> JudgedPart:
         says=part.says,
         compare=part.compare,
         threshold=part.threshold,
-        origin=_gated(case, part, lambda: quantity_of(case, part, "seed")),
+        origin=_gated(case, part, lambda: quantity_of(case, part, "original")),
         here=_with_gap(case, part, lambda measure: quantity_of(case, part, measure)),
     )
 
 
 def judge_table(case: Case, table: Table) -> JudgedPart:
-    """Returns whether one of the origin's per-layer tables goes with this model's, by ranks."""
+    """Returns whether one of the origin's per-block tables goes with this model's, by ranks."""
     part = Part(
         says=f"ranks of blocks go with the origin's table {table.name!r}",
         quantity=table.name,
@@ -82,7 +82,7 @@ def judge_table(case: Case, table: Table) -> JudgedPart:
         says=part.says,
         compare=part.compare,
         threshold=part.threshold,
-        origin=_gated(case, part, lambda: table_quantity(case, table, "seed")),
+        origin=_gated(case, part, lambda: table_quantity(case, table, "original")),
         here=_with_gap(case, part, lambda measure: table_quantity(case, table, measure)),
     )
 
@@ -93,7 +93,7 @@ def _gated(case: Case, part: Part, make: Callable[[], Quantity]) -> Judged:
     plan = _undefined_under(case, part)
     if plan is None or found.estimate is None:
         return found
-    why = f"D_seed is undefined: the reference's own harm covers 0 under {plan!r}"
+    why = f"D_original is undefined: the reference's own harm covers 0 under {plan!r}"
     return replace(found, outcome="undefined", reason=why)
 
 
@@ -244,9 +244,9 @@ def _table_values(case: Case, table: Table) -> dict[str, float | None]:
     try:
         if table.profile in KINDS:
             plans = tuple(f"{table.profile}-{block}" for block in range(case.n_blocks))
-            values = _d_seed(case, plans)
+            values = _d_original(case, plans)
         else:
-            values = profile_of(case, table, "seed")
+            values = profile_of(case, table, "original")
     except Untestable:
         return {}
     return {f"L{i}": _number(value) for i, value in enumerate(values)}
@@ -260,15 +260,15 @@ def _first(case: Case) -> Floats:
     return np.eye(case.origin.scores.n_sentences)[:1]
 
 
-def _d_seed(case: Case, plans: tuple[str, ...]) -> Floats:
+def _d_original(case: Case, plans: tuple[str, ...]) -> Floats:
     for plan in plans:
         case.origin.row(plan)
-    return case.origin.value("seed", plans, _first(case))[0]
+    return case.origin.value("original", plans, _first(case))[0]
 
 
 def _value(case: Case, claim: Claim, name: str) -> float:
     if case.origin.has(name):
-        return float(_d_seed(case, (name,))[0])
+        return float(_d_original(case, (name,))[0])
     if name in _SPECIAL:
         return _SPECIAL[name](case)
     part = next((part for part in claim.parts if part.quantity == name), None)
@@ -278,32 +278,32 @@ def _value(case: Case, claim: Claim, name: str) -> float:
 
 
 def _of_part(case: Case, part: Part) -> float:
-    found = quantity_of(case, part, "seed")
+    found = quantity_of(case, part, "original")
     if isinstance(found, Estimate):
         return np.nan if found.value is None else found.value
     return float(found.statistic(np.eye(found.readings.scores.n_sentences)[:1])[0])
 
 
 def _biases(case: Case) -> float:
-    with_biases, without = _d_seed(case, ("biases", "none"))
+    with_biases, without = _d_original(case, ("biases", "none"))
     return float(with_biases - without)
 
 
 def _random(case: Case) -> Floats:
     plans = tuple(case.expand(case.origin, ("random",)))
-    return _d_seed(case, plans)
+    return _d_original(case, plans)
 
 
 def _fit(case: Case) -> tuple[float, Floats]:
     plans = tuple(case.expand(case.origin, ("only",)))
-    left = _d_seed(case, plans)[None] + 1
+    left = _d_original(case, plans)[None] + 1
     r2, _, coefficients = regression(design_of(case), np.log(np.where(left > 0, left, np.nan)))
     return float(r2[0]), coefficients[0]
 
 
 def _gain_ratio(case: Case) -> float:
     readings = case.origin
-    raw = readings.raw("seed", _first(case))[0]
+    raw = readings.raw("original", _first(case))[0]
     gain = raw[readings.row("none")] - raw[readings.row("consolidation")]
     rich = readings.mask(lambda code: language(code).morphologically_rich)
     if not rich.any() or rich.all():

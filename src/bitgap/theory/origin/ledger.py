@@ -180,7 +180,7 @@ def _table_row(table: Table, case: Case) -> Row:
     exact, exact_reason = judge_exact(case.model, "gpt2", measured, found)
     return Row(
         claim=f"table: {table.name}",
-        text=f"per-layer table {table.name!r} ({table.source})",
+        text=f"per-block table {table.name!r} ({table.source})",
         where=table.source,
         model=case.model.name,
         measured=measured,

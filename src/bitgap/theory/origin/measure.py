@@ -279,7 +279,7 @@ def case_of(
 def weight_profiles(lab: Lab, scheme: str) -> dict[str, Floats]:
     """Returns the profiles of weights that claims are about, (L) each."""
     out = {**pooled_raw_statistics(lab.decoder), "kurtosis": kurtoses(lab.decoder)}
-    out["snr_seed"] = _decibels(relative_errors(lab.decoder, ORIGIN_SCHEME, pooled=True))
+    out["snr_original"] = _decibels(relative_errors(lab.decoder, ORIGIN_SCHEME, pooled=True))
     out["snr_disparity"] = _decibels(relative_errors(lab.decoder, scheme))
     try:
         out["log_variance_fixed"] = gauge_fixed_log_variance(lab.decoder)
@@ -303,7 +303,7 @@ def tails_of(activations: Activations, shape: tuple[int, ...]) -> dict[Measure, 
     """
     n_blocks = len(activations.count) - 2
     out: dict[Measure, Floats] = {}
-    kinds: dict[Measure, bool] = {"seed": True, "disparity": False}
+    kinds: dict[Measure, bool] = {"original": True, "disparity": False}
     for measure, whole in kinds.items():
         sums = np.zeros((n_blocks, *shape, 6))
         for block in range(n_blocks):
@@ -332,7 +332,7 @@ def alignments(lab: Lab, states: States) -> dict[Measure, Floats]:
     if len(fitted) < 2 or len(tested) < 2:
         return {}
     return {
-        "seed": _mean_over_blocks(states, tested, None),
+        "original": _mean_over_blocks(states, tested, None),
         "disparity": _mean_over_blocks(states, tested, fitted),
     }
 

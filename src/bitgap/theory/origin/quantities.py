@@ -24,9 +24,9 @@ from bitgap.theory.origin.readings import (
     Readings,
     Sampled,
     Statistic,
+    block_correlation,
     correlation,
     is_high_resource,
-    layer_correlation,
     sized,
 )
 from bitgap.theory.origin.regression import null_r2, regression
@@ -103,7 +103,7 @@ def _low_over_high(case: Case, readings: Readings, measure: Measure) -> Sampled:
     def statistic(weights: Floats) -> Floats:
         raw = readings.raw(measure, weights)[:, row]
         a, b = raw[:, low].mean(1), raw[:, high].mean(1)
-        return a / b if measure == "seed" else a - b
+        return a / b if measure == "original" else a - b
 
     return Sampled(readings, statistic, UNITS[measure])
 
@@ -122,7 +122,7 @@ def _resources(case: Case, readings: Readings, measure: Measure) -> Estimate:
 
 
 def _alignment(case: Case, readings: Readings, measure: Measure) -> Estimate:
-    found = case.alignment.get("seed" if measure == "seed" else "disparity")
+    found = case.alignment.get("original" if measure == "original" else "disparity")
     if found is None:
         raise Untestable("alignment was not measured: it takes two sentences to fit, two to test")
     damage, counts = _damage(readings, measure)
@@ -152,7 +152,7 @@ def _heavier_tails(case: Case, readings: Readings, measure: Measure) -> Sampled:
 def _tails(case: Case, measure: Measure) -> Floats:
     if not case.tails:
         raise Untestable("activations were not measured")
-    return case.tails["seed" if measure == "seed" else "disparity"]
+    return case.tails["original" if measure == "original" else "disparity"]
 
 
 def _kurtosis(sums: Floats) -> Floats:
@@ -178,7 +178,7 @@ def _rich_gain(case: Case, readings: Readings, measure: Measure) -> Sampled:
 
 
 def _better_triples(case: Case, readings: Readings, measure: Measure) -> Sampled:
-    found = case.origin_triples if measure == "seed" else case.here_triples
+    found = case.origin_triples if measure == "original" else case.here_triples
     if found is None or len(found.scores.plans) < _FEWEST_SETS:
         n = 0 if found is None else len(found.scores.plans)
         raise Untestable(f"{n} sets of three are too few to say which are among the best twentieth")
@@ -200,12 +200,12 @@ def _eight_bits(case: Case, readings: Readings, measure: Measure) -> Sampled:
 
     def statistic(weights: Floats) -> Floats:
         eight, whole = sized(readings.value(measure, plans, weights), measure).T
-        if measure != "seed":
+        if measure != "original":
             return eight - whole
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.log2(eight / whole)
 
-    return Sampled(readings, statistic, "log2 ratio" if measure == "seed" else UNITS[measure])
+    return Sampled(readings, statistic, "log2 ratio" if measure == "original" else UNITS[measure])
 
 
 def _multiplicative(case: Case, readings: Readings, measure: Measure) -> Sampled:
@@ -213,7 +213,7 @@ def _multiplicative(case: Case, readings: Readings, measure: Measure) -> Sampled
     rows = [readings.row(plan) for plan in plans]
 
     def origins(weights: Floats) -> Floats:
-        none, first, last, both = readings.value("seed", plans, weights).T
+        none, first, last, both = readings.value("original", plans, weights).T
         with np.errstate(divide="ignore", invalid="ignore"):
             product = first * last / none
         return np.abs(both - (first + last - none)) - np.abs(both - product)
@@ -232,7 +232,7 @@ def _multiplicative(case: Case, readings: Readings, measure: Measure) -> Sampled
         null = (logs - logs[..., :1])[..., others].mean(-1)
         return _interaction(observed) - _interaction(null)
 
-    if measure == "seed":
+    if measure == "original":
         return Sampled(readings, origins, "additive misfit less multiplicative misfit")
     return Sampled(readings, against_additive, UNITS[measure])
 
@@ -271,14 +271,14 @@ def variance(case: Case, readings: Readings, measure: Measure) -> Estimate:
 
     Raw variance and plain correlation as in the origin; gauge-fixed and detrended in ours.
     """
-    x = _profile(case, "variance" if measure == "seed" else "log_variance_fixed")
-    return layer_correlation(x, _point(case, readings, measure), measure)
+    x = _profile(case, "variance" if measure == "original" else "log_variance_fixed")
+    return block_correlation(x, _point(case, readings, measure), measure)
 
 
 def snr(case: Case, readings: Readings, measure: Measure) -> Estimate:
     """Returns how blocks' signal-to-noise ratio goes with the disparity left, as above."""
-    x = _profile(case, "snr_seed" if measure == "seed" else "snr_disparity")
-    return layer_correlation(x, _point(case, readings, measure), measure)
+    x = _profile(case, "snr_original" if measure == "original" else "snr_disparity")
+    return block_correlation(x, _point(case, readings, measure), measure)
 
 
 def design_of(case: Case) -> Floats:
@@ -322,7 +322,7 @@ def kurtosis_over_limit(case: Case, readings: Readings, measure: Measure) -> Est
 
     Against their mean as in the origin, against a line through them in ours.
     """
-    z, limit, unit = kurtosis_z(_profile(case, "kurtosis"), trend=measure != "seed")
+    z, limit, unit = kurtosis_z(_profile(case, "kurtosis"), trend=measure != "original")
     return Estimate(
         value=z - limit,
         unit=f"{unit}, less the limit {limit:.2f}",
@@ -360,7 +360,7 @@ def kurtosis_z(values: Floats, *, trend: bool) -> tuple[float, float, str]:
 
 
 def table_quantity(case: Case, table: Table, measure: Measure) -> Estimate:
-    """Returns the rank correlation of one of the origin's per-layer tables with this model's.
+    """Returns the rank correlation of one of the origin's per-block tables with this model's.
 
     Raises:
         Untestable: If this model has no such profile.
@@ -375,7 +375,7 @@ def profile_of(case: Case, table: Table, measure: Measure) -> Floats:
     if table.profile in KINDS:
         readings = case.readings((table.profile,), measure)
         return _point(case, readings, measure, table.profile)
-    if measure != "seed":
+    if measure != "original":
         raise Untestable("raw weights depend on the gauge; our measure has no such number")
     return _profile(case, table.profile)
 

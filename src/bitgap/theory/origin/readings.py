@@ -28,8 +28,8 @@ from bitgap.stats.bootstrap import LEVEL, bootstrap_weights, expanded_level, few
 from bitgap.stats.profiles import correlate_profiles
 from bitgap.theory.origin.claims import Untestable
 
-Measure = Literal["seed", "disparity", "gap"]
-"""The origin's D_seed, our D, our G."""
+Measure = Literal["original", "disparity", "gap"]
+"""The origin's D_original, our D, our G."""
 Statistic = Callable[[Floats], Floats]
 """From weights (W x N) to a value each, (W); NaN where undefined."""
 DRAWS = 1000
@@ -38,7 +38,7 @@ HIGH_RESOURCE = 4
 """Classes of Joshi et al. 2020 from which a language counts as high-resource."""
 
 UNITS = {
-    "seed": "ratio to the reference's relative perplexity increase",
+    "original": "ratio to the reference's relative perplexity increase",
     "disparity": "log2 ratio",
     "gap": "bits per reference character",
 }
@@ -102,7 +102,7 @@ class Readings:
 
     def counts(self, plans: Sequence[str], measure: Measure = "disparity") -> Bools:
         """Returns which languages count in a measure under all of some plans, (A)."""
-        if measure == "seed":
+        if measure == "original":
             return np.ones(len(self.scores.languages), bool)
         return ~(self._gone(plans, collapsed) | self._gone(plans, below_resolution))
 
@@ -116,7 +116,7 @@ class Readings:
         }
 
     def unsettled(self, plans: Sequence[str]) -> str | None:
-        """Returns the plan under which D_seed is undefined, its denominator's interval covering 0.
+        """Returns the plan whose D_original is undefined: its denominator's interval covers 0.
 
         None where all are defined. A text of one sentence has no such interval and passes.
         """
@@ -172,7 +172,7 @@ class Readings:
         return self._kept[key]
 
 
-def _seed_against(sums: Sums) -> Floats:
+def _original_against(sums: Sums) -> Floats:
     increase = perplexity_increase(sums)
     of_reference = sums.against(increase)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -189,8 +189,8 @@ def _log_kl(sums: Sums) -> Floats:
         return _finite(np.log2(sums.kl_bits))
 
 
-_AGAINST = {"seed": _seed_against, "disparity": log_ratio, "gap": _gap_against}
-_ALONE = {"seed": perplexity_increase, "disparity": _log_kl, "gap": delta_bits}
+_AGAINST = {"original": _original_against, "disparity": log_ratio, "gap": _gap_against}
+_ALONE = {"original": perplexity_increase, "disparity": _log_kl, "gap": delta_bits}
 
 
 def _finite(values: Floats) -> Floats:
@@ -228,13 +228,13 @@ def correlation(x: Floats, y: Floats, of: str) -> Estimate:
     return Estimate(value=r, low=float(low), high=float(high), unit=unit, n=n, method=method)
 
 
-def layer_correlation(x: Floats, y: Floats, measure: Measure) -> Estimate:
-    """Returns the correlation of two layer profiles: plain as the origin's, or detrended as ours.
+def block_correlation(x: Floats, y: Floats, measure: Measure) -> Estimate:
+    """Returns the correlation of two block profiles: plain as the origin's, or detrended as ours.
 
     Raises:
-        Untestable: If there are fewer than four layers.
+        Untestable: If there are fewer than four blocks.
     """
-    if measure == "seed":
+    if measure == "original":
         return correlation(x, y, "blocks")
     if len(x) < 4:
         raise Untestable(f"{len(x)} blocks make no correlation; it takes four")
@@ -256,7 +256,7 @@ class Case:
     here_triples: Readings | None = None
     profiles: Mapping[str, Floats] = field(default_factory=dict[str, Floats])
     """Of the weights, by block (L): ``variance``, ``outlier_ratio``, ``sparsity``, ``kurtosis``,
-    ``log_variance_fixed``, ``snr_seed`` and ``snr_disparity`` in dB."""
+    ``log_variance_fixed``, ``snr_original`` and ``snr_disparity`` in dB."""
     tails: Mapping[Measure, Floats] = field(default_factory=dict[Measure, Floats])
     """Sums over the entries of block outputs, (L x A x N x 6): how many, first to fourth powers,
     how many outliers; as they are, and without sinks and massive values."""
@@ -272,7 +272,7 @@ class Case:
 
     def readings(self, plans: tuple[str, ...], measure: Measure) -> Readings:
         """Returns where plans are read: ours at the operating point, where it has them all."""
-        if measure == "seed" or not self.here.has(*self.expand(self.here, plans)):
+        if measure == "original" or not self.here.has(*self.expand(self.here, plans)):
             return self.origin
         return self.here
 
@@ -299,5 +299,5 @@ Quantity = Sampled | Estimate
 
 
 def sized(values: Floats, measure: Measure) -> Floats:
-    """Returns how unequal languages are: D_seed as it is, |D| and |G|."""
-    return values if measure == "seed" else np.abs(values)
+    """Returns how unequal languages are: D_original as it is, |D| and |G|."""
+    return values if measure == "original" else np.abs(values)

@@ -59,7 +59,7 @@ PUBLISHED: Mapping[str, float] = {"intercept": 4.76, "variance": -2.22, "r2": 0.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SeedRegression:
+class OriginalRegression:
     """One least-squares fit, with what shows whether it means anything."""
 
     source: str
@@ -86,7 +86,7 @@ class SeedRegression:
 class RegressionRow:
     """One row of the table of these regressions; no numbers where there is no fit.
 
-    Fields are those of :class:`SeedRegression`, a coefficient a field.
+    Fields are those of :class:`OriginalRegression`, a coefficient a field.
     """
 
     source: str
@@ -106,15 +106,15 @@ class RegressionRow:
     """Why there is no fit; else empty."""
 
 
-def row_of(fit: SeedRegression) -> RegressionRow:
+def row_of(fit: OriginalRegression) -> RegressionRow:
     """Returns a fit as one row of a table."""
     plain: dict[str, Any] = {f.name: getattr(fit, f.name) for f in fields(fit)}
     return RegressionRow(**plain.pop("coefficients"), **plain)
 
 
-def seed_regression(
+def original_regression(
     predictors: Mapping[str, Floats], disparity: Floats, *, source: str = ""
-) -> SeedRegression:
+) -> OriginalRegression:
     """Returns the origin's regression on one model's blocks.
 
     Args:
@@ -141,11 +141,11 @@ def seed_regression(
     return _fitted(design, y, x[:, NAMES.index("position")], source)
 
 
-def _fitted(design: Floats, y: Floats, r: Floats, source: str) -> SeedRegression:
+def _fitted(design: Floats, y: Floats, r: Floats, source: str) -> OriginalRegression:
     n, k = design.shape[0], design.shape[1] - 1
     (r2,), (alone,), (fitted,) = regression(design, y[None])
     ratio = (r2 / k) / max((1 - r2) / (n - k - 1), 1e-300)
-    return SeedRegression(
+    return OriginalRegression(
         source=source,
         coefficients=dict(zip(("intercept", *NAMES), map(float, fitted), strict=True)),
         r2=float(r2),
@@ -179,7 +179,7 @@ def smooth_null_r2(design: Floats, r: Floats, level: float = LEVEL) -> float:
     return float(np.quantile(1 - (left**2).mean(1), level))
 
 
-def origin_regressions() -> list[SeedRegression]:
+def origin_regressions() -> list[OriginalRegression]:
     """Returns the regression on the origin's own tables: typed in, and each as it measured it."""
     predictors = {name: np.array(TYPED_IN[name]) for name in NAMES}
     typed = np.array(TYPED_IN["disparity"])
@@ -190,20 +190,20 @@ def origin_regressions() -> list[SeedRegression]:
         "origin, typed in but the last block as measured": last,
         **{f"origin, measured, {name}": np.array(d) for name, d in MEASURED.items()},
     }
-    return [seed_regression(predictors, d, source=name) for name, d in tables.items()]
+    return [original_regression(predictors, d, source=name) for name, d in tables.items()]
 
 
-def evidence_regression(evidence: Evidence) -> SeedRegression:
+def evidence_regression(evidence: Evidence) -> OriginalRegression:
     """Returns the origin's regression on a measured model.
 
     Raises:
         UserError: If its ratio is defined at too few blocks.
     """
-    predictors = {**evidence.seed_predictors, "position": depths(evidence.n_blocks)}
-    return seed_regression(predictors, evidence.seed_disparity, source=evidence.model)
+    predictors = {**evidence.original_predictors, "position": depths(evidence.n_blocks)}
+    return original_regression(predictors, evidence.original_disparity, source=evidence.model)
 
 
-def replay_seed_regression(evidence: Sequence[Evidence]) -> tuple[RegressionRow, ...]:
+def replay_original_regression(evidence: Sequence[Evidence]) -> tuple[RegressionRow, ...]:
     """Returns a row for each of the origin's tables and for each model.
 
     A model for which it cannot be computed has a row with the reason and no numbers.

@@ -7,7 +7,7 @@ weights kept, one half of a block kept), is added to the bank as a variant of ev
 and dropped.
 
 Block numbers of a 12-block model go by relative depth as
-:func:`bitgap.disparity.layer_map.origin_set` takes them: l becomes round(l L / 12), and the first
+:func:`bitgap.disparity.layer_map.original_set` takes them: l becomes round(l L / 12), and the first
 and the last stay the first and the last.
 """
 
@@ -16,7 +16,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bitgap.records import ModelInfo
-from bitgap.theory.origin.claims import N_LAYERS
+from bitgap.theory.origin.claims import N_BLOCKS
 
 if TYPE_CHECKING:
     pass
@@ -59,9 +59,9 @@ def is_origins_own(info: ModelInfo, family: str = "gpt2") -> bool:
 
 def block_at(number: int, n_blocks: int) -> int:
     """Returns which block of a model of n stands where the origin's block of 12 stood."""
-    if number == N_LAYERS - 1:
+    if number == N_BLOCKS - 1:
         return n_blocks - 1
-    return min(round(number * n_blocks / N_LAYERS), n_blocks - 1)
+    return min(round(number * n_blocks / N_BLOCKS), n_blocks - 1)
 
 
 def blocks_of(name: str, n_blocks: int) -> tuple[int, ...]:

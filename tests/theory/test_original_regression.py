@@ -16,8 +16,8 @@ from bitgap.theory.origin.regression import (
     TYPED_IN,
     null_r2,
     origin_regressions,
-    replay_seed_regression,
-    seed_regression,
+    original_regression,
+    replay_original_regression,
     smooth_null_r2,
 )
 
@@ -36,7 +36,7 @@ def test_published_numbers_come_out_of_the_typed_in_table():
 def test_the_published_coefficient_hangs_on_the_third_decimal_of_the_position():
     predictors = {name: np.array(TYPED_IN[name]) for name in NAMES}
     predictors["position"] = np.arange(12) / 11
-    exact = seed_regression(predictors, np.array(TYPED_IN["disparity"]))
+    exact = original_regression(predictors, np.array(TYPED_IN["disparity"]))
     assert exact.coefficients["variance"] == pytest.approx(-2.2475, abs=5e-4)
     assert exact.r2 == pytest.approx(0.936, abs=5e-4)
 
@@ -74,14 +74,14 @@ def test_left_out_blocks_are_predicted_by_fits_without_them():
         squares += (y[out] - np.array([1.0, *x[out]]) @ fitted) ** 2
         around += (y[out] - y[kept].mean()) ** 2
     expected = 1 - squares / around
-    assert seed_regression(predictors, disparity).r2_leave_one_out == pytest.approx(expected)
+    assert original_regression(predictors, disparity).r2_leave_one_out == pytest.approx(expected)
 
 
 def test_unrelated_predictors_have_the_r2_of_the_beta_law():
     rng = np.random.default_rng(0)
     limit = null_r2(12, 4)
     assert limit == pytest.approx(0.70, abs=0.005)
-    found = [seed_regression(*random_table(rng)) for _ in range(600)]
+    found = [original_regression(*random_table(rng)) for _ in range(600)]
     # The F-test is the same test; log(d + 1) of log-normal d is near enough to normal.
     assert [f.r2 > limit for f in found] == [f.p < 0.05 for f in found]
     above = sum(f.r2 > limit for f in found)
@@ -95,7 +95,7 @@ def test_a_planted_law_is_recovered():
     predictors, _ = random_table(rng, 24)
     z = {name: (x - x.mean()) / x.std() for name, x in predictors.items()}
     disparity = np.exp(3 + 0.8 * z["variance"] - 0.5 * z["position"]) - 1
-    found = seed_regression(predictors, disparity)
+    found = original_regression(predictors, disparity)
     wanted = {"intercept": 3, "variance": 0.8, "outlier_ratio": 0, "sparsity": 0, "position": -0.5}
     assert found.coefficients == pytest.approx(wanted, abs=1e-6)
     assert found.r2_leave_one_out == pytest.approx(1.0)
@@ -104,17 +104,17 @@ def test_a_planted_law_is_recovered():
 def test_blocks_without_a_ratio_are_left_out_and_too_few_are_refused():
     predictors, disparity = random_table(np.random.default_rng(2))
     disparity[[0, 3]] = np.nan, -2.0
-    assert seed_regression(predictors, disparity).n == 10
+    assert original_regression(predictors, disparity).n == 10
     with pytest.raises(UserError, match="defined at 5 of 12 blocks"):
-        seed_regression(predictors, np.where(np.arange(12) < 7, np.nan, disparity))
+        original_regression(predictors, np.where(np.arange(12) < 7, np.nan, disparity))
     with pytest.raises(UserError, match=r"give \['position'\] too"):
-        seed_regression({n: predictors[n] for n in NAMES[:3]}, disparity)
+        original_regression({n: predictors[n] for n in NAMES[:3]}, disparity)
 
 
 def test_replay_has_a_row_for_every_table_and_model_and_says_why_one_is_empty():
     good, bad = evidence(2, layers=12)
-    bad = replace(bad, seed_disparity=np.full(12, np.nan))
-    rows = replay_seed_regression([good, bad])
+    bad = replace(bad, original_disparity=np.full(12, np.nan))
+    rows = replay_original_regression([good, bad])
     assert len(rows) == len(origin_regressions()) + 2
     assert rows[-2].source == good.model and rows[-2].n == 12
     assert rows[-1].r2 is None and "0 of 12 blocks" in rows[-1].reason
