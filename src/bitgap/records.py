@@ -33,6 +33,11 @@ def finite(value: Any) -> float | None:
     return float(value) if value is not None and math.isfinite(value) else None
 
 
+def defined(values: Floats) -> Floats:
+    """Returns values, of any shape, with NaN for those that are infinite."""
+    return np.where(np.isfinite(values), values, np.nan)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
     """One number with its uncertainty, or the reason why there is none."""

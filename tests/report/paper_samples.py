@@ -92,8 +92,8 @@ def investigation(
         layer_map=make_map(scores, "rtn4-g128", design), rejected={}, links=(), work={},
         about=about, findings=tuple((f, "key") for f in findings or (finding(),)),
     )  # fmt: skip
-    run = run_in_hand(store="some.db", number=7, command="investigate", about=about,
-                      provenance=Provenance(**PROVENANCE), investigation=found)  # fmt: skip
+    run = run_in_hand(Run(store="some.db", number=7, command="investigate", about=about,
+                          provenance=Provenance(**PROVENANCE), investigation=found))  # fmt: skip
     # These findings have no tables, of which figures would be drawn.
     return replace(run, masks=masks, findings=())
 
@@ -101,9 +101,9 @@ def investigation(
 def remade(run: Run, **changed: Any) -> Run:
     """Returns a sample of an investigation with other records; all else follows from them."""
     assert run.investigation is not None and run.provenance is not None
-    again = run_in_hand(store=run.store, number=run.number, command=run.command, about=run.about,
-                        provenance=run.provenance,
-                        investigation=replace(run.investigation, **changed))  # fmt: skip
+    again = run_in_hand(Run(store=run.store, number=run.number, command=run.command,
+                            about=run.about, provenance=run.provenance,
+                            investigation=replace(run.investigation, **changed)))  # fmt: skip
     return replace(again, masks=run.masks, findings=())
 
 
@@ -165,10 +165,10 @@ def theory(*findings: Finding, damage: bool = True, disparity: bool = False) -> 
         "original_regression": [{"source": "origin, typed in", "n": 12, "r2": 0.93, "r2_null": 0.7,
                              "r2_leave_one_out": -0.61, "p": 0.0003}],
     }  # fmt: skip
-    return run_in_hand(
+    return run_in_hand(Run(
         store="some.db", number=9, command="theory", provenance=Provenance(**PROVENANCE),
         about={"model": "2 models", "corpus": "bundled"}, theory=from_json(Theory, record),
-    )  # fmt: skip
+    ))  # fmt: skip
 
 
 def formal(budget: float = 0.6, formula: float = -0.1) -> Finding:

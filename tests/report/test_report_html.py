@@ -85,8 +85,8 @@ def alone(command: str, **record: Any) -> Run:
     """Returns a run of a verb that makes one record."""
     run = investigation()
     assert run.provenance is not None
-    return run_in_hand(store=run.store, number=run.number, command=command, about=run.about,
-                       provenance=run.provenance, **record)  # fmt: skip
+    return run_in_hand(Run(store=run.store, number=run.number, command=command, about=run.about,
+                           provenance=run.provenance, **record))  # fmt: skip
 
 
 RUNS = {

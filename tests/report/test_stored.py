@@ -187,8 +187,8 @@ def test_a_run_in_hand_is_the_run_read_back_and_leaves_the_same_page(
     """Field by field and to the bit; the page is made without reading the store."""
     in_hand: list[stored.Run] = []
 
-    def remembered(**parts: Any) -> stored.Run:
-        in_hand.append(run_in_hand(**parts))
+    def remembered(*found: Any) -> stored.Run:
+        in_hand.append(run_in_hand(*found))
         return in_hand[-1]
 
     store = tmp_path / "again.db"

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 Run = Callable[[Namespace, "Session"], None]
 """Does what a verb says: given the options, which it only reads, and the session to work in."""
-
-
 Option = tuple[str, dict[str, Any]]
 """Its name, and how argparse reads and explains it."""
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from bitgap.lab.lab import Lab
     from bitgap.lab.settings import Settings
     from bitgap.lab.store import Store
-    from bitgap.records import Arithmetic
+    from bitgap.records import Arithmetic, Scores
     from bitgap.report.run import Run
     from bitgap.show.charts import Figure
 
@@ -156,7 +156,9 @@ class Session:
 
     # -- results ------------------------------------------------------------------------------
 
-    def keep(self, store: Store, view: View, **parts: Any) -> Run:
+    def keep(
+        self, store: Store, view: View, *, map_scores: Scores | None = None, **parts: Any
+    ) -> Run:
         """Stores what was found as a run, shows it, and leaves its figures and page.
 
         Where the cost was announced, what it did cost is told and stored beside it.
@@ -164,8 +166,9 @@ class Session:
         Args:
             store: Where the run is put.
             view: Shows the run's JSON in a terminal.
-            parts: What was found in labs of this session, as
-                :func:`bitgap.report.run.run_in_hand` takes it.
+            map_scores: Of every mask of the layer map, where that was all that was measured.
+            **parts: What was found in labs of this session: fields of
+                :class:`bitgap.report.run.Run`.
 
         Returns:
             The run.
@@ -175,7 +178,7 @@ class Session:
         """
         from bitgap.lab.engine.budget import peak_rss_bytes
         from bitgap.lab.settings import provenance
-        from bitgap.report.run import run_in_hand, to_store
+        from bitgap.report.run import Run, run_in_hand, to_store
         from bitgap.stats.verdicts import load_thresholds
 
         assert self._settings is not None, "what is kept was measured in a lab"
@@ -189,7 +192,8 @@ class Session:
                 "peak_bytes": max(0, peak_rss_bytes() - self._rss_at_start),
             }
         command = self._options.command
-        run = run_in_hand(store=self._store, command=command, provenance=made, cost=cost, **parts)
+        found = Run(store=self._store, command=command, provenance=made, cost=cost, **parts)
+        run = run_in_hand(found, map_scores)
         findings = run.investigation.findings if run.investigation else ()
         try:
             self._run_number = store.put_run(command, made, to_store(run), findings)

@@ -49,7 +49,7 @@ from bitgap.disparity.gates import (
     why_no_disparity,
 )
 from bitgap.disparity.records import DisparityReport, LanguageDamage
-from bitgap.records import Bools, Estimate, Floats, Scores
+from bitgap.records import Bools, Estimate, Floats, Scores, finite
 from bitgap.stats.bootstrap import DRAWS
 
 Table = dict[str, list[Estimate]]
@@ -212,10 +212,10 @@ def _language_records(
             tokens=int(sums.tokens[0, row]),
             bytes=int(sums.bytes[0, row]),
             characters=int(sums.characters[0, row]),
-            nll_fp_bits=_known(sums.nll_fp_bits[0, row]),
-            nll_q_bits=_known(sums.nll_bits[0, row]),
-            unigram_bits=_known(sums.unigram_bits[0, row]),
-            kl_bits=_known(sums.kl_bits[0, row]),
+            nll_fp_bits=finite(sums.nll_fp_bits[0, row]),
+            nll_q_bits=finite(sums.nll_bits[0, row]),
+            unigram_bits=finite(sums.unigram_bits[0, row]),
+            kl_bits=finite(sums.kl_bits[0, row]),
             collapsed=bool(gone[row]),
             below_resolution=bool(faint[row]),
             left_out=reasons.get(code),
@@ -223,10 +223,6 @@ def _language_records(
         )
         for row, code in enumerate(scores.languages)
     )
-
-
-def _known(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None
 
 
 def _summarise(scores: Scores, table: Table, seed: int, draws: int) -> Summary:

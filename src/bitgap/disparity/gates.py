@@ -9,7 +9,7 @@ import numpy as np
 
 from bitgap.disparity.formulas import RESOLUTION, Sums
 from bitgap.errors import UsageError
-from bitgap.records import Bools, Estimate, Floats, Scores
+from bitgap.records import Bools, Estimate, Floats, Scores, defined
 from bitgap.stats.bootstrap import estimates
 
 Quantities = Mapping[str, tuple[Callable[[Sums], Floats], str]]
@@ -42,11 +42,7 @@ def select_plans(scores: Scores, plans: Sequence[str], seed: int, draws: int) ->
         raise UsageError(f"seed is {seed} and draws are {draws}; give a seed >= 0 and draws >= 2")
     mine = scores.select(plans=plans)
     # A model ruined by rounding can give infinities; NaN says the same without their arithmetic.
-    return replace(mine, nll_nats=_finite(mine.nll_nats), kl_nats=_finite(mine.kl_nats))
-
-
-def _finite(values: Floats) -> Floats:
-    return np.where(np.isfinite(values), values, np.nan)
+    return replace(mine, nll_nats=defined(mine.nll_nats), kl_nats=defined(mine.kl_nats))
 
 
 def reasons_left_out(scores: Scores, gone: Bools, faint: Bools) -> dict[str, str]:

@@ -33,7 +33,7 @@ from bitgap.disparity.formulas import (
 from bitgap.errors import UsageError
 from bitgap.quant.plan import Plan, mask_plans
 from bitgap.quant.sets import blocks_in, mask_of, popcount
-from bitgap.records import Bools, Estimate, Floats, Integers, Scores
+from bitgap.records import Bools, Estimate, Floats, Integers, Scores, finite
 from bitgap.stats.bootstrap import MAX_UNDEFINED, bootstrap_weights, central_range
 from bitgap.stats.interactions import (
     chain_masks,
@@ -49,18 +49,14 @@ ORDER_PAIRS = 8
 """Pairs of antithetic block orders sampled above that."""
 DRAWS = 400
 """Bootstrap draws for the map's intervals; they are read off a table, not tested."""
-
-
 METHOD = f"percentile bootstrap over sentences, {DRAWS} draws, expanded for few sentences"
 """How the map's intervals are made."""
-
 
 _UNITS = {
     "damage": "bits per English character",
     "gap": "bits per English character",
     "disparity": "log2 ratio",
 }
-
 
 _RANK = "rank among sets of this size, the best being 1"
 
@@ -336,9 +332,9 @@ def _estimate(value: float, ends: Floats, unit: str, scores: Scores) -> Estimate
         f"it has no value in more than {MAX_UNDEFINED:.0%} of the draws": not np.isfinite(low),
     }
     return Estimate(
-        value=_number(value),
-        low=_number(low),
-        high=_number(high),
+        value=finite(value),
+        low=finite(low),
+        high=finite(high),
         unit=unit,
         n=scores.n_sentences,
         method=METHOD,
@@ -471,7 +467,7 @@ def _best_sets(scores: Scores, design: Design) -> list[BestSets]:
 
 def _scored_set(design: Design, row: int, damage: Floats, d: Floats) -> ScoredSet:
     blocks = tuple(blocks_in(design.masks[row]))
-    return ScoredSet(blocks=blocks, damage=_number(damage[row].mean()), disparity=_number(d[row]))
+    return ScoredSet(blocks=blocks, damage=finite(damage[row].mean()), disparity=finite(d[row]))
 
 
 def original_set(n_blocks: int) -> list[int]:
@@ -497,7 +493,7 @@ def _original_rank(scores: Scores, design: Design, weights: Floats) -> OriginalR
     ranks: dict[str, Estimate] = {}
     for name, formula in (("damage", _mean_damage), ("disparity", disparity)):
         point, draws = formula(few), np.abs(resample(formula, few, weights))
-        values[name] = _number(point[mine])
+        values[name] = finite(point[mine])
         ends = central_range(_rank(draws, mine), scores.n_sentences)
         ranks[f"rank_{name}"] = _estimate(float(_rank(np.abs(point), mine)), ends, _RANK, scores)
     return OriginalRank(of=ScoredSet(blocks=blocks, **values), sets=len(rows), **ranks)
@@ -532,10 +528,6 @@ def _caveats(scores: Scores, design: Design) -> tuple[str, ...]:
             f"{scores.n_sentences} sentences a language: intervals are wide and approximate"
         )
     return tuple(said)
-
-
-def _number(value: Any) -> float | None:
-    return float(value) if np.isfinite(value) else None
 
 
 def shapley_rows(layer_map: LayerMap, name: str) -> list[float | None]:

@@ -124,6 +124,15 @@ class Store:
         except sqlite3.Error as error:
             raise StoreError(_explain(self.path, doing, error)) from error
 
+    def _rows(self, query: str, *values: Any) -> list[Any]:
+        with self._explained("read"):
+            return self._db.execute(query, values).fetchall()
+
+    def _row(self, query: str, key: Any) -> Any:
+        """Returns the row of a key, or None."""
+        rows = self._rows(query, key)
+        return rows[0] if rows else None
+
     @contextmanager
     def _transaction(self) -> Iterator[None]:
         with self._explained("write"):
@@ -149,10 +158,7 @@ class Store:
 
     def get_text(self, key: str) -> tuple[dict[str, Any], dict[str, Any]] | None:
         """Returns (facts, arrays) of a text, or None."""
-        with self._explained("read"):
-            row = self._db.execute(
-                "SELECT facts, blob, sha256 FROM texts WHERE key = ?", (key,)
-            ).fetchone()
+        row = self._row("SELECT facts, blob, sha256 FROM texts WHERE key = ?", key)
         if row is None:
             return None
         arrays = self._checked(row[1], row[2], "texts", key)
@@ -174,9 +180,8 @@ class Store:
 
     def known_scores(self, text_key: str) -> set[str]:
         """Returns the keys of all plans scored on a text."""
-        with self._explained("read"):
-            rows = self._db.execute("SELECT key FROM scores WHERE text_key = ?", (text_key,))
-            return {key for (key,) in rows}
+        rows = self._rows("SELECT key FROM scores WHERE text_key = ?", text_key)
+        return {key for (key,) in rows}
 
     def get_scores(self, key: str, shape: tuple[int, int]) -> Floats:
         """Returns NLL and KL in nats of one plan, (2 x A x N).
@@ -185,10 +190,7 @@ class Store:
             StoreError: If the plan is not there or its blob is damaged; a damaged row is dropped,
                 so that the next run computes it anew.
         """
-        with self._explained("read"):
-            row = self._db.execute(
-                "SELECT blob, sha256 FROM scores WHERE key = ?", (key,)
-            ).fetchone()
+        row = self._row("SELECT blob, sha256 FROM scores WHERE key = ?", key)
         if row is None:
             raise StoreError(f"{self.path!r} holds no scores for key {key}; run the command again")
         if _digest(row[0]) != row[1]:
@@ -209,10 +211,9 @@ class Store:
 
     def get_observations(self, key: str) -> Observations | None:
         """Returns what an experiment measured under this key, or None."""
-        with self._explained("read"):
-            row = self._db.execute(
-                "SELECT experiment, facts, blob, sha256 FROM observations WHERE key = ?", (key,)
-            ).fetchone()
+        row = self._row(
+            "SELECT experiment, facts, blob, sha256 FROM observations WHERE key = ?", key
+        )
         if row is None:
             return None
         arrays = self._checked(row[2], row[3], "observations", key)
@@ -225,10 +226,9 @@ class Store:
 
     def observations_of(self, experiment: str) -> list[Observations]:
         """Returns all that was measured for one experiment, in the order it was first kept."""
-        with self._explained("read"):
-            found = self._db.execute(
-                "SELECT key FROM observations WHERE experiment = ? ORDER BY rowid", (experiment,)
-            ).fetchall()
+        found = self._rows(
+            "SELECT key FROM observations WHERE experiment = ? ORDER BY rowid", experiment
+        )
         kept = (self.get_observations(key) for (key,) in found)
         return [one for one in kept if one is not None]
 
@@ -301,16 +301,12 @@ class Store:
 
     def runs(self) -> list[tuple[int, str, Provenance, dict[str, Any]]]:
         """Returns (number, command, provenance, summary) of every run, oldest first."""
-        with self._explained("read"):
-            rows = self._db.execute(
-                "SELECT id, command, provenance, summary FROM runs ORDER BY id"
-            ).fetchall()
+        rows = self._rows("SELECT id, command, provenance, summary FROM runs ORDER BY id")
         return [(i, c, decode(Provenance, p), json.loads(s)) for i, c, p, s in rows]
 
     def run_numbers(self) -> list[int]:
         """Returns the number of every run, oldest first."""
-        with self._explained("read"):
-            return [number for (number,) in self._db.execute("SELECT id FROM runs ORDER BY id")]
+        return [number for (number,) in self._rows("SELECT id FROM runs ORDER BY id")]
 
     def run(self, number: int) -> tuple[int, str, Provenance, dict[str, Any]]:
         """Returns (number, command, provenance, summary) of one run.
@@ -318,36 +314,26 @@ class Store:
         Raises:
             StoreError: If there is no such run.
         """
-        with self._explained("read"):
-            row = self._db.execute(
-                "SELECT id, command, provenance, summary FROM runs WHERE id = ?", (number,)
-            ).fetchone()
+        row = self._row("SELECT id, command, provenance, summary FROM runs WHERE id = ?", number)
         if row is None:
             raise StoreError(f"{self.path!r} holds no run {number}; `bitgap results` lists them")
         return row[0], row[1], decode(Provenance, row[2]), json.loads(row[3])
 
     def findings(self, run: int) -> list[tuple[Finding, str]]:
         """Returns (finding, key of its observations) of one run, by experiment id."""
-        with self._explained("read"):
-            rows = self._db.execute(
-                "SELECT finding, observations FROM findings WHERE run = ? ORDER BY experiment",
-                (run,),
-            ).fetchall()
+        query = "SELECT finding, observations FROM findings WHERE run = ? ORDER BY experiment"
+        rows = self._rows(query, run)
         return [(decode(Finding, text), key) for text, key in rows]
 
     def scored_texts(self) -> list[tuple[str, dict[str, Any], dict[str, Any]]]:
         """Returns (key, facts, arrays) of every text that was scored."""
-        with self._explained("read"):
-            keys = [key for (key,) in self._db.execute("SELECT key FROM texts ORDER BY rowid")]
+        keys = [key for (key,) in self._rows("SELECT key FROM texts ORDER BY rowid")]
         found = ((key, self.get_text(key)) for key in keys)
         return [(key, *text) for key, text in found if text is not None]
 
     def scored_plans(self, text_key: str) -> list[tuple[str, str]]:
         """Returns (plan text, key) of every plan scored on a text, in order of plan text."""
-        with self._explained("read"):
-            return self._db.execute(
-                "SELECT plan, key FROM scores WHERE text_key = ? ORDER BY plan", (text_key,)
-            ).fetchall()
+        return self._rows("SELECT plan, key FROM scores WHERE text_key = ? ORDER BY plan", text_key)
 
     def _checked(self, blob: bytes, digest: str, table: str, key: str) -> dict[str, Any] | None:
         if _digest(blob) != digest:

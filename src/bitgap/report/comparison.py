@@ -7,7 +7,7 @@ Runs of different models, texts or stores stand side by side and are not subtrac
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -20,8 +20,6 @@ from bitgap.quant.plan import Plan
 from bitgap.report.run import Run, scores_by_numbers, scores_on
 from bitgap.report.words.answers import answers
 from bitgap.show.numbers import short_name
-
-Json = Mapping[str, Any]
 
 
 def compared(runs: Sequence[Run]) -> dict[str, Any]:

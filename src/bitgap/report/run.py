@@ -32,8 +32,6 @@ from bitgap.theory.origin.ledger import Ledger
 from bitgap.theory.records import Theory
 
 LATEST = "latest"
-
-
 _RUN = re.compile(r"(?:(?P<store>.+):)?(?P<run>\d+|latest)")
 
 
@@ -76,7 +74,7 @@ class Run:
 
     store: str
     """Its file, as the user named it."""
-    number: int
+    number: int = 0
     """Its number there; 0 before it is kept."""
     command: str
     """The verb, such as ``investigate``."""
@@ -132,66 +130,28 @@ def find_run(text: str, store: str) -> tuple[str, str]:
     return found["store"] or store, found["run"]
 
 
-def run_in_hand(
-    *,
-    store: str,
-    command: str,
-    provenance: Provenance,
-    about: Mapping[str, Any],
-    number: int = 0,
-    texts: Mapping[str, str] | None = None,
-    cost: Mapping[str, Any] | None = None,
-    report: DisparityReport | None = None,
-    layer_map: LayerMap | None = None,
-    investigation: Investigation | None = None,
-    theory: Theory | None = None,
-    ledger: Ledger | None = None,
-    findings: Iterable[Finding] = (),
-    map_scores: Scores | None = None,
-) -> Run:
+def run_in_hand(run: Run, map_scores: Scores | None = None) -> Run:
     """Returns a run made of what a verb has in memory; nothing is read or judged again.
 
     :func:`to_store` gives what a store is to keep of it.
 
     Args:
-        store: Its file, as the user named it.
-        command: The verb.
-        provenance: Where its numbers came from.
-        about: Model, text and how they were used, JSON-ready.
-        number: The run's, once a store holds it.
-        texts: Keys of the texts that ``audit`` and ``map`` were scored on.
-        cost: What it was predicted to take, and took.
-        report: What audit found.
-        layer_map: What map found.
-        investigation: What investigate found; its report, map, findings and scores are the run's.
-        theory: What theory found.
-        ledger: What replicate found.
-        findings: As they were judged, Holm over all of them; of an investigation its own.
-        map_scores: Of every mask of the layer map, in the order of its design; likewise.
+        run: Its records, and its provenance among them. An investigation's report and map become
+            the run's, and its findings where the run has none; findings come in any order, as they
+            were judged, Holm over all of them.
+        map_scores: Of every mask of the layer map, in the order of its design; of an investigation
+            its own.
     """
-    if investigation is not None:
-        report, layer_map = investigation.report, investigation.layer_map
-        findings = findings or [finding for finding, _ in investigation.findings]
-        map_scores = map_scores or investigation.map_scores
+    provenance = run.provenance
+    assert provenance is not None, "what was measured says where it came from"
+    if (found := run.investigation) is not None:
+        findings = run.findings or tuple(finding for finding, _ in found.findings)
+        run = replace(run, report=found.report, layer_map=found.layer_map, findings=findings)
+        map_scores = map_scores or found.map_scores
     masks = None
-    if layer_map is not None and map_scores is not None:
-        masks = _read_masks(map_scores, layer_map, provenance.seed)
-    run = Run(
-        store=store,
-        number=number,
-        command=command,
-        about=about,
-        provenance=provenance,
-        texts=texts or {},
-        cost=cost,
-        report=report,
-        layer_map=layer_map,
-        investigation=investigation,
-        theory=theory,
-        ledger=ledger,
-        findings=in_catalog_order(findings),
-        masks=masks,
-    )
+    if run.layer_map is not None and map_scores is not None:
+        masks = _read_masks(map_scores, run.layer_map, provenance.seed)
+    run = replace(run, findings=in_catalog_order(run.findings), masks=masks)
     return replace(run, result=_as_json(run, provenance))
 
 
@@ -262,7 +222,7 @@ def read_run(text: str, store: str) -> Run:
         if layer_map is not None:
             arithmetic = str(about.get("arithmetic"))
             scores = _map_scores(opened, layer_map, texts.get("map"), arithmetic)
-        run = run_in_hand(
+        run = Run(
             store=path,
             number=number,
             command=command,
@@ -270,10 +230,10 @@ def read_run(text: str, store: str) -> Run:
             about=about,
             texts=texts,
             cost=summary.get("cost"),
-            findings=judged_again(opened, number),
-            map_scores=scores,
+            findings=tuple(judged_again(opened, number)),
             **records,
         )
+        run = run_in_hand(run, scores)
     changed = provenance.thresholds_hash != load_thresholds().hash
     return replace(run, thresholds_changed=changed)
 
@@ -283,7 +243,6 @@ ABOUT = (
     *("sentences", "sentences_dropped", "languages_unreadable", "arithmetic"),
 )
 """What a run says of model and text, as :func:`bitgap.jobs.investigate.describe` has it."""
-
 
 _KINDS: Mapping[str, type] = {
     "report": DisparityReport, "layer_map": LayerMap, "investigation": Investigation,

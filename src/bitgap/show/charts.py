@@ -21,23 +21,13 @@ SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
 # Okabe & Ito 2008: told apart with every common form of colour blindness.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
-
 GREY = "#80868f"
 """Readable on white and on black."""
 
-
 Rows = Sequence[Mapping[str, Any]]
-
-
 Chart = dict[str, Any]
-
-
 SIZE = {"width": 300, "height": 220}
-
-
 _TITLE_WIDTH = 50
-
-
 _SIGNED = ".3~g"
 
 
@@ -55,14 +45,78 @@ def block_axis(field: str, title: str = "block", norm: int | None = None) -> Cha
         norm: The number that stands for what follows the final norm.
     """
     axis = {"tickMinStep": 1, "labelExpr": _block_names(norm), "grid": False}
-    return {"field": field, "type": "quantitative", "title": title, "axis": axis,
-            "scale": {"nice": False, "padding": 8}}  # fmt: skip
+    return number(field, title, axis=axis, scale={"nice": False, "padding": 8})
 
 
 def _block_names(norm: int | None = None) -> str:
     """Returns the expression for a block's name."""
     block = "'L' + datum.value"
     return block if norm is None else f"datum.value === {norm} ? 'norm' : {block}"
+
+
+def number(field: str, title: str | list[str] | None = None, **more: Any) -> Chart:
+    """Returns the channel of a number, such as an axis; without a title the field's name is one."""
+    named = {} if title is None else {"title": title}
+    return {"field": field, "type": "quantitative", **named, **more}
+
+
+def category(field: str, **more: Any) -> Chart:
+    """Returns the channel of a name, without a title."""
+    return {"field": field, "type": "nominal", "title": None, **more}
+
+
+def layer(mark: str, encoding: Chart, rows: Rows | None = None, /, **look: Any) -> Chart:
+    """Returns one layer of a chart.
+
+    Args:
+        mark: Such as ``point``.
+        encoding: Its channels.
+        rows: Its own; those of the chart when None.
+        **look: How the mark is drawn.
+    """
+    data = {} if rows is None else {"data": {"values": list(rows)}}
+    return {**data, "mark": {"type": mark, **look}, "encoding": encoding}
+
+
+def panel(title: str, rows: Rows, layers: Sequence[Chart], width: int, height: int) -> Chart:
+    """Returns layers over shared rows, with a title."""
+    return {"$schema": SCHEMA, "title": heading(title), "width": width, "height": height,
+            "data": {"values": list(rows)}, "layer": list(layers)}  # fmt: skip
+
+
+def dots(
+    rows: Rows,
+    place: Chart,
+    value: Chart,
+    said: list[Chart],
+    *,
+    color: Chart,
+    shape: Chart,
+    along: str = "x",
+    size: int = 60,
+    width: float = 1.6,
+) -> list[Chart]:
+    """Returns the layers of estimates: bars where there is an interval, and dots over them.
+
+    Args:
+        rows: Each with ``low`` and ``high``, None without an interval.
+        place: The channels across the value.
+        value: The channel of the value.
+        said: What a dot says when it is pointed at, but for its interval.
+        color: Of bars and dots.
+        shape: Of dots.
+        along: The axis of the value.
+        size: Of a dot.
+        width: Of a bar.
+    """
+    said = [*said, *tip(("low", "95 % from"), ("high", "to"))]
+    span = {along: {**value, "field": "low"}, f"{along}2": {"field": "high"}}
+    barred = [row for row in rows if row["low"] is not None]
+    bars = {**place, **span, "color": color}
+    filled = {"filled": True, "size": size, "opacity": 1}
+    look = {"color": color, "shape": shape, "tooltip": said}
+    dot = layer("point", {**place, along: value, **look}, **filled)
+    return [layer("rule", bars, barred, strokeWidth=width), dot] if barred else [dot]
 
 
 def tip(*columns: tuple[str, str], form: str = _SIGNED) -> list[Chart]:
@@ -75,7 +129,7 @@ def tip(*columns: tuple[str, str], form: str = _SIGNED) -> list[Chart]:
     return [
         {"field": field, "type": "nominal", "title": name.rstrip(":")}
         if name.endswith(":")
-        else {"field": field, "type": "quantitative", "title": name, "format": form}
+        else number(field, name, format=form)
         for field, name in columns
     ]
 
@@ -126,12 +180,8 @@ def lines(
         norm: The number on x that stands for what follows the final norm.
         rules: Horizontal lines, by what is written at them.
     """
-    horizontal = block_axis(x, x_title, norm) if blocks else {
-        "field": x, "type": "quantitative", "title": x_title}  # fmt: skip
-    place = {
-        "x": horizontal,
-        "y": {"field": y, "type": "quantitative", "title": y_title, "scale": {"zero": False}},
-    }
+    horizontal = block_axis(x, x_title, norm) if blocks else number(x, x_title)
+    place = {"x": horizontal, "y": number(y, y_title, scale={"zero": False})}
     params, opacity = chosen_in_legend(series, title)
     said = tip((series, "line:"), (x, x_title), (y, y_title))
     names = list(dict.fromkeys(row[series] for row in rows))
@@ -142,33 +192,26 @@ def lines(
     if interval:
         layers += _interval_bars(rows, interval, encoding)
         said += tip((interval[0], "95 % from"), (interval[1], "to"))
-    layers.append({"mark": {"type": "line", "strokeWidth": 1.6}, "encoding": encoding})
+    layers.append(layer("line", encoding, strokeWidth=1.6))
     # A shape of its own for each line, as colour alone may not be seen.
-    layers.append(
-        {
-            "mark": {"type": "point", "filled": True, "size": 42},
-            "encoding": {**encoding, "shape": colour(series, names), "tooltip": said},
-        }
-    )
-    # Of blocks that share a legend only the first makes it one to choose from.
-    next(layer for layer in layers if "color" in layer.get("encoding", ()))["params"] = params
-    return {"$schema": SCHEMA, "title": heading(title), **SIZE, "data": {"values": list(rows)},
-            "layer": layers}  # fmt: skip
+    shaped = {**encoding, "shape": colour(series, names), "tooltip": said}
+    layers.append(layer("point", shaped, filled=True, size=42))
+    # Of layers that share a legend only the first makes it one to choose from.
+    next(one for one in layers if "color" in one.get("encoding", ()))["params"] = params
+    return panel(title, rows, layers, **SIZE)
 
 
 def _faint_lines(rows: Rows, place: Chart, series: str) -> list[Chart]:
-    mark = {"type": "line", "color": GREY, "opacity": 0.35, "strokeWidth": 1}
     named = {key: {"field": series, "type": "nominal"} for key in ("detail", "tooltip")}
-    return [{"data": {"values": list(rows)}, "mark": mark, "encoding": {**place, **named}}]
+    look = {"color": GREY, "opacity": 0.35, "strokeWidth": 1}
+    return [layer("line", {**place, **named}, rows, **look)]
 
 
 def _interval_bars(rows: Rows, interval: tuple[str, str], encoding: Chart) -> list[Chart]:
     low, high = interval
     barred = [row for row in rows if row.get(low) is not None]
     ends = {"y": {**encoding["y"], "field": low}, "y2": {"field": high}}
-    mark = {"type": "rule", "strokeWidth": 1.5}
-    one = {"data": {"values": barred}, "mark": mark, "encoding": {**encoding, **ends}}
-    return [one] if barred else []
+    return [layer("rule", {**encoding, **ends}, barred, strokeWidth=1.5)] if barred else []
 
 
 def bars(rows: Rows, *, title: str, x: str, y: str, part: str, y_title: str) -> Chart:
@@ -186,7 +229,7 @@ def bars(rows: Rows, *, title: str, x: str, y: str, part: str, y_title: str) -> 
         "params": params,
         "encoding": {
             "x": {"field": x, "type": "ordinal", "title": "block", "axis": axis},
-            "y": {"field": y, "type": "quantitative", "title": y_title},
+            "y": number(y, y_title),
             "color": colour(part),
             "opacity": opacity,
             "tooltip": tip((x, "at:"), (part, "part:"), (y, y_title)),
@@ -222,36 +265,25 @@ def points(
         scale = {"type": "log", "nice": False, "padding": 16}
         # Of a logarithmic axis that spans little, the library leaves most labels out by itself.
         said = {"tickCount": 5, "labelExpr": "format(datum.value, '.3~g')", "labelOverlap": True}
-        return {"field": field, "type": "quantitative", "title": name, "scale": scale, "axis": said}
+        return number(field, name, scale=scale, axis=said)
 
     place = {"x": axis(x, x_title), "y": axis(y, y_title)}
     named = [{**row, "name": f"L{row[label]}"} for row in rows]
     said = tip((label, "block"), (x, x_title), (y, y_title))
-    layers: list[Chart] = [
-        {"mark": {"type": "point", "filled": True, "size": 46, "opacity": 1},
-         "encoding": {**place, "tooltip": said}}
-    ]  # fmt: skip
+    layers = [layer("point", {**place, "tooltip": said}, filled=True, size=46, opacity=1)]
+    text = {**place, "text": {"field": "name", "type": "nominal"}}
     for (dx, dy, align), there in _label_places(named, x, y).items():
-        mark = {"type": "text", "dx": dx, "dy": dy, "fontSize": 10, "align": align}
-        text = {"field": "name", "type": "nominal"}
-        layers.append(
-            {"data": {"values": there}, "mark": mark, "encoding": {**place, "text": text}}
-        )
+        layers.append(layer("text", text, there, dx=dx, dy=dy, fontSize=10, align=align))
     if law:
-        mark = {"type": "line", "color": GREY, "strokeDash": [4, 3]}
-        layers.insert(0, {"data": {"values": list(law)}, "mark": mark, "encoding": place})
-    return {"$schema": SCHEMA, "title": heading(title), **SIZE, "data": {"values": named},
-            "layer": layers}  # fmt: skip
+        layers.insert(0, layer("line", place, law, color=GREY, strokeDash=[4, 3]))
+    return panel(title, named, layers, **SIZE)
 
 
 _SIDES = ((7, -6, "left"), (7, 7, "left"), (-7, -6, "right"), (-7, 7, "right"),
           (14, 0, "left"), (-14, 0, "right"))  # fmt: skip
 
-
 _LETTERS = (20.0, 10.0)
 """About how wide and high the name of a block is, in pixels."""
-
-
 _HIDDEN = 0.25
 """The share of a name that may lie under others."""
 
@@ -325,17 +357,16 @@ def matrix(
                 "scale": {"paddingInner": 0, "paddingOuter": 0}}  # fmt: skip
 
     place = {"x": axis(x, x_title), "y": axis(y, y_title)}
-    shade = {"field": value, "type": "quantitative", "title": textwrap.wrap(name, 18),
-             "scale": scale, "legend": {"gradientLength": 150, "format": "~g"}}  # fmt: skip
+    legend = {"gradientLength": 150, "format": "~g"}
+    shade = number(value, title=textwrap.wrap(name, 18), scale=scale, legend=legend)
     kinds = (f"{x_title}:", f"{y_title}:")
     said = tip((x, kinds[0]), (y, kinds[1]), (value, name))
     layers: list[Chart] = [{"mark": "rect", "encoding": {**place, "color": shade, "tooltip": said}}]
     if outlined:
-        frame = {"type": "rect", "fill": None, "stroke": "#D55E00", "strokeWidth": 2.5}
-        layers.append({"data": {"values": list(outlined)}, "mark": frame, "encoding": place})
+        frame = {"fill": None, "stroke": "#D55E00", "strokeWidth": 2.5}
+        layers.append(layer("rect", place, outlined, **frame))
     height = max(SIZE["height"], 15 * len({row[y] for row in rows}))
-    return {"$schema": SCHEMA, "title": heading(title), "width": SIZE["width"], "height": height,
-            "data": {"values": list(rows)}, "layer": layers}  # fmt: skip
+    return panel(title, rows, layers, SIZE["width"], height)
 
 
 def framed_ends(rows: Rows, x: str, y: str) -> list[dict[str, int]]:
@@ -372,7 +403,7 @@ def colour(field: str, names: Sequence[str] | None = None) -> Chart:
     scale = {"scale": {"domain": list(names)}} if names else {}
     # Of one series the title of the axis already tells the name.
     legend = None if names and len(names) == 1 else _LEGEND
-    return {"field": field, "type": "nominal", "title": None, "legend": legend, **scale}
+    return category(field, legend=legend, **scale)
 
 
 _LEGEND = {"orient": "bottom", "columns": 2, "title": None}
@@ -385,27 +416,26 @@ def window_name() -> str:
 
 
 def _band(band: tuple[float, float]) -> list[Chart]:
-    where = {"values": [{"from": band[0], "to": band[1], "said": window_name()}]}
-    span = {"x": {"field": "from", "type": "quantitative"}, "x2": {"field": "to"}}
-    text = {"type": "text", "baseline": "bottom", "align": "left", "fontSize": 9.5, "color": GREY}
+    where = [{"from": band[0], "to": band[1], "said": window_name()}]
+    span = {"x": number("from"), "x2": {"field": "to"}}
     written = {"x": span["x"], "y": {"value": -2}, "text": {"field": "said", "type": "nominal"}}
     return [
-        {"data": where, "mark": {"type": "rect", "opacity": 0.13, "color": GREY}, "encoding": span},
-        {"data": where, "mark": text, "encoding": written},
+        layer("rect", span, where, opacity=0.13, color=GREY),
+        layer("text", written, where, **_NOTE),
     ]
 
 
 def _rule(value: float, name: str) -> Chart:
-    at = {"y": {"field": "at", "type": "quantitative"}}
-    line: Chart = {"data": {"values": [{"at": value, "said": name}]},
-                   "mark": {"type": "rule", "color": GREY, "strokeDash": [3, 3]},
-                   "encoding": at}  # fmt: skip
+    rows, at = [{"at": value, "said": name}], {"y": number("at")}
+    line = layer("rule", at, rows, color=GREY, strokeDash=[3, 3])
     if not name:
         return line
-    text = {"type": "text", "align": "left", "baseline": "bottom", "dx": 2, "fontSize": 9.5,
-            "color": GREY}  # fmt: skip
     written = {**at, "x": {"value": 0}, "text": {"field": "said", "type": "nominal"}}
-    return {"layer": [line, {"data": line["data"], "mark": text, "encoding": written}]}
+    return {"layer": [line, layer("text", written, rows, dx=2, **_NOTE)]}
+
+
+_NOTE = {"align": "left", "baseline": "bottom", "fontSize": 9.5, "color": GREY}
+"""How a note within a chart is written."""
 
 
 @dataclass(frozen=True, slots=True)

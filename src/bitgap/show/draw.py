@@ -23,11 +23,7 @@ if TYPE_CHECKING:
 
 
 FORMATS = ("svg", "png", "pdf")
-
-
 _COUNTED = re.compile(r"\b(?:clip|gradient_)\d+\b")
-
-
 _FONT = "Helvetica Neue, Helvetica, Arial, Liberation Sans, DejaVu Sans, sans-serif"
 
 

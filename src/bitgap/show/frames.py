@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 _WIDTH = 96
 
-
 _FORMAT = (
     '<pre style="white-space:pre;overflow-x:auto;line-height:1.35;'
     "font-family:ui-monospace,Menlo,Consolas,'DejaVu Sans Mono',monospace\">{code}</pre>"

@@ -10,34 +10,25 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 Json = Mapping[str, Any]
-
-
 WITHDRAWN_ON = "2026-11-29"
-
 
 NO_GAP_RANK = (
     "|D| lets languages cancel, and in the published runs it orders plans one way per text and the "
     "other way per token, so that a rank by it does not answer for the gap between languages"
 )
 """Why neither a good nor a bad place by |D| says anything of the gap."""
-
-
 SMEARED_PROFILES = (
     "profiles are interpolated in relative depth, which smears the first block's share over the "
     "early blocks of a model deeper than those learned from"
 )
 """What is wrong with a prediction for a deeper model, from its weights or from its config."""
-
-
 CONFIG_PREDICTIONS = f"predictions from a configuration alone are withdrawn ({WITHDRAWN_ON})"
 """Of an architecture nothing but such profiles is known."""
-
 
 _REFUTATIONS: Mapping[str, str] = {
     "H1.3": f"a block's worth was measured as a fall of |D|, and {NO_GAP_RANK}",
     "depth": f"as far as it rests on the rank by |D|, since {NO_GAP_RANK}",
 }
-
 
 _SUGGESTIONS: Mapping[str, str] = {
     "r² over blocks of log sensitivity with log damage": (

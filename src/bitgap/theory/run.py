@@ -13,7 +13,7 @@ import numpy as np
 from bitgap.codec import from_json
 from bitgap.experiments.catalog import CATALOG
 from bitgap.jobs.tiers import Tier
-from bitgap.records import Finding
+from bitgap.records import Finding, finite
 from bitgap.stats.verdicts import Thresholds, load_thresholds, with_holm
 from bitgap.theory.evidence import Evidence, disparity_of, families_of
 from bitgap.theory.families import across_families
@@ -122,12 +122,8 @@ def _measured(one: Evidence) -> MeasuredModel:
         left_out=dict(one.left_out),
         bits_per_byte=dict(one.bits_per_byte),
         bits_per_byte_reference=one.bits_per_byte.get(one.languages[0]),
-        disparity=_number(one.disparity[0]),
+        disparity=finite(one.disparity[0]),
         damage=float(one.damage[0].mean()),
         damage_by_block=tuple(float(k) for k in one.single.mean(1)),
-        ratio_by_block=tuple(_number(y) for y in disparity_of(one.single)),
+        ratio_by_block=tuple(finite(y) for y in disparity_of(one.single)),
     )
-
-
-def _number(value: Any) -> float | None:
-    return float(value) if np.isfinite(value) else None

@@ -29,12 +29,13 @@ from bitgap.experiments.protocol.controls import (
     absent,
     detection,
     labels_permuted,
+    must_exceed,
     not_run,
     with_labels_permuted,
 )
 from bitgap.quant.sets import blocks_in
 from bitgap.records import Bools, Control, Floats, Observations
-from bitgap.stats.bootstrap import few_estimates
+from bitgap.stats.bootstrap import Statistic, few_estimates
 from bitgap.stats.verdicts import Thresholds
 
 
@@ -78,23 +79,19 @@ def _shifted(
         own, *others = np.abs(logs(weights)).T
         return (np.min(others, axis=0) - own)[:, None]
 
-    out = []
-    for statistic, what, unit in (
-        (by_damage, "damage", "share of K(none)"),
-        (by_disparity, "|D|", "log2 ratio"),
-    ):
+    def worse(what: str, statistic: Statistic, unit: str) -> Control:
         surplus = few_estimates(statistic, damage.shape[-1], unit=unit, **thresholds.how)[0]
-        out.append(
-            Control(
-                name=f"middle block shifted by one, {what}",
-                kind="negative",
-                passed=surplus.low is not None and surplus.low > 0,
-                detail=f"block {middle} should do better than {' and '.join(map(str, places))} in "
-                f"its place, or it is not that block",
-                estimate=surplus,
-            )
+        return must_exceed(
+            f"middle block shifted by one, {what}",
+            surplus,
+            f"block {middle} should do better than {' and '.join(map(str, places))} in its place, "
+            f"or it is not that block",
         )
-    return out
+
+    return [
+        worse("damage", by_damage, "share of K(none)"),
+        worse("|D|", by_disparity, "log2 ratio"),
+    ]
 
 
 def _untrained(observations: Observations, thresholds: Thresholds) -> Control:

@@ -56,6 +56,18 @@ def must_not_show(name: str, effect: Estimate, sesoi: float, detail: str) -> Con
     return Control(name=name, kind="negative", passed=passed, detail=detail, estimate=effect)
 
 
+def must_exceed(name: str, surplus: Estimate, detail: str) -> Control:
+    """Returns the negative control in which the effect must clearly exceed a rival's.
+
+    Args:
+        name: What the rival is.
+        surplus: The effect less the rival's.
+        detail: What should be so.
+    """
+    passed = surplus.low is not None and surplus.low > 0
+    return Control(name=name, kind="negative", passed=passed, detail=detail, estimate=surplus)
+
+
 def must_agree(name: str, effect: Estimate, theta: Estimate, sesoi: float, detail: str) -> Control:
     """Returns the negative control whose effect is clear exactly where the experiment's own is."""
     passed = clear(effect, sesoi) == clear(theta, sesoi)

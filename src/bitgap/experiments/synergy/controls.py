@@ -21,6 +21,7 @@ from bitgap.experiments.protocol.controls import (
     clear,
     detection,
     labels_permuted,
+    must_exceed,
     must_not_show,
     not_run,
     with_labels_permuted,
@@ -57,13 +58,11 @@ def synergy_controls(
 
 def _neighbours(pair: PairInteraction) -> Control:
     last, surplus = pair.n_blocks - 1, pair.beyond_neighbours()
-    return Control(
-        name=f"pairs one block shorter, {{0, {last - 1}}} and {{1, {last}}}",
-        kind="negative",
-        passed=surplus.low is not None and surplus.low > 0,
-        detail="the ends should do more together than either pair beside, or it is closeness "
-        "to the ends and not the ends",
-        estimate=surplus,
+    return must_exceed(
+        f"pairs one block shorter, {{0, {last - 1}}} and {{1, {last}}}",
+        surplus,
+        "the ends should do more together than either pair beside, or it is closeness to the ends "
+        "and not the ends",
     )
 
 

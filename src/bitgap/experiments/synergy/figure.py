@@ -12,8 +12,10 @@ from bitgap.show.charts import (
     Figure,
     colour,
     framed_ends,
-    heading,
+    layer,
     matrix,
+    number,
+    panel,
     side_by_side,
     tip,
 )
@@ -82,16 +84,15 @@ def _cells_chart(rows: list[dict[str, Any]]) -> dict[str, Any]:
     encoding = {
         "x": {"field": "protected", "type": "nominal", "title": "protected", "sort": names,
               "axis": {"labelAngle": 0}},
-        "y": {"field": "disparity", "type": "quantitative", "title": "D, log2 ratio"},
+        "y": number("disparity", "D, log2 ratio"),
         "color": of,
         "shape": of,
         "tooltip": tip(("protected", "protected:"), ("of", "number:"), ("disparity", "D")),
     }  # fmt: skip
     # Moved apart by the mark: a scale of offsets would change the matrix beside it.
+    dot = {"filled": True, "size": 90, "opacity": 1}
     layers = [
-        {"data": {"values": [row for row in rows if row["of"] == name]}, "encoding": encoding,
-         "mark": {"type": "point", "filled": True, "size": 90, "opacity": 1, "xOffset": 16 * k - 8}}
+        layer("point", encoding, [r for r in rows if r["of"] == name], xOffset=16 * k - 8, **dot)
         for k, name in enumerate(series)
-    ]  # fmt: skip
-    title = heading("D with neither, one or both ends protected")
-    return {"title": title, **SIZE, "data": {"values": rows}, "layer": layers}
+    ]
+    return panel("D with neither, one or both ends protected", rows, layers, **SIZE)

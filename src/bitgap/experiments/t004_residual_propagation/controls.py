@@ -19,6 +19,7 @@ from bitgap.experiments.protocol.controls import (
     clear,
     detection,
     must_agree,
+    must_exceed,
     must_not_show,
     not_run,
 )
@@ -55,20 +56,17 @@ def controls(
         return contrast[:, 0] - contrast[:, 1:3].max(1)
 
     rival = estimate(over_rivals, n, unit="dB", **thresholds.how)
-    early = Control(
-        name="early-interior blocks",
-        kind="negative",
-        passed=rival.low is not None and rival.low > 0,
-        detail="block 0 should gain more than blocks 1 and 2, or it is depth and not a gateway",
-        estimate=rival,
-    )
 
     def contrast_of(twin: str) -> Estimate:
         error, tokens = arrays[f"{twin}_error"][:, languages], arrays[f"{twin}_tokens"][languages]
         return of_block_0(snr_contrast(error, tokens), error.shape[-1], "dB", thresholds)
 
     return [
-        early,
+        must_exceed(
+            "early-interior blocks",
+            rival,
+            "block 0 should gain more than blocks 1 and 2, or it is depth and not a gateway",
+        ),
         must_agree(
             "Gaussian noise of each block's rounding error",
             contrast_of("matched"),

@@ -16,33 +16,31 @@ from bitgap.report.words.answers import language_name
 from bitgap.show.charts import (
     GREY,
     PALETTE,
-    SCHEMA,
     Chart,
     block_axis,
+    category,
+    dots,
     heading,
+    layer,
+    number,
+    panel,
     side_by_side,
     tip,
 )
 from bitgap.show.numbers import Unit, block_list
 
-Json = Mapping[str, Any]
-
-
 MARKED = "#D55E00"
 """The colour of what a reader is to find: the reference, the origin's set."""
 
-
 _ROW = 17
-
-
 _CHARACTER = "per English character"
 
 
 def languages_chart(report: DisparityReport) -> Chart:
     """Returns damage, its share of what was learned, and the change of NLL, by language."""
     drawn = list(language_panels(report).values())
-    for panel in drawn[1:]:
-        panel["layer"][-1]["encoding"]["y"]["axis"] = {"labels": False, "ticks": False}
+    for one in drawn[1:]:
+        one["layer"][-1]["encoding"]["y"]["axis"] = {"labels": False, "ticks": False}
     return side_by_side(*drawn, columns=3)
 
 
@@ -59,7 +57,7 @@ def language_panels(report: DisparityReport, width: int = 200) -> dict[str, Char
         "delta": _dots(order, report.reference, "delta", unit.factor,
                        "Change of NLL on real text", f"Δ, {unit.name} {_CHARACTER}"),
     }  # fmt: skip
-    return {key: {**panel, "width": width} for key, panel in panels.items() if panel}
+    return {key: {**one, "width": width} for key, one in panels.items() if one}
 
 
 def _dots(
@@ -74,27 +72,18 @@ def _dots(
     if not points:
         return None
     names = [f"{language_name(one.language)} ({one.language})" for one in order]
-    place = {"y": {"field": "language", "type": "nominal", "title": None, "sort": names,
-                   "axis": {"labelPadding": 6, "ticks": False, "domain": False}}}  # fmt: skip
-    across = {"field": "value", "type": "quantitative", "title": x_title,
-              "scale": {"zero": name != "delta"}}  # fmt: skip
+    axis = {"labelPadding": 6, "ticks": False, "domain": False}
+    place = {"y": category("language", sort=names, axis=axis)}
+    across = number("value", x_title, scale={"zero": name != "delta"})
     marked = {"condition": {"test": "datum.reference", "value": MARKED}, "value": PALETTE[0]}
     layers: list[Chart] = []
     if at := [p for p in points if p["reference"]]:
-        line = {"type": "rule", "color": MARKED, "opacity": 0.5, "strokeDash": [3, 3]}
-        layers.append({"data": {"values": at}, "mark": line, "encoding": {"x": across}})
-    if barred := [p for p in points if p["low"] is not None]:
-        span = {"x": {**across, "field": "low"}, "x2": {"field": "high"}}
-        layers.append({"data": {"values": barred}, "mark": {"type": "rule", "strokeWidth": 1.6},
-                       "encoding": {**place, **span, "color": marked}})  # fmt: skip
+        line = {"color": MARKED, "opacity": 0.5, "strokeDash": [3, 3]}
+        layers.append(layer("rule", {"x": across}, at, **line))
     shape = {"condition": {"test": "datum.reference", "value": "diamond"}, "value": "circle"}
-    said = tip(("language", "language:"), ("value", x_title), ("low", "95 % from"), ("high", "to"))
-    layers.append(
-        {"mark": {"type": "point", "filled": True, "size": 55, "opacity": 1},
-         "encoding": {**place, "x": across, "color": marked, "shape": shape, "tooltip": said}}
-    )  # fmt: skip
-    return {"$schema": SCHEMA, "title": heading(title), "width": 200, "height": _ROW * len(order),
-            "data": {"values": points}, "layer": layers}  # fmt: skip
+    said = tip(("language", "language:"), ("value", x_title))
+    layers += dots(points, place, across, said, size=55, color=marked, shape=shape)
+    return panel(title, points, layers, 200, _ROW * len(order))
 
 
 def point(one: Estimate, factor: float = 1.0) -> dict[str, Any] | None:
@@ -130,7 +119,7 @@ def layer_panels(found: LayerMap, width: int = 200) -> dict[str, Chart]:
         "gap": _by_block(found, "gap", unit.factor, "Off the gap G", f"{unit.name} {_CHARACTER}"),
         "disparity": _by_block(found, "disparity", 1.0, "Off the disparity |D|", "log2 ratio"),
     }  # fmt: skip
-    return {key: {**panel, "width": width} for key, panel in panels.items() if panel}
+    return {key: {**one, "width": width} for key, one in panels.items() if one}
 
 
 def _by_block(layer_map: LayerMap, game: str, factor: float, title: str, unit: str) -> Chart | None:
@@ -143,30 +132,18 @@ def _by_block(layer_map: LayerMap, game: str, factor: float, title: str, unit: s
     ]  # fmt: skip
     if not points:
         return None
-    across, up = block_axis("block"), {"field": "value", "type": "quantitative", "title": unit}
-    of = {
-        "field": "set", "type": "nominal", "title": None,
-        "scale": {"domain": ["other blocks", "the origin's set"], "range": [PALETTE[0], MARKED]},
-        "legend": {"orient": "bottom"},
-    }  # fmt: skip
-    form = {"domain": ["other blocks", "the origin's set"], "range": ["circle", "diamond"]}
-    shape = {"field": "set", "type": "nominal", "title": None, "scale": form,
-             "legend": {"orient": "bottom"}}  # fmt: skip
-    zero = {"mark": {"type": "rule", "color": GREY, "strokeDash": [3, 3]},
-            "data": {"values": [{"at": 0}]},
-            "encoding": {"y": {"field": "at", "type": "quantitative"}}}  # fmt: skip
-    layers: list[Chart] = [zero]
-    if barred := [p for p in points if p["low"] is not None]:
-        span = {"y": {**up, "field": "low"}, "y2": {"field": "high"}}
-        layers.append({"data": {"values": barred}, "mark": {"type": "rule", "strokeWidth": 1.6},
-                       "encoding": {"x": across, **span, "color": of}})  # fmt: skip
-    said = tip(("block", "block"), ("value", unit), ("low", "95 % from"), ("high", "to"))
-    layers.append(
-        {"mark": {"type": "point", "filled": True, "size": 60, "opacity": 1},
-         "encoding": {"x": across, "y": up, "color": of, "shape": shape, "tooltip": said}}
-    )  # fmt: skip
-    return {"$schema": SCHEMA, "title": heading(title), "width": 200, "height": 200,
-            "data": {"values": points}, "layer": layers}  # fmt: skip
+
+    def by_set(*looks: str) -> Chart:
+        scale = {"domain": ["other blocks", "the origin's set"], "range": looks}
+        return category("set", scale=scale, legend={"orient": "bottom"})
+
+    place, said = {"x": block_axis("block")}, tip(("block", "block"), ("value", unit))
+    color, shape = by_set(PALETTE[0], MARKED), by_set("circle", "diamond")
+    layers = [
+        layer("rule", {"y": number("at")}, [{"at": 0}], color=GREY, strokeDash=[3, 3]),
+        *dots(points, place, number("value", unit), said, along="y", color=color, shape=shape),
+    ]
+    return panel(title, points, layers, 200, 200)
 
 
 def set_name(mask: int) -> str:
@@ -197,10 +174,10 @@ def landscape_chart(masks: Masks, found: LayerMap) -> Chart:
         _landscape_panel(rows, named, "d", x_title, "The disparity of damage", "D, log2 ratio",
                          ratios),
     ]  # fmt: skip
-    chart = side_by_side(*(panel for panel in panels if panel))
+    chart = side_by_side(*filter(None, panels))
     if "concat" not in chart:
         return chart
-    inner = [{k: v for k, v in panel.items() if k != "data"} for panel in chart["concat"]]
+    inner = [{k: v for k, v in one.items() if k != "data"} for one in chart["concat"]]
     return {**chart, "concat": inner, "data": {"values": rows}}
 
 
@@ -239,28 +216,24 @@ def _landscape_panel(
     gap, right = abs(nothing[y]), max(max(row["x"] for row in known), 1.12 * nothing["x"])
     by_name = {set_name(mask): said for mask, said in named.items()}
     marked = [{**row, "said": by_name[row["s"]]} for row in known if row["s"] in by_name]
-    across = {"field": "x", "type": "quantitative", "title": x_title, "scale": {"zero": True}}
-    up = {"field": y, "type": "quantitative", "title": y_title, "scale": {"zero": False}}
+    across = number("x", x_title, scale={"zero": True})
+    up = number(y, y_title, scale={"zero": False})
+    place = {"x": across, "y": up}
     lowest = min(row[y] for row in known)
     box = {"x": nothing["x"], "x2": right, "y": max(-gap, lowest), "y2": gap}
     region = {"x": {**across, "field": "x"}, "x2": {"field": "x2"},
               "y": {**up, "field": "y"}, "y2": {"field": "y2"}}  # fmt: skip
     said = tip(("s", "protected:"), ("n", "blocks"), ("x", x_title), (y, y_title))
-    number = {"field": "n", "type": "quantitative", "title": "blocks protected",
-              "scale": {"scheme": "viridis"},
-              "legend": {"orient": "bottom", "gradientLength": 160, "tickMinStep": 1}}  # fmt: skip
-    kinds = {"field": "said", "type": "nominal", "title": None,
-             "legend": {"orient": "bottom", "columns": 1}}  # fmt: skip
+    legend = {"orient": "bottom", "gradientLength": 160, "tickMinStep": 1}
+    size = number("n", "blocks protected", scale={"scheme": "viridis"}, legend=legend)
+    kinds = category("said", legend={"orient": "bottom", "columns": 1})
+    every = {"filled": True, "size": 9, "opacity": 0.55, "aria": False}
+    ringed = {"size": 110, "strokeWidth": 2.2, "stroke": MARKED, "fill": "white", "opacity": 1}
     layers = [
-        {"data": {"values": [box]}, "encoding": region,
-         "mark": {"type": "rect", "color": MARKED, "opacity": 0.16}},
+        layer("rect", region, [box], color=MARKED, opacity=0.16),
         {"transform": [{"filter": f"isValid(datum.{y})"}],
-         "mark": {"type": "point", "filled": True, "size": 9, "opacity": 0.55, "aria": False},
-         "encoding": {"x": across, "y": up, "color": number, "tooltip": said}},
-        {"data": {"values": marked}, "encoding": {"x": across, "y": up, "shape": kinds,
-                                                  "tooltip": said},
-         "mark": {"type": "point", "size": 110, "strokeWidth": 2.2, "stroke": MARKED,
-                  "fill": "white", "opacity": 1}},
+         **layer("point", {**place, "color": size, "tooltip": said}, **every)},
+        layer("point", {**place, "shape": kinds, "tooltip": said}, marked, **ringed),
     ]  # fmt: skip
     counted = f"shaded: levelling down, {levelled:,} of {len(known):,} sets"
     return {"title": {"text": heading(title), "subtitle": counted}, "width": 300, "height": 260,

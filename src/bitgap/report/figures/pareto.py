@@ -12,15 +12,22 @@ from bitgap.quant.schemes import FULL_PRECISION_BITS, Scheme, bits_per_weight, p
 from bitgap.quant.sets import mask_of
 from bitgap.report.figures.model import MARKED, rounded, set_name
 from bitgap.report.run import Masks
-from bitgap.show.charts import GREY, PALETTE, SCHEMA, Chart, colour, heading, side_by_side, tip
+from bitgap.show.charts import (
+    GREY,
+    PALETTE,
+    Chart,
+    category,
+    colour,
+    layer,
+    number,
+    panel,
+    side_by_side,
+    tip,
+)
 from bitgap.show.numbers import Unit
 
 Json = Mapping[str, Any]
-
-
 _CHARACTER = "per English character"
-
-
 _LONG_NAME = 16
 
 
@@ -50,55 +57,41 @@ def _set_front(masks: Masks, found: LayerMap) -> Chart | None:
              "median": rounded(float(np.median(values))), "set": set_name(masks.masks[int(best)])}
         )  # fmt: skip
     origin = mask_of(found.origin.of.blocks)
-    across = {"field": "bits", "type": "quantitative",
-              "title": "mean bits of a block's weights, scales counted",
-              "scale": {"zero": False}}  # fmt: skip
-    up = {"type": "quantitative", "title": f"mean damage K, {unit.name} {_CHARACTER}",
-          "scale": {"type": "log", "nice": False, "padding": 8}}  # fmt: skip
+    name = "mean bits of a block's weights, scales counted"
+    scale = {"type": "log", "nice": False, "padding": 8}
+    up = number("best", f"mean damage K, {unit.name} {_CHARACTER}", scale=scale)
+    place = {"x": number("bits", name, scale={"zero": False}), "y": up}
     shown = tip(("set", "best set:"), ("bits", "bits"), ("best", "its damage"),
                 ("median", "median of its size"), ("worst", "worst of its size"))  # fmt: skip
-    layers: list[Chart] = [
-        {"mark": {"type": "rule", "color": GREY, "opacity": 0.6},
-         "encoding": {"x": across, "y": {**up, "field": "best"}, "y2": {"field": "worst"}}},
-        {"mark": {"type": "tick", "orient": "horizontal", "color": GREY, "size": 9,
-                  "thickness": 2},
-         "encoding": {"x": across, "y": {**up, "field": "median"}}},
-        {"mark": {"type": "line", "color": PALETTE[0]},
-         "encoding": {"x": across, "y": {**up, "field": "best"}}},
-        {"mark": {"type": "point", "filled": True, "color": PALETTE[0], "size": 45, "opacity": 1},
-         "encoding": {"x": across, "y": {**up, "field": "best"}, "tooltip": shown}},
-    ]  # fmt: skip
+    tick = {"orient": "horizontal", "color": GREY, "size": 9, "thickness": 2}
+    dot = {"filled": True, "color": PALETTE[0], "size": 45, "opacity": 1}
+    layers = [
+        layer("rule", {**place, "y2": {"field": "worst"}}, color=GREY, opacity=0.6),
+        layer("tick", {**place, "y": {**up, "field": "median"}}, **tick),
+        layer("line", place, color=PALETTE[0]),
+        layer("point", {**place, "tooltip": shown}, **dot),
+    ]
     # Names of larger sets would be long and lie on each other.
     named = [row for i, row in enumerate(rows)
              if i in (1, n // 4, n // 2) and len(row["set"]) < _LONG_NAME]  # fmt: skip
-    layers += [_below_left(row, across, {**up, "field": "best"}) for row in named]
+    text = {**place, "text": {"field": "set", "type": "nominal"}}
+    layers += [_below_left(row, text) for row in named]
     if origin in masks.masks:
         at, size = masks.masks.index(origin), origin.bit_count()
-        mine = {"bits": rounded((size * FULL_PRECISION_BITS + (n - size) * rate) / n),
+        own = {"bits": rounded((size * FULL_PRECISION_BITS + (n - size) * rate) / n),
                 "best": rounded(masks.mean_damage[at] * unit.factor),
                 "set": f"the origin's {set_name(origin)}"}  # fmt: skip
-        here = {"x": across, "y": {**up, "field": "best"}}
-        layers += [
-            {"data": {"values": [mine]}, "encoding": here,
-             "mark": {"type": "point", "shape": "diamond", "filled": True, "color": MARKED,
-                      "size": 90, "opacity": 1}},
-            {"data": {"values": [mine]}, "mark": {"type": "text", "align": "left", "dx": 8,
-                                                  "dy": -6, "color": MARKED, "fontSize": 10},
-             "encoding": {**here, "text": {"field": "set", "type": "nominal"}}},
-        ]  # fmt: skip
-    return {"$schema": SCHEMA, "width": 300, "height": 260, "data": {"values": rows},
-            "title": heading("The best set of every size"),
-            "layer": layers}  # fmt: skip
+        dot |= {"shape": "diamond", "color": MARKED, "size": 90}
+        beside = {"align": "left", "dx": 8, "dy": -6, "color": MARKED, "fontSize": 10}
+        layers += [layer("point", place, [own], **dot), layer("text", text, [own], **beside)]
+    return panel("The best set of every size", rows, layers, 300, 260)
 
 
-def _below_left(row: Json, across: Json, up: Json) -> Chart:
+def _below_left(row: Json, encoding: Chart) -> Chart:
     """Returns a set's name beside its point; of a single block above, where the axis is near."""
     one = row["set"].strip("{}").isdigit()
-    mark = {"type": "text", "fontSize": 10, "align": "left" if one else "right",
-            "dx": 7 if one else -7, "dy": -7 if one else 9}  # fmt: skip
-    text = {"field": "set", "type": "nominal"}
-    return {"data": {"values": [row]}, "mark": mark,
-            "encoding": {"x": across, "y": up, "text": text}}  # fmt: skip
+    align, dx, dy = ("left", 7, -7) if one else ("right", -7, 9)
+    return layer("text", encoding, [row], fontSize=10, align=align, dx=dx, dy=dy)
 
 
 def _scheme_bits(scheme: Scheme) -> float | None:
@@ -128,19 +121,16 @@ def _rate_front(cells: Sequence[Json]) -> Chart | None:
         if row["damage"] < least:
             least = row["damage"]
             front.append(row)
-    across = {"field": "bits", "type": "quantitative", "title": "bits per weight, scales counted"}
-    up = {"field": "damage", "type": "quantitative", "title": "mean log2 damage K over languages"}
+    place = {
+        "x": number("bits", "bits per weight, scales counted"),
+        "y": number("damage", "mean log2 damage K over languages"),
+    }
     said = tip(("scheme", "plan:"), ("order", "order:"), ("bits", "bits"), ("damage", "log2 K"))
-    shape = {"field": "order", "type": "nominal", "title": None,
-             "legend": {"orient": "bottom", "columns": 1}}  # fmt: skip
+    shape = category("order", legend={"orient": "bottom", "columns": 1})
+    of = {"color": {**colour("order"), **shape}, "shape": shape, "tooltip": said}
+    dashed = {"color": GREY, "strokeDash": [4, 3], "interpolate": "step-after"}
     layers = [
-        {"data": {"values": front}, "mark": {"type": "line", "color": GREY, "strokeDash": [4, 3],
-                                             "interpolate": "step-after"},
-         "encoding": {"x": across, "y": up}},
-        {"mark": {"type": "point", "filled": True, "size": 50, "opacity": 0.85},
-         "encoding": {"x": across, "y": up, "color": {**colour("order"), **shape},
-                      "shape": shape, "tooltip": said}},
-    ]  # fmt: skip
-    return {"$schema": SCHEMA, "width": 300, "height": 260, "data": {"values": rows},
-            "title": heading("Bits spent on all blocks, or on some"),
-            "layer": layers}  # fmt: skip
+        layer("line", place, front, **dashed),
+        layer("point", {**place, **of}, filled=True, size=50, opacity=0.85),
+    ]
+    return panel("Bits spent on all blocks, or on some", rows, layers, 300, 260)

@@ -10,12 +10,15 @@ from bitgap.report.figures.model import MARKED, point, rounded
 from bitgap.show.charts import (
     GREY,
     PALETTE,
-    SCHEMA,
     SIZE,
     Chart,
+    category,
     colour,
-    heading,
+    dots,
+    layer,
     lines,
+    number,
+    panel,
     side_by_side,
     tip,
     window_name,
@@ -26,15 +29,12 @@ from bitgap.stats.verdicts import load_thresholds
 from bitgap.theory.records import Forecasts, MeasuredModel
 
 Json = Mapping[str, Any]
-
-
 _ROW = 16
 
 
 def forest_chart(findings: Sequence[Finding]) -> Chart:
     """Returns a panel a hypothesis: every model's statistic, and that of all families."""
-    panels = [panel for finding in findings if (panel := _forest_panel(finding))]
-    return side_by_side(*panels, columns=2)
+    return side_by_side(*filter(None, map(_forest_panel, findings)), columns=2)
 
 
 def _forest_panel(finding: Finding) -> Chart | None:
@@ -55,35 +55,23 @@ def _forest_panel(finding: Finding) -> Chart | None:
     deep = unit == "relative depth"
     # Depths at the very ends would lie on the axis, on the names.
     scale = {"domain": [-0.04, 1.04], "nice": False} if deep else {"zero": False}
-    across = {"field": "value", "type": "quantitative", "title": _UNITS.get(unit, unit),
-              "scale": scale}  # fmt: skip
-    place = {"y": {"field": "model", "type": "nominal", "title": None, "axis": {"ticks": False},
-                   "sort": [row["model"] for row in rows]}}  # fmt: skip
+    across = number("value", _UNITS.get(unit, unit), scale=scale)
+    order = [row["model"] for row in rows]
+    place = {"y": category("model", axis={"ticks": False}, sort=order)}
     kinds = ["a model", "same family, beside", "all families"]
-    of = {"field": "kind", "type": "nominal", "title": None,
-          "scale": {"domain": kinds, "range": [PALETTE[0], GREY, MARKED]},
-          "legend": None}  # fmt: skip
+    of = category("kind", legend=None,
+                  scale={"domain": kinds, "range": [PALETTE[0], GREY, MARKED]})  # fmt: skip
     shape = {"field": "kind", "type": "nominal", "legend": None,
              "scale": {"domain": kinds, "range": ["circle", "circle", "diamond"]}}  # fmt: skip
     sesoi = load_thresholds().hypotheses.get(finding.hypothesis, {}).get("sesoi")
-    layers: list[Chart] = [
-        _shaded(*load_thresholds().window, GREY) if deep else _upright(0.0, [2, 3])
-    ]
+    layers = [_shaded(*load_thresholds().window, GREY) if deep else _upright(0.0, [2, 3])]
     if sesoi is not None and not deep:
         layers.append(_upright(float(sesoi), [6, 3]))
-    if barred := [row for row in rows if row["low"] is not None]:
-        layers.append({"data": {"values": barred}, "mark": {"type": "rule", "strokeWidth": 1.6},
-                       "encoding": {**place, "x": {**across, "field": "low"},
-                                    "x2": {"field": "high"}, "color": of}})  # fmt: skip
-    said = tip(("model", "model:"), ("value", "statistic"), ("low", "95 % from"), ("high", "to"))
-    layers.append(
-        {"mark": {"type": "point", "filled": True, "size": 60, "opacity": 1},
-         "encoding": {**place, "x": across, "color": of, "shape": shape, "tooltip": said}}
-    )  # fmt: skip
+    said = tip(("model", "model:"), ("value", "statistic"))
+    layers += dots(rows, place, across, said, color=of, shape=shape)
     name = finding.hypothesis
     told = "" if name.casefold() == finding.title.casefold() else f" {finding.title.lower()}"
-    return {"title": heading(f"{name}{told}: {verdict}"), "width": 260, "height": _ROW * len(rows),
-            "data": {"values": rows}, "layer": layers}  # fmt: skip
+    return panel(f"{name}{told}: {verdict}", rows, layers, 260, _ROW * len(rows))
 
 
 _UNITS = {
@@ -97,16 +85,12 @@ _UNITS = {
 
 
 def _shaded(low: float, high: float, color: str) -> Chart:
-    return {"data": {"values": [{"from": low, "to": high}]},
-            "mark": {"type": "rect", "color": color, "opacity": 0.15},
-            "encoding": {"x": {"field": "from", "type": "quantitative"},
-                         "x2": {"field": "to"}}}  # fmt: skip
+    span = {"x": number("from"), "x2": {"field": "to"}}
+    return layer("rect", span, [{"from": low, "to": high}], color=color, opacity=0.15)
 
 
 def _upright(at: float, dash: list[int]) -> Chart:
-    return {"data": {"values": [{"at": at}]},
-            "mark": {"type": "rule", "color": GREY, "strokeDash": dash},
-            "encoding": {"x": {"field": "at", "type": "quantitative"}}}  # fmt: skip
+    return layer("rule", {"x": number("at")}, [{"at": at}], color=GREY, strokeDash=dash)
 
 
 _RESPONSES = {
@@ -137,20 +121,14 @@ def formal_chart(tables: Json) -> Chart:
 
 
 def _rungs_panel(rows: Sequence[Json], title: str, chance: float | None) -> Chart:
-    across = {"field": "r2", "type": "quantitative", "title": "R² in the family held out"}
-    bar = {
-        "mark": {"type": "bar", "height": 11},
-        "encoding": {
-            "y": {"field": "rung", "type": "nominal", "sort": [r["rung"] for r in rows],
-                  "title": None},
-            "x": across,
-            "color": {"condition": {"test": "datum.theory", "value": MARKED}, "value": PALETTE[0]},
-            "tooltip": tip(("rung", "rung:"), ("r2", "R²"), ("families", "families")),
-        },
-    }  # fmt: skip
+    encoding: Chart = {
+        "y": category("rung", sort=[r["rung"] for r in rows]),
+        "x": number("r2", "R² in the family held out"),
+        "color": {"condition": {"test": "datum.theory", "value": MARKED}, "value": PALETTE[0]},
+        "tooltip": tip(("rung", "rung:"), ("r2", "R²"), ("families", "families")),
+    }
     rule = [] if chance is None else [_upright(chance, [6, 3])]
-    return {"title": heading(title), "width": 240, "height": 20 * len(rows),
-            "data": {"values": list(rows)}, "layer": [bar, *rule]}  # fmt: skip
+    return panel(title, rows, [layer("bar", encoding, height=11), *rule], 240, 20 * len(rows))
 
 
 def depth_chart(models: Sequence[MeasuredModel]) -> Chart:
@@ -201,28 +179,17 @@ def forecasts_chart(forecasts: Forecasts) -> Chart:
         ]  # fmt: skip
         if not rows:
             continue
-        across = {"field": "percentile", "type": "quantitative",
-                  "title": "percentile among all triples, 0 is the best",
-                  "scale": {"domain": [0, 100]}}  # fmt: skip
-        place = {"y": {"field": "who", "type": "nominal", "title": None,
-                       "sort": list(_WHO.values())}}  # fmt: skip
+        best = "percentile among all triples, 0 is the best"
         said = tip(("who", "triple by:"), ("model", "model:"), ("blocks", "blocks:"),
                     ("percentile", "percentile"))  # fmt: skip
-        panels.append(
-            {
-                "title": heading(f"Triples {title} (shaded: a hit)"),
-                "width": 300,
-                "height": 130,
-                "data": {"values": rows},
-                "layer": [
-                    _shaded(0, 10, PALETTE[2]),
-                    {"mark": {"type": "point", "size": 50, "opacity": 0.9},
-                     "encoding": {**place, "x": across, "color": {**colour("who"),
-                                                                  "legend": None},
-                                  "tooltip": said}},
-                ],
-            }
-        )  # fmt: skip
+        encoding: Chart = {
+            "y": category("who", sort=list(_WHO.values())),
+            "x": number("percentile", best, scale={"domain": [0, 100]}),
+            "color": {**colour("who"), "legend": None},
+            "tooltip": said,
+        }
+        layers = [_shaded(0, 10, PALETTE[2]), layer("point", encoding, size=50, opacity=0.9)]
+        panels.append(panel(f"Triples {title} (shaded: a hit)", rows, layers, 300, 130))
     return side_by_side(*panels, columns=1)
 
 
@@ -267,21 +234,11 @@ def damage_by_run_chart(rows: Sequence[Json], names: Mapping[str, str]) -> Chart
     runs = [row["label"] for row in rows]
     ranked = sorted((p for p in points if p["run"] == runs[0]), key=lambda p: -(p["value"] or 0))
     order = list(dict.fromkeys([p["language"] for p in ranked] + [p["language"] for p in points]))
-    across = {"field": "value", "type": "quantitative",
-              "title": f"damage K, {unit.name} per English character"}  # fmt: skip
-    place = {"y": {"field": "language", "type": "nominal", "title": None, "sort": order},
+    across = number("value", f"damage K, {unit.name} per English character")
+    place = {"y": category("language", sort=order),
              "yOffset": {"field": "run", "type": "nominal", "sort": runs}}  # fmt: skip
     of = colour("run", runs)
-    barred = [p for p in points if p["low"] is not None]
-    said = tip(("language", "language:"), ("run", "run:"), ("value", f"damage, {unit.name}"),
-               ("low", "95 % from"), ("high", "to"))  # fmt: skip
-    layers = [
-        {"data": {"values": barred}, "mark": {"type": "rule", "strokeWidth": 1.4},
-         "encoding": {**place, "x": {**across, "field": "low"}, "x2": {"field": "high"},
-                      "color": of}},
-        {"mark": {"type": "point", "filled": True, "size": 40, "opacity": 1},
-         "encoding": {**place, "x": across, "color": of, "shape": of, "tooltip": said}},
-    ]  # fmt: skip
-    return {"$schema": SCHEMA, "title": heading("Damage by language"), "width": 460,
-            "height": max(18, 8 * len(rows)) * len(order), "data": {"values": points},
-            "layer": layers}  # fmt: skip
+    said = tip(("language", "language:"), ("run", "run:"), ("value", f"damage, {unit.name}"))
+    layers = dots(points, place, across, said, size=40, width=1.4, color=of, shape=of)
+    height = max(18, 8 * len(rows)) * len(order)
+    return panel("Damage by language", points, layers, 460, height)

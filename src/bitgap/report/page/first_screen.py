@@ -9,17 +9,13 @@ from bitgap.report.figures.model import language_panels, layer_panels, rounded
 from bitgap.report.figures.theory import depth_chart
 from bitgap.report.run import Run
 from bitgap.report.words.sections import claim, in_order
-from bitgap.show.charts import PALETTE, Chart, Figure, tip
+from bitgap.show.charts import PALETTE, Chart, Figure, category, number, tip
 from bitgap.show.numbers import short_name
 from bitgap.show.withdrawn import withdrawal
 from bitgap.theory.records import MeasuredModel
 
 Json = Mapping[str, Any]
-
-
 _MEASURES = {"damage": "damage", "share": "share of learned", "delta": "change on real text"}
-
-
 _GAMES = {"damage": "damage", "gap": "gap", "disparity": "|D|"}
 
 
@@ -86,9 +82,9 @@ def _of_families(models: Sequence[MeasuredModel]) -> list[dict[str, Any]]:
 def _by_model(models: Sequence[MeasuredModel]) -> Chart:
     rows = [{"model": short_name(m.model), "D": rounded(m.disparity)} for m in models]
     order = [row["model"] for row in sorted(rows, key=lambda row: -(row["D"] or 0.0))]
-    place = {"field": "model", "type": "nominal", "title": None, "sort": order,
-             "axis": {"ticks": False, "domain": False, "labelPadding": 6}}  # fmt: skip
-    across = {"field": "D", "type": "quantitative", "title": "D, mean log2 damage ratio"}
+    axis = {"ticks": False, "domain": False, "labelPadding": 6}
+    place = category("model", sort=order, axis=axis)
+    across = number("D", "D, mean log2 damage ratio")
     return {
         "width": 250,
         "height": 20 * len(rows),

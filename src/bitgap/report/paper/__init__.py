@@ -52,11 +52,7 @@ from bitgap.show.to_typst import Markup, signs, string_literal, to_typst, writte
 from bitgap.stats.verdicts import load_thresholds
 
 Json = Mapping[str, Any]
-
-
 _MAIN, _REFERENCES = "paper.typ", "references.yaml"
-
-
 _OF_EXAMPLES = ("languages", "blocks", "landscape")
 
 

@@ -33,9 +33,6 @@ from bitgap.theory.hypotheses import HYPOTHESES
 Json = Mapping[str, Any]
 
 
-"""Slopes of the formula as it is printed."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HypothesisSection:
     """One hypothesis as the paper tells it."""

@@ -19,8 +19,6 @@ from bitgap.show.numbers import lacks, short_name
 from bitgap.stats.verdicts import load_thresholds
 
 Json = Mapping[str, Any]
-
-
 _ADVISED_SENTENCES = 200
 
 

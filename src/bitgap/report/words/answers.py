@@ -31,8 +31,6 @@ from bitgap.show.withdrawn import NO_GAP_RANK
 from bitgap.theory.hypotheses import HYPOTHESES
 
 __all__ = ["Answer", "answers"]
-
-
 Json = Mapping[str, Any]
 
 

@@ -10,15 +10,10 @@ from bitgap.show.numbers import lacks
 from bitgap.show.withdrawn import withdrawal, withdrawn_names
 
 Json = Mapping[str, Any]
-
-
 Ends = Sequence[float | None] | None
-
 
 BEST = 0.10
 """A set counts as good where it is in this best share of the sets of its size."""
-
-
 LABELS = ("supported", "refuted", "inconclusive", "not testable")
 """Verdicts in the order in which they are told."""
 

@@ -11,7 +11,6 @@ from bitgap.show.withdrawn import NO_GAP_RANK, withdrawn_suggestion
 
 Json = Mapping[str, Any]
 
-
 _PLURAL = {"holds": "hold", "fails": "fail", "unclear": "are unclear", "undefined": "are undefined",
            "cannot be tested here": "cannot be tested here"}  # fmt: skip
 

@@ -81,12 +81,12 @@ class Core(NamedTuple):
 
     def disparity(self, protected: Floats) -> Floats:
         """Returns D̂ of sets of protected blocks (P x L of 0 and 1), (P); NaN for all blocks."""
-        return disparity_of(_left(protected) @ self.single)
+        return disparity_of((1.0 - protected) @ self.single)
 
     def log_damage(self, protected: Floats) -> Floats:
         """Returns log2 of what share of damage is left, (P); −inf for all blocks."""
         with np.errstate(divide="ignore"):
-            return np.log2(_left(protected) @ self.damage)
+            return np.log2((1.0 - protected) @ self.damage)
 
 
 def expect(zoo: Sequence[Evidence], inputs: Inputs, kind: Kind) -> Core:
@@ -216,14 +216,10 @@ def _language_means(panel: _Panel, units: Floats, languages: Sequence[str]) -> F
     return np.array([means.get(code, anyone) for code in languages])
 
 
-def all_triples(n_blocks: int) -> Integers:
-    """Returns every set of three blocks, (C(L, 3) x 3)."""
-    return np.array(list(combinations(range(n_blocks), 3)), dtype=np.int64).reshape(-1, 3)
-
-
 def triples_of(core: Core) -> dict[str, Integers]:
     """Returns the three blocks to protect for least |D̂| and for least mean damage, ascending."""
-    triples = all_triples(len(core.damage))
+    every = list(combinations(range(len(core.damage)), 3))
+    triples = np.array(every, dtype=np.int64).reshape(-1, 3)
     left = core.single.sum(0) - core.single[triples].sum(1)
     # Of equal |D| the one that leaves less damage.
     remaining = 1 - core.damage[triples].sum(1)
@@ -232,18 +228,6 @@ def triples_of(core: Core) -> dict[str, Integers]:
         "disparity": triples[np.lexsort((remaining, size))[0]],
         "damage": triples[remaining.argmin()],
     }
-
-
-def as_protected(sets: Sequence[Sequence[int]], n_blocks: int) -> Floats:
-    """Returns sets of blocks as rows of 0 and 1, (P x L)."""
-    out = np.zeros((len(sets), n_blocks))
-    for row, blocks in zip(out, sets, strict=True):
-        row[list(blocks)] = 1.0
-    return out
-
-
-def _left(protected: Floats) -> Floats:
-    return 1.0 - protected
 
 
 def _shares(k: Floats) -> Floats:

@@ -18,14 +18,13 @@ from scipy import stats
 
 from bitgap.disparity.layer_map import make_design
 from bitgap.errors import UserError
-from bitgap.quant.sets import blocks_in
+from bitgap.quant.sets import blocks_in, mask_of, membership
 from bitgap.records import Floats, Integers
 from bitgap.theory.evidence import Evidence, disparity_of, families_of
 from bitgap.theory.forecast.expectation import (
     Core,
     Inputs,
     Kind,
-    as_protected,
     expect,
     inputs_of,
     triples_of,
@@ -94,10 +93,10 @@ def forecast(
     errors = _family_errors(zoo, kind)
     triples = triples_of(core)
     chosen = {name: tuple(int(i) for i in triple) for name, triple in triples.items()}
-    sets = as_protected(list(chosen.values()), inputs.n_blocks)
+    sets = membership([mask_of(blocks) for blocks in chosen.values()], inputs.n_blocks)
     disparity = errors.ranges("disparity", core.disparity(sets), sets)
     damage = errors.ranges("damage", core.log_damage(sets), sets)
-    wanted = as_protected(masks, inputs.n_blocks)
+    wanted = membership([mask_of(blocks) for blocks in masks], inputs.n_blocks)
     return Forecast(
         core=core,
         protect=chosen,

@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 
 from bitgap.errors import UserError
-from bitgap.records import Estimate, Finding, Floats
+from bitgap.records import Estimate, Finding, Floats, finite
 from bitgap.stats.across import judge_families
 from bitgap.stats.pooling import pairings
 from bitgap.stats.verdicts import Thresholds
@@ -159,7 +159,7 @@ def _vif(families: Sequence[FamilyRows]) -> list[dict[str, Any]]:
     for rung, (those, predictors) in sets.items():
         found = inflation(those, predictors) if those else np.full(len(predictors), np.inf)
         rows += [
-            {"rung": rung, "term": term, "vif": float(v) if np.isfinite(v) else None}
+            {"rung": rung, "term": term, "vif": finite(v)}
             for term, v in zip(predictors, found, strict=True)
         ]
     return rows

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from bitgap.languages import language
-from bitgap.records import Estimate, Floats, ModelInfo
+from bitgap.records import Estimate, Floats, ModelInfo, finite
 from bitgap.theory.origin.claims import (
     CANNOT,
     Claim,
@@ -232,7 +232,7 @@ def exact_values(case: Case, of: Claim | Table) -> dict[str, float | None]:
     out: dict[str, float | None] = {}
     for name in of.measured:
         try:
-            out[name] = _number(_value(case, of, name))
+            out[name] = finite(_value(case, of, name))
         except Untestable:
             continue
     return out
@@ -249,11 +249,7 @@ def _table_values(case: Case, table: Table) -> dict[str, float | None]:
             values = profile_of(case, table, "original")
     except Untestable:
         return {}
-    return {f"L{i}": _number(value) for i, value in enumerate(values)}
-
-
-def _number(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
+    return {f"L{i}": finite(value) for i, value in enumerate(values)}
 
 
 def _first(case: Case) -> Floats:

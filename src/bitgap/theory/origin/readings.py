@@ -23,7 +23,7 @@ from bitgap.disparity.formulas import (
     perplexity_increase,
 )
 from bitgap.languages import language
-from bitgap.records import Bools, Estimate, Floats, ModelInfo, Scores
+from bitgap.records import Bools, Estimate, Floats, ModelInfo, Scores, defined
 from bitgap.stats.bootstrap import LEVEL, bootstrap_weights, expanded_level, few_estimates
 from bitgap.stats.profiles import correlate_profiles
 from bitgap.theory.origin.claims import Untestable
@@ -131,7 +131,7 @@ class Readings:
         """Returns a statistic with its bootstrap interval over sentences."""
         n = self.scores.n_sentences
         return few_estimates(
-            lambda w: _finite(statistic(w))[:, None], n, unit=unit, seed=0, draws=DRAWS
+            lambda w: defined(statistic(w))[:, None], n, unit=unit, seed=0, draws=DRAWS
         )[0]
 
     def range_over_sentences(self, statistic: Statistic, unit: str) -> Estimate:
@@ -142,7 +142,7 @@ class Readings:
         """
         n = self.scores.n_sentences
         found = self.over_sentences(statistic, unit)
-        draws = _finite(statistic(bootstrap_weights(n, DRAWS, 0)))
+        draws = defined(statistic(bootstrap_weights(n, DRAWS, 0)))
         if found.value is None or n < 2 or not np.isfinite(draws).all():
             return found
         tail = (1 - expanded_level(LEVEL, n)) / 2
@@ -152,7 +152,7 @@ class Readings:
 
     def each_sentence(self, statistic: Statistic) -> Floats:
         """Returns what each sentence alone says, (N), NaN where it says nothing."""
-        return _finite(statistic(np.eye(self.scores.n_sentences)))
+        return defined(statistic(np.eye(self.scores.n_sentences)))
 
     def mask(self, wanted: Callable[[str], bool]) -> Bools:
         """Returns for which languages something is true, (A)."""
@@ -176,7 +176,7 @@ def _original_against(sums: Sums) -> Floats:
     increase = perplexity_increase(sums)
     of_reference = sums.against(increase)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return _finite(increase / of_reference)
+        return defined(increase / of_reference)
 
 
 def _gap_against(sums: Sums) -> Floats:
@@ -186,15 +186,11 @@ def _gap_against(sums: Sums) -> Floats:
 
 def _log_kl(sums: Sums) -> Floats:
     with np.errstate(divide="ignore", invalid="ignore"):
-        return _finite(np.log2(sums.kl_bits))
+        return defined(np.log2(sums.kl_bits))
 
 
 _AGAINST = {"original": _original_against, "disparity": log_ratio, "gap": _gap_against}
 _ALONE = {"original": perplexity_increase, "disparity": _log_kl, "gap": delta_bits}
-
-
-def _finite(values: Floats) -> Floats:
-    return np.where(np.isfinite(values), values, np.nan)
 
 
 def is_high_resource(code: str) -> bool:
