@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PYTEST := OPENBLAS_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest
 
-.PHONY: setup demo theory test browser docs lint bench calibrate clean
+.PHONY: setup demo theory readme test browser docs lint bench calibrate clean
 
 setup: .venv/.ready
 
@@ -23,6 +23,10 @@ theory: setup
 		--page docs/results.md
 	$(BIN)/bitgap replicate --others models --store runs/theory.db --out runs/replication \
 		--page docs/replication.md
+
+# The README's tables and the numbers beside them, from records and from the pages of `make theory`.
+readme: setup
+	$(BIN)/python docs/readme.py
 
 # A process a core with one thread each: the tests' matrices are small, and threads wait for each
 # other. Then those that measure time or stop a process at a moment, with nothing beside them.

@@ -1,7 +1,8 @@
-"""What the README promises is there: files of its tree, commands, options, the Python example."""
+"""What the README promises is there: numbers, files of its tree, commands, the Python example."""
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -10,8 +11,14 @@ from pathlib import Path
 import pytest
 
 from bitgap.cli.main import make_parser
+from bitgap.stats.verdicts import load_thresholds
 
 ROOT = Path(__file__).parents[1]
+sys.path[:0] = [str(ROOT / "docs"), str(ROOT / "docs" / "excerpts")]
+
+import readme  # noqa: E402  # pyright: ignore[reportMissingImports]
+import record  # noqa: E402  # pyright: ignore[reportMissingImports]
+
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -73,3 +80,70 @@ def test_the_python_example_runs(code: str, tmp_path: Path) -> None:
     )
     assert out.returncode == 0, out.stderr
     assert "Estimate(value=" in out.stdout
+
+
+# -- numbers --------------------------------------------------------------------------------------
+
+
+def marked(kind: str) -> list[str]:
+    """Returns what the page asks for by a kind of mark."""
+    return re.findall(rf"<!-- {kind}: (\w+) -->", README)
+
+
+def test_no_number_in_a_marked_place_is_typed_in() -> None:
+    assert readme.filled(README) == README, "run `make readme`"
+
+
+def test_every_table_that_can_be_made_is_shown_once_and_every_number_somewhere() -> None:
+    assert sorted(marked("table")) == sorted(readme.TABLES)
+    assert set(marked("number")) == set(readme.NUMBERS)
+    assert README.count("<!-- end -->") == len(marked("table")) + len(marked("number"))
+
+
+def test_a_table_that_is_typed_in_would_be_seen() -> None:
+    outside = re.sub(r"(?s)<!-- table: .*?<!-- end -->", "", README)
+    assert [line for line in outside.splitlines() if line.startswith("|")] == []
+
+
+def test_a_number_that_was_changed_is_put_right() -> None:
+    changed = README.replace(" 2.95 [", " 2.94 [", 1)
+    assert changed != README
+    assert readme.filled(changed) == README
+
+
+def test_verdicts_over_families_are_those_of_the_results_page() -> None:
+    page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    rows = [line.split(" | ") for line in readme.families().splitlines()[2:]]
+    assert len(rows) > 10
+    for name, _, verdict, *numbers in rows:
+        label, _, note = verdict.partition(": ")
+        (line,) = (ln for ln in page.splitlines() if ln.startswith(f"{name} ") and numbers[0] in ln)
+        assert line.split(" | ")[1:-1] == [label, *(n.removesuffix(" |") for n in numbers)]
+        assert ("Withdrawn" in line) == bool(note)
+
+
+@pytest.mark.parametrize("name", record.README_COMMANDS)
+def test_records_are_small_and_judged_by_todays_thresholds(name: str) -> None:
+    kept = record.README / f"{name}.json"
+    assert kept.stat().st_size < 100_000
+    result = json.loads(kept.read_text(encoding="utf-8"))
+    judged = [result["provenance"], *result.get("findings", ())]
+    assert {one["thresholds_hash"] for one in judged} == {load_thresholds().hash}
+    assert sorted(path.stem for path in record.README.iterdir()) == sorted(record.README_COMMANDS)
+
+
+def test_a_page_without_the_table_that_is_asked_for_says_so() -> None:
+    with pytest.raises(ValueError, match="no table of nothing"):
+        readme.page_table("results.md", "nothing")
+
+
+def test_what_is_kept_of_an_investigation_is_what_the_readme_reads() -> None:
+    result = json.loads((record.HERE / "investigate.json").read_text(encoding="utf-8"))
+    kept = record.readme_excerpt(result | {"provenance": {}})
+    shown = readme.record("investigate")
+    assert kept.keys() == shown.keys()
+    assert kept["map"].keys() == shown["map"].keys()
+    # The tutorial's tier does not score all triples, so its set has no rank.
+    (standing,) = shown["map"].values()
+    assert {"blocks", "sets", "rank_damage", "rank_damage_ci"} <= standing.keys()
+    assert kept["findings"][0].keys() == shown["findings"][0].keys()

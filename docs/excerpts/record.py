@@ -1,9 +1,11 @@
-"""Makes the results anew that the site's excerpts are rendered from; a few minutes of one core.
+"""Makes the results anew that the site and the README are rendered from.
 
-    python docs/excerpts/record.py
+    python docs/excerpts/record.py            # the site's, a few minutes of one core
+    python docs/excerpts/record.py readme     # the README's, half an hour of one core
 
-Each command is one that the tutorial shows, word for word; ``tests/docs`` sees to that, and that
-what is kept was judged by today's thresholds.
+Each command of the site is one that the tutorial shows, word for word; ``tests/docs`` sees to that,
+and that what is kept was judged by today's thresholds. The README's are compared with its text by
+``tests/test_readme.py``; ``docs/readme.py`` fills its tables from them.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,26 +28,36 @@ COMMANDS = {
 }
 """By the name of the file that keeps the result."""
 
+README = HERE / "readme"
+README_COMMANDS = {
+    "audit": "bitgap audit --scheme rtn4-g128",
+    "investigate": "bitgap investigate --tier standard",
+}
+"""By the name of the file in ``readme/`` that keeps what the README says of the result."""
 
-def record(folder: Path) -> None:
-    """Runs every command in a folder and keeps what a terminal shows of its result."""
-    for name, line in COMMANDS.items():
-        words = [*shlex.split(line)[1:], "--out", "out", "--threads", "1", "--no-report"]
-        subprocess.run(
-            [sys.executable, "-m", "bitgap", *words],
-            cwd=folder, check=True, stdout=subprocess.DEVNULL,
-            env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},
-        )  # fmt: skip
-        keep(folder / "out" / f"{name}.json", HERE / f"{name}.json")
+Result = dict[str, Any]
 
 
-def keep(made: Path, kept: Path) -> None:
-    """Keeps a result without what a terminal does not show: tables of figures, and provenance."""
-    result = json.loads(made.read_text(encoding="utf-8"))
-    kept.write_text(json.dumps(shown(result), ensure_ascii=False, indent=1) + "\n", "utf-8")
+def record(commands: Mapping[str, str], kept: Path, keep: Callable[[Result], Result]) -> None:
+    """Runs every command in an empty folder and keeps of each result what ``keep`` returns."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name, line in commands.items():
+            words = [*shlex.split(line)[1:], "--out", "out", "--threads", "1", "--no-report"]
+            subprocess.run(
+                [sys.executable, "-m", "bitgap", *words],
+                cwd=folder, check=True, stdout=subprocess.DEVNULL,
+                env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},
+            )  # fmt: skip
+            result = json.loads((Path(folder) / "out" / f"{name}.json").read_text("utf-8"))
+            write(keep(result), kept / f"{name}.json")
 
 
-def shown(result: dict[str, Any]) -> dict[str, Any]:
+def write(record: Result, file: Path) -> None:
+    """Writes a record as JSON that a diff can be read of."""
+    file.write_text(json.dumps(record, ensure_ascii=False, indent=1) + "\n", "utf-8")
+
+
+def shown(result: Result) -> Result:
     """Returns a result without what a terminal does not show."""
     short = {key: value for key, value in result.items() if key not in ("provenance", "cost")}
     if "findings" in short:
@@ -52,6 +65,29 @@ def shown(result: dict[str, Any]) -> dict[str, Any]:
     return short
 
 
+def readme_excerpt(result: Result) -> Result:
+    """Returns what the README says of a result, and what it was made by and with.
+
+    Of a finding that is its verdict and its primary estimate, of a layer map where the origin's set
+    stands, of an audit everything.
+    """
+    if "findings" not in result:
+        return result
+    facts = ("model", "scheme", "sentences", "arithmetic", "tier", "work", "provenance")
+    findings = [
+        {key: f[key] for key in ("hypothesis", "title", "primary", "verdict", "thresholds_hash")}
+        | {"estimates": {f["primary"]: f["estimates"][f["primary"]]}}
+        for f in result["findings"]
+    ]
+    return {
+        **{key: result[key] for key in facts},
+        "map": {"original_set": result["map"]["original_set"]},
+        "findings": findings,
+    }
+
+
 if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as folder:
-        record(Path(folder))
+    if sys.argv[1:] == ["readme"]:
+        record(README_COMMANDS, README, readme_excerpt)
+    else:
+        record(COMMANDS, HERE, shown)

@@ -1,0 +1,203 @@
+"""Fills the marked places of README.md, so that no number in them is typed in.
+
+    python docs/readme.py            # writes README.md
+    python docs/readme.py --check    # exits 1 if it differs from what would be written
+
+A table stands between two lines, a number within a sentence::
+
+    <!-- table: audit -->
+
+    …
+
+    <!-- end -->
+    D is <!-- number: D -->+0.077 [+0.008, +0.135]<!-- end -->.
+
+What one model says comes from the records in ``excerpts/readme`` (``excerpts/record.py`` makes them
+anew) by the builders of :mod:`bitgap.show.tables`. What families say is measured in an hour, so it
+is read off the pages that the same run wrote: ``results.md`` and ``replication.md``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from bitgap.experiments.catalog import CATALOG
+from bitgap.show.numbers import told
+from bitgap.show.table import Column
+from bitgap.show.tables.audit import damage_table
+from bitgap.show.tables.findings import verdict_table
+from bitgap.show.to_markdown import rows_of, to_markdown
+from bitgap.show.withdrawn import withdrawal
+from bitgap.theory.formal import HYPOTHESIS as FORMAL
+
+DOCS = Path(__file__).parent
+PAGE = DOCS.parent / "README.md"
+RECORDS = DOCS / "excerpts" / "readme"
+WITHDRAWN = "[withdrawn](#withdrawn)"
+
+_PLACE = re.compile(
+    r"(?P<head><!-- (?P<kind>table|number): (?P<name>\w+) -->)(?P<body>.*?)(?P<end><!-- end -->)",
+    re.DOTALL,
+)
+_CLAIMS = {h.id: h.claim for h in (*(e.hypothesis for e in CATALOG), FORMAL)}
+
+
+def filled(text: str) -> str:
+    """Returns the README with every marked place as records and pages have it.
+
+    Raises:
+        KeyError: If a place asks for what is not known.
+        ValueError: If a page no longer has the section or row that a place is read off.
+    """
+
+    def place(match: re.Match[str]) -> str:
+        makers = TABLES if match["kind"] == "table" else NUMBERS
+        body = makers[match["name"]]()
+        if match["kind"] == "table":
+            body = f"\n\n{body}\n\n"
+        return match["head"] + body + match["end"]
+
+    return _PLACE.sub(place, text)
+
+
+def record(name: str) -> dict[str, Any]:
+    """Returns a kept record, such as ``audit``."""
+    return json.loads((RECORDS / f"{name}.json").read_text("utf-8"))
+
+
+# -- tables ---------------------------------------------------------------------------------------
+
+
+def audit() -> str:
+    """Returns what each language loses, with how to read it after it."""
+    table = damage_table(record("audit"))
+    return to_markdown(table.only("language", "damage", "learned_share", "delta", "tokens"), 0)
+
+
+def one_model() -> str:
+    """Returns the verdicts on the bundled model; a withdrawn one says so."""
+    findings = record("investigate")["findings"]
+    table = verdict_table(findings).only("hypothesis", "verdict", "effect", "p", "p_holm")
+    rows = []
+    for finding, (name, verdict, *numbers) in zip(findings, table.rows, strict=True):
+        note = f": {WITHDRAWN}" if withdrawal(finding) else ""
+        rows.append((name, _CLAIMS[str(name)], f"{verdict}{note}", *numbers))
+    columns = (table.columns[0], Column("claim", "says"), *table.columns[1:])
+    return to_markdown(replace(table, columns=columns, rows=tuple(rows)), 0)
+
+
+def families() -> str:
+    """Returns the verdicts over families as ``results.md`` has them, without its clauses."""
+    head, rows = page_table("results.md", "hypothesis", "verdict")
+    why = head.index("why")
+    lines = []
+    for name, verdict, *numbers in rows:
+        one = name.split(" ", 1)[0]
+        # The page gives a withdrawal after the clause that decided.
+        note = f": {WITHDRAWN}" if "**Withdrawn" in numbers[why - 2] else ""
+        lines.append([one, _CLAIMS[one], f"{verdict}{note}", *numbers[: why - 2]])
+    return rows_of(["hypothesis", "says", *head[1:why]], lines)
+
+
+def page_table(page: str, *columns: str) -> tuple[list[str], list[list[str]]]:
+    """Returns the first table of a page whose columns begin with some names: head, and rows.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    text = (DOCS / page).read_text("utf-8")
+    start = text.find("| " + " | ".join(columns) + " |")
+    if start < 0:
+        raise ValueError(f"docs/{page} has no table of {', '.join(columns)}; `make theory` would")
+    lines = text[start:].split("\n\n")[0].splitlines()
+    head, _, *rows = ([c.strip() for c in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines)
+    return head, rows
+
+
+TABLES: Mapping[str, Callable[[], str]] = {
+    "audit": audit,
+    "one_model": one_model,
+    "families": families,
+}
+
+# -- numbers within sentences ---------------------------------------------------------------------
+
+
+def audit_number(name: str) -> str:
+    """Returns a summary number of the audit with its interval."""
+    result = record("audit")
+    return told(result[name], result[f"{name}_ci"])
+
+
+def origin_rank(name: str) -> str:
+    """Returns the place of the origin's set among those of its size, with its interval."""
+    standing = record("investigate")["map"]["original_set"]
+    low, high = standing[f"{name}_ci"]
+    return f"{standing[name]} [{low:.0f}, {high:.0f}] of {standing['sets']}"
+
+
+def shared_work() -> str:
+    """Returns how many blocks would have been evaluated for each one that was."""
+    work = record("investigate")["work"]
+    return f"{work['block_evaluations_without_sharing'] / work['block_evaluations']:.1f}"
+
+
+def cell(page: str, columns: tuple[str, ...], first: tuple[str, ...], column: str) -> str:
+    """Returns a cell of a page's table: of the one row whose first cells are these, in a column."""
+    head, rows = page_table(page, *columns)
+    (row,) = (row for row in rows if tuple(row[: len(first)]) == first)
+    return row[head.index(column)]
+
+
+def suggested(hypothesis: str) -> str:
+    """Returns a statistic over families of a hypothesis that the data suggest."""
+    return cell("results.md", ("hypothesis", "over families"), (hypothesis,), "over families")
+
+
+def held_out(rung: str) -> str:
+    """Returns R² of a rung of the formal model in the family held out, for log ratios."""
+    return cell("results.md", ("response", "rung"), ("ratio", rung), "R² held out")
+
+
+def claims(state: str) -> str:
+    """Returns how many of the origin's claims came out so in our measure."""
+    return cell("replication.md", ("claims",), ("in our measure",), state)
+
+
+NUMBERS: Mapping[str, Callable[[], str]] = {
+    "D": lambda: audit_number("D"),
+    "D_share": lambda: audit_number("D_share"),
+    "rank_damage": lambda: origin_rank("rank_damage"),
+    "rank_disparity": lambda: origin_rank("rank_disparity"),
+    "shared_work": shared_work,
+    "first_block": lambda: suggested("the first block takes more than its share of damage"),
+    "language_share": lambda: suggested("the gap is the language's, much the same in every block"),
+    "budget_r2": lambda: held_out("F0"),
+    "theory_r2": lambda: held_out("F3"),
+    "position_r2": lambda: held_out("F1"),
+    "claims_hold": lambda: claims("holds"),
+    "claims_fail": lambda: claims("fails"),
+    "claims_unclear": lambda: claims("unclear"),
+}
+
+
+def main(words: list[str]) -> int:
+    """Writes the README, or with ``--check`` says whether it is as it would be written."""
+    text = PAGE.read_text("utf-8")
+    new = filled(text)
+    if words == ["--check"]:
+        if new != text:
+            print("README.md has numbers that its records do not: run `make readme`")
+        return int(new != text)
+    PAGE.write_text(new, "utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
