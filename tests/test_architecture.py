@@ -147,11 +147,11 @@ def test_torch_stands_at_the_top_of_the_files_that_may_have_it_and_nowhere_else(
             assert top, f"{path}:{line} imports {module} inside a function"
 
 
-def modules_after(code: str) -> set[str]:
+def modules_after(code: str, heavy: set[str] = HEAVY) -> set[str]:
     """Returns which heavy libraries a fresh interpreter has loaded after running code."""
-    asked = f"import sys\n{code}\nprint(*(m for m in {sorted(HEAVY)} if m in sys.modules))"
+    asked = f"import sys\n{code}\nprint(*(m for m in {sorted(heavy)} if m in sys.modules))"
     out = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
-    return set(out.stdout.split()) & HEAVY
+    return set(out.stdout.splitlines()[-1].split()) & heavy
 
 
 @pytest.mark.parametrize(
@@ -169,8 +169,14 @@ def test_what_only_judges_or_shows_loads_no_torch(code: str) -> None:
     assert modules_after(code) == set()
 
 
-def test_the_check_for_torch_can_fail() -> None:
+def test_listing_experiments_loads_no_statistics() -> None:
+    code = "from bitgap.cli.main import main\nassert main(['list', '--json']) == 0"
+    assert modules_after(code, HEAVY | {"scipy", "sklearn"}) == set()
+
+
+def test_the_checks_for_what_is_loaded_can_fail() -> None:
     assert "torch" in modules_after("import bitgap.lab.lab")
+    assert modules_after("import bitgap.stats.profiles", {"scipy"}) == {"scipy"}
 
 
 @pytest.mark.alone

@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bitgap.disparity.layer_map import DRAWS, Design, LayerMap, make_design, make_map, shapley_rows
+from bitgap.disparity.layer_map import DRAWS, LayerMap, make_map, shapley_rows
 from bitgap.errors import UsageError
 from bitgap.quant.sets import blocks_in
 from bitgap.records import Estimate, Floats, Scores
 from bitgap.stats.bootstrap import bootstrap_weights
 from bitgap.stats.interactions import pair_design
+from bitgap.stats.mask_design import Design, make_design
 from planted_games import shapley_by_permutations
 from score_samples import make_scores
 

@@ -17,7 +17,8 @@ import numpy as np
 from bitgap.disparity.formulas import original_disparity
 from bitgap.experiments import synergy
 from bitgap.experiments.protocol.scores import facts_of, pack_scores
-from bitgap.experiments.synergy.factorial import cell_masks, shows_origin_pattern
+from bitgap.experiments.synergy.factorial import shows_origin_pattern
+from bitgap.experiments.synergy.plans import cell_masks
 from bitgap.quant.plan import mask_plans
 from bitgap.records import Floats, Integers, Label, Observations, Scores
 from bitgap.stats.interactions import corner_masks

@@ -14,7 +14,17 @@ import types
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass
 from functools import cache
-from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+from typing import (
+    Any,
+    Literal,
+    TypeGuard,
+    TypeVar,
+    Union,
+    cast,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from bitgap.errors import StoreError
 
@@ -22,6 +32,16 @@ Record = TypeVar("Record")
 
 NOT_STORED: Mapping[str, bool] = {"stored": False}
 """Metadata of a field that a store keeps elsewhere or not at all; such a field has a default."""
+
+
+def is_object(value: Any) -> TypeGuard[dict[str, Any]]:
+    """Returns whether what was read is an object."""
+    return isinstance(value, dict)
+
+
+def is_array(value: Any) -> TypeGuard[list[Any]]:
+    """Returns whether what was read is an array."""
+    return isinstance(value, list)
 
 
 def to_json(value: Any) -> Any:

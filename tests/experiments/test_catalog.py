@@ -15,7 +15,6 @@ import pytest
 from lab_samples import make_lab, write_corpus
 
 import bitgap.experiments
-from bitgap.disparity.layer_map import make_design
 from bitgap.errors import UsageError
 from bitgap.experiments.catalog import CATALOG, describe, find
 from bitgap.experiments.protocol.experiment import PHASES, Experiment
@@ -23,6 +22,7 @@ from bitgap.experiments.protocol.hypothesis import GAPS, PILLARS
 from bitgap.jobs.tiers import TIERS
 from bitgap.models.decoder import Decoder
 from bitgap.quant.plan import Plan, noise_plans
+from bitgap.stats.mask_design import make_design
 from bitgap.stats.verdicts import load_thresholds
 from bitgap.theory.hypotheses import HYPOTHESES
 from harness import check_docstring

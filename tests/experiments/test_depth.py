@@ -12,7 +12,6 @@ from lab_samples import make_lab, write_corpus
 from mask_games import damage_of, scattered
 from scipy import stats
 
-from bitgap.disparity.layer_map import make_design, original_set
 from bitgap.experiments import depth
 from bitgap.experiments.depth.gains import MarginalGains
 from bitgap.experiments.depth.judge import guards
@@ -23,6 +22,7 @@ from bitgap.quant.plan import Plan
 from bitgap.quant.sets import mask_of
 from bitgap.records import Estimate, Floats, Observations
 from bitgap.stats.interactions import shapley_values
+from bitgap.stats.mask_design import make_design, original_set
 from harness import (
     CHANCE,
     QUICK,

@@ -12,13 +12,14 @@ from lab_samples import make_lab, write_corpus
 from mask_games import damage_of, origin_shares, scattered
 from scipy import stats
 
-from bitgap.disparity.layer_map import make_design
 from bitgap.experiments import synergy
 from bitgap.experiments.protocol.scores import unpack_scores
-from bitgap.experiments.synergy.factorial import additive_null, cell_masks, shows_origin_pattern
+from bitgap.experiments.synergy.factorial import additive_null, shows_origin_pattern
 from bitgap.experiments.synergy.pair_interaction import PairInteraction
+from bitgap.experiments.synergy.plans import cell_masks
 from bitgap.records import Floats, Observations
 from bitgap.stats.interactions import corner_masks, sample_backgrounds
+from bitgap.stats.mask_design import make_design
 from harness import (
     CHANCE,
     QUICK,

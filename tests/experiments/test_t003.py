@@ -9,7 +9,7 @@ import pytest
 from lab_samples import make_lab, write_corpus
 from scipy import linalg, stats
 
-from bitgap.disparity.layer_map import make_design, shapley_of_games
+from bitgap.disparity.layer_map import shapley_of_games
 from bitgap.experiments import t003_language_distribution as t003
 from bitgap.experiments.plants.language_error import contrast_direction
 from bitgap.experiments.t003_language_distribution.controls import closest_relative
@@ -18,6 +18,7 @@ from bitgap.experiments.t003_language_distribution.shares import between_trace, 
 from bitgap.experiments.t003_language_distribution.twins import measure_controls
 from bitgap.lab.local_errors import local_bias, local_errors
 from bitgap.records import Floats, Observations
+from bitgap.stats.mask_design import make_design
 from bitgap.stats.profiles import depths
 from harness import (
     CHANCE,

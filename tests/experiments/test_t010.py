@@ -15,15 +15,8 @@ from bitgap.experiments.t010_rate_distortion import fits as rate_fits
 from bitgap.experiments.t010_rate_distortion.controls import frontier_rows
 from bitgap.experiments.t010_rate_distortion.fits import DAMAGE, GAP, RATIO, Fits
 from bitgap.experiments.t010_rate_distortion.judge import UNITS, sweep_statistic
-from bitgap.experiments.t010_rate_distortion.sweep import (
-    Sweep,
-    at_bits,
-    designs,
-    evened_mean,
-    protection_orders,
-    rate_of,
-    slope_weights,
-)
+from bitgap.experiments.t010_rate_distortion.plans import at_bits, designs, protection_orders
+from bitgap.experiments.t010_rate_distortion.sweep import Sweep, evened_mean, rate_of, slope_weights
 from bitgap.experiments.t010_rate_distortion.twins import frontier
 from bitgap.quant.schemes import bits_per_weight, parse_scheme
 from bitgap.records import Floats, Observations

@@ -10,17 +10,11 @@ import numpy as np
 
 from bitgap.codec import from_json, to_json
 from bitgap.disparity.audit import audit
-from bitgap.disparity.layer_map import (
-    BestSets,
-    LayerMap,
-    OriginalRank,
-    ScoredSet,
-    make_design,
-    make_map,
-)
+from bitgap.disparity.layer_map import BestSets, LayerMap, OriginalRank, ScoredSet, make_map
 from bitgap.jobs.records import Investigation
 from bitgap.records import Control, Estimate, Finding, Provenance, Verdict
 from bitgap.report.run import Masks, Run, run_in_hand
+from bitgap.stats.mask_design import make_design
 from bitgap.theory.records import Theory
 from score_samples import make_scores
 

@@ -10,9 +10,11 @@ import pytest
 from scipy import stats
 
 from bitgap.disparity.formulas import collapsed, damage_bits, delta_bits, original_disparity
-from bitgap.disparity.layer_map import make_design, make_map, shapley_rows
-from bitgap.experiments.synergy.factorial import cell_masks, shows_origin_pattern
+from bitgap.disparity.layer_map import make_map, shapley_rows
+from bitgap.experiments.synergy.factorial import shows_origin_pattern
+from bitgap.experiments.synergy.plans import cell_masks
 from bitgap.stats.interactions import banzhaf_interactions, shapley_values
+from bitgap.stats.mask_design import make_design
 from harness import QUICK
 from validation.synth_checks import bottleneck_synth, checks, damage_nats
 from validation.synth_lm import (

@@ -59,9 +59,9 @@ def audit(options: Namespace, session: Session) -> None:
 )
 def layer_map(options: Namespace, session: Session) -> None:
     """Shows what :meth:`bitgap.Lab.map` finds."""
-    from bitgap.disparity.layer_map import make_design
     from bitgap.jobs.investigate import describe, map_layers
     from bitgap.show import views
+    from bitgap.stats.mask_design import make_design
 
     lab = session.open_lab(options.model, "fast").first(options.sentences)
     design = make_design(lab.n_blocks, seed=options.seed)

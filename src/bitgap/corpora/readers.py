@@ -13,6 +13,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from bitgap.codec import is_object
 from bitgap.corpora.intake import (
     CORE_LANGUAGES,
     Request,
@@ -241,7 +242,7 @@ def _json_object(line: str, where: str) -> dict[str, object]:
         value = json.loads(line, object_pairs_hook=_without_repeats)
     except (ValueError, RecursionError) as error:
         raise CorpusError(f"{where}: not valid JSON ({error})") from error
-    if not isinstance(value, dict):
+    if not is_object(value):
         raise CorpusError(
             f'{where}: expected an object such as {{"en": "...", "he": "..."}}, found '
             f"{type(value).__name__}"

@@ -15,8 +15,8 @@ Claims. D's change is a finding only if G changes with the same sign; a plan is 
 top of that, neither the reference's damage nor H rises: a gap may not be closed by levelling down
 (Mittelstadt et al. 2023).
 
-Examples are of :data:`bitgap.disparity.example.SCORES`, three languages and eight plans, with numpy
-as ``np``.
+Examples are of :data:`bitgap.disparity.example.SCORES`, three languages and eight plans, which are
+the masks of :data:`~bitgap.disparity.example.DESIGN`, with numpy as ``np``.
 """
 
 from bitgap.disparity.audit import audit

@@ -7,6 +7,7 @@ import numpy as np
 from bitgap.quant.plan import mask_plans
 from bitgap.quant.sets import membership
 from bitgap.records import Scores, TextCounts
+from bitgap.stats.mask_design import make_design
 
 
 def _example() -> Scores:
@@ -33,3 +34,5 @@ def _example() -> Scores:
 
 SCORES = _example()
 """What examples in docstrings are shown on; row P of its plans protects the blocks of mask P."""
+DESIGN = make_design(3)
+"""All eight masks of its three blocks, in the order of those plans."""

@@ -30,25 +30,14 @@ from bitgap.disparity.formulas import (
     resample,
     usable,
 )
-from bitgap.errors import UsageError
-from bitgap.quant.plan import Plan, mask_plans
 from bitgap.quant.sets import blocks_in, mask_of, popcount
 from bitgap.records import Bools, Estimate, Floats, Integers, Scores, finite
 from bitgap.stats.bootstrap import MAX_UNDEFINED, bootstrap_weights, central_range
-from bitgap.stats.interactions import (
-    chain_masks,
-    pair_design,
-    permutation_chains,
-    sampled_shapley,
-    shapley_values,
-)
+from bitgap.stats.mask_design import Design, original_set
 
-LARGEST_FACTORIAL = 14
-"""Blocks up to which all masks are scored: 2^15 − 2 block evaluations."""
-ORDER_PAIRS = 8
-"""Pairs of antithetic block orders sampled above that."""
 DRAWS = 400
 """Bootstrap draws for the map's intervals; they are read off a table, not tested."""
+
 METHOD = f"percentile bootstrap over sentences, {DRAWS} draws, expanded for few sentences"
 """How the map's intervals are made."""
 
@@ -59,66 +48,6 @@ _UNITS = {
 }
 
 _RANK = "rank among sets of this size, the best being 1"
-
-
-@dataclass(frozen=True, slots=True)
-class Design:
-    """Which masks are scored, and how Shapley values come from them.
-
-    Attributes:
-        n_blocks: L.
-        masks: Bit sets of protected blocks, ascending.
-        orders: Sampled orders; empty when the masks are all 2^L.
-    """
-
-    n_blocks: int
-    masks: tuple[int, ...]
-    orders: tuple[tuple[int, ...], ...] = ()
-
-    @property
-    def complete(self) -> bool:
-        """Whether these are all masks."""
-        return not self.orders
-
-    def plans(self, scheme: str) -> tuple[Plan, ...]:
-        """Returns the plan of every mask, in order.
-
-        Raises:
-            UsageError: If the scheme rounds nothing, so that all masks are one plan.
-        """
-        if scheme == "fp":
-            raise UsageError(
-                f"scheme {scheme!r} rounds nothing, so there is nothing to map; name one that "
-                f"rounds, such as rtn4-g128"
-            )
-        return mask_plans(scheme, self.n_blocks, self.masks)
-
-    def shapley(self, values: Floats) -> Floats:
-        """Returns Shapley values (L x ...) of the values (masks x ...)."""
-        if self.complete:
-            return shapley_values(values)
-        return sampled_shapley(dict(zip(self.masks, values, strict=True)), self.orders)
-
-
-def make_design(n_blocks: int, *, seed: int = 0, complete: bool | None = None) -> Design:
-    """Returns the masks to score on a model of L blocks.
-
-    Args:
-        n_blocks: L.
-        seed: Of the sampled orders.
-        complete: Whether to score all masks; by default when L is at most 14.
-
-    Example:
-        >>> make_design(3).masks
-        (0, 1, 2, 3, 4, 5, 6, 7)
-        >>> len(make_design(20).masks)
-        660
-    """
-    if complete if complete is not None else n_blocks <= LARGEST_FACTORIAL:
-        return Design(n_blocks, tuple(range(2**n_blocks)))
-    orders = permutation_chains(n_blocks, ORDER_PAIRS, seed)
-    masks = sorted({*pair_design(n_blocks), *chain_masks(orders)})
-    return Design(n_blocks, tuple(masks), tuple(orders))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -281,7 +210,7 @@ def make_map(scores: Scores, scheme: str, design: Design, *, seed: int = 0) -> L
         seed: Of the bootstrap.
 
     Example:
-        >>> found = make_map(SCORES, "rtn4-g128", make_design(3))
+        >>> found = make_map(SCORES, "rtn4-g128", DESIGN)
         >>> [round(block.shapley["damage"].value, 4) for block in found.blocks]
         [0.0306, 0.0083, 0.0146]
     """
@@ -353,7 +282,7 @@ def shapley_of_games(scores: Scores, design: Design) -> dict[str, Floats]:
         design: Which masks were scored.
 
     Example:
-        >>> shapley_of_games(SCORES, make_design(3))["damage"].round(4)
+        >>> shapley_of_games(SCORES, DESIGN)["damage"].round(4)
         array([0.0306, 0.0083, 0.0146])
     """
     found: dict[str, Floats] = {}
@@ -383,7 +312,7 @@ def counted_languages(scores: Scores, design: Design) -> Bools:
     """Returns which languages are usable under every mask that leaves something to round, (A).
 
     Example:
-        >>> counted_languages(SCORES, make_design(3))
+        >>> counted_languages(SCORES, DESIGN)
         array([ True,  True,  True])
     """
     rounded = np.arange(len(design.masks)) != _all_protected(design)
@@ -470,16 +399,6 @@ def _scored_set(design: Design, row: int, damage: Floats, d: Floats) -> ScoredSe
     return ScoredSet(blocks=blocks, damage=finite(damage[row].mean()), disparity=finite(d[row]))
 
 
-def original_set(n_blocks: int) -> list[int]:
-    """Returns the blocks that the origin protects, {0, round(.75 L), L−1}, ascending.
-
-    Example:
-        >>> original_set(12)
-        [0, 9, 11]
-    """
-    return sorted({0, min(round(0.75 * n_blocks), n_blocks - 1), n_blocks - 1})
-
-
 def _original_rank(scores: Scores, design: Design, weights: Floats) -> OriginalRank:
     blocks = tuple(original_set(design.n_blocks))
     rows = np.flatnonzero(popcount(np.array(design.masks)) == len(blocks))
@@ -534,7 +453,7 @@ def shapley_rows(layer_map: LayerMap, name: str) -> list[float | None]:
     """Returns one game's Shapley values by block, for figures and links.
 
     Example:
-        >>> found = make_map(SCORES, "rtn4-g128", make_design(3))
+        >>> found = make_map(SCORES, "rtn4-g128", DESIGN)
         >>> [round(value, 4) for value in shapley_rows(found, "gap")]
         [0.0334, 0.0069, 0.0138]
     """

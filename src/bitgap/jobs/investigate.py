@@ -14,7 +14,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from bitgap.disparity.formulas import collapsed
-from bitgap.disparity.layer_map import LARGEST_FACTORIAL, Design, LayerMap, make_design, make_map
+from bitgap.disparity.layer_map import LayerMap, make_map
 from bitgap.errors import ModelError, UsageError
 from bitgap.experiments.catalog import CATALOG, find
 from bitgap.experiments.protocol.experiment import Experiment
@@ -26,6 +26,7 @@ from bitgap.lab.engine.budget import Preflight
 from bitgap.lab.engine.tree import Work
 from bitgap.quant.plan import Plan
 from bitgap.records import Finding, Scores
+from bitgap.stats.mask_design import LARGEST_FACTORIAL, Design, make_design
 from bitgap.stats.verdicts import Thresholds, load_thresholds
 
 if TYPE_CHECKING:
@@ -44,6 +45,14 @@ def investigate(
 
     Raises:
         ModelError: If some language collapses at every number of bits.
+
+    Example:
+        Minutes on the bundled model, so that it is not run here; the tutorial's is.
+
+        >>> from bitgap import Lab
+        >>> lab = Lab.from_pretrained(languages="de", store="results.db")  # doctest: +SKIP
+        >>> investigate(lab, TIERS["smoke"]).scheme  # doctest: +SKIP
+        'rtn3-g128'
     """
     thresholds = load_thresholds()
     part = lab.first(tier.sentences)
@@ -51,7 +60,7 @@ def investigate(
     scheme, rejected = operating_point(part, thresholds)
     announce(f"audit at {scheme}")
     report = part.audit(Plan.uniform(scheme, lab.n_blocks))
-    judged, keys = [], []
+    judged, keys = list[Finding](), list[str]()
     for experiment in CATALOG:
         announce(f"{experiment.id} {experiment.title.lower()}")
         finding, key = _judge(experiment, part, scheme, tier.parameters(experiment), thresholds)
@@ -83,6 +92,13 @@ def describe(lab: Lab, plan: str, scheme: str | None = None) -> dict[str, Any]:
         lab: Model and text.
         plan: What was looked at.
         scheme: How blocks were rounded, where that is not the plan.
+
+    Example:
+        >>> from bitgap import Lab
+        >>> lab = Lab.from_pretrained(languages="de").first(2)
+        >>> about = describe(lab, "rtn4-g128")
+        >>> about["n_blocks"], about["sentences"], about["arithmetic"]
+        (12, 2, 'exact')
     """
     corpus = lab.corpus.info
     return {
@@ -109,6 +125,13 @@ def map_layers(lab: Lab, scheme: str, design: Design) -> tuple[LayerMap, Scores]
         lab: Model and text.
         scheme: How unprotected blocks are rounded.
         design: Which masks are scored.
+
+    Example:
+        All 2^12 masks take minutes, so that it is not run here; the tutorial's map is.
+
+        >>> from bitgap import Lab
+        >>> lab = Lab.from_pretrained(languages="de").first(2)  # doctest: +SKIP
+        >>> layer_map, scores = map_layers(lab, "rtn3-g128", make_design(12))  # doctest: +SKIP
     """
     scores = lab.score(design.plans(scheme), "map")
     return make_map(scores, scheme, design, seed=lab.settings.seed), scores
@@ -122,6 +145,12 @@ def operating_point(lab: Lab, thresholds: Thresholds) -> tuple[str, dict[str, li
 
     Raises:
         ModelError: If there is none.
+
+    Example:
+        >>> from bitgap import Lab
+        >>> lab = Lab.from_pretrained(languages="de").first(2)
+        >>> operating_point(lab, load_thresholds())
+        ('rtn3-g128', {})
     """
     calibration, _ = lab.corpus.split()
     rows = np.flatnonzero(np.isin(lab.text.kept, calibration))
@@ -176,6 +205,14 @@ def run(
     Raises:
         UsageError: If the experiment, the tier or a parameter is unknown.
         ModelError: If no scheme is given and some language collapses at every number of bits.
+
+    Example:
+        Half a minute, so that it is not run here; ``bitgap.run`` in the notebook is.
+
+        >>> from bitgap import Lab
+        >>> lab = Lab.from_pretrained(languages="de").first(2)  # doctest: +SKIP
+        >>> run("T-004", lab, scheme="rtn4-g128", tier="smoke").verdict.label  # doctest: +SKIP
+        'refuted'
     """
     found, thresholds = find(experiment), load_thresholds()
     if tier not in TIERS:
@@ -194,7 +231,15 @@ def _design(lab: Lab, tier: Tier) -> Design:
 
 
 def foresee(lab: Lab, tier: Tier) -> Preflight:
-    """Returns what an investigation would cost if the store held nothing."""
+    """Returns what an investigation would cost if the store held nothing.
+
+    Example:
+        >>> from bitgap import Lab
+        >>> lab = Lab.from_pretrained(languages="de").first(2)
+        >>> cost = foresee(lab, TIERS["smoke"])
+        >>> cost.work.block_evaluations < cost.work.naive_block_evaluations
+        True
+    """
     thresholds = load_thresholds()
     scheme = f"rtn{thresholds.operating_bits[0]}-g128"
     design = _design(lab, tier)

@@ -30,6 +30,15 @@ def profile_links(
         findings: Of the experiments that were run.
         layer_map: With Shapley values of the same blocks.
         level: Coverage aimed at.
+
+    Example:
+        >>> from dataclasses import replace
+        >>> from bitgap.disparity.layer_map import make_map
+        >>> layer_map = make_map(SCORES, "rtn4-g128", DESIGN)
+        >>> rows = [{"alignment": value} for value in (0.1, 0.3, 0.2)]
+        >>> finding = replace(FINDING, experiment="T-009", tables={"profile": rows})
+        >>> [link.game for link in profile_links([finding, FINDING], layer_map, 0.95)]
+        ['disparity', 'damage']
     """
     rows: list[Link] = []
     for finding in findings:

@@ -90,6 +90,13 @@ def stored_form(
         texts: Keys of the texts that its scores are on, by part (``audit``, ``map``).
         cost: What it was predicted to take, and took, where that is known.
         records: By name; those that are None are left out.
+
+    Example:
+        >>> r = Estimate(value=0.5, unit="r", reason="one language")
+        >>> link = Link(experiment="T-001", title="", game="damage", r=r)
+        >>> kept = stored_form({"model": "toy"}, texts={"audit": "1f"}, link=link, nothing=None)
+        >>> list(kept), list(kept["records"])
+        (['model', 'texts', 'records'], ['link'])
     """
     kept = {name: to_json(record) for name, record in records.items() if record is not None}
     more = {} if cost is None else {"cost": dict(cost)}

@@ -4,6 +4,8 @@ Nothing here measures and nothing needs torch: verdicts come from stored observa
 declared thresholds, so a store from years ago can still be read and judged.
 """
 
+# Not strict: pyarrow has no types.
+# pyright: standard
 from __future__ import annotations
 
 import os
@@ -60,6 +62,10 @@ def judged_together(findings: Sequence[Finding], nothing_to_explain: bool | None
     Args:
         findings: As each was judged alone.
         nothing_to_explain: Whether the run's audit found no disparity; None where it cannot tell.
+
+    Example:
+        >>> [finding.verdict.p_holm for finding in judged_together([FINDING, FINDING], None)]
+        [0.06, 0.06]
     """
     thresholds = load_thresholds()
     open_ones = gated(findings, bool(nothing_to_explain), NEED_DISPARITY)
@@ -70,8 +76,12 @@ def judged_again(store: Store, run: int) -> list[Finding]:
     """Returns a run's findings, judged anew where observations of today's version are there.
 
     The gates are those of the run: where its audit found nothing to explain, nothing is.
+
+    Example:
+        >>> [finding.verdict.label for finding in judged_again(STORE, 1)]
+        ['supported']
     """
-    findings = []
+    findings = list[Finding]()
     for finding, key in store.findings(run):
         experiment, observations = find(finding.experiment), store.get_observations(key)
         # Observations of another version of the measurement mean something else to today's judge.
@@ -88,7 +98,12 @@ def _nothing_to_explain(summary: Mapping[str, Any]) -> bool:
 
 
 def all_judged_again(store: Store) -> dict[int, list[Finding]]:
-    """Returns the findings of every run by its number, as :func:`judged_again` gives them."""
+    """Returns the findings of every run by its number, as :func:`judged_again` gives them.
+
+    Example:
+        >>> {run: len(findings) for run, findings in all_judged_again(STORE).items()}
+        {1: 1}
+    """
     return {number: judged_again(store, number) for number in store.run_numbers()}
 
 
@@ -98,9 +113,14 @@ def summary(store: Store, findings: Judged | None = None) -> dict[str, Any]:
     Args:
         store: What to read.
         findings: Every run's, where they were judged before.
+
+    Example:
+        >>> (run,) = summary(STORE)["runs"]
+        >>> run["command"], run["model"], run["thresholds_changed"]
+        ('investigate', 'toy', False)
     """
     judged = all_judged_again(store) if findings is None else findings
-    runs = []
+    runs = list[dict[str, Any]]()
     for number, command, provenance, result in store.runs():
         runs.append(
             {
@@ -134,6 +154,12 @@ def write_parquet(store: Store, folder: Path, findings: Judged | None = None) ->
     Raises:
         MissingExtra: If pyarrow is not installed.
         StoreError: If a row of the store is damaged.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     [path.name for path in write_parquet(STORE, Path(folder))]
+        ['scores.parquet', 'findings.parquet', 'runs.parquet']
     """
     try:
         import pyarrow as pa
@@ -144,7 +170,7 @@ def write_parquet(store: Store, folder: Path, findings: Judged | None = None) ->
         ) from None
     folder.mkdir(parents=True, exist_ok=True)
     judged = all_judged_again(store) if findings is None else findings
-    paths = []
+    paths = list[Path]()
     for name, (columns, batches) in _tables(store, judged).items():
         schema = pa.schema([(column, getattr(pa, kind)()) for column, kind in columns.items()])
         path, part = folder / f"{name}.parquet", folder / f".{name}.parquet.part"

@@ -14,7 +14,7 @@ from bitgap.corpora.grammar.agreement import load_agreement
 from bitgap.corpora.grammar.treebank import load_treebanks
 from bitgap.corpora.parallel import load_corpus
 from bitgap.disparity.audit import audit
-from bitgap.disparity.layer_map import LayerMap, make_design, make_map
+from bitgap.disparity.layer_map import LayerMap, make_map
 from bitgap.disparity.records import DisparityReport
 from bitgap.lab.activations import (
     ACTIVATIONS_VERSION,
@@ -29,6 +29,7 @@ from bitgap.lab.store import Store, assemble, content_key
 from bitgap.models.load import load_model
 from bitgap.quant.plan import Plan
 from bitgap.records import Observations, Provenance, Scores
+from bitgap.stats.mask_design import make_design
 
 
 class Lab(Bench):

@@ -17,12 +17,12 @@ from bitgap.disparity.layer_map import (
     LayerMap,
     OriginalRank,
     ScoredSet,
-    make_design,
 )
 from bitgap.disparity.records import DisparityReport, LanguageDamage
 from bitgap.errors import StoreError
 from bitgap.jobs.records import Investigation, Link
 from bitgap.records import Estimate
+from bitgap.stats.mask_design import make_design
 from bitgap.theory.origin.ledger import Ledger
 from bitgap.theory.records import Theory
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -115,12 +115,16 @@ def write_figures(
     """
     if unknown := [name for name in formats if name not in FORMATS]:
         raise UsageError(f"{unknown[0]!r} is not drawn; there are {', '.join(FORMATS)}")
-    written = []
+    drawings: Mapping[str, Callable[[Mapping[str, Any]], bytes]] = {
+        "svg": lambda spec: svg(spec).encode(),
+        "png": png,
+        "pdf": pdf,
+    }
+    written = list[Path]()
     for id_, figure in figures.items():
         for name in formats:
             path = folder / f"{id_}.{name}"
-            content = {"svg": lambda s: svg(s).encode(), "png": png, "pdf": pdf}[name](figure.spec)
-            write_bytes(path, content)
+            write_bytes(path, drawings[name](figure.spec))
             written.append(path)
     return written
 

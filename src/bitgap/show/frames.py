@@ -4,6 +4,8 @@ A notebook is told by ``import bitgap`` to show results so; ``bitgap.frame(resul
 frame. Rich, which draws the tables, escapes what they hold; only frames need pandas.
 """
 
+# Not strict: pandas has no types.
+# pyright: standard
 from __future__ import annotations
 
 import io

@@ -100,7 +100,8 @@ def _head(result: Json) -> Group:
     text = f"{result['corpus']}, {count(result['sentences'], 'sentence')}"
     if result.get("sentences_dropped"):
         text += f" ({result['sentences_dropped']} too long for the model left out)"
-    for code, why in (result.get("languages_unreadable") or {}).items():
+    unreadable: Mapping[str, str] = result.get("languages_unreadable") or {}
+    for code, why in unreadable.items():
         text += f" (without {code}: {why})"
     text += f", {result['arithmetic']} arithmetic"
     if "floor_bits" in result:

@@ -67,6 +67,16 @@ def judge_families(
         thresholds: With α, the fewest families and the share that must agree.
         gate: Why the hypothesis is not testable, or None.
         extra: A further declared condition for support.
+
+    Example:
+        >>> effect = Estimate(value=1.0, low=0.5, high=1.5, unit="bits", n=3)
+        >>> gain = Across(
+        ...     name="gain", estimate=effect, p=0.01, minima={"t": 0.0}, concurring={},
+        ...     agreeing=1.0, opposite=(), n=3, left_out={},
+        ... )
+        >>> from bitgap.stats.verdicts import load_thresholds
+        >>> judge_families([gain], [0.5], [], load_thresholds()).reason
+        '3 families; 5 are needed to speak for more than a model'
     """
     n, alpha = min(a.n for a in across), thresholds.alpha
     parts = [
@@ -107,7 +117,12 @@ def _disagreement(across: Across, thresholds: Thresholds) -> str | None:
 
 
 def too_few(name: str, unit: str, level: float, n: int, left_out: Mapping[str, str]) -> Across:
-    """Returns a statistic that fewer than two families have."""
+    """Returns a statistic that fewer than two families have.
+
+    Example:
+        >>> too_few("gain", "bits", 0.95, 1, {"opt": "no layer lies in the window"}).estimate.reason
+        '1 family has it, and a spread over families needs two'
+    """
     have = "1 family has" if n == 1 else f"{n} families have"
     why = f"{have} it, and a spread over families needs two"
     return Across(

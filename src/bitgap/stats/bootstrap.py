@@ -95,7 +95,7 @@ def _bca_one(point: float, draws: Floats, jackknife: Floats, level: float) -> tu
     spread = (away**2).sum() ** 1.5
     a = (away**3).sum() / (6 * spread) if spread > 0 else 0.0
     z = z0 + ndtri(np.array([(1 - level) / 2, (1 + level) / 2]))
-    low, high = np.quantile(draws, ndtr(z0 + z / (1 - a * z)))
+    low, high = np.asarray(np.quantile(draws, ndtr(z0 + z / (1 - a * z))), dtype=np.float64)
     return float(low), float(high)
 
 
@@ -139,7 +139,7 @@ def estimates(
     holds = [bool(np.isfinite(column).all()) for column in left_out.T]
     lows, highs = bca(point, resampled, left_out, level)
     method = f"BCa bootstrap over sentences, {draws} draws"
-    out = []
+    out = list[Estimate]()
     for value, low, high, missing, ok in zip(point, lows, highs, undefined, holds, strict=True):
         if missing > MAX_UNDEFINED:
             why = f"undefined in {missing:.1%} of the draws"

@@ -211,5 +211,4 @@ def gride(distances: Floats, scale: int) -> float | None:
     low, high = np.log(1e-3), np.log(1e6)
     if slope(low) <= 0 or slope(high) >= 0:
         return None
-    root: float = optimize.brentq(slope, low, high)  # type: ignore[assignment]
-    return float(np.exp(root))
+    return float(np.exp(optimize.brentq(slope, low, high)))

@@ -230,6 +230,15 @@ def window_across(
 
     Raises:
         UserError: If a family is given twice.
+
+    Example:
+        >>> place = Estimate(value=0.75, low=0.7, high=0.8, unit="depth")
+        >>> peak = Peak(place=place, layer=9, share=0.9)
+        >>> names = ("opt", "bloom", "llama")
+        >>> peaks = [FamilyPeak(family=name, peak=peak, n_layers=12) for name in names]
+        >>> found = window_across(peaks, (0.65, 0.85))
+        >>> found.estimate.value, round(found.p, 4)
+        (1.0, 0.0046)
     """
     _check_distinct([f.family for f in families])
     masses = {f.family: window_share(f.n_blocks, window) for f in families}
@@ -279,6 +288,12 @@ def both_ends_across(
 
     Raises:
         UserError: If a family is given twice.
+
+    Example:
+        >>> out = np.array([9.0, 1.0, 2.0, 8.0])
+        >>> ends = [FamilyEnds(family=name, outlyingness=out) for name in ("opt", "bloom")]
+        >>> round(both_ends_across(ends).estimate.value, 3)
+        0.917
     """
     _check_distinct([f.family for f in families])
     left_out = {
@@ -337,7 +352,7 @@ def both_ends_percentile(outlyingness: Floats) -> float:
 
 
 def _variances(families: Sequence[FamilyEffect]) -> Floats:
-    found = []
+    found = list[float]()
     for f in families:
         low, high = f.estimate.low, f.estimate.high
         half = None if low is None or high is None or high <= low else (high - low) / 2
@@ -349,7 +364,7 @@ def _variances(families: Sequence[FamilyEffect]) -> Floats:
 
 def _swapped_z(families: Sequence[FamilyProfiles]) -> Floats:
     """Returns Fisher's z of every predictor with every outcome, at its relative depth, (M x M)."""
-    rows = []
+    rows = list[Floats]()
     for mine in families:
         r = depths(len(mine.predictor))
         outcomes = [np.interp(r, depths(len(f.outcome)), f.outcome) for f in families]

@@ -54,7 +54,7 @@ def shapley_values(values: Floats) -> Floats:
     n = n_masks.bit_length() - 1
     masks = np.arange(n_masks)
     weights = _weights(n)[popcount(masks)]
-    shares = []
+    shares = list[Floats]()
     for block in range(n):
         without = masks[(masks >> block) & 1 == 0]
         gains = values[without | (1 << block)] - values[without]

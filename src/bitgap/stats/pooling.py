@@ -9,7 +9,6 @@ from __future__ import annotations
 from functools import lru_cache
 from itertools import permutations
 from math import factorial
-from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -109,8 +108,7 @@ def between_variance(values: Floats, variances: Floats) -> float:
         return 0.0  # equal weights do not depend on it
     # Q falls below M − 1 at the latest where it is the plain sum of squares over M − 1.
     most = float(((values - values.mean()) ** 2).sum())
-    root: Any = brentq(excess, 0.0, most)
-    return float(root)
+    return float(brentq(excess, 0.0, most))
 
 
 def swap_p(swapped: Floats) -> float:
@@ -150,8 +148,9 @@ def pairings(m: int) -> Integers:
 @lru_cache(maxsize=32)
 def _flips(m: int) -> Floats:
     if m <= MOST_FLIPPED:
-        return 1.0 - 2.0 * (np.arange(2**m)[:, None] >> np.arange(m) & 1)
-    return np.random.default_rng(SEED).choice([-1.0, 1.0], (2**MOST_FLIPPED - 1, m))
+        return 1.0 - 2.0 * (np.arange(1 << m)[:, None] >> np.arange(m) & 1).astype(np.float64)
+    signs = np.random.default_rng(SEED).choice([-1.0, 1.0], (2**MOST_FLIPPED - 1, m))
+    return signs.astype(np.float64)
 
 
 def least_flip_p(m: int) -> float:

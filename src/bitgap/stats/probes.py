@@ -15,7 +15,7 @@ Pure numpy but for scikit-learn, which is imported when a probe is fitted.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
@@ -43,6 +43,12 @@ def principal_scores(states: Floats, n_components: int) -> Floats:
     Args:
         states: (n x d).
         n_components: k at most; fewer where n or d is smaller.
+
+    Example:
+        >>> states = np.random.default_rng(0).normal(size=(9, 4))
+        >>> scores = principal_scores(states, 2)
+        >>> scores.shape, float((scores**2).mean().round(6))
+        ((9, 2), 1.0)
     """
     centred = states - states.mean(0)
     spread = centred.std(0)
@@ -66,6 +72,10 @@ def type_folds(types: Integers, n_folds: int, seed: int) -> Integers:
         types: Number of each word's type, (n).
         n_folds: How many.
         seed: Of the order in which equally frequent types are dealt out.
+
+    Example:
+        >>> type_folds(np.array([0, 0, 1, 1, 2, 2, 3, 3]), n_folds=2, seed=0)
+        array([1, 1, 0, 0, 0, 0, 1, 1])
     """
     names, inverse, counts = np.unique(types, return_inverse=True, return_counts=True)
     order = np.random.default_rng(seed).permutation(len(names))
@@ -87,6 +97,10 @@ def control_labels(types: Integers, labels: Integers, seed: int) -> Integers:
         types: Number of each word's type, (n).
         labels: Real labels, (n).
         seed: Of the draw.
+
+    Example:
+        >>> control_labels(np.array([0, 0, 1, 1, 2]), np.array([0, 0, 1, 1, 1]), seed=2)
+        array([1, 1, 0, 0, 0])
     """
     names, inverse = np.unique(types, return_inverse=True)
     return np.random.default_rng(seed).choice(labels, len(names))[inverse]
@@ -94,8 +108,15 @@ def control_labels(types: Integers, labels: Integers, seed: int) -> Integers:
 
 # -- probes ---------------------------------------------------------------------------------------
 @contextmanager
-def small_fits() -> Iterator[None]:
-    """Makes small fits quick: on one core, as their products are too small to share, unchecked."""
+def small_fits() -> Generator[None, None, None]:
+    """Makes small fits quick: on one core, as their products are too small to share, unchecked.
+
+    Example:
+        >>> scores, labels = np.arange(8.0)[:, None] - 3.5, np.arange(8) // 4
+        >>> with small_fits():
+        ...     int(held_out_hits(scores, labels, np.arange(8) % 2, penalty=1.0).sum())
+        8
+    """
     from sklearn import config_context
     from threadpoolctl import threadpool_limits
 
@@ -117,6 +138,11 @@ def held_out_hits(scores: Floats, labels: Integers, folds: Integers, penalty: fl
         labels: (n).
         folds: (n), of :func:`type_folds`.
         penalty: Weight of ½‖w‖² beside the summed log loss in nats.
+
+    Example:
+        >>> scores, labels = np.arange(8.0)[:, None] - 3.5, np.arange(8) // 4
+        >>> bool(held_out_hits(scores, labels, folds=np.arange(8) % 2, penalty=1.0).all())
+        True
     """
     hits = np.zeros(len(labels), dtype=np.bool_)
     for fold in np.unique(folds):
@@ -133,7 +159,12 @@ def held_out_hits(scores: Floats, labels: Integers, folds: Integers, penalty: fl
 
 
 def entropy_bits(labels: Integers) -> float:
-    """Returns H(label), the entropy of the labels' own frequencies, in bits."""
+    """Returns H(label), the entropy of the labels' own frequencies, in bits.
+
+    Example:
+        >>> entropy_bits(np.array([0, 0, 1, 1]))
+        1.0
+    """
     shares = np.unique(labels, return_counts=True)[1] / len(labels)
     return float(-(shares * np.log2(shares)).sum())
 
@@ -156,6 +187,12 @@ def online_code_bits(
         penalty: As for :func:`held_out_hits`.
         seed: Of the order in which words are sent.
         fractions: Ends of the portions as shares of n, rising to 1.
+
+    Example:
+        >>> scores, labels = np.arange(64.0)[:, None] / 16 - 2, np.arange(64) // 32
+        >>> told, blind = (online_code_bits(x, labels, 1.0, seed=0) for x in (scores, 0 * scores))
+        >>> told < 64 * entropy_bits(labels) <= blind
+        True
     """
     n, classes = len(labels), np.unique(labels)
     order = np.random.default_rng(seed).permutation(n)
@@ -200,14 +237,21 @@ def selectivity(
         control_hits: Likewise for the control task, (S x n).
         units: Number of each word's type, from 0, no two languages sharing one, (n).
         languages: Number of each word's language, (n).
+
+    Example:
+        >>> hits, control = np.ones((1, 4), dtype=bool), np.array([[True, False, True, False]])
+        >>> of, n = selectivity(hits, control, np.array([0, 0, 1, 1]), np.zeros(4, dtype=int))
+        >>> of(np.ones((1, n)))
+        array([[0.5]])
     """
     n_units = int(units.max()) + 1 if len(units) else 0
     gained = hits.astype(np.float64) - control_hits
-    parts = []
+    parts = list[tuple[Integers, Floats, Floats]]()
     for code in np.unique(languages):
         mine = languages == code
         own, place = np.unique(units[mine], return_inverse=True)
-        sums = np.stack([np.bincount(place, row, len(own)) for row in gained[:, mine]])
+        rows = [np.bincount(place, row, len(own)) for row in gained[:, mine]]
+        sums = np.stack(rows).astype(np.float64)
         parts.append((own, sums, np.bincount(place, minlength=len(own)).astype(np.float64)))
 
     def statistic(weights: Floats) -> Floats:
@@ -268,6 +312,13 @@ def make_task(
         fewest: Words that a value must come in.
         n_folds: Folds.
         seed: Of folds and control labels.
+
+    Example:
+        >>> values = np.array(["sg", "pl"] * 8 + ["rare"])
+        >>> types = np.arange(17)
+        >>> task = make_task(values, np.zeros(17, dtype=int), types, fewest=4, n_folds=2, seed=0)
+        >>> len(task.rows), task.labels[:4]
+        (16, array([1, 0, 1, 0]))
     """
     keep = np.zeros(len(values), dtype=np.bool_)
     for code in np.unique(languages):
@@ -306,6 +357,14 @@ def probe_sites(
         task: Words; those of languages without scores are never hit.
         labels: Sets of labels, (n) each, such as the task's own and its control's.
         penalty: As for :func:`held_out_hits`.
+
+    Example:
+        >>> values = np.array(["sg", "pl"] * 8)
+        >>> languages, types = np.zeros(16, dtype=int), np.arange(16)
+        >>> task = make_task(values, languages, types, fewest=4, n_folds=2, seed=0)
+        >>> sites = [np.zeros((16, 1)), task.labels[:, None] - 0.5]
+        >>> probe_sites({0: sites}, task, [task.labels], penalty=1.0).mean(-1)
+        array([[0.5, 1. ]])
     """
     n_sites = max((len(sites) for sites in scores.values()), default=0)
     hits = np.zeros((len(labels), n_sites, len(task.rows)), dtype=np.bool_)
@@ -327,6 +386,12 @@ def written(states: Floats, labels: Integers, strength: float, seed: int) -> Flo
         labels: (n).
         strength: Length of what is added over the states' root mean square length.
         seed: Of the directions.
+
+    Example:
+        >>> states = np.random.default_rng(0).normal(size=(6, 3))
+        >>> moved = written(states, np.array([0, 0, 0, 1, 1, 1]), strength=0.5, seed=0) - states
+        >>> bool(np.allclose(moved[0], moved[2])), bool(np.allclose(moved[0], moved[3]))
+        (True, False)
     """
     values, which = np.unique(labels, return_inverse=True)
     directions = np.random.default_rng(seed).normal(size=(len(values), states.shape[1]))

@@ -21,7 +21,7 @@ from functools import lru_cache
 from typing import Literal
 
 import numpy as np
-from scipy.optimize import least_squares
+from scipy.optimize import OptimizeResult, least_squares
 from scipy.stats import norm
 
 from bitgap.records import Bools, Floats, Integers
@@ -65,9 +65,9 @@ def lloyd_max_distortion(bits: int) -> float:
         >>> round(lloyd_max_distortion(1), 4)
         0.3634
     """
-    n = 2**bits
+    n = 1 << bits
     levels = np.sqrt(3.0) * norm.ppf((2 * np.arange(n) + 1) / (2 * n))
-    distortion = np.inf
+    distortion = float("inf")
     for _ in range(20_000):
         edges = np.concatenate([[-np.inf], (levels[1:] + levels[:-1]) / 2, [np.inf]])
         mass = np.diff(norm.cdf(edges))
@@ -150,6 +150,15 @@ def fit(model: Model, cells: Cells) -> Fit:
     Args:
         model: Which; M2 has nothing to fit but the size of its errors.
         cells: At least two values of bits and of share for M1, M3 and M4 to be determined.
+
+    Example:
+        >>> bits, share = (grid.ravel() for grid in np.meshgrid([2.0, 3.0, 4.0, 5.0], [0.0, 0.5]))
+        >>> values = 1 - 2 * bits + np.log2(1 - 0.5 * share)
+        >>> alike, unknown = np.zeros(8, dtype=int), np.full(8, np.nan)
+        >>> cells = Cells(bits, share, alike, values, unknown)
+        >>> found = fit("M1", cells)
+        >>> [round(found.shape[name], 2) for name in "bc"], round(found.r2, 3)
+        ([2.0, 0.5], 1.0)
     """
     found = Fit(model, np.zeros(1), {}, np.zeros(0), np.nan, np.nan)
     if model == "M1" and cells.log:
@@ -197,7 +206,7 @@ def _searched(model: Model, cells: Cells) -> Fit:
     bends = (cells.bits.min() - 2, cells.bits.min() + 1) if model == "M4" else (0.0,)
     steep = (2.0,) if cells.log else (-2.0, 0.0, 1.0, 2.0, 4.0)
     starts = [{"b": b, "c": 0.0, "m": float(m)} for m in bends for b in steep]
-    tries = []
+    tries = list[OptimizeResult]()
     for start in starts:
         x0 = np.array([start.get(name, 0.0) for name in names] + [0.0] * (len(limits) - len(names)))
         tries.append(least_squares(residuals, np.clip(x0, low + 1e-6, high - 1e-6),
@@ -266,7 +275,8 @@ def original_form(values: Floats, bits: Floats, share: Floats) -> Floats:
     shapes = np.log2(1 - np.outer((1 - _LEFT) / largest, share))  # (grid x n)
     shapes = beside_line(shapes)
     loss = (shapes**2).sum(1) - 2 * values @ shapes.T  # ‖y‖² is the same for every c
-    best = np.clip(loss.argmin(1), 1, len(_LEFT) - 2)
+    lowest: Integers = loss.argmin(1)
+    best = np.clip(lowest, 1, len(_LEFT) - 2)
     rows = np.arange(len(values))
     before, at, after = (loss[rows, best + i] for i in (-1, 0, 1))
     curve = before - 2 * at + after
@@ -285,6 +295,15 @@ def leave_one_bit_out(model: Model, cells: Cells) -> Floats:
 
     The error's size is that of the residuals fitted. NaN throughout where fewer than three numbers
     of bits would be left, or there is no forecast.
+
+    Example:
+        >>> bits, share = (grid.ravel() for grid in np.meshgrid([2.0, 3.0, 4.0, 5.0], [0.0, 0.5]))
+        >>> values = 1 - 2 * bits + np.log2(1 - 0.5 * share)
+        >>> alike, unknown = np.zeros(8, dtype=int), np.full(8, np.nan)
+        >>> cells = Cells(bits, share, alike, values, unknown)
+        >>> form, constant = (leave_one_bit_out(model, cells).mean() for model in ("M1", "M0"))
+        >>> bool(form > constant)
+        True
     """
     out, levels = np.full(len(cells), np.nan), np.unique(cells.bits)
     if len(levels) <= _FEWEST_LEVELS or (model == "M2" and not np.isfinite(cells.forecast).all()):
@@ -302,6 +321,10 @@ def by_fold(density: Floats, bits: Floats) -> tuple[float, float]:
     """Returns the mean over cells and its standard error over held-out numbers of bits.
 
     Cells of one fold share its extrapolation, so folds are the units.
+
+    Example:
+        >>> by_fold(np.array([1.0, 3.0, 5.0, 7.0]), np.array([2.0, 2.0, 3.0, 3.0]))
+        (4.0, 2.0)
     """
     levels = np.unique(bits)
     means = np.array([density[bits == held].mean() for held in levels])

@@ -125,10 +125,10 @@ def fit_tail(values: Floats, n_draws: int = 50, seed: int = 0) -> Tail | None:
 
 def _fit_rows(x: Floats) -> tuple[Floats, Floats, Floats, Floats]:
     """Returns exponent, x_min, distance and place of x_min of every sorted row, (rows) each."""
-    n_rows, n = x.shape
+    n_rows, n = map(int, x.shape)
     logs = np.log(x)
     best = np.full((4, n_rows), np.inf)
-    for k in np.unique(np.linspace(0, n - _SHORTEST_TAIL, _CANDIDATES).astype(int)):
+    for k in map(int, np.unique(np.linspace(0, n - _SHORTEST_TAIL, _CANDIDATES).astype(int))):
         tail = logs[:, k:] - logs[:, k : k + 1]
         sums = tail.sum(1)
         exponent = 1 + (n - k) / np.where(sums > 0, sums, np.nan)

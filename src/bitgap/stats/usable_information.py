@@ -235,8 +235,9 @@ def ridge_r_squared(
     def predicted(rows: Bools, at: Bools, penalty: float) -> Floats:
         x, y = features[rows], targets[rows]
         a, b = x.mean(0), y.mean(0)
-        gram = (x - a).T @ (x - a) + penalty * len(x) * np.eye(x.shape[1])
-        return (features[at] - a) @ np.linalg.solve(gram, (x - a).T @ (y - b)) + b
+        gram: Floats = (x - a).T @ (x - a) + penalty * len(x) * np.eye(int(x.shape[1]))
+        cross: Floats = (x - a).T @ (y - b)
+        return (features[at] - a) @ np.linalg.solve(gram, cross) + b
 
     def error(rows: Bools, at: Bools, penalty: float) -> float:
         return float(((targets[at] - predicted(rows, at, penalty)) ** 2).sum())

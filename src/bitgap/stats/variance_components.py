@@ -140,7 +140,7 @@ def permuted_within_sentence(values: Floats, rng: np.random.Generator) -> Floats
         array([[1., 2.],
                [3., 4.]])
     """
-    n_languages, n_sentences = values.shape[-2:]
+    n_languages, n_sentences = map(int, values.shape[-2:])
     order = rng.permuted(np.tile(np.arange(n_languages)[:, None], n_sentences), axis=0)
     index = order.reshape((1,) * (values.ndim - 2) + order.shape)
     return np.take_along_axis(values, np.broadcast_to(index, values.shape), axis=-2)

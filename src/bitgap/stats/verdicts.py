@@ -24,6 +24,7 @@ from typing import Any, TypeGuard
 
 import yaml
 
+from bitgap.codec import is_array, is_object
 from bitgap.errors import UserError
 from bitgap.records import Control, Estimate, Finding, Verdict
 
@@ -79,12 +80,19 @@ def read_thresholds(text: str) -> Thresholds:
 
     Raises:
         UserError: If it is no YAML, a key is unknown or missing, or a value cannot be.
+
+    Example:
+        >>> file = resources.files("bitgap.stats").joinpath("thresholds.yaml")
+        >>> declared = file.read_text(encoding="utf-8")
+        >>> read_thresholds(declared.replace("alpha: 0.05", "alpha: 5"))
+        Traceback (most recent call last):
+        bitgap.errors.UserError: thresholds: alpha is 5; it must be a number between 0 and 1
     """
     try:
         content = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise UserError(f"thresholds: this is no YAML: {error}") from None
-    if not isinstance(content, dict):
+    if not is_object(content):
         found = type(content).__name__
         raise UserError(f"thresholds: found {found}; write a mapping such as 'alpha: 0.05'")
     _check(content)
@@ -103,7 +111,7 @@ def _check(content: Mapping[Any, Any]) -> None:
         if not holds(content[name]):
             raise UserError(f"thresholds: {name} is {content[name]!r}; it must be {asked}")
     for name, entry in content["hypotheses"].items():
-        sesoi = entry.get("sesoi") if isinstance(entry, dict) else None
+        sesoi = entry.get("sesoi") if is_object(entry) else None
         if not (isinstance(name, str) and _number(sesoi) and sesoi > 0):
             raise UserError(f"thresholds: {name} declares {entry!r}; it must have a sesoi above 0")
 
@@ -125,17 +133,17 @@ def _count(value: Any) -> bool:
 
 
 def _interval(value: Any) -> bool:
-    if not (isinstance(value, list) and len(value) == 2 and all(map(_number, value))):
+    if not (is_array(value) and len(value) == 2 and all(map(_number, value))):
         return False
     return 0 <= value[0] < value[1] <= 1
 
 
 def _counts(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(map(_count, value))
+    return is_array(value) and bool(value) and all(map(_count, value))
 
 
 def _mapping(value: Any) -> bool:
-    return isinstance(value, dict) and bool(value)
+    return is_object(value) and bool(value)
 
 
 _BETWEEN = (_share, "a number between 0 and 1")
@@ -199,6 +207,15 @@ def judge(
         enough: Whether there are units enough for any conclusion, such as five families, and how
             to say that there are not; without, the verdict is inconclusive.
         scope: ``this model`` or ``M families``.
+
+    Example:
+        >>> effect = Estimate(value=1.5, low=1.0, high=2.0, unit="bits")
+        >>> part = Part(name="gain", estimate=effect, sesoi=1.0, p=0.001, p_minimum=0.0)
+        >>> seen = Control(name="planted", kind="positive", passed=True, detail="20 of 20 found")
+        >>> judge([part], [seen], alpha=0.05).label
+        'supported'
+        >>> judge([part], [], alpha=0.05).reason
+        'no positive control was detected'
     """
     ps = [part.p for part in parts if part.p is not None and math.isfinite(part.p)]
     p = max(ps) if len(ps) == len(parts) else None
@@ -280,7 +297,7 @@ def holm(ps: Mapping[str, float]) -> dict[str, float]:
         >>> holm({"H1.1": 0.01, "H1.2": 0.04})
         {'H1.1': 0.02, 'H1.2': 0.04}
     """
-    adjusted, largest = {}, 0.0
+    adjusted, largest = dict[str, float](), 0.0
     for rank, (name, p) in enumerate(sorted(ps.items(), key=lambda item: item[1])):
         largest = max(largest, min(1.0, (len(ps) - rank) * p))
         adjusted[name] = largest
@@ -296,6 +313,10 @@ def gated(
         findings: Of one model.
         nothing_to_explain: Whether every language's damage ratio to the reference covers 1.
         need_disparity: Hypotheses that a gap between languages must be there for.
+
+    Example:
+        >>> gated([FINDING], True, {"H2.1"})[0].verdict.label
+        'not testable'
     """
     if not nothing_to_explain:
         return list(findings)
@@ -314,6 +335,11 @@ def with_holm(
 
     A finding that was supported at its unadjusted p and is not at the adjusted one becomes
     inconclusive, and it says so where even the smallest p of its design would not have done.
+
+    Example:
+        >>> both = [FINDING, replace(FINDING, hypothesis="H2.2")]
+        >>> with_holm(both, 0.05)[0].verdict.reason
+        'p after Holm is 0.06, not under 0.05'
     """
     # By position: one experiment may have several findings, and each is a test.
     ps = {
@@ -322,7 +348,7 @@ def with_holm(
         if f.verdict.p is not None and f.hypothesis not in exploratory
     }
     adjusted = holm(ps)
-    out = []
+    out = list[Finding]()
     for i, finding in enumerate(findings):
         if finding.hypothesis in exploratory:
             out.append(finding)

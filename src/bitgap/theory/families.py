@@ -92,7 +92,7 @@ def across_families(
 
 def family_rows(hypothesis: str, evidence: Sequence[Evidence]) -> list[dict[str, Any]]:
     """Returns what every model says of a hypothesis by itself, JSON-ready; all checkpoints."""
-    rows = []
+    rows = list[dict[str, Any]]()
     for family, models in families_of(evidence).items():
         for i, one in enumerate(models):
             finding = one.findings[hypothesis]

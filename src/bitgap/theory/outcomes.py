@@ -72,7 +72,7 @@ def suggestions(evidence: Sequence[Evidence]) -> list[dict[str, Any]]:
     families there are none.
     """
     spoken = [models[0] for models in families_of(evidence).values()]
-    rows = []
+    rows = list[dict[str, Any]]()
     for above, below, unit, of in _SUGGESTED if len(spoken) > 1 else ():
         pairs = np.array([of(one) for one in spoken])
         pairs = pairs[np.isfinite(pairs).all(1)]

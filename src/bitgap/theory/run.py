@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 def _forecasts(rows: Sequence[dict[str, Any]]) -> Forecasts:
     """Returns every forecast of a family held out, and what they come to."""
     share = load_thresholds().agreement_share
-    masks = {}
+    masks = dict[str, dict[str, float | None]]()
     for kind in dict.fromkeys(row["kind"] for row in rows):
         mine = [row["masks"] for row in rows if row["kind"] == kind]
         masks[kind] = {
@@ -67,7 +67,7 @@ def gather_all(
     # Imported here: measuring touches torch, judging never does.
     from bitgap.theory.gather import evidence_of
 
-    found = []
+    found = list[Evidence]()
     for i, model in enumerate(models, start=1):
         announce(f"model {i} of {len(models)}: {model}")
         lab = open_lab(model)

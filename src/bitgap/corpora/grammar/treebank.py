@@ -235,8 +235,9 @@ def _surface_words(parsed: Any) -> Iterator[Word]:
     """Yields what stands in the text; parts of a multiword token only as the whole."""
     parts = {token["id"]: token for token in parsed if isinstance(token["id"], int)}
     covered = 0
+    misc: Mapping[str, str]
     for token in parsed:
-        number, misc = token["id"], token["misc"] or {}
+        number, misc = token["id"], token["misc"] or dict[str, str]()
         spaced = misc.get("SpaceAfter") != "No"
         if isinstance(number, int):
             if number > covered:
@@ -259,7 +260,7 @@ def _head(parts: Sequence[Any]) -> Any | None:
 
 
 def _features(token: Any) -> dict[str, str]:
-    found = token["feats"] or {}
+    found: dict[str, str] = token["feats"] or dict[str, str]()
     return {name: found[name] for name in FEATURES if found.get(name)}
 
 
@@ -278,7 +279,7 @@ def locate(words: Sequence[str], text: str) -> tuple[tuple[int, int], ...] | Non
     Returns:
         None where they do not.
     """
-    spans, at = [], 0
+    spans, at = list[tuple[int, int]](), 0
     for word in words:
         while at < len(text) and text[at].isspace():
             at += 1

@@ -13,8 +13,6 @@ there ranks high for where it is. Twin and plantings rank against a random part 
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from bitgap.experiments.depth.ranks import (
@@ -120,10 +118,17 @@ def _untrained(observations: Observations, thresholds: Thresholds) -> Control:
     )
 
 
-def _both(kl: Floats) -> tuple[Any, Any]:
+def _both(kl: Floats) -> tuple[Statistic, Statistic]:
     """Returns |D| and mean K as functions of weights, (W x T) each; the reference comes first."""
-    damage, logs = kl.mean(1), log_disparity(kl, np.ones(kl.shape[1], dtype=bool), 0)
-    return (lambda w: np.abs(logs(w))), (lambda w: w @ damage.T)
+    damage, logs = kl.mean(1), log_disparity(kl, np.ones(int(kl.shape[1]), dtype=bool), 0)
+
+    def disparity(weights: Floats) -> Floats:
+        return np.abs(logs(weights))
+
+    def mean_damage(weights: Floats) -> Floats:
+        return weights @ damage.T
+
+    return disparity, mean_damage
 
 
 def _permuted(kl: Floats, row: int, displayed: Bools) -> Control:
@@ -140,7 +145,7 @@ def _planted(observations: Observations, thresholds: Thresholds) -> Control:
     name, sesoi = "P2 in three blocks", thresholds.of("depth")["sesoi"]
     if "biased_kl" not in observations.arrays:
         return not_run(name, "positive", absent(observations.facts, "biased"))
-    detected = []
+    detected = list[bool]()
     for kl in observations.arrays["biased_kl"]:
         ones = np.ones((1, kl.shape[-1]))
         shares = [float(rank_share(values, 0)(ones)[0, 0]) for values in _both(kl)]

@@ -11,7 +11,7 @@ from bitgap.show.charts import lines, side_by_side
 
 def figure(finding: Finding) -> Mapping[str, Any]:
     """Returns what each block adds once the ends are protected, beside its Shapley value."""
-    charts = []
+    charts = list[dict[str, Any]]()
     # A finding stored before 2026-11-29, whose observations are gone, calls the table "layers".
     for game, title, unit in (
         ("damage", "What a block saves of the damage", "share of K(none)"),

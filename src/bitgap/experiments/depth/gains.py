@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from bitgap.disparity.layer_map import original_set
 from bitgap.experiments.depth.ranks import log_disparity, row_of
-from bitgap.experiments.protocol.masks import gap_per_sentence
+from bitgap.experiments.protocol.effects import gap_per_sentence
 from bitgap.records import Bools, Estimate, Floats, Observations
 from bitgap.stats.bootstrap import Statistic, few_estimates
+from bitgap.stats.mask_design import original_set
 from bitgap.stats.verdicts import Thresholds
 
 _BITS = 1 / np.log(2)

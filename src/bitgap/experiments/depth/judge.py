@@ -17,7 +17,6 @@ from bitgap.disparity.formulas import (
     harm_mean,
     original_disparity,
 )
-from bitgap.disparity.layer_map import original_set
 from bitgap.experiments.depth import EXPERIMENT, ID
 from bitgap.experiments.depth.controls import depth_controls
 from bitgap.experiments.depth.gains import MarginalGains
@@ -30,10 +29,11 @@ from bitgap.experiments.depth.ranks import (
     share_p,
 )
 from bitgap.experiments.protocol.controls import halves
-from bitgap.experiments.protocol.masks import original_estimate, original_ratios
+from bitgap.experiments.protocol.effects import original_estimate, original_ratios
 from bitgap.experiments.protocol.scores import eligible_languages, unpack_scores
 from bitgap.quant.sets import blocks_in
 from bitgap.records import Bools, Estimate, Finding, Observations, Scores, finite
+from bitgap.stats.mask_design import original_set
 from bitgap.stats.verdicts import Part, Thresholds
 from bitgap.stats.verdicts import judge as judge_parts
 

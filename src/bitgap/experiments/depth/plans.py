@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import combinations
 
-from bitgap.disparity.layer_map import original_set
 from bitgap.experiments.depth import Params
 from bitgap.experiments.protocol.experiment import COST_SCHEME, Cost
 from bitgap.experiments.protocol.masks import map_design
 from bitgap.quant.plan import Plan, mask_plans
 from bitgap.quant.sets import mask_of
+from bitgap.stats.mask_design import original_set
 
 
 def triples_of(n_blocks: int) -> list[int]:

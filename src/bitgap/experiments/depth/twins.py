@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from bitgap.disparity.formulas import disparity
-from bitgap.disparity.layer_map import original_set
 from bitgap.errors import UnsupportedArchitecture
 from bitgap.experiments.depth import Params
 from bitgap.experiments.depth.plans import triples_of
@@ -17,6 +16,7 @@ from bitgap.experiments.protocol.twins import in_few_languages, kl_of, random_kl
 from bitgap.lab.lab import Lab
 from bitgap.quant.plan import Plan
 from bitgap.quant.sets import blocks_in, mask_of
+from bitgap.stats.mask_design import original_set
 
 
 def measure_controls(

@@ -25,6 +25,7 @@ from bitgap.disparity.formulas import (
     harm_mean,
     original_disparity,
 )
+from bitgap.experiments.synergy.plans import cell_masks
 from bitgap.quant.sets import membership
 from bitgap.records import Bools, Floats, Integers, Scores, finite
 from bitgap.stats.additive import additive_damage, fit_additive, log_r2, r2
@@ -36,12 +37,6 @@ _COLUMNS = 320
 """Fits at once: 10 MB an array for 4,095 masks."""
 _ROUNDING = 1e-6
 """Difference in D, log2, that is still rounding."""
-
-
-def cell_masks(n_blocks: int) -> tuple[int, int, int, int]:
-    """Returns the masks of nothing, block 0, the last block, and both."""
-    last = 1 << (n_blocks - 1)
-    return 0, 1, last, 1 | last
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +102,7 @@ def additive_null(
     point = _log_ratios(damage[cells, :, 0]) - _log_ratios(implied[cells, :, 0])
     step = max(1, _COLUMNS // len(few.languages))
     weights = bootstrap_weights(few.n_sentences, NULL_DRAWS, 0)
-    draws = []
+    draws = list[Floats]()
     for start in range(0, len(weights), step):
         part = weights[start : start + step]
         k, _, null = fitted(part, np.repeat(shares, len(part), axis=1))

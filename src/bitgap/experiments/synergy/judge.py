@@ -6,7 +6,7 @@ from typing import Any
 
 from bitgap.disparity.formulas import original_disparity
 from bitgap.experiments.protocol.controls import clear, halves
-from bitgap.experiments.protocol.masks import bounded_p, original_ratios
+from bitgap.experiments.protocol.effects import bounded_p, original_ratios
 from bitgap.experiments.protocol.scores import eligible_languages, unpack_scores
 from bitgap.experiments.synergy import EXPERIMENT, FEWEST_BLOCKS, ID
 from bitgap.experiments.synergy.controls import synergy_controls
@@ -91,7 +91,7 @@ def _further(
     pair: PairInteraction, null: AdditiveNull | None, top_share: float
 ) -> tuple[bool, str]:
     """Returns whether what else support needs is there, and what of it is not."""
-    failed = []
+    failed = list[str]()
     rank, n_pairs = pair.rank()
     if not _is_top(pair, top_share):
         failed.append(

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from bitgap.disparity.formulas import disparity
-from bitgap.experiments.protocol.masks import gap_per_sentence
+from bitgap.experiments.protocol.effects import gap_per_sentence
 from bitgap.experiments.protocol.scores import unpack_scores
 from bitgap.quant.sets import mask_of, pairs_of
 from bitgap.records import Bools, Estimate, Floats, Observations, Scores, finite

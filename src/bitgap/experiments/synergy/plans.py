@@ -7,9 +7,14 @@ from collections.abc import Sequence
 from bitgap.experiments.protocol.experiment import COST_SCHEME, Cost
 from bitgap.experiments.protocol.masks import map_design
 from bitgap.experiments.synergy import FEWEST_BLOCKS, Params
-from bitgap.experiments.synergy.factorial import cell_masks
 from bitgap.quant.plan import Plan, mask_plans
 from bitgap.stats.interactions import corner_masks, sample_backgrounds
+
+
+def cell_masks(n_blocks: int) -> tuple[int, int, int, int]:
+    """Returns the masks of nothing, block 0, the last block, and both."""
+    last = 1 << (n_blocks - 1)
+    return 0, 1, last, 1 | last
 
 
 def corners(n_blocks: int, twins: int, seed: int) -> list[int]:

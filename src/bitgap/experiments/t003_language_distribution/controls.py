@@ -172,7 +172,8 @@ def _halves(arrays: Mapping[str, Floats], row: int, thresholds: Thresholds) -> C
     if n < 4:
         return not_run(name, "negative", f"{n} sentences make no two halves")
     error, output = (arrays[f"linear_{w}"][:, row : row + 1] for w in ("error", "output"))
-    even, block = np.arange(n) % 2 == 0, arrays["linear_block"].astype(np.int64)
+    even = np.arange(int(n)) % 2 == 0
+    block = arrays["linear_block"].astype(np.int64)
 
     def difference(weights: Floats) -> Floats:
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -193,7 +194,7 @@ def _planted(
     if "planted_e" not in arrays:
         return not_run(name, "positive", absent(facts, "planted"))
     plain, kl = arrays["plain_e"], arrays["plain_kl"]
-    detected = []
+    detected = list[bool]()
     for block, row, e, planted in zip(
         arrays["planted_block"].astype(int), arrays["planted_row"].astype(int),
         arrays["planted_e"], arrays["planted_kl"], strict=True,

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bitgap.disparity.layer_map import counted_languages, make_design, shapley_of_games
+from bitgap.disparity.layer_map import counted_languages, shapley_of_games
 from bitgap.experiments.protocol.scores import Eligibility, unpack_scores
 from bitgap.experiments.protocol.tables import block_rows
 from bitgap.experiments.t003_language_distribution import EXPERIMENT
@@ -21,6 +21,7 @@ from bitgap.experiments.t003_language_distribution.statistic import (
 from bitgap.lab.local_errors import local_bias
 from bitgap.records import Bools, Estimate, Finding, Floats, Observations
 from bitgap.stats.bootstrap import estimate, estimates
+from bitgap.stats.mask_design import make_design
 from bitgap.stats.profiles import ProfileCorrelation, correlate_profiles, depths
 from bitgap.stats.verdicts import Thresholds
 from bitgap.stats.verdicts import judge as judge_parts

@@ -97,7 +97,7 @@ def _planted(
     if "cancelling_kl" not in arrays:
         return not_run(name, "positive", absent(facts, "cancelling"))
     declared, tokens = thresholds.of("H2.1"), arrays["cancelling_tokens"]
-    detected = []
+    detected = list[bool]()
     for kl, error in zip(arrays["cancelling_kl"], arrays["cancelling_error"], strict=True):
         contrasts = (
             (snr_contrast(error, tokens), declared["sesoi"]),

@@ -63,7 +63,7 @@ def _planted(observations: Observations, t: Floats, thresholds: Thresholds) -> C
         return not_run(name, "positive", absent(observations.facts, "planted"))
     sesoi = thresholds.of("H2.2")["sesoi"]
     rows = [observations.facts["kinds"].index(kind) for kind in PLANTED_KINDS]
-    detected = []
+    detected = list[bool]()
     for planted in arrays["planted"]:
         measures, changed = arrays["measures"][rows].copy(), t.copy()
         measures[:, :, [0, -1]] = planted

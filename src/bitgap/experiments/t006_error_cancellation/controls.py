@@ -121,7 +121,7 @@ def _halves(gram: Floats, thresholds: Thresholds) -> Control:
     name, n = "A/A: two halves of the sentences", gram.shape[1]
     if n < 4:
         return not_run(name, "negative", f"{n} sentences make no two halves")
-    even = np.arange(n) % 2 == 0
+    even = np.arange(int(n)) % 2 == 0
     first, second = (cancellation(gram[:, half]) for half in (even, ~even))
 
     def difference(weights: Floats) -> Floats:
@@ -136,7 +136,7 @@ def _planted(observations: Observations, thresholds: Thresholds) -> Control:
     name = "P3: errors of the first and last block that cancel"
     if "cancelling_gram" not in observations.arrays:
         return not_run(name, "positive", absent(observations.facts, "cancelling"))
-    declared, detected = thresholds.of("H2.3"), []
+    declared, detected = thresholds.of("H2.3"), list[bool]()
     for gram in observations.arrays["cancelling_gram"]:
         rho, share = estimates(
             cancellation(gram), gram.shape[1], unit="-rho, share", **thresholds.how

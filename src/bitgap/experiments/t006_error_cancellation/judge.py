@@ -120,7 +120,7 @@ def _decomposition(observations: Observations, displayed: Bools) -> list[dict[st
     total = 0.5 * arrays["gram"][displayed].astype(np.float64).sum((0, 1)) * bits
     observed = unpack_scores(observations, "scored").kl_nats[:2, displayed].sum((1, 2)) * bits
     both = sorted({0, len(total) - 1})
-    rows = []
+    rows = list[dict[str, Any]]()
     for name, quadratic, damage in (
         ("all blocks", total, observed[0]),
         ("first and last", total[np.ix_(both, both)], observed[1]),
@@ -158,7 +158,7 @@ def _remainders(
 
 
 def _by_language(observations: Observations, thresholds: Thresholds) -> list[dict[str, Any]]:
-    rows = []
+    rows = list[dict[str, Any]]()
     grams = observations.arrays["gram"].astype(np.float64)
     for code, gram in zip(observations.facts["languages"], grams, strict=True):
         theta = minus_rho(gram[None], thresholds)

@@ -99,7 +99,7 @@ def _planted(observations: Observations, thresholds: Thresholds) -> Control:
     name, arrays = "P4: states of one block projected to few dimensions", observations.arrays
     if "planted_products" not in arrays:
         return not_run(name, "positive", absent(observations.facts, "planted"))
-    detected = []
+    detected = list[bool]()
     for p, block in enumerate(arrays["planted_block"].astype(np.int64).tolist()):
         products, traces = arrays["products"].copy(), arrays["traces"].copy()
         products[block] = arrays["planted_products"][p]

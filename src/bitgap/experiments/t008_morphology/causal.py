@@ -150,7 +150,7 @@ def _agreement_broken(
         return not_run(name, "positive", absent(observations.facts, "broken"))
     few = arrays["broken_margin"].shape[-1]
     inside = window_of(len(arrays["margin"]) - 1, thresholds.window)
-    detected = []
+    detected = list[bool]()
     for block, broken in zip(arrays["broken_block"], arrays["broken_margin"], strict=True):
         if not inside[block]:
             continue

@@ -111,7 +111,7 @@ def _labels_written(
     """Returns whether the profile peaks at each block when labels are written there, (L) sites."""
     draws, profile = own.selectivity(weights), own.selectivity()[0]
     planted_draws, planted = written.selectivity(weights), written.selectivity()[0]
-    detected = []
+    detected = list[bool]()
     for block in range(len(profile)):
         marked, point = draws.copy(), profile.copy()
         marked[:, block], point[block] = planted_draws[:, block], planted[block]

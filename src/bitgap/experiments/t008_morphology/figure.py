@@ -21,7 +21,7 @@ def figure(finding: Any) -> Mapping[str, Any]:
         ("margin", "Where the right form is preferred", "margin by tuned lens, nats"),
         ("extra_loss", "What rounding one block costs", "margin lost beyond lexical pairs, nats"),
     )
-    charts = []
+    charts = list[dict[str, Any]]()
     for field, title, unit in panels:
         rows = [
             {"block": row["block"], "value": row[f"{field}_{name}"], "languages": kind}

@@ -164,7 +164,7 @@ def tables(
 
 
 def _features(arrays: Mapping[str, Any], facts: Mapping[str, Any]) -> list[dict[str, Any]]:
-    rows = []
+    rows = list[dict[str, Any]]()
     for feature in facts["params"]["features"]:
         if f"{feature}_hits" not in arrays:
             continue

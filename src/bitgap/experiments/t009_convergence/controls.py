@@ -97,7 +97,7 @@ def _other_scripts(
 
 def _planted(values: Floats, planted: Floats, thresholds: Thresholds) -> Control:
     """Puts each planted block in the place of the model's, and locates the peak anew."""
-    detected = []
+    detected = list[bool]()
     for block in range(len(values) - 1):
         changed = values.copy()
         changed[block + 1] = planted[block + 1]

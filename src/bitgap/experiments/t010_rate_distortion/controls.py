@@ -31,8 +31,8 @@ from bitgap.experiments.protocol.controls import (
     must_not_show,
     not_run,
 )
+from bitgap.experiments.t010_rate_distortion.plans import NONE
 from bitgap.experiments.t010_rate_distortion.sweep import (
-    NONE,
     Sweep,
     anywhere,
     in_slices,
@@ -95,7 +95,7 @@ def ratio_slope(kl: Floats, bits: Floats, reference: int, weights: Floats) -> Fl
     ratios = logs - logs[..., [reference]]
     mask = np.ones(kl.shape[:2], bool)
     slopes = (ratios * slope_weights(bits, np.zeros(len(bits), int), mask)).sum(-2)
-    return mean_over(-slopes, np.arange(kl.shape[1]) != reference)
+    return mean_over(-slopes, np.arange(int(kl.shape[1])) != reference)
 
 
 def _untrained(observations: Observations, sesoi: float, thresholds: Thresholds) -> Control:
@@ -158,7 +158,7 @@ def _planted(sweep: Sweep, sesoi: float, n_plantings: int, thresholds: Threshold
     others = np.flatnonzero(anywhere(sweep.paired))
     if not len(others) or sweep.scores.n_sentences < 2:
         return not_run(name, "positive", "no language may be compared, or on one sentence only")
-    rng, n, detected = np.random.default_rng(0), sweep.scores.n_sentences, []
+    rng, n, detected = np.random.default_rng(0), sweep.scores.n_sentences, list[bool]()
     for _ in range(n_plantings):
         row = int(rng.choice(others))
         slope = _recovered(sweep, row, rng.choice(n, n), 2 * sesoi, thresholds)
@@ -189,7 +189,7 @@ def frontier_rows(observations: Observations) -> list[dict[str, Any]]:
     arrays = observations.arrays
     if "frontier_rate" not in arrays:
         return []
-    rows = []
+    rows = list[dict[str, Any]]()
     for q, clip in enumerate(QUANTIZERS):
         for j, b in enumerate(arrays["levels"]):
             rate = float(arrays["frontier_rate"][q, j])

@@ -21,7 +21,7 @@ _MODEL_NAMES = {
 
 def figure(finding: Finding) -> Mapping[str, Any]:
     """Returns damage and its ratio against actual bits per weight, models overlaid."""
-    charts = []
+    charts = list[dict[str, Any]]()
     for target, title, unit in (
         (DAMAGE, "Damage against rate (grey: some blocks protected)", "mean log2 K"),
         (RATIO, "Its ratio between languages against rate", "mean log2(K/K of the reference)"),

@@ -116,7 +116,7 @@ class Fits:
 
     def rows(self) -> list[dict[str, Any]]:
         """Returns a row for each target and model."""
-        rows = []
+        rows = list[dict[str, Any]]()
         for target, predictions in self.predictions.items():
             bits = self.targets[target].bits
             for model, prediction in predictions.items():
@@ -148,7 +148,7 @@ class Fits:
 
     def curves(self) -> list[dict[str, Any]]:
         """Returns what was measured with nothing protected, and models' values there."""
-        sweep, rows = self.sweep, []
+        sweep, rows = self.sweep, list[dict[str, Any]]()
         logs = log2(sweep.damage)
         for target, measured in (
             (DAMAGE, evened_mean(logs, sweep.usable)),

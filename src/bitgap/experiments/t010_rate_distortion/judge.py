@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from bitgap.experiments.protocol.masks import bounded_p
+from bitgap.experiments.protocol.effects import bounded_p
 from bitgap.experiments.protocol.scores import left_out_sentence
 from bitgap.experiments.t010_rate_distortion import EXPERIMENT
 from bitgap.experiments.t010_rate_distortion.controls import frontier_rows, rate_controls
 from bitgap.experiments.t010_rate_distortion.fits import Fits, original_fit
+from bitgap.experiments.t010_rate_distortion.plans import NONE
 from bitgap.experiments.t010_rate_distortion.sweep import (
     FEWEST_BITS,
-    NONE,
     Sweep,
     evened_mean,
     in_slices,

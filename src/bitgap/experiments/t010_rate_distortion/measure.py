@@ -7,8 +7,8 @@ import numpy as np
 from bitgap.experiments.protocol.masks import map_design
 from bitgap.experiments.protocol.scores import facts_of, pack_scores
 from bitgap.experiments.t010_rate_distortion import EXPERIMENT, ID, Params
-from bitgap.experiments.t010_rate_distortion.plans import designs_of, plans
-from bitgap.experiments.t010_rate_distortion.sweep import at_bits, rate_of
+from bitgap.experiments.t010_rate_distortion.plans import at_bits, designs_of, plans
+from bitgap.experiments.t010_rate_distortion.sweep import rate_of
 from bitgap.experiments.t010_rate_distortion.twins import measure_controls
 from bitgap.lab.lab import Lab
 from bitgap.lab.weight_errors import relative_errors

@@ -2,15 +2,70 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
+from bitgap.errors import UsageError
 from bitgap.experiments.protocol.experiment import COST_SCHEME, Cost
 from bitgap.experiments.t010_rate_distortion import Params
-from bitgap.experiments.t010_rate_distortion.sweep import at_bits, designs, protection_orders
 from bitgap.quant.plan import Plan, noise_plans
+from bitgap.quant.schemes import parse_scheme
 from bitgap.records import Floats
+
+NONE, SHAPLEY, REVERSE = "none", "Shapley", "reverse"
+
+
+def at_bits(scheme: str, bits: int) -> str:
+    """Returns the name of the same scheme at another number of bits.
+
+    Raises:
+        UsageError: If the scheme does not round to a number of bits.
+    """
+    parsed: Any = parse_scheme(scheme)
+    if not hasattr(parsed, "bits"):
+        raise UsageError(
+            f"T-010 sweeps bits, and {scheme!r} does not round to a number of bits; give a scheme "
+            f"such as rtn4-g128"
+        )
+    return replace(parsed, bits=bits).name
+
+
+def protection_orders(
+    shapley_value: Floats, n_random: int, seed: int
+) -> dict[str, tuple[int, ...]]:
+    """Returns orders in which blocks are protected, by name: the best first, last, and random.
+
+    Args:
+        shapley_value: Of protecting each block, (L).
+        n_random: How many random orders.
+        seed: Of them.
+    """
+    best = tuple(int(i) for i in np.argsort(-shapley_value, kind="stable"))
+    rng = np.random.default_rng(seed)
+    drawn = {
+        f"random {i}": tuple(int(j) for j in rng.permutation(len(best))) for i in range(n_random)
+    }
+    return {SHAPLEY: best, REVERSE: best[::-1], **drawn}
+
+
+def designs(
+    orders: Mapping[str, Sequence[int]], shares: Sequence[float]
+) -> list[tuple[str, tuple[int, ...]]]:
+    """Returns (order, protected blocks) of every design, nothing protected first, no set twice.
+
+    A share p is the first round(p·L) blocks of an order, half up.
+    """
+    order_of: dict[tuple[int, ...], str] = {(): NONE}
+    for name, order in orders.items():
+        for share in shares:
+            size = math.floor(share * len(order) + 0.5)
+            if size < len(order):
+                order_of.setdefault(tuple(sorted(order[:size])), name)
+    return [(name, kept) for kept, name in order_of.items()]
 
 
 def designs_of(

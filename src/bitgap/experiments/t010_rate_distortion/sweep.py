@@ -12,76 +12,26 @@ Statistics are functions from bootstrap weights (W x N). Pure numpy but for :fun
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bitgap.disparity.formulas import below_resolution, collapsed, damage_bits
-from bitgap.errors import UsageError
 from bitgap.experiments.protocol.error_budget import by_language, sensitivity
 from bitgap.experiments.protocol.scores import unpack_scores
+from bitgap.experiments.t010_rate_distortion.plans import SHAPLEY, at_bits
 from bitgap.quant.schemes import FULL_PRECISION_BITS, Scheme, bits_per_weight, parse_scheme
 from bitgap.records import Bools, Floats, Integers, Observations, Scores
 
 if TYPE_CHECKING:
     from bitgap.models.decoder import Decoder
 
-NONE, SHAPLEY, REVERSE = "none", "Shapley", "reverse"
 FEWEST_BITS = 3
 """Numbers of bits a language needs for a slope that two points could not give by accident."""
 _SLICE = 4_000_000  # draws x cells x languages that are held at once: 32 MB an array
-
-
-def at_bits(scheme: str, bits: int) -> str:
-    """Returns the name of the same scheme at another number of bits.
-
-    Raises:
-        UsageError: If the scheme does not round to a number of bits.
-    """
-    parsed: Any = parse_scheme(scheme)
-    if not hasattr(parsed, "bits"):
-        raise UsageError(
-            f"T-010 sweeps bits, and {scheme!r} does not round to a number of bits; give a scheme "
-            f"such as rtn4-g128"
-        )
-    return replace(parsed, bits=bits).name
-
-
-def protection_orders(
-    shapley_value: Floats, n_random: int, seed: int
-) -> dict[str, tuple[int, ...]]:
-    """Returns orders in which blocks are protected, by name: the best first, last, and random.
-
-    Args:
-        shapley_value: Of protecting each block, (L).
-        n_random: How many random orders.
-        seed: Of them.
-    """
-    best = tuple(int(i) for i in np.argsort(-shapley_value, kind="stable"))
-    rng = np.random.default_rng(seed)
-    drawn = {
-        f"random {i}": tuple(int(j) for j in rng.permutation(len(best))) for i in range(n_random)
-    }
-    return {SHAPLEY: best, REVERSE: best[::-1], **drawn}
-
-
-def designs(
-    orders: Mapping[str, Sequence[int]], shares: Sequence[float]
-) -> list[tuple[str, tuple[int, ...]]]:
-    """Returns (order, protected blocks) of every design, nothing protected first, no set twice.
-
-    A share p is the first round(p·L) blocks of an order, half up.
-    """
-    order_of: dict[tuple[int, ...], str] = {(): NONE}
-    for name, order in orders.items():
-        for share in shares:
-            size = math.floor(share * len(order) + 0.5)
-            if size < len(order):
-                order_of.setdefault(tuple(sorted(order[:size])), name)
-    return [(name, kept) for kept, name in order_of.items()]
 
 
 def rate_of(
@@ -103,7 +53,7 @@ def rate_of(
             for block in shapes
         ])  # fmt: skip
 
-    out = []
+    out = list[float]()
     for b in bits:
         rounded = stored(parse_scheme(at_bits(scheme, b)))
         for kept in sets:

@@ -10,7 +10,7 @@ import torch
 from bitgap.experiments.protocol.twins import in_few_languages, kl_of
 from bitgap.experiments.t010_rate_distortion import Params
 from bitgap.experiments.t010_rate_distortion.controls import QUANTIZERS
-from bitgap.experiments.t010_rate_distortion.sweep import at_bits
+from bitgap.experiments.t010_rate_distortion.plans import at_bits
 from bitgap.lab.lab import Lab
 from bitgap.models.decoder import Decoder
 from bitgap.quant.plan import Plan

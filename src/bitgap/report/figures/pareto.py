@@ -44,7 +44,7 @@ def _set_front(masks: Masks, found: LayerMap) -> Chart | None:
     if rate is None:
         return None
     unit, n = Unit.of(masks.mean_damage), masks.n_blocks
-    rows = []
+    rows = list[dict[str, Any]]()
     for size in range(n):
         here = np.flatnonzero((sizes == size) & (masks.mean_damage > 0))
         if not len(here):
@@ -107,7 +107,7 @@ def _rate_front(cells: Sequence[Json]) -> Chart | None:
     """Returns the rate sweep: damage over bits actually used, with its Pareto front."""
     orders = {"none": "nothing protected", "Shapley": "best blocks protected first",
               "reverse": "worst blocks protected first"}  # fmt: skip
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"bits": rounded(cell["bits_per_weight"]), "damage": rounded(cell["mean_log2_damage"]),
          "order": orders.get(cell["order"], "random blocks protected"),
          "scheme": f"{cell['bits']} bits, {cell['share']:.0%} protected"}
@@ -116,7 +116,7 @@ def _rate_front(cells: Sequence[Json]) -> Chart | None:
     ]  # fmt: skip
     if not rows:
         return None
-    front, least = [], np.inf
+    front, least = list[dict[str, Any]](), np.inf
     for row in sorted(rows, key=lambda row: (row["bits"], row["damage"])):
         if row["damage"] < least:
             least = row["damage"]

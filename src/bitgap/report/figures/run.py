@@ -65,7 +65,7 @@ def _most(
     numbers: Callable[[Json], Mapping[str, float | None]],
 ) -> str:
     """Returns what has the largest number in each run that has ``key``."""
-    told = []
+    told = list[str]()
     for row in rows:
         known = {name: n for name, n in numbers(row).items() if n is not None} if row[key] else {}
         if known:

@@ -106,7 +106,7 @@ _RESPONSES = {
 def formal_chart(tables: Json) -> Chart:
     """Returns R² in families held out by rung of the ladder, with what chance earns."""
     rows = [r for r in tables["ladder"] if r["r2_lofo"] is not None]
-    panels = []
+    panels = list[Chart]()
     for i, response in enumerate(dict.fromkeys(r["response"] for r in rows)):
         mine = [
             {"rung": f"{r['rung']} {RUNGS[r['rung']]}", "r2": rounded(r["r2_lofo"]),
@@ -166,7 +166,7 @@ _WHO = {
 
 def forecasts_chart(forecasts: Forecasts) -> Chart:
     """Returns how good named triples are in every family, by objective."""
-    panels = []
+    panels = list[Chart]()
     for objective, title in (("damage", "by least damage"), ("disparity", "by least |D|")):
         rows = [
             {"who": _WHO[who], "percentile": rounded(100 * found["percentile"]),
@@ -232,7 +232,9 @@ def damage_by_run_chart(rows: Sequence[Json], names: Mapping[str, str]) -> Chart
     if not points:
         return None
     runs = [row["label"] for row in rows]
-    ranked = sorted((p for p in points if p["run"] == runs[0]), key=lambda p: -(p["value"] or 0))
+    ranked = sorted(
+        (p for p in points if p["run"] == runs[0]), key=lambda p: -float(p["value"] or 0)
+    )
     order = list(dict.fromkeys([p["language"] for p in ranked] + [p["language"] for p in points]))
     across = number("value", f"damage K, {unit.name} per English character")
     place = {"y": category("language", sort=order),

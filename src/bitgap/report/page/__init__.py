@@ -5,6 +5,8 @@ become charts that answer to the pointer, and any set of blocks can be tried. Al
 data is escaped by the template engine, and a policy in the page forbids it to fetch anything.
 """
 
+# Not strict: jinja2's filters and globals are typed as its own defaults alone.
+# pyright: standard
 from __future__ import annotations
 
 import base64

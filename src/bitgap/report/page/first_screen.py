@@ -65,7 +65,7 @@ def anchor(hypothesis: str) -> str:
 
 
 def _of_families(models: Sequence[MeasuredModel]) -> list[dict[str, Any]]:
-    panels = []
+    panels = list[dict[str, Any]]()
     known = [m for m in models if m.disparity is not None]
     if known:
         said, chart = "Disparity of damage by model, with every block rounded.", _by_model(known)
@@ -80,7 +80,9 @@ def _of_families(models: Sequence[MeasuredModel]) -> list[dict[str, Any]]:
 
 
 def _by_model(models: Sequence[MeasuredModel]) -> Chart:
-    rows = [{"model": short_name(m.model), "D": rounded(m.disparity)} for m in models]
+    rows: list[dict[str, Any]] = [
+        {"model": short_name(m.model), "D": rounded(m.disparity)} for m in models
+    ]
     order = [row["model"] for row in sorted(rows, key=lambda row: -(row["D"] or 0.0))]
     axis = {"ticks": False, "domain": False, "labelPadding": 6}
     place = category("model", sort=order, axis=axis)

@@ -4,6 +4,8 @@ Everything comes from a stored run; no number and no result is typed in, and the
 the same bytes.
 """
 
+# Not strict: jinja2's filters and globals are typed as its own defaults alone.
+# pyright: standard
 from __future__ import annotations
 
 import datetime

@@ -49,7 +49,7 @@ def paper_figures(
     """
     from bitgap.report.figures.run import run_figures
 
-    drawn = {}
+    drawn = dict[str, PaperFigure]()
     for id_, figure in run_figures(run).items():
         if only is None or id_ in only:
             made = _for_a_page(figure.spec)

@@ -169,7 +169,7 @@ def controls_sentence(controls: Sequence[Json]) -> str:
     quiet = [c for c in controls if c["kind"] != "positive" and c["passed"] is not None]
     names = [c["name"] for c in failed(controls, positive=False)]
     planted = [c for c in controls if c["kind"] == "positive"]
-    said = []
+    said = list[str]()
     if quiet and not names:
         every = "All" if len(quiet) > 1 else "The"
         said.append(f"{every} {counted(len(quiet), 'null control')} held"
@@ -219,7 +219,7 @@ def _prediction(finding: Json) -> str:
 
 def failed_forecasts(result: Json) -> list[str]:
     """Returns forecasts of held-out families that missed, and fits that lost to a mean."""
-    said = []
+    said = list[str]()
     asked = {"disparity": "least |D|", "damage": "least damage"}
     means = {"config": "the configuration alone", "weights": "weights and one forward pass"}
     for row in result.get("forecasts", {}).get("summary", ()):
@@ -253,7 +253,7 @@ def formal_sentences(findings: Iterable[Json]) -> list[str]:
     found = next((f for f in findings if f["hypothesis"] == FORMAL.id), None)
     if found is None:
         return []
-    tables, said = found["tables"], []
+    tables, said = found["tables"], list[str]()
     rungs = {r["rung"]: r for r in tables["ladder"] if r["response"] == "ratio"}
     held = {name: rungs[name]["r2_lofo"] for name in ("F0", "F1", "F3")
             if name in rungs and rungs[name]["r2_lofo"] is not None}  # fmt: skip

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
-from bitgap.disparity.layer_map import original_set
 from bitgap.quant.sets import mask_of
 from bitgap.report.paper.text import log_ratio, model_name, number, plain
 from bitgap.report.run import Masks, Run
 from bitgap.report.words.answers import language_name
 from bitgap.report.words.phrases import BEST, counted, joined
 from bitgap.show.numbers import Unit
+from bitgap.stats.mask_design import original_set
 
 
 def standing(run: Run) -> bool | None:
@@ -28,7 +29,8 @@ def standing(run: Run) -> bool | None:
             if row["who"] == "origin" and row["objective"] == "damage" and row["families"]:
                 return None if row["success"] is None else bool(row["success"])
         return None
-    found = (run.result.get("map") or {}).get("original_set") or {}
+    layer_map: dict[str, Any] = run.result.get("map") or dict[str, Any]()
+    found: dict[str, Any] = layer_map.get("original_set") or dict[str, Any]()
     ends = found.get("rank_damage_ci")
     if found.get("rank_damage") is None or not ends or None in ends or found["sets"] < 2:
         return None

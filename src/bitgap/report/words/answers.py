@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from bitgap.disparity.audit import SHARE_UNSETTLED
-from bitgap.disparity.layer_map import original_set
 from bitgap.errors import LanguageError
 from bitgap.languages import language
 from bitgap.report.run import Run, audit_of, map_of
@@ -28,6 +27,7 @@ from bitgap.report.words.phrases import (
 from bitgap.report.words.theory import ledger_answers, theory_answers
 from bitgap.show.numbers import lacks, told
 from bitgap.show.withdrawn import NO_GAP_RANK
+from bitgap.stats.mask_design import original_set
 from bitgap.theory.hypotheses import HYPOTHESES
 
 __all__ = ["Answer", "answers"]
@@ -105,7 +105,7 @@ def _against(row: Json, code: str, reference: str) -> str:
 def _collapsed_line(rows: Json) -> list[str]:
     gone = [language_name(c) for c, row in rows.items() if row["collapsed"]]
     faint = [language_name(c) for c, row in rows.items() if row["below_resolution"]]
-    said = []
+    said = list[str]()
     if gone:
         said.append(f"Collapsed, no better than add-one unigrams: {', '.join(gone)}.")
     if faint:
@@ -201,7 +201,7 @@ def _named(blocks: Iterable[int]) -> str:
 
 def _why(found: Json, findings: Iterable[Json]) -> Answer:
     blocks = found["original_set"]["blocks"] or original_set(found["n_blocks"])
-    origin, details = found["original_set"], []
+    origin, details = found["original_set"], list[str]()
     short = f"{_for_damage(found, blocks)} {_for_gap(origin)}".strip()
     details += [line for line in (_rank_line(origin), _place_line(found)) if line]
     details += _mechanism_lines({f["hypothesis"]: f for f in findings})

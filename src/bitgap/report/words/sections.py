@@ -112,7 +112,7 @@ def change_of_mind(finding: Json) -> list[str]:
     verdict, primary = finding["verdict"], finding["estimates"][finding["primary"]]
     sesoi, label = verdict["sesoi"], verdict["label"]
     least = "" if sesoi is None else f"{sesoi:g}"
-    said = []
+    said = list[str]()
     if label == "supported":
         said.append(
             f"An interval that reaches 0, an estimate under {least}, or a control that fails. Over "

@@ -16,10 +16,10 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from bitgap.disparity.layer_map import make_design
 from bitgap.errors import UserError
 from bitgap.quant.sets import blocks_in, mask_of, membership
 from bitgap.records import Floats, Integers
+from bitgap.stats.mask_design import make_design
 from bitgap.theory.evidence import Evidence, disparity_of, families_of
 from bitgap.theory.forecast.expectation import (
     Core,
@@ -217,4 +217,5 @@ def _finite_mean(values: Floats) -> Floats:
 
 def _share_of(protected: Floats) -> Integers:
     """Returns which third of the blocks' number each set protects, (P)."""
-    return np.searchsorted(_SHARES, protected.mean(1)).astype(np.int64)
+    share: Floats = protected.mean(1)
+    return np.searchsorted(_SHARES, share).astype(np.int64)

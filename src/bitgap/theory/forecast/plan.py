@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
-from bitgap.disparity.layer_map import LARGEST_FACTORIAL, make_design
 from bitgap.experiments.catalog import CATALOG
 from bitgap.experiments.protocol.experiment import PHASES, Experiment
 from bitgap.jobs.tiers import Tier
+from bitgap.stats.mask_design import LARGEST_FACTORIAL, make_design
 from bitgap.theory.forecast.cards import Card
 
 if TYPE_CHECKING:

@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bitgap.codec import is_object
 from bitgap.errors import UserError
 from bitgap.stats.verdicts import load_thresholds
 from bitgap.theory.evidence import Evidence, families_of
@@ -201,7 +202,7 @@ def read_prediction(path: str | os.PathLike[str]) -> Prediction:
         raise UserError(
             f"{name!r} holds no JSON; name a file that `bitgap predict` wrote"
         ) from None
-    if not isinstance(content, dict) or not {"version", "sha256", "masks"} <= content.keys():
+    if not is_object(content) or not {"version", "sha256", "masks"} <= content.keys():
         raise UserError(f"{name!r} is no prediction; name a file that `bitgap predict` wrote")
     if content["version"] != VERSION:
         raise UserError(
@@ -350,7 +351,7 @@ def leave_one_family_out(evidence: Sequence[Evidence]) -> list[dict[str, Any]]:
         UserError: If there are fewer than three families.
     """
     evidence = [one for one in evidence if len(one.languages) > 1]
-    rows = []
+    rows = list[dict[str, Any]]()
     for family, models in families_of(evidence).items():
         others = [one for one in evidence if one.family != family]
         for one in models:

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from bitgap.disparity.layer_map import original_set
 from bitgap.quant.sets import mask_of
 from bitgap.records import Floats
+from bitgap.stats.mask_design import original_set
 from bitgap.theory.evidence import Evidence
 from bitgap.theory.forecast.intervals import Range
 

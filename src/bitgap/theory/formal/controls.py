@@ -91,7 +91,7 @@ def _planted(families: Sequence[FamilyRows], sesoi: float, thresholds: Threshold
     between = between_rungs(families, LADDER["F1"], ORIGINAL_TERMS)
     orders = _derangements(len(families), PLANTINGS)
     orders = orders[np.arange(PLANTINGS) % len(orders)]
-    found = []
+    found = list[bool]()
     for order in orders:
         paired = swaps.paired(order)
         slope = planted_slope(*paired, between, TIMES_SESOI * sesoi)
@@ -207,7 +207,7 @@ def _smooth(lower: Moments, smooth: Moments, sesoi: float, thresholds: Threshold
 def _halves(families: Sequence[FamilyRows], thresholds: Thresholds) -> Control:
     if any(m.response.shape[1] < 2 for f in families for m in f.models):
         return not_run(HALVES, "negative", "a model has one other language, which makes no halves")
-    parts = []
+    parts = list[Floats]()
     for first in (0, 1):
         half = [_half(f, first) for f in families]
         parts.append(gains(*(moments(half, terms(LADDER[name])) for name in ("F1", "F3"))))

@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -91,13 +92,13 @@ Designs = Callable[[ModelRows], Floats]
 
 def moments(families: Sequence[FamilyRows], designs: Designs) -> Moments:
     """Returns the second moments of families under a design."""
-    grams, crosses, powers = [], [], []
+    grams, crosses, powers = list[Floats](), list[Floats](), list[float]()
     for family in families:
         xs = [designs(m) for m in family.models]
         grams.append(_mean([np.swapaxes(x, -1, -2) @ x / x.shape[-2] for x in xs]))
         pairs = zip(xs, family.models, strict=True)
         crosses.append(_mean([m.profile @ x / len(m.r) for x, m in pairs]))
-        powers.append(np.mean([(m.response**2).mean() for m in family.models]))
+        powers.append(float(np.mean([(m.response**2).mean() for m in family.models])))
     return Moments(np.stack(grams, -3), np.stack(crosses, -2), np.array(powers))
 
 
@@ -116,10 +117,10 @@ def swapped_cross(families: Sequence[FamilyRows], designs: Designs) -> Floats:
     Responses are taken at equal relative depth. Checkpoints are paired one by one, in turn where
     there are more of one family, so that a swapped response is no smoother than a true one.
     """
-    out = []
+    out = list[Floats]()
     for mine in families:
         xs = [designs(m) for m in mine.models]
-        row = []
+        row = list[Floats]()
         for other in families:
             partners = [other.models[i % len(other.models)] for i in range(len(xs))]
             profiles = [
@@ -224,9 +225,13 @@ def slope_estimates(
     """Returns each slope over families, by term: random effects on families' own slopes."""
     found = moments(families, terms(names))
     own, errors = found.family_slopes(), _slope_variances(families, found, len(names))
-    out = {}
+    out = dict[str, Estimate]()
     for i, name in enumerate(names):
-        how = {"unit": "log2 per predictor unit", "level": level, "n": len(families)}
+        how: dict[str, Any] = {
+            "unit": "log2 per predictor unit",
+            "level": level,
+            "n": len(families),
+        }
         if len(families) < 2:
             why = "one family has no spread over families"
             out[name] = Estimate(value=float(own[0, i]), reason=why, **how)
@@ -275,7 +280,8 @@ def wild_p(found: Moments, term: int) -> float:
 
 
 def _cluster_t(gram: Floats, cross: Floats, term: int) -> Floats:
-    inverse = np.linalg.pinv(gram.sum(0), hermitian=True)
+    total: Floats = gram.sum(0)
+    inverse = np.linalg.pinv(total, hermitian=True)
     slopes = cross.sum(-2) @ inverse
     scores = cross - np.einsum("mkj,bj->bmk", gram, slopes)
     error = np.sqrt(((scores @ inverse[term]) ** 2).sum(-1))
@@ -321,8 +327,9 @@ def _held_out_error(model: ModelRows, x: Floats) -> float:
     for held in np.array_split(np.arange(len(x)), FOLDS):
         kept = np.setdiff1d(np.arange(len(x)), held)
         x_mean, y_mean = x[kept].mean(0), model.response[kept].mean(0)
-        y = model.profile[kept] - model.profile[kept].mean()
-        slopes, *_ = np.linalg.lstsq(x[kept] - x_mean, y, rcond=None)
+        y: Floats = model.profile[kept] - model.profile[kept].mean()
+        centred: Floats = x[kept] - x_mean
+        slopes = np.linalg.lstsq(centred, y, rcond=None)[0]
         fitted = y_mean + ((x[held] - x_mean) @ slopes)[:, None]
         squares += float(((model.response[held] - fitted) ** 2).sum())
     return squares / model.response.size
@@ -330,7 +337,7 @@ def _held_out_error(model: ModelRows, x: Floats) -> float:
 
 def inflation(families: Sequence[FamilyRows], names: Sequence[str]) -> Floats:
     """Returns variance inflation factors, the mean over families, (K); infinite where collinear."""
-    found = []
+    found = list[Floats]()
     for family in families:
         for model in family.models:
             x = model.design(names)
@@ -338,5 +345,6 @@ def inflation(families: Sequence[FamilyRows], names: Sequence[str]) -> Floats:
             correlation = (x.T @ x) / len(x) / np.maximum(np.outer(spread, spread), 1e-300)
             singular = np.linalg.matrix_rank(correlation) < len(names)
             bad = np.full(len(names), np.inf)
-            found.append(bad if singular else np.diag(np.linalg.inv(correlation)))
+            own = bad if singular else np.diag(np.linalg.inv(correlation)).astype(np.float64)
+            found.append(own)
     return np.mean(found, axis=0)

@@ -50,7 +50,7 @@ from bitgap.theory.formal.inference import (
 )
 from bitgap.theory.formal.ladder import Ladder, ladder
 from bitgap.theory.formal.rows import LADDER, ORIGINAL_TERMS, FamilyRows, Response
-from bitgap.theory.origin.regression import evidence_regression
+from bitgap.theory.origin.regression import OriginalRegression, evidence_regression
 
 TITLE = "Do variance, boundary and bottleneck predict a block's disparity?"
 
@@ -155,7 +155,7 @@ def _vif(families: Sequence[FamilyRows]) -> list[dict[str, Any]]:
     names = LADDER["F4"]
     kept = [f for f in families if all(np.isfinite(m.design(names)).all() for m in f.models)]
     sets = {"F3": (families, ORIGINAL_TERMS), "F4": (kept, names)}
-    rows = []
+    rows = list[dict[str, Any]]()
     for rung, (those, predictors) in sets.items():
         found = inflation(those, predictors) if those else np.full(len(predictors), np.inf)
         rows += [
@@ -195,7 +195,8 @@ def _slope_swap_p(families: Sequence[FamilyRows], found: Moments) -> list[float]
     """
     ways = pairings(len(families))
     cross = swapped_cross(families, terms(ORIGINAL_TERMS))[np.arange(len(families)), ways]
-    made = cross.sum(1) @ np.linalg.pinv(found.gram.sum(0), hermitian=True)
+    gram: Floats = found.gram.sum(0)
+    made: Floats = cross.sum(1) @ np.linalg.pinv(gram, hermitian=True)
     return [float(p) for p in (made >= made[0] - 1e-12).mean(0)]
 
 
@@ -220,8 +221,8 @@ def _draws(main: Ladder) -> dict[str, Any]:
 def _estimates(
     main: Ladder, tables: Mapping[str, Any], thresholds: Thresholds
 ) -> dict[str, Estimate]:
-    how = {"unit": UNIT, "level": thresholds.level, "n": len(main.families)}
-    out = {}
+    how: dict[str, Any] = {"unit": UNIT, "level": thresholds.level, "n": len(main.families)}
+    out = dict[str, Estimate]()
     for row in main.rows:
         if row["rung"] != "ceiling":
             why = row["reason"] or "no interval; what is compared is the gain over position"
@@ -257,13 +258,13 @@ def _further(
 
 def _original_measure(evidence: Sequence[Evidence]) -> dict[str, Estimate]:
     """Returns the mean over models of the origin's own regression."""
-    fits, why = [], "no model"
+    fits, why = list[OriginalRegression](), "no model"
     for one in evidence:
         try:
             fits.append(evidence_regression(one))
         except UserError as error:
             why = str(error)
-    how = {"unit": UNIT, "n": len(fits)}
+    how: dict[str, Any] = {"unit": UNIT, "n": len(fits)}
     if not fits:
         return {"r2_of_the_origins_regression": Estimate(value=None, reason=why, **how)}
     numbers = {

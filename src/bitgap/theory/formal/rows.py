@@ -96,9 +96,9 @@ def gather_rows(
         evidence: Any number of models.
         response: Which response.
     """
-    out, left_out = [], dict[str, str]()
+    out, left_out = list[FamilyRows](), dict[str, str]()
     for family, members in families_of(evidence).items():
-        made = []
+        made = list[ModelRows]()
         for one in members:
             found = model_rows(one, response)
             if isinstance(found, str):

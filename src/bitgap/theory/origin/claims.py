@@ -109,7 +109,10 @@ def load_claims() -> tuple[tuple[Claim, ...], tuple[Table, ...]]:
     claims = tuple(_claim(row) for row in content["claim"])
     if [claim.number for claim in claims] != list(range(1, N_CLAIMS + 1)):
         raise ValueError(f"claims.toml should hold claims 1 to {N_CLAIMS}, each once and in order")
-    tables = tuple(Table(**{**row, "values": tuple(row["values"])}) for row in content["table"])
+    rows: list[dict[str, Any]] = content["table"]
+    for row in rows:
+        row["values"] = tuple(row["values"])
+    tables = tuple(Table(**row) for row in rows)
     if any(len(table.values) != N_BLOCKS for table in tables):
         raise ValueError(f"a table of claims.toml has not {N_BLOCKS} values")
     return claims, tables
@@ -117,7 +120,10 @@ def load_claims() -> tuple[tuple[Claim, ...], tuple[Table, ...]]:
 
 def _claim(row: Mapping[str, Any]) -> Claim:
     rest = {key: value for key, value in row.items() if key not in ("part", "measured")}
-    parts = tuple(Part(**{**part, "plans": tuple(part.get("plans", ()))}) for part in row["part"])
+    found: list[dict[str, Any]] = row["part"]
+    for part in found:
+        part["plans"] = tuple(part.get("plans", ()))
+    parts = tuple(Part(**part) for part in found)
     return Claim(**rest, parts=parts, measured=dict(row.get("measured", {})))
 
 

@@ -307,7 +307,7 @@ def _gain_ratio(case: Case) -> float:
     return float(gain[rich].mean() / gain[~rich].mean())
 
 
-_SPECIAL = {
+_SPECIAL: Mapping[str, Callable[[Case], float]] = {
     "biases over none": _biases,
     "random least": lambda case: float(_random(case).min()),
     "random most": lambda case: float(_random(case).max()),

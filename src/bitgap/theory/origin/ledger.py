@@ -97,7 +97,7 @@ class Ledger:
         """How many claims, without tables, came out how: exactly, in kind, and in our measure."""
         claims = [row for row in self.rows if row.claim.isdigit()]
         kinds = {"exact": "exact", "in kind": "outcome", "in our measure": "outcome_here"}
-        out = {}
+        out = dict[str, dict[str, int]]()
         for name, attribute in kinds.items():
             found = Counter(getattr(row, attribute) for row in claims)
             out[name] = {outcome: found[outcome] for outcome in OUTCOMES}
@@ -232,7 +232,7 @@ def _left_out(case: Case, plans: Sequence[str]) -> dict[str, str]:
 
 def told_plans(plans: Sequence[str], case: Case) -> str:
     """Returns one line on which blocks each plan protects in this model."""
-    told = []
+    told = list[str]()
     for plan in plans:
         if plan in SETS or plan in ("even", "odd"):
             kept = ",".join(map(str, blocks_of(plan, case.n_blocks))) or "nothing"

@@ -80,7 +80,11 @@ def _hebrew(case: Case, readings: Readings, measure: Measure) -> Sampled:
     if not readings.counts(["none"], measure)[column]:
         raise Untestable(f"Hebrew is {readings.left_out(['none'])['he']}")
     unit = UNITS[measure]
-    return Sampled(readings, lambda w: readings.by_language(measure, w)[:, row, column], unit)
+
+    def of(weights: Floats) -> Floats:
+        return readings.by_language(measure, weights)[:, row, column]
+
+    return Sampled(readings, of, unit)
 
 
 def _groups(readings: Readings, plans: list[str], measure: Measure, of: str) -> tuple[Bools, Bools]:

@@ -52,7 +52,9 @@ class Readings:
     """
 
     scores: Scores
-    _kept: dict[tuple[object, ...], Floats] = field(default_factory=dict, repr=False)
+    _kept: dict[tuple[object, ...], Floats] = field(
+        default_factory=dict[tuple[object, ...], Floats], repr=False
+    )
 
     def has(self, *plans: str) -> bool:
         """Returns whether plans of these names were scored."""

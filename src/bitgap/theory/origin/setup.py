@@ -7,7 +7,7 @@ weights kept, one half of a block kept), is added to the bank as a variant of ev
 and dropped.
 
 Block numbers of a 12-block model go by relative depth as
-:func:`bitgap.disparity.layer_map.original_set` takes them: l becomes round(l L / 12), and the first
+:func:`bitgap.stats.mask_design.original_set` takes them: l becomes round(l L / 12), and the first
 and the last stay the first and the last.
 """
 
