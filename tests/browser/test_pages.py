@@ -159,8 +159,8 @@ def test_measures_and_games_are_switched(investigated: Any) -> None:
     for name, key, figure in (
         ("measure", "share", "first-languages-share"),
         ("measure", "delta", "first-languages-delta"),
-        ("game", "gap", "first-layers-gap"),
-        ("game", "disparity", "first-layers-disparity"),
+        ("game", "gap", "first-blocks-gap"),
+        ("game", "disparity", "first-blocks-disparity"),
     ):
         page.click(f"[data-{name}='{key}']")
         assert page.get_attribute(f"[data-{name}='{key}']", "aria-pressed") == "true"
@@ -324,10 +324,11 @@ def hostile_page(kept: Path, tmp_path: Path) -> Path:
         (text,) = copy.execute("SELECT summary FROM runs WHERE id = 4").fetchone()
         summary = json.loads(text)
         summary["model"] = summary["corpus"] = summary["plan"] = HOSTILE
-        audit = summary["audit"]
-        audit["languages"][HOSTILE] = audit["languages"].pop("de")
-        audit["caveats"] = [HOSTILE]
-        summary["map"]["caveats"] = [f"{HOSTILE} العربية"]
+        record = summary["records"]["investigation"]
+        (german,) = (one for one in record["report"]["languages"] if one["language"] == "de")
+        german["language"] = HOSTILE
+        record["report"]["caveats"] = [HOSTILE]
+        record["layer_map"]["caveats"] = [f"{HOSTILE} العربية"]
         copy.execute("UPDATE runs SET summary = ? WHERE id = 4", (json.dumps(summary),))
         rows = copy.execute("SELECT experiment, finding FROM findings WHERE run = 4").fetchall()
         for experiment, finding in rows:

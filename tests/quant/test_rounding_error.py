@@ -249,7 +249,8 @@ def test_crest_factor_is_at_least_one_and_blind_to_scale(weight, group):
     if weight.any():
         crest = crest_factor_sq(weight, group)
         assert crest >= 1 - 1e-9
-        assert crest_factor_sq(weight * 2**-7, group) == crest
+        # Sums are of other sizes where squares lose their last digit: equal to a few of these.
+        assert crest_factor_sq(weight * 2**-7, group) == pytest.approx(crest, rel=1e-12)
 
 
 def test_measures_relative_to_nothing_are_refused():

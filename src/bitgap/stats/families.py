@@ -233,9 +233,9 @@ def window_across(
 
     Example:
         >>> place = Estimate(value=0.75, low=0.7, high=0.8, unit="depth")
-        >>> peak = Peak(place=place, layer=9, share=0.9)
+        >>> peak = Peak(place=place, block=9, share=0.9)
         >>> names = ("opt", "bloom", "llama")
-        >>> peaks = [FamilyPeak(family=name, peak=peak, n_layers=12) for name in names]
+        >>> peaks = [FamilyPeak(family=name, peak=peak, n_blocks=12) for name in names]
         >>> found = window_across(peaks, (0.65, 0.85))
         >>> found.estimate.value, round(found.p, 4)
         (1.0, 0.0046)
