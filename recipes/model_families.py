@@ -125,6 +125,55 @@ def _gemma(recipe: Recipe, separator: int) -> PreTrainedConfig:
     )
 
 
+def _qwen2(recipe: Recipe, separator: int) -> PreTrainedConfig:
+    """As Llama with biases on queries, keys and values; tied, as its small sizes are."""
+    from transformers import Qwen2Config
+
+    return Qwen2Config(
+        **_layers(recipe, separator),
+        num_key_value_heads=recipe.heads,
+        intermediate_size=_gated_width(recipe),
+        tie_word_embeddings=True,
+    )
+
+
+def _olmo2(recipe: Recipe, separator: int) -> PreTrainedConfig:
+    """Rotary positions, norms after attention and MLP and on queries and keys, gated; untied."""
+    from transformers import Olmo2Config
+
+    return Olmo2Config(**_layers(recipe, separator), intermediate_size=_gated_width(recipe))
+
+
+def _falcon(recipe: Recipe, separator: int) -> PreTrainedConfig:
+    """Rotary positions, attention and MLP side by side after one LayerNorm, no biases, tied."""
+    from transformers import FalconConfig
+
+    return FalconConfig(
+        **_layers(recipe, separator),
+        hidden_dropout=0.0,
+        # One key head for all queries would be its smallest model's; whole heads round as others.
+        multi_query=False,
+        parallel_attn=True,
+        new_decoder_architecture=False,
+        bias=False,
+        alibi=False,
+    )
+
+
+def _mpt(recipe: Recipe, separator: int) -> PreTrainedConfig:
+    """ALiBi, LayerNorm without biases, no biases at all, tied."""
+    from transformers import MptConfig
+
+    return MptConfig(
+        **_common(recipe, separator),
+        d_model=recipe.width,
+        n_heads=recipe.heads,
+        n_layers=recipe.blocks,
+        expansion_ratio=4,
+        max_seq_len=recipe.context,
+    )
+
+
 FAMILIES: Mapping[str, Callable[[Recipe, int], PreTrainedConfig]] = {
     "gpt2": _gpt2,
     "opt": _opt,
@@ -133,6 +182,10 @@ FAMILIES: Mapping[str, Callable[[Recipe, int], PreTrainedConfig]] = {
     "llama": _llama,
     "qwen3": _qwen3,
     "gemma": _gemma,
+    "qwen2": _qwen2,
+    "olmo2": _olmo2,
+    "falcon": _falcon,
+    "mpt": _mpt,
 }
 """Every family that can be trained, by its ``model_type``."""
 

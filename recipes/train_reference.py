@@ -178,7 +178,7 @@ def _prepare_text(
     tokenizer = load_tokenizer(folder)
     cache = request.cache or request.work / "tokens"
     streams = []
-    for stream in tokenise(paths, digests, tokenizer, recipe.held_out, cache):
+    for stream in tokenise(paths, digests, tokenizer, recipe.held_out, cache, recipe.half):
         facts = stream.facts
         say(f"{facts.language}: {facts.lines:,} lines, {facts.tokens:,} tokens")
         streams.append(stream)

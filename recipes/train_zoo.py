@@ -5,6 +5,10 @@ goes on where it was when the command is given again, and finished models are le
 
     python recipes/train_zoo.py --text ../shared/data/corpus --out models
 
+and so are those of ``confirmation.toml``, which the theory's second version is tried on::
+
+    python recipes/train_zoo.py --zoo recipes/confirmation.toml --text TEXT --out new
+
 On two cores that takes an hour and a half. ``models/manifest.json`` lists every finished model with
 the SHA-256 of its files, what it was trained on, and its held-out bits per byte.
 """
@@ -38,11 +42,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns 0 when all models are trained, else 1 or 2."""
     options = _parser().parse_args(arguments)
     try:
-        members = read_zoo(HERE / "zoo.toml", options.only)
+        members = read_zoo(options.zoo, options.only)
         options.out.mkdir(parents=True, exist_ok=True)
         with ThreadPoolExecutor(options.workers) as pool:
             codes = list(pool.map(lambda m: _train(m, options), members))
-        write_manifest(options.out)
+        write_manifest(options.out, options.zoo)
     except BitgapError as error:
         _say(str(error))
         return error.exit_code
@@ -57,11 +61,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="train_zoo.py", description="Trains the models of zoo.toml."
+        prog="train_zoo.py", description="Trains the models of a zoo, such as zoo.toml."
     )
     add = parser.add_argument
     add("--text", type=Path, required=True, help="folder of <lang>.txt or <lang>.txt.xz")
     add("--out", type=Path, required=True, help="folder for the models and their manifest")
+    add("--zoo", type=Path, default=HERE / "zoo.toml", help="which models (default: zoo.toml)")
     add("--workers", type=int, default=2, help="models trained side by side (%(default)s)")
     add("--only", metavar="NAMES", help="some models, such as llama-8,opt-12 (default: all)")
     return parser
@@ -107,13 +112,13 @@ def _train(member: Mapping[str, Any], options: argparse.Namespace) -> int:
     return code
 
 
-def write_manifest(out: Path) -> None:
-    """Writes the manifest of the finished models in a folder, in the order of ``zoo.toml``.
+def write_manifest(out: Path, zoo: Path = HERE / "zoo.toml") -> None:
+    """Writes the manifest of the finished models in a folder, in the order of their zoo.
 
     Raises:
         UsageError: If they are larger together than a clone should be.
     """
-    order = [one["name"] for one in read_zoo(HERE / "zoo.toml")]
+    order = [one["name"] for one in read_zoo(zoo)]
     finished = {p.parent.name: p for p in out.glob(f"*/{FINISHED}")}
     names = [n for n in order if n in finished] + sorted(finished.keys() - set(order))
     entries = [_entry(finished[name]) for name in names]
@@ -121,9 +126,9 @@ def write_manifest(out: Path) -> None:
     if size > LARGEST_ZOO_BYTES:
         raise UsageError(
             f"the models take {size / 1e6:.0f} MB together, more than {LARGEST_ZOO_BYTES / 1e6:.0f}"
-            f"; make them smaller in zoo.toml"
+            f"; make them smaller in {zoo.name}"
         )
-    write_json(out / MANIFEST, {"recipe": "recipes/zoo.toml", "bytes": size, "models": entries})
+    write_json(out / MANIFEST, {"recipe": f"recipes/{zoo.name}", "bytes": size, "models": entries})
 
 
 def _entry(facts_path: Path) -> dict[str, Any]:

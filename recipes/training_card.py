@@ -157,9 +157,11 @@ def _data(facts: Mapping[str, Any]) -> str:
     n_bytes = sum(row["bytes"] for row in facts["languages"])
     n_tokens = sum(row["tokens"] for row in facts["languages"])
     how = "in proportion to its size" if facts["recipe"]["mix"] is None else "by a given mix"
+    half = facts["recipe"].get("half")
+    part = f" of half {half} of its lines" if half else ""
     return (
-        f"`{facts['text_folder']}/`, {n_bytes / 1e6:,.3f} MB, {n_tokens:,} tokens without the "
-        f"held-out lines, sampled {how}; sources: {facts['sources']}"
+        f"`{facts['text_folder']}/`, {n_bytes / 1e6:,.3f} MB, {n_tokens:,} tokens{part} without "
+        f"the held-out lines, sampled {how}; sources: {facts['sources']}"
     )
 
 

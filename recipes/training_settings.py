@@ -56,6 +56,8 @@ class Recipe:
     seed: int = 0
     held_out: int = 100
     """Lines of each language kept out of training and of the tokenizer."""
+    half: int | None = None
+    """1 or 2 to train on one of two disjoint halves of each language's lines; None for all."""
 
     def __post_init__(self) -> None:
         _check_family(self.family)
@@ -75,6 +77,7 @@ class Recipe:
         _check(0 < self.peak_rate < math.inf, f"--peak-rate {self.peak_rate}", "a rate above 0")
         _check(self.seed >= 0, f"--seed {self.seed}", "0 or more")
         _check(self.held_out >= 0, f"--held-out {self.held_out}", "0 lines or more")
+        _check(self.half in (None, 1, 2), f"--half {self.half}", "1 or 2, or leave it out")
         self._check_length()
 
     def _check_length(self) -> None:
@@ -267,6 +270,7 @@ def _add_recipe(parser: argparse.ArgumentParser) -> None:
     add("--minutes", type=float, help="take so long for all of it instead")
     add("--mix", help="shares such as en=30,de=10; only these are used (default: by size)")
     add("--held-out", type=int, default=plain.held_out, help="lines a language (%(default)s)")
+    add("--half", type=int, help="train on one of two disjoint halves of the text, 1 or 2")
     add("--seed", type=int, default=plain.seed, help="(%(default)s)")
 
 
@@ -303,6 +307,7 @@ def recipe_of(options: argparse.Namespace) -> Recipe:
         minutes=options.minutes,
         mix=None if options.mix is None else read_mix(options.mix),
         held_out=options.held_out,
+        half=options.half,
     )
 
 

@@ -30,6 +30,9 @@ TOKENIZER_SHARE = 3
 _LANGUAGE_FILE = re.compile(r"([a-z]{2,3}(?:[-_][A-Za-z0-9]+)*)\.txt(?:\.xz)?")
 _FORMAT = 1  # Raise it whenever a stream would come out differently.
 _LINES_AT_ONCE = 4096
+_STRETCH = 100
+"""Halves of a text alternate in stretches of so many lines, so that most of what belongs together
+stays together and both halves have some of every source."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,6 +144,18 @@ def split_lines(lines: Sequence[str], n_held_out: int, name: str) -> tuple[list[
     return train, [lines[i] for i in sorted(chosen)]
 
 
+def choose_half(lines: Sequence[str], half: int | None) -> list[str]:
+    """Returns the lines of one of two disjoint halves of a text, or all of them.
+
+    Args:
+        lines: Lines to train on, in the order of the file.
+        half: 1 or 2, whose stretches of 100 lines alternate; None for all lines.
+    """
+    if half is None:
+        return list(lines)
+    return [line for i, line in enumerate(lines) if i // _STRETCH % 2 == half - 1]
+
+
 def fingerprint_files(paths: Mapping[str, Path]) -> dict[str, str]:
     """Returns the SHA-256 (hex) of every file as it is stored, by language.
 
@@ -250,6 +265,7 @@ def tokenise(
     tokenizer: Any,
     n_held_out: int,
     cache: Path,
+    half: int | None = None,
 ) -> Iterator[Stream]:
     """Yields the stream of each language, tokenised now or found in the cache.
 
@@ -259,6 +275,7 @@ def tokenise(
         tokenizer: From :func:`load_tokenizer`.
         n_held_out: Lines of each language to keep out.
         cache: Folder for the streams; entries are named by what they were made from.
+        half: Which half of the lines, 1 or 2 (:func:`choose_half`); None for all.
 
     Raises:
         UsageError: If too many lines would be kept out.
@@ -267,12 +284,15 @@ def tokenise(
     cache.mkdir(parents=True, exist_ok=True)
     rules = tokenizer.backend_tokenizer.to_str() + f"|{tokenizer.eos_token_id}|{_FORMAT}"
     for language, path in paths.items():
-        key = hashlib.sha256(f"{rules}|{digests[language]}|{n_held_out}".encode()).hexdigest()
+        made_from = f"{rules}|{digests[language]}|{n_held_out}" + (f"|{half}" if half else "")
+        key = hashlib.sha256(made_from.encode()).hexdigest()
         entry = cache / f"{language}-{key[:20]}"
         kind = np.dtype(np.uint16 if len(tokenizer) <= 2**16 else np.uint32)
         facts = _cached(entry, kind)
         if facts is None:
-            facts = _tokenise_file(language, path, tokenizer, n_held_out, entry, kind)
+            train, held_out = split_lines(read_lines(path), n_held_out, language)
+            lines = choose_half(train, half)
+            facts = _tokenise_lines(language, lines, held_out, tokenizer, entry, kind)
         yield Stream(facts, np.memmap(_stream_file(entry), dtype=kind, mode="r"))
 
 
@@ -292,10 +312,14 @@ def _cached(entry: Path, kind: np.dtype[Any]) -> TextFacts | None:
     return TextFacts(**facts | {"held_out": tuple(facts["held_out"])})
 
 
-def _tokenise_file(
-    language: str, path: Path, tokenizer: Any, n_held_out: int, entry: Path, kind: np.dtype[Any]
+def _tokenise_lines(
+    language: str,
+    train: Sequence[str],
+    held_out: Sequence[str],
+    tokenizer: Any,
+    entry: Path,
+    kind: np.dtype[Any],
 ) -> TextFacts:
-    train, held_out = split_lines(read_lines(path), n_held_out, language)
     n_tokens = 0
     part = entry.with_suffix(f".part{os.getpid()}")
     with part.open("wb") as file:
