@@ -11,6 +11,7 @@ import pytest
 
 from bitgap.disparity.audit import audit
 from bitgap.disparity.compare import compare
+from bitgap.disparity.formulas import disparity, mean_absolute_log_ratio, spread
 from bitgap.errors import UsageError
 from bitgap.records import Estimate
 from score_samples import make_scores, random_scores
@@ -428,3 +429,28 @@ def test_an_audit_of_sixteen_languages_takes_well_under_a_few_seconds():
 def test_judging_imports_no_torch():
     code = "import sys, bitgap.disparity; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+# -------------------------------------------------------------------------------- spread, the gap
+
+
+def test_spread_is_the_sd_of_log2_damage_per_token_and_needs_no_reference():
+    scores = noisy([[0.1, 0.2, 0.4], [0.1, 0.1, 0.1]], sentences=300)
+    logs = np.log2(scores.kl_nats.sum(-1) / scores.counts.tokens.sum(-1))
+    np.testing.assert_allclose(spread(scores), logs.std(-1), rtol=1e-12)
+    other = replace(scores, reference="x2")
+    np.testing.assert_array_equal(spread(scores), spread(other))
+
+
+def test_in_the_spread_languages_cannot_cancel():
+    # One loses half of what the reference does, one twice as much: D sees nothing.
+    scores = noisy([[0.2, 0.1, 0.4]], sentences=3000)
+    assert abs(disparity(scores, per="token")[0]) < 0.02
+    assert spread(scores)[0] == pytest.approx(np.std([0, -1, 1]), abs=0.02)
+    assert mean_absolute_log_ratio(scores)[0] == pytest.approx(1, abs=0.02)
+
+
+def test_spread_of_fewer_than_two_languages_is_undefined():
+    scores = noisy([[0.1, 0.2]])
+    assert np.isnan(spread(scores, languages=np.array([True, False]))).all()
+    assert np.isfinite(spread(scores, languages=np.array([True, True]))).all()

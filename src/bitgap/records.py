@@ -24,7 +24,9 @@ Integers = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
 Arithmetic = Literal["exact", "fast"]
-Label = Literal["supported", "refuted", "inconclusive", "not testable"]
+Label = Literal["supported", "refuted", "small", "inconclusive", "not testable"]
+Units = int | Integers
+"""What is resampled: a number of exchangeable units, or the cluster of each sentence, (N)."""
 ControlKind = Literal["negative", "positive", "invariance"]
 
 
@@ -150,6 +152,11 @@ class Scores:
     arithmetic: Arithmetic
     reference: str = "en"
     """The language that damage is compared with and normalised by."""
+    documents: Integers | None = None
+    """Number of the document that each sentence is from, (N); None where that is not known and
+    every sentence counts as a document of its own."""
+    unigram_tokens: Integers | None = None
+    """Tokens that each language's unigrams were counted on, (A); None where not known."""
 
     def __post_init__(self) -> None:
         shape = (len(self.plans), len(self.languages), self.nll_fp_nats.shape[-1])
@@ -162,6 +169,10 @@ class Scores:
             found = getattr(self, name).shape
             if found != want:
                 raise ValueError(f"Scores.{name} has shape {found}, expected {want}")
+        for name, length in (("documents", shape[2]), ("unigram_tokens", shape[1])):
+            values = getattr(self, name)
+            if values is not None and values.shape != (length,):
+                raise ValueError(f"Scores.{name} has shape {values.shape}, expected ({length},)")
         if self.reference not in self.languages:
             raise ValueError(f"reference {self.reference!r} is not among {self.languages}")
 
@@ -169,6 +180,11 @@ class Scores:
     def n_sentences(self) -> int:
         """Number of aligned sentences."""
         return int(self.nll_fp_nats.shape[1])
+
+    @property
+    def units(self) -> Units:
+        """What is resampled: the number of sentences, or each sentence's document, (N)."""
+        return self.n_sentences if self.documents is None else self.documents
 
     def select(
         self,
@@ -206,6 +222,8 @@ class Scores:
             nll_fp_nats=self.nll_fp_nats[grid],
             unigram_nats=self.unigram_nats[grid],
             counts=counts,
+            documents=None if self.documents is None else self.documents[list(columns)],
+            unigram_tokens=None if self.unigram_tokens is None else self.unigram_tokens[rows],
         )
 
 
@@ -247,6 +265,17 @@ class Control:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PartVerdict:
+    """What the declared rule says of one part of a hypothesis, by its own controls."""
+
+    name: str
+    """The claim, as a noun phrase."""
+    label: Label
+    reason: str
+    """The clause that decided, in one sentence."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     """What the declared rule says of one hypothesis."""
 
@@ -263,6 +292,13 @@ class Verdict:
     """p after Holm over the hypotheses judged together; None until the family is complete."""
     p_minimum: float | None = None
     """Smallest p this design can reach."""
+    p_equivalence: float | None = None
+    """One-sided p that the effect is at least the SESOI, which a refutation must reject; of
+    several parts the smallest. None where no valid p exists."""
+    p_equivalence_holm: float | None = None
+    """The same after Holm over the hypotheses judged together."""
+    parts: tuple[PartVerdict, ...] = ()
+    """The label of each part of a hypothesis that makes several claims; empty for one claim."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

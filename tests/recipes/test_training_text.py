@@ -8,6 +8,7 @@ import pytest
 import training_text
 from recipe_samples import write_texts
 from training_text import (
+    choose_half,
     choose_texts,
     encode_lines,
     find_texts,
@@ -101,9 +102,9 @@ def test_tokenised_text_is_kept_until_something_that_decides_it_changes(
     text: Path, tokenizer: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paths, made = find_texts(text), []
-    make = training_text._tokenise_file
+    make = training_text._tokenise_lines
     monkeypatch.setattr(
-        training_text, "_tokenise_file", lambda *a: (made.append(a[0]), make(*a))[1]
+        training_text, "_tokenise_lines", lambda *a: (made.append(a[0]), make(*a))[1]
     )
 
     def tokens(n_held_out: int, digests: dict[str, str]) -> list[list[int]]:
@@ -124,6 +125,28 @@ def test_tokenised_text_is_kept_until_something_that_decides_it_changes(
     for path in tmp_path.glob("zh-*.tokens"):
         path.write_bytes(path.read_bytes()[:10])
     assert tokens(HELD_OUT, digests) == first and made == ["zh"]
+
+
+def test_halves_are_disjoint_and_whole_and_alternate_in_stretches() -> None:
+    lines = [str(i) for i in range(1050)]
+    one, two = choose_half(lines, 1), choose_half(lines, 2)
+    assert sorted(one + two, key=int) == lines and not set(one) & set(two)
+    assert one[:101] == [*lines[:100], lines[200]] and two[0] == lines[100]
+    assert choose_half(lines, None) == lines
+
+
+def test_streams_of_halves_are_kept_apart_and_leave_out_the_same_lines(
+    text: Path, tokenizer: object, tmp_path: Path
+) -> None:
+    paths = find_texts(text)
+    digests = fingerprint_files(paths)
+    whole, one, two = (
+        list(tokenise(paths, digests, tokenizer, HELD_OUT, tmp_path, half)) for half in (None, 1, 2)
+    )
+    for all_of_it, first, second in zip(whole, one, two, strict=True):
+        assert first.facts.lines + second.facts.lines == all_of_it.facts.lines
+        assert first.facts.tokens + second.facts.tokens == all_of_it.facts.tokens
+        assert first.facts.held_out == second.facts.held_out == all_of_it.facts.held_out
 
 
 def test_a_folder_that_cannot_be_used_is_refused(tmp_path: Path) -> None:

@@ -34,6 +34,40 @@ def ratio_of(x: Floats, y: Floats) -> Statistic:
 # --------------------------------------------------------------------------------------- weights
 
 
+def test_sentences_of_a_document_come_and_stay_away_together():
+    documents = np.array([3, 3, 1, 1, 1, 8])
+    weights = bootstrap_weights(documents, 500, seed=0)
+    assert weights.shape == (500, 6)
+    np.testing.assert_array_equal(weights[:, 0], weights[:, 1])
+    np.testing.assert_array_equal(weights[:, 2], weights[:, 4])
+    # As many documents are drawn as there are.
+    np.testing.assert_array_equal(weights[:, [0, 2, 5]].sum(1), 3)
+    left_out = jackknife_weights(documents)
+    np.testing.assert_array_equal(left_out[0], [1, 1, 0, 0, 0, 1])
+    assert left_out.shape == (3, 6)
+
+
+def test_documents_of_one_sentence_are_sentences():
+    np.testing.assert_array_equal(
+        bootstrap_weights(np.arange(9), 50, seed=3), bootstrap_weights(9, 50, seed=3)
+    )
+
+
+def test_intervals_over_documents_cover_where_sentences_of_one_are_alike():
+    rng = np.random.default_rng(5)
+    documents = np.repeat(np.arange(20), 10)
+    covered = {"documents": 0, "sentences": 0}
+    for trial in range(200):
+        x = rng.normal(size=20)[documents] + 0.5 * rng.normal(size=200)
+        for name, units in (("documents", documents), ("sentences", 200)):
+            e = few_estimates(
+                lambda w, x=x: (w @ x / w.sum(1))[:, None], units, unit="", seed=trial, draws=400
+            )[0]
+            covered[name] += e.low <= 0 <= e.high
+    assert covered["documents"] >= 180
+    assert covered["sentences"] <= 130
+
+
 def test_weights_count_n_draws_and_have_the_moments_of_resampling():
     n, draws = 7, 40_000
     weights = bootstrap_weights(n, draws, seed=1)

@@ -10,7 +10,8 @@ records, mark what is undefined by NaN, and say when.
 
 ==========  =====================================================  ===========================
 K_λ         Σ KL(p_fp ‖ p_q) / (U ln 2)                            damage, bits per character
-D           mean_{λ≠ref} log2(K_λ / K_ref)                         primary disparity
+S           sd_λ log2(K_λ per token)                               gap of a plan, judged
+D           mean_{λ≠ref} log2(K_λ / K_ref)                         signed disparity, described
 Δ_λ         (N_λ^q − N_λ^fp) / U                                   harm on real text, signed
 G           mean_{λ≠ref} (Δ_λ − Δ_ref)                             co-primary gap
 H           mean_λ Δ_λ and max_λ Δ_λ                               guard against levelling down
@@ -196,6 +197,53 @@ def token_premium(of: Scores | Sums) -> Floats:
     """
     sums = _sums(of)
     return _ratio(sums.tokens, sums.against(sums.tokens))
+
+
+def spread(of: Scores | Sums, *, per: Per = "token", languages: Bools | None = None) -> Floats:
+    """Returns S, the spread of log2 damage over languages, (... x P): the gap of a plan.
+
+    The standard deviation of log2 K_λ over the languages that count, the reference one among them
+    (over these very languages, so divided by their number). No language is compared with another,
+    so languages cannot cancel; 0 where a plan damages all alike.
+
+        S = sd over λ of log2(K_λ / tokens_λ)
+
+    Args:
+        of: Scores or their sums.
+        per: ``token``, in which S is judged, or ``text``, what users bear; as in
+            :func:`damage_bits`.
+        languages: Which languages count, (P x A) or (A); :func:`usable` ones when None, judged by
+            the whole text also where the sums are resampled.
+
+    Returns:
+        S in log2 units; NaN where fewer than two languages count.
+
+    Example:
+        >>> spread(SCORES)[:2].round(3)
+        array([0.509, 0.377])
+        >>> float(log_damage(SCORES, "token")[0].std().round(3))
+        0.509
+    """
+    sums = _sums(of)
+    mask = usable(sums) if languages is None else languages
+    return _over_languages(log_damage(sums, per), mask, lambda away: away**2) ** 0.5
+
+
+def mean_absolute_log_ratio(
+    of: Scores | Sums, *, per: Per = "token", languages: Bools | None = None
+) -> Floats:
+    """Returns the mean of |log2(K_λ/K_ref)| over the other languages, (... x P).
+
+    As D, but languages cannot cancel; described beside S and not judged. Arguments as
+    :func:`spread`.
+
+    Example:
+        >>> mean_absolute_log_ratio(SCORES)[:2].round(3)
+        array([0.849, 0.62 ])
+    """
+    sums = _sums(of)
+    mask = usable(sums) if languages is None else languages
+    return _mean_of_others(sums, np.abs(log_ratio(sums, per)), mask)
 
 
 def premium_disparity(of: Scores | Sums, *, languages: Bools | None = None) -> Floats:
@@ -481,6 +529,16 @@ def _mean_of_others(sums: Sums, values: Floats, languages: Bools) -> Floats:
     # ones is a sum over a short axis, several times as fast as ``sum``.)
     total = np.where(others, values, 0.0) @ np.ones(others.shape[-1])
     return np.where(languages[..., sums.reference] & (n > 0), total / np.maximum(n, 1), np.nan)
+
+
+def _over_languages(values: Floats, mask: Bools, of: Callable[[Floats], Floats]) -> Floats:
+    """Returns the mean over counted languages of a function of what lies off their mean."""
+    n = mask.sum(-1)
+    ones = np.ones(mask.shape[-1])
+    # A left-out language may be NaN, which a product with 0 would let through.
+    mean = (np.where(mask, values, 0.0) @ ones) / np.maximum(n, 1)
+    away = np.where(mask, values - mean[..., None], 0.0)
+    return np.where(n > 1, (of(away) @ ones) / np.maximum(n, 1), np.nan)
 
 
 def _log2(values: Floats) -> Floats:

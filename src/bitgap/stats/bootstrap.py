@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from scipy.special import ndtr, ndtri, stdtrit
 
-from bitgap.records import Estimate, Floats
+from bitgap.records import Estimate, Floats, Units
 
 DRAWS = 2000
 """Draws of an interval that is reported: the Monte-Carlo error of an end is then some 3 % of it."""
@@ -30,20 +30,64 @@ _ROUNDING = 1e-12
 Statistic = Callable[[Floats], Floats]
 
 
-def bootstrap_weights(n: int, draws: int, seed: int) -> Floats:
-    """Returns how often each of n sentences is drawn, (draws x n); rows sum to n.
+def n_units(units: Units) -> int:
+    """Returns how many units are resampled.
+
+    Example:
+        >>> n_units(8), n_units(np.array([0, 0, 0, 1, 1]))
+        (8, 2)
+    """
+    return units if isinstance(units, int) else len(np.unique(units))
+
+
+def n_sentences(units: Units) -> int:
+    """Returns how many sentences the units hold.
+
+    Example:
+        >>> n_sentences(8), n_sentences(np.array([0, 0, 0, 1, 1]))
+        (8, 5)
+    """
+    return units if isinstance(units, int) else len(units)
+
+
+def spread_over(units: Units, weights: Floats) -> Floats:
+    """Returns weights of units, (W x units), as weights of the sentences they hold, (W x N).
+
+    Example:
+        >>> spread_over(np.array([7, 7, 9]), np.array([[0.0, 2.0]]))
+        array([[0., 0., 2.]])
+    """
+    if isinstance(units, int):
+        return weights
+    return weights[:, np.unique(units, return_inverse=True)[1]]
+
+
+def bootstrap_weights(units: Units, draws: int, seed: int) -> Floats:
+    """Returns how often each sentence is drawn, (draws x N).
+
+    Sentences of one document come or stay away together: as many documents are drawn as there are.
+    Where every sentence is a unit of its own, rows sum to N.
+
+    Args:
+        units: A number of sentences, or each sentence's document, (N).
+        draws: How many.
+        seed: Of the draws.
 
     Example:
         >>> bootstrap_weights(3, 2, seed=0)
         array([[1., 1., 1.],
                [0., 0., 3.]])
+        >>> bootstrap_weights(np.array([0, 0, 1]), 2, seed=1)
+        array([[1., 1., 1.],
+               [2., 2., 0.]])
     """
-    rng = np.random.default_rng(seed)
-    return rng.multinomial(n, np.full(n, 1 / n), size=draws).astype(np.float64)
+    rng, n = np.random.default_rng(seed), n_units(units)
+    drawn = rng.multinomial(n, np.full(n, 1 / n), size=draws).astype(np.float64)
+    return spread_over(units, drawn)
 
 
-def jackknife_weights(n: int) -> Floats:
-    """Returns the n ways to leave one sentence out, (n x n).
+def jackknife_weights(units: Units) -> Floats:
+    """Returns the ways to leave one unit out, (units x N).
 
     Example:
         >>> jackknife_weights(3)
@@ -51,7 +95,8 @@ def jackknife_weights(n: int) -> Floats:
                [1., 0., 1.],
                [1., 1., 0.]])
     """
-    return np.ones((n, n)) - np.eye(n)
+    n = n_units(units)
+    return spread_over(units, np.ones((n, n)) - np.eye(n))
 
 
 def bca(point: Floats, draws: Floats, jackknife: Floats, level: float = LEVEL) -> Floats:
@@ -107,7 +152,7 @@ def _vary(finite: Floats) -> bool:
 
 def estimates(
     statistic: Statistic,
-    n: int,
+    units: Units,
     *,
     unit: str,
     seed: int,
@@ -118,7 +163,7 @@ def estimates(
 
     Args:
         statistic: From weights (W x n) to values (W x k), NaN where undefined.
-        n: Number of sentences.
+        units: Number of sentences, or each sentence's document, (N): what is resampled.
         unit: Of the values.
         seed: Of the draws; the same seed resamples the same sentences.
         draws: How many.
@@ -130,22 +175,24 @@ def estimates(
         >>> one.value, round(one.low, 2), round(one.high, 2)
         (3.5, 1.88, 5.0)
     """
+    n = n_sentences(units)
+    what = "sentence" if isinstance(units, int) else "document"
     point = np.atleast_1d(statistic(np.ones((1, n)))[0])
-    if n < 2:
-        return [_without_interval(p, unit, level, n, "one sentence has no spread") for p in point]
-    resampled = statistic(bootstrap_weights(n, draws, seed)).reshape(draws, -1)
-    left_out = statistic(jackknife_weights(n)).reshape(n, -1)
+    if n_units(units) < 2:
+        return [_without_interval(p, unit, level, n, f"one {what} has no spread") for p in point]
+    resampled = statistic(bootstrap_weights(units, draws, seed)).reshape(draws, -1)
+    left_out = statistic(jackknife_weights(units)).reshape(n_units(units), -1)
     undefined = 1 - np.isfinite(resampled).mean(0)
     holds = [bool(np.isfinite(column).all()) for column in left_out.T]
     lows, highs = bca(point, resampled, left_out, level)
-    method = f"BCa bootstrap over sentences, {draws} draws"
+    method = f"BCa bootstrap over {what}s, {draws} draws"
     out = list[Estimate]()
     for value, low, high, missing, ok in zip(point, lows, highs, undefined, holds, strict=True):
         if missing > MAX_UNDEFINED:
             why = f"undefined in {missing:.1%} of the draws"
             out.append(_without_interval(value, unit, level, n, why))
         elif not (np.isfinite(low) and np.isfinite(high)):
-            why = "the draws do not vary" if ok else "undefined without one of the sentences"
+            why = "the draws do not vary" if ok else f"undefined without one of the {what}s"
             out.append(_without_interval(value, unit, level, n, why))
         else:
             out.append(
@@ -157,7 +204,7 @@ def estimates(
     return out
 
 
-def estimate(statistic: Statistic, n: int, **how: object) -> Estimate:
+def estimate(statistic: Statistic, units: Units, **how: object) -> Estimate:
     """Returns one statistic with its interval; arguments as for :func:`estimates`.
 
     Example:
@@ -165,10 +212,10 @@ def estimate(statistic: Statistic, n: int, **how: object) -> Estimate:
         >>> estimate(lambda w: w @ x / w.sum(1), 8, unit="bits", seed=0).value
         3.5
     """
-    return estimates(lambda w: statistic(w).reshape(len(w), 1), n, **how)[0]  # type: ignore[arg-type]
+    return estimates(lambda w: statistic(w).reshape(len(w), 1), units, **how)[0]  # type: ignore[arg-type]
 
 
-def expanded_level(level: float, n: int) -> float:
+def expanded_level(level: float, units: Units) -> float:
     """Returns the nominal level at which a bootstrap over few sentences covers about ``level``.
 
     Resamples of n sentences vary by (n − 1)/n too little, and know their spread no better than
@@ -177,12 +224,13 @@ def expanded_level(level: float, n: int) -> float:
 
     Args:
         level: Coverage aimed at.
-        n: Number of sentences.
+        units: Number of sentences, or each sentence's document, (N).
 
     Example:
         >>> [round(expanded_level(0.95, n), 3) for n in (4, 8, 100)]
         [1.0, 0.989, 0.954]
     """
+    n = n_units(units)
     if n < 2:
         return level
     z = stdtrit(n - 1, (1 + level) / 2) * np.sqrt(n / (n - 1))
@@ -190,7 +238,7 @@ def expanded_level(level: float, n: int) -> float:
 
 
 def few_estimates(
-    statistic: Statistic, n: int, *, level: float = LEVEL, **how: Any
+    statistic: Statistic, units: Units, *, level: float = LEVEL, **how: Any
 ) -> list[Estimate]:
     """Returns each statistic with an interval for few sentences; else as :func:`estimates`.
 
@@ -200,16 +248,17 @@ def few_estimates(
         >>> round(one.low, 2), round(one.high, 2)
         (1.5, 5.5)
     """
-    found = estimates(statistic, n, level=expanded_level(level, n), **how)
+    found = estimates(statistic, units, level=expanded_level(level, units), **how)
+    n, what = n_units(units), "sentences" if isinstance(units, int) else "documents"
     return [
-        replace(e, level=level, method=f"{e.method}, expanded for {n} sentences")
+        replace(e, level=level, method=f"{e.method}, expanded for {n} {what}")
         if e.low is not None
         else replace(e, level=level)
         for e in found
     ]
 
 
-def central_range(draws: Floats, n: int, *, level: float = LEVEL) -> Floats:
+def central_range(draws: Floats, units: Units, *, level: float = LEVEL) -> Floats:
     """Returns the expanded percentile interval of each column of draws, (2 x ...).
 
     For numbers that are read off a table by the thousand, and for ranks, which have no useful
@@ -221,19 +270,19 @@ def central_range(draws: Floats, n: int, *, level: float = LEVEL) -> Floats:
 
     Args:
         draws: Resampled values, (B x ...); NaN where undefined.
-        n: Number of sentences that were resampled.
+        units: Number of sentences that were resampled, or each sentence's document, (N).
         level: Coverage aimed at.
 
     Example:
         >>> central_range(bootstrap_weights(8, 999, 0) @ np.arange(8.0) / 8, 8).round(2)
         array([1.5 , 5.44])
     """
-    tail = (1 - expanded_level(level, n)) / 2
+    tail = (1 - expanded_level(level, units)) / 2
     columns = draws.reshape(len(draws), -1)
     defined = np.isfinite(columns)
     whole = defined.all(0)
     ends = np.full((2, columns.shape[1]), np.nan)
-    if n < 2:
+    if n_units(units) < 2:
         return ends.reshape(2, *draws.shape[1:])
     if whole.any():
         ends[:, whole] = np.quantile(columns[:, whole], [tail, 1 - tail], axis=0)

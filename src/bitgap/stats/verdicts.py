@@ -17,7 +17,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from importlib import resources
 from typing import Any, TypeGuard
@@ -41,8 +41,11 @@ class Thresholds:
     draws: int
     window: tuple[float, float]
     detection_share: float
+    planted_strength: float
+    halves: int
     families_min: int
     agreement_share: float
+    unigram_tokens_min: int
     operating_bits: tuple[int, ...]
     hypotheses: Mapping[str, Mapping[str, Any]]
     hash: str
@@ -157,6 +160,9 @@ _RULES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "window": (_interval, "two depths from 0 to 1, the smaller first"),
     "detection_share": _UP_TO_ALL,
     "families_min": _WHOLE,
+    "halves": _WHOLE,
+    "unigram_tokens_min": _WHOLE,
+    "planted_strength": (lambda value: _number(value) and value > 0, "a number above 0"),
     "agreement_share": _UP_TO_ALL,
     "operating_bits": (_counts, "a list of whole numbers above 0"),
     "hypotheses": (_mapping, "a mapping of hypotheses such as 'H2.1: {sesoi: 1.0}'"),
@@ -173,6 +179,13 @@ class Part:
         sesoi: Smallest effect of interest, in the estimate's unit.
         p: One-sided p; None or NaN where no valid p exists.
         p_minimum: Smallest p this design can reach.
+        p_equivalence: One-sided p that the effect is at least the SESOI (of θ ≥ SESOI as the null
+            hypothesis); None where no valid p exists, and then nothing is refuted.
+        chance: What the estimate is where there is nothing, such as .5 of a percentile.
+        without: The estimate with one block left out, by ``without block 0`` and so on; empty for
+            what is no profile over blocks. All must lie under the SESOI for a refutation.
+        concurring: p of θ ≥ SESOI by further tests that must concur for a refutation, by name.
+        controls: Those that guard this part alone, beside the hypothesis' own.
     """
 
     name: str
@@ -180,6 +193,11 @@ class Part:
     sesoi: float
     p: float | None
     p_minimum: float
+    p_equivalence: float | None = None
+    chance: float = 0.0
+    without: Mapping[str, Estimate] = field(default_factory=dict[str, Estimate])
+    concurring: Mapping[str, float] = field(default_factory=dict[str, float])
+    controls: tuple[Control, ...] = ()
 
 
 def judge(

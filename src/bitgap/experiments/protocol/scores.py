@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitgap.disparity.formulas import below_resolution, collapsed
-from bitgap.records import Bools, Observations, Scores, TextCounts
+from bitgap.records import Bools, Observations, Scores, TextCounts, Units
 
 if TYPE_CHECKING:
     from bitgap.quant.plan import Plan
@@ -25,8 +25,9 @@ def pack_scores(scores: Scores, parts: Mapping[str, Sequence[Plan]]) -> dict[str
     """Returns arrays of what full precision says of the text, and of each part's plans.
 
     Returns:
-        ``nll_fp``, ``unigram`` in nats, ``tokens``, ``bytes``, ``characters``, (A x N) each; and
-        for each part ``<part>_kl`` and ``<part>_nll`` in nats, (plans x A x N).
+        ``nll_fp``, ``unigram`` in nats, ``tokens``, ``bytes``, ``characters``, (A x N) each;
+        ``documents``, (N), and ``unigram_tokens``, (A), where known; and for each part
+        ``<part>_kl`` and ``<part>_nll`` in nats, (plans x A x N).
     """
     counts = scores.counts
     arrays: dict[str, NDArray[Any]] = {
@@ -40,6 +41,9 @@ def pack_scores(scores: Scores, parts: Mapping[str, Sequence[Plan]]) -> dict[str
         # By name: the lab scores a plan once, however many parts ask for it.
         of_part = scores.select(plans=[plan.text for plan in plans])
         arrays |= {f"{name}_kl": of_part.kl_nats, f"{name}_nll": of_part.nll_nats}
+    for name in ("documents", "unigram_tokens"):
+        values = getattr(scores, name)
+        arrays |= {} if values is None else {name: values}
     return arrays
 
 
@@ -69,7 +73,15 @@ def unpack_scores(observations: Observations, part: str) -> Scores:
         floor_nats=facts["floor_nats"],
         arithmetic=facts["arithmetic"],
         reference=facts["reference"],
+        documents=arrays.get("documents"),
+        unigram_tokens=arrays.get("unigram_tokens"),
     )
+
+
+def units_of(observations: Observations) -> Units:
+    """Returns what a judge resamples: each sentence's document where known, else their number."""
+    documents = observations.arrays.get("documents")
+    return int(observations.arrays["nll_fp"].shape[-1]) if documents is None else documents
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
