@@ -278,7 +278,7 @@ def tokenise(
         half: Which half of the lines, 1 or 2 (:func:`choose_half`); None for all.
 
     Raises:
-        UsageError: If too many lines would be kept out.
+        UsageError: If too many lines would be kept out, or a half has none.
         CorpusError: If a file cannot be used.
     """
     cache.mkdir(parents=True, exist_ok=True)
@@ -292,6 +292,11 @@ def tokenise(
         if facts is None:
             train, held_out = split_lines(read_lines(path), n_held_out, language)
             lines = choose_half(train, half)
+            if not lines:
+                raise UsageError(
+                    f"--half {half} of the {len(train)} lines of {language} holds none; halves "
+                    f"alternate in stretches of {_STRETCH} lines, so give more text"
+                )
             facts = _tokenise_lines(language, lines, held_out, tokenizer, entry, kind)
         yield Stream(facts, np.memmap(_stream_file(entry), dtype=kind, mode="r"))
 
