@@ -13,6 +13,8 @@ from bitgap.records import Floats
 from bitgap.stats.bootstrap import (
     Statistic,
     bca,
+    bootstrap_p,
+    bootstrap_p_equivalence,
     bootstrap_weights,
     central_range,
     estimate,
@@ -340,3 +342,23 @@ def test_what_has_no_interval_has_none_of_few_either():
     assert found.low is None
     assert found.reason == "the draws do not vary"
     assert found.level == 0.95
+
+
+def test_equivalence_counts_draws_that_are_not_under_the_sesoi():
+    draws = np.array([0.1, 0.2, 0.5, np.nan, -3.0])
+    assert bootstrap_p_equivalence(draws, 0.5) == (1 + 2) / (1 + 5)
+    assert bootstrap_p_equivalence(draws, 9.0) == (1 + 1) / (1 + 5)
+
+
+def test_equivalence_is_the_other_side_of_support():
+    # Where nothing ties, "under s" of the draws is "above −s" of their negatives.
+    draws = np.random.default_rng(0).normal(size=999)
+    assert bootstrap_p_equivalence(draws, 0.3) == bootstrap_p(0.3 - draws)
+
+
+def test_equivalence_at_the_sesoi_errs_no_oftener_than_alpha():
+    rejected, times = 0, 400
+    for seed in range(times):
+        x = np.random.default_rng(seed).normal(0.3, 1, 60)
+        rejected += bootstrap_p_equivalence(bootstrap_weights(60, 400, seed) @ x / 60, 0.3) < 0.05
+    assert 0.02 < rejected / times <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / times)

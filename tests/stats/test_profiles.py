@@ -332,3 +332,72 @@ def test_a_predictor_given_twice_shares_with_itself():
 
 def test_a_response_that_does_not_vary_has_no_shares():
     assert np.isnan(lmg_shares(np.ones(6), [np.arange(6.0), np.arange(6.0) ** 2])).all()
+
+
+# -- without a block, and equivalence -------------------------------------------------------------
+
+
+def test_without_a_block_is_the_correlation_of_the_others_at_their_own_depths():
+    x, y = next(pairs("ar", 14, slope=0.5, times=1, seed=8))
+    found = correlate_profiles(x, y)
+    assert list(found.without) == [f"without block {i}" for i in range(14)]
+    for left_out in (0, 6, 13):
+        kept = np.delete(np.arange(14), left_out)
+        design = np.vander(depths(14)[kept], 3)
+        projection = np.eye(13) - design @ np.linalg.pinv(design)
+        want = np.corrcoef(projection @ x[kept], projection @ y[kept])[0, 1]
+        assert found.without[f"without block {left_out}"].value == pytest.approx(want)
+        assert found.without[f"without block {left_out}"].n == 13
+
+
+def test_a_correlation_that_one_block_makes_is_gone_without_it():
+    rng = np.random.default_rng(4)
+    x, y = rng.normal(size=(2, 24))
+    x[0] = y[0] = 12.0
+    found = correlate_profiles(x, y)
+    assert found.estimate.value > 0.6
+    assert abs(found.without["without block 0"].value) < 0.45
+    assert found.without["without block 7"].value > 0.6
+
+
+def test_a_correlation_of_everything_with_itself_is_there_without_any_block():
+    x = np.random.default_rng(0).normal(size=9)
+    found = correlate_profiles(x, 3 * x)
+    assert [e.value for e in found.without.values()] == pytest.approx([1.0] * 9)
+
+
+def test_what_leaves_nothing_without_a_block_says_so():
+    x, y = np.random.default_rng(0).normal(size=(2, 4))
+    assert all(e.value is None and e.reason for e in correlate_profiles(x, y).without.values())
+    undefined = np.where(np.arange(12) == 3, np.nan, np.arange(12.0) ** 3)
+    assert correlate_profiles(undefined, undefined).without == {}
+
+
+def test_equivalence_is_even_odds_at_the_sesoi_and_falls_below_it():
+    x, y = next(pairs("iid", 24, slope=0.5, times=1, seed=2))
+    found = correlate_profiles(x, y)
+    assert found.p_equivalence(found.estimate.value) == pytest.approx(0.5)
+    ps = [found.p_equivalence(s) for s in (0.05, 0.3, 0.6, 0.9, 0.99)]
+    assert ps == sorted(ps, reverse=True) and len(set(ps)) == 5
+    part = found.part("r", 0.9)
+    assert (part.p_equivalence, part.without) == (found.p_equivalence(0.9), found.without)
+    # The interval's upper end is the SESOI that a normal tail of 2.5 % rejects; a t's is wider.
+    at_the_end = found.p_equivalence(found.estimate.high)
+    assert 0.025 < at_the_end < 0.05
+
+
+def test_what_has_no_correlation_has_no_equivalence():
+    trend = np.arange(12.0) ** 2
+    assert correlate_profiles(trend, trend).p_equivalence(0.5) is None
+
+
+@pytest.mark.parametrize("kind", ["iid", "ar"])
+@pytest.mark.parametrize("n_blocks", [12, 24])
+def test_an_effect_of_the_sesoi_is_seldom_rejected(kind, n_blocks):
+    ps = [
+        correlate_profiles(x, y).p_equivalence(0.5)
+        for x, y in pairs(kind, n_blocks, slope=0.5, times=400, seed=31)
+    ]
+    rejected = np.mean([p is not None and p < 0.05 for p in ps])
+    assert rejected <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / len(ps))
+    assert rejected > 0.002  # it can reject at all

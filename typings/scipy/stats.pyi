@@ -11,9 +11,11 @@ class _Continuous:
     def sf(self, x: ArrayLike, *parameters: ArrayLike) -> Any: ...
 
 class _Discrete:
+    def isf(self, q: ArrayLike, *parameters: ArrayLike) -> Any: ...
     def sf(self, k: ArrayLike, *parameters: ArrayLike) -> Any: ...
 
 beta: _Continuous
+chi2: _Continuous
 f: _Continuous
 norm: _Continuous
 t: _Continuous

@@ -350,3 +350,20 @@ def bootstrap_p(draws: Floats) -> float:
         0.5
     """
     return (1 + int((~(draws > 0)).sum())) / (1 + len(draws))
+
+
+def bootstrap_p_equivalence(draws: Floats, sesoi: float) -> float:
+    """Returns the one-sided p of "at least the SESOI": (1 + draws not under it) / (1 + B).
+
+    The null hypothesis that a refutation must reject. An undefined draw is not under it. Source:
+    Phipson & Smyth 2010.
+
+    Args:
+        draws: Resampled estimates, (B).
+        sesoi: Smallest effect of interest, in their unit.
+
+    Example:
+        >>> bootstrap_p_equivalence(np.array([0.0, 0.1, 0.6]), 0.5)
+        0.5
+    """
+    return (1 + int((~(draws < sesoi)).sum())) / (1 + len(draws))

@@ -5,19 +5,21 @@ correlate, and a permutation of blocks finds that "significant" two to five time
 model both profiles are therefore detrended on (1, r, r²) and the correlation is tested with as many
 degrees of freedom as the detrended series really have; that p is approximate and labelled so. The
 valid unit is the model; tests across models come with the theory.
+
+One block can make or break a correlation, so each one can be left out (:func:`without_each`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from math import comb
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from bitgap.records import Estimate, Floats
+from bitgap.records import Estimate, Floats, Integers
 from bitgap.stats.verdicts import Part
 
 TREND_TERMS = 3
@@ -34,14 +36,18 @@ def depths(n_blocks: int) -> Floats:
     return np.linspace(0.0, 1.0, n_blocks)
 
 
-def detrend(profile: Floats) -> Floats:
+def detrend(profile: Floats, at: Floats | None = None) -> Floats:
     """Returns what a quadratic in depth leaves of a profile, (L), or of each of many, (K x L).
+
+    Args:
+        profile: (L) or (K x L).
+        at: Depths of its blocks where some are left out, (L); evenly spaced otherwise.
 
     Example:
         >>> detrend(np.array([0.0, 1.0, 4.0, 9.0, 16.0])).round(6) + 0.0
         array([0., 0., 0., 0., 0.])
     """
-    r = depths(profile.shape[-1])
+    r = depths(profile.shape[-1]) if at is None else at
     design = np.stack([np.ones_like(r), r, r**2], axis=1)
     fitted, *_ = np.linalg.lstsq(design, profile.T, rcond=None)
     return profile - (design @ fitted).T
@@ -85,20 +91,50 @@ class ProfileCorrelation:
         estimate: r with its interval from Fisher's z at the effective degrees of freedom.
         p: One-sided p that r > 0, approximate; None where undefined.
         dof: Effective degrees of freedom.
+        leave_out: Makes :attr:`without`, which few ask for.
     """
 
     estimate: Estimate
     p: float | None
     dof: float
+    leave_out: Callable[[], Mapping[str, Estimate]] = field(
+        default=dict[str, Estimate], compare=False, repr=False
+    )
+
+    @property
+    def without(self) -> Mapping[str, Estimate]:
+        """The same with one block left out, by ``without block 0`` and so on."""
+        return self.leave_out()
+
+    def p_equivalence(self, sesoi: float) -> float | None:
+        """Returns the one-sided p of "r is at least the SESOI", approximate; None where undefined.
+
+        A t on Fisher's z less the SESOI's, at the effective degrees of freedom: the tail that the
+        interval is made from, a little wider.
+
+        Args:
+            sesoi: A correlation above 0 and under 1.
+        """
+        if self.p is None or self.estimate.value is None:
+            return None
+        away = np.arctanh(self.estimate.value) - np.arctanh(sesoi)
+        return float(stats.t.cdf(away / _error_of_z(self.dof), self.dof))
 
     def part(self, name: str, sesoi: float) -> Part:
         """Returns this correlation as a part of a verdict, with the smallest p it can have."""
-        smallest = smallest_p_of_correlation(self.dof)
-        return Part(name=name, estimate=self.estimate, sesoi=sesoi, p=self.p, p_minimum=smallest)
+        return Part(
+            name=name,
+            estimate=self.estimate,
+            sesoi=sesoi,
+            p=self.p,
+            p_minimum=smallest_p_of_correlation(self.dof),
+            p_equivalence=self.p_equivalence(sesoi),
+            without=self.without,
+        )
 
 
 def correlate_profiles(x: Floats, y: Floats, level: float = 0.95) -> ProfileCorrelation:
-    """Returns the detrended correlation of two profiles of one model.
+    """Returns the detrended correlation of two profiles of one model, and without each block.
 
     Args:
         x: Profile over blocks, (L).
@@ -107,14 +143,48 @@ def correlate_profiles(x: Floats, y: Floats, level: float = 0.95) -> ProfileCorr
 
     Example:
         >>> x = np.random.default_rng(0).normal(size=12)
-        >>> round(correlate_profiles(x, 2 * x + np.arange(12)).estimate.value, 6)
-        1.0
+        >>> found = correlate_profiles(x, 2 * x + np.arange(12))
+        >>> round(found.estimate.value, 6), round(found.without["without block 3"].value, 6)
+        (1.0, 1.0)
     """
+    found = _correlate(x, y, level, depths(len(x)))
+    if not (np.isfinite(x).all() and np.isfinite(y).all()):
+        return found  # whatever is left out, there is none
+
+    def leave_out() -> Mapping[str, Estimate]:
+        return without_each(len(x), lambda kept: _correlate(x[kept], y[kept], level, kept).estimate)
+
+    return ProfileCorrelation(found.estimate, found.p, found.dof, leave_out)
+
+
+def without_each(n_blocks: int, statistic: Callable[[Integers], Estimate]) -> dict[str, Estimate]:
+    """Returns a statistic over blocks with each block left out in turn, by ``without block 0``.
+
+    For :attr:`~bitgap.stats.verdicts.Part.without`: what one block makes is no profile.
+
+    Args:
+        n_blocks: L.
+        statistic: Of the blocks that are kept, ascending, (L−1).
+
+    Example:
+        >>> profile = np.array([9.0, 1.0, 2.0])
+        >>> mean = lambda kept: Estimate(value=profile[kept].mean(), unit="bits", reason="by hand")
+        >>> {name: float(e.value) for name, e in without_each(3, mean).items()}
+        {'without block 0': 1.5, 'without block 1': 5.5, 'without block 2': 5.0}
+    """
+    blocks = np.arange(n_blocks)
+    return {f"without block {i}": statistic(np.delete(blocks, i)) for i in range(n_blocks)}
+
+
+def _correlate(x: Floats, y: Floats, level: float, at: Floats | Integers) -> ProfileCorrelation:
     unit = "correlation over blocks, detrended in depth"
     n = len(x)
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
         return _no_correlation(unit, level, n, "a profile is undefined at some block")
-    a, b = detrend(x), detrend(y)
+    if n <= TREND_TERMS:
+        return _no_correlation(unit, level, n, "a profile is its own trend; nothing is left")
+    # A trend in depth is one in the block's number too, shifted and stretched.
+    a, b = detrend(x, at / max(at[-1], 1)), detrend(y, at / max(at[-1], 1))
     tiny = 1e-9
     if a.std() <= tiny * np.abs(x).max() or b.std() <= tiny * np.abs(y).max():
         return _no_correlation(unit, level, n, "a profile is its own trend; nothing is left")
@@ -126,7 +196,7 @@ def correlate_profiles(x: Floats, y: Floats, level: float = 0.95) -> ProfileCorr
             Estimate(value=r, unit=unit, level=level, n=n, reason=why), None, dof
         )
     p = float(stats.t.sf(r * np.sqrt(dof / (1 - r**2)), dof))
-    half = stats.norm.ppf((1 + level) / 2) / np.sqrt(max(dof - 1, 0.5))
+    half = stats.norm.ppf((1 + level) / 2) * _error_of_z(dof)
     low, high = np.tanh(np.arctanh(r) - half), np.tanh(np.arctanh(r) + half)
     method = f"Fisher z at {dof:.1f} effective degrees of freedom, approximate"
     return ProfileCorrelation(
@@ -136,6 +206,11 @@ def correlate_profiles(x: Floats, y: Floats, level: float = 0.95) -> ProfileCorr
         p,
         dof,
     )
+
+
+def _error_of_z(dof: float) -> float:
+    """Returns the standard error of Fisher's z of a correlation with so many degrees of freedom."""
+    return float(1 / np.sqrt(max(dof - 1, 0.5)))
 
 
 def _no_correlation(unit: str, level: float, n: int, why: str) -> ProfileCorrelation:
