@@ -273,6 +273,10 @@ class PartVerdict:
     label: Label
     reason: str
     """The clause that decided, in one sentence."""
+    p: float | None = None
+    """One-sided p of its statistic, unadjusted; None where no valid p exists."""
+    p_equivalence: float | None = None
+    """One-sided p that its effect is at least the SESOI, times the number of parts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -281,7 +285,8 @@ class Verdict:
 
     label: Label
     scope: str
-    """``this model``, or ``M families``."""
+    """``this model``, or ``M families``, and after a colon what is known of them, such as
+    ``this model: reference, 12 blocks, bundled text, 32 sentences``."""
     reason: str
     """The clause that decided, in one sentence."""
     sesoi: float | None = None
@@ -294,7 +299,7 @@ class Verdict:
     """Smallest p this design can reach."""
     p_equivalence: float | None = None
     """One-sided p that the effect is at least the SESOI, which a refutation must reject; of
-    several parts the smallest. None where no valid p exists."""
+    several parts the smallest times their number. None where no valid p exists."""
     p_equivalence_holm: float | None = None
     """The same after Holm over the hypotheses judged together."""
     parts: tuple[PartVerdict, ...] = ()

@@ -11,6 +11,7 @@ from scipy import stats
 
 from bitgap.records import Floats
 from bitgap.stats.profiles import (
+    Peak,
     correlate_profiles,
     depths,
     detrend,
@@ -380,7 +381,8 @@ def test_equivalence_is_even_odds_at_the_sesoi_and_falls_below_it():
     ps = [found.p_equivalence(s) for s in (0.05, 0.3, 0.6, 0.9, 0.99)]
     assert ps == sorted(ps, reverse=True) and len(set(ps)) == 5
     part = found.part("r", 0.9)
-    assert (part.p_equivalence, part.without) == (found.p_equivalence(0.9), found.without)
+    assert part.p_equivalence == found.p_equivalence(0.9)
+    assert dict(part.without) == dict(found.without)
     # The interval's upper end is the SESOI that a normal tail of 2.5 % rejects; a t's is wider.
     at_the_end = found.p_equivalence(found.estimate.high)
     assert 0.025 < at_the_end < 0.05
@@ -401,3 +403,24 @@ def test_an_effect_of_the_sesoi_is_seldom_rejected(kind, n_blocks):
     rejected = np.mean([p is not None and p < 0.05 for p in ps])
     assert rejected <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / len(ps))
     assert rejected > 0.002  # it can reject at all
+
+
+# -- peaks without a block ------------------------------------------------------------------------
+
+
+def test_a_peak_without_its_block_is_the_next_one_at_its_own_depth():
+    point = np.array([9.0, 0.0, 1.0, 7.0, 2.0])
+    peak = locate_peak(np.tile(point, (20, 1)), point)
+    assert peak.block == 0
+    assert peak.without["without block 0"].value == 0.75
+    assert {e.value for name, e in peak.without.items() if name != "without block 0"} == {0.0}
+
+
+def test_how_probable_a_peak_inside_is_is_the_share_of_draws_that_do():
+    point = np.array([1.0, 0.0, 0.0, 0.0, 0.0])
+    inside = np.array([0.0, 0.0, 0.0, 1.0, 0.0])
+    draws = np.vstack([np.tile(point, (90, 1)), np.tile(inside, (10, 1))])
+    peak = locate_peak(draws, point)
+    assert peak.p_inside((0.65, 0.85)) == pytest.approx(11 / 101)
+    assert peak.p_inside((0.0, 0.1)) == pytest.approx(91 / 101)
+    assert Peak(peak.place, 0, 0.9).p_inside((0.65, 0.85)) is None

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from bitgap.records import Control, ControlKind, Estimate, Finding, Verdict
 from bitgap.stats.verdicts import Part
 
@@ -18,9 +21,28 @@ def part(
     p_minimum: float = 1e-4,
     name: str = "effect",
     sesoi: float = SESOI,
+    p_equivalence: float | None = 0.001,
+    chance: float = 0.0,
+    concurring: Mapping[str, float] | None = None,
+    without: Mapping[str, Estimate] | None = None,
+    controls: tuple[Control, ...] = (),
 ) -> Part:
-    estimate = Estimate(value=value, low=low, high=high, unit="r", reason="it was not measured")
-    return Part(name=name, estimate=estimate, sesoi=sesoi, p=p, p_minimum=p_minimum)
+    return Part(
+        name=name,
+        estimate=estimated(value, low, high),
+        sesoi=sesoi,
+        p=p,
+        p_minimum=p_minimum,
+        p_equivalence=p_equivalence,
+        chance=chance,
+        concurring=concurring or {},
+        without=without or {},
+        controls=controls,
+    )
+
+
+def estimated(value: Any, low: Any, high: Any) -> Estimate:
+    return Estimate(value=value, low=low, high=high, unit="r", reason="it was not measured")
 
 
 def control(kind: ControlKind, passed: bool | None = True, name: str | None = None) -> Control:

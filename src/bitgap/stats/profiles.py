@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from bitgap.records import Estimate, Floats, Integers
-from bitgap.stats.verdicts import Part
+from bitgap.stats.verdicts import LeftOut, Part
 
 TREND_TERMS = 3
 """Terms of the trend that is removed: constant, depth, depth²."""
@@ -104,7 +104,7 @@ class ProfileCorrelation:
     @property
     def without(self) -> Mapping[str, Estimate]:
         """The same with one block left out, by ``without block 0`` and so on."""
-        return self.leave_out()
+        return LeftOut(self.leave_out)
 
     def p_equivalence(self, sesoi: float) -> float | None:
         """Returns the one-sided p of "r is at least the SESOI", approximate; None where undefined.
@@ -268,11 +268,35 @@ class Peak:
         place: Depth r of the most frequent peak over draws, with the interval of the peak's place.
         block: That block.
         share: Share of draws that peak there.
+        shares: Share of draws that peak at each block, (L); empty where not known.
+        leave_out: Makes :attr:`without`, which few ask for.
     """
 
     place: Estimate
     block: int
     share: float
+    shares: tuple[float, ...] = ()
+    leave_out: Callable[[], Mapping[str, Estimate]] = field(
+        default=dict[str, Estimate], compare=False, repr=False
+    )
+
+    @property
+    def without(self) -> Mapping[str, Estimate]:
+        """The place with one block left out, by ``without block 0`` and so on."""
+        return LeftOut(self.leave_out)
+
+    def p_inside(self, window: tuple[float, float]) -> float | None:
+        """Returns the one-sided p of "it peaks in the window", by the draws that do; None if
+        they are not known.
+
+        Args:
+            window: Relative depths that count.
+        """
+        if not self.shares:
+            return None
+        inside = in_window(depths(len(self.shares)), window)
+        hits = self.place.n * float(np.array(self.shares)[inside].sum())
+        return (1 + hits) / (1 + self.place.n)
 
 
 def locate_peak(draws: Floats, point: Floats, level: float = 0.95) -> Peak:
@@ -291,22 +315,37 @@ def locate_peak(draws: Floats, point: Floats, level: float = 0.95) -> Peak:
         >>> locate_peak(np.tile(profile, (9, 1)), profile).block
         1
     """
+    r = depths(len(point))
+    shares, modal, place = _located(draws, point, r, level)
+
+    def leave_out() -> Mapping[str, Estimate]:
+        return without_each(
+            len(point), lambda kept: _located(draws[:, kept], point[kept], r[kept], level)[2]
+        )
+
+    return Peak(place, modal, float(shares[modal]), tuple(shares.tolist()), leave_out)
+
+
+def _located(draws: Floats, point: Floats, r: Floats, level: float) -> tuple[Floats, int, Estimate]:
+    """Returns the share of draws that peak at each block, (L), the modal block and its place."""
     shares = _peak_shares(draws)
     # Among equally frequent blocks the one the estimate itself peaks at.
     modal = int(np.lexsort((point, shares.round(9)))[-1])
-    r = depths(len(point))
     tails = np.array([(1 - level) / 2, (1 + level) / 2])
     low, high = r[np.searchsorted(shares.cumsum().round(9), tails)]
-    place = Estimate(
-        value=float(r[modal]),
-        low=float(low),
-        high=float(high),
-        unit="relative depth",
-        level=level,
-        n=len(draws),
-        method=f"modal peak of {len(draws)} bootstrap profiles; central range of peaks",
+    return (
+        shares,
+        modal,
+        Estimate(
+            value=float(r[modal]),
+            low=float(low),
+            high=float(high),
+            unit="relative depth",
+            level=level,
+            n=len(draws),
+            method=f"modal peak of {len(draws)} bootstrap profiles; central range of peaks",
+        ),
     )
-    return Peak(place, modal, float(shares[modal]))
 
 
 def _peak_shares(draws: Floats) -> Floats:

@@ -1,14 +1,19 @@
-"""The verdict engine: declared thresholds, estimates and controls in; one of four verdicts out.
+"""The verdict engine: declared thresholds, estimates and controls in; one of five verdicts out.
 
-* **supported**: Holm p < α, estimate ≥ SESOI, interval above 0, negative controls null (each was
-  run), invariances kept where they could be tried, positive control detected.
-* **refuted**: interval wholly below the SESOI (equivalence logic, Lakens 2018) and positive control
-  detected, so that absence is informative.
+* **supported**: Holm p < α, estimate ≥ SESOI, interval above chance, negative controls null (each
+  was run), invariances kept where they could be tried, positive controls detected.
+* **refuted**: interval under the SESOI and not wholly above chance; "at least the SESOI" rejected
+  by a test of equivalence at α after Holm (Lakens 2018) and by every test that must concur; the
+  interval stays under the SESOI without any one block; the A/A control and invariances did not
+  fail; and every positive control is detected, so that absence is informative.
+* **small**: interval above chance and under the SESOI: there, but less than was declared to matter.
+  The A/A control and invariances did not fail.
 * **inconclusive**: otherwise, naming the clause that failed.
 * **not testable**: a gate failed, or there was nothing to explain.
 
-SESOI is the smallest effect of interest. A verdict on one model has scope ``this model`` and an
-approximate p; it never speaks for the theory.
+SESOI is the smallest effect of interest; chance is what the estimate is where there is nothing, 0
+unless said otherwise. A verdict on one model has scope ``this model`` and an approximate p; it
+never speaks for the theory.
 """
 
 from __future__ import annotations
@@ -16,7 +21,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from importlib import resources
@@ -26,9 +31,13 @@ import yaml
 
 from bitgap.codec import is_array, is_object
 from bitgap.errors import UserError
-from bitgap.records import Control, Estimate, Finding, Verdict
+from bitgap.records import Control, Estimate, Finding, Label, PartVerdict, Verdict
 
 THIS_MODEL = "this model"
+"""Scope of what one model says; ``this model: ...`` where more is known of it."""
+
+HALVES_SIGN = "A/A"
+"""How the name of a control of two halves of one text begins; it guards refutations."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,6 +209,32 @@ class Part:
     controls: tuple[Control, ...] = ()
 
 
+class LeftOut(Mapping[str, Estimate]):
+    """Estimates without each block, made when they are first asked for.
+
+    Only a refutation that holds in every other respect asks for them.
+
+    Example:
+        >>> left_out = LeftOut(
+        ...     lambda: {"without block 0": Estimate(value=1.5, unit="bits", reason="by hand")}
+        ... )
+        >>> left_out["without block 0"].value
+        1.5
+    """
+
+    def __init__(self, made: Callable[[], Mapping[str, Estimate]]) -> None:
+        self._made = cache(made)
+
+    def __getitem__(self, name: str) -> Estimate:
+        return self._made()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._made())
+
+    def __len__(self) -> int:
+        return len(self._made())
+
+
 def judge(
     parts: Sequence[Part],
     controls: Sequence[Control],
@@ -212,12 +247,13 @@ def judge(
 ) -> Verdict:
     """Returns the verdict on one hypothesis.
 
-    With several parts all must pass (intersection–union test, Berger 1982): p is the largest, and
-    one refuted part refutes the whole, since the hypothesis asserts all of them.
+    With several parts all must pass (intersection–union test, Berger 1982): p is the largest. One
+    refuted part refutes the whole, since the hypothesis asserts all of them; as any of them may,
+    each is tested at α over their number (Bonferroni). Each part also has its own label.
 
     Args:
         parts: The statistics, at least one.
-        controls: What could have made them worthless.
+        controls: What could have made them worthless; a part's own controls come on top.
         alpha: Level that p must fall under; Holm raises p later, see :func:`with_holm`.
         gate: Why the hypothesis is not testable here, or None.
         extra: Whether a further declared condition for support holds, and how to say that it does
@@ -233,7 +269,13 @@ def judge(
         >>> judge([part], [seen], alpha=0.05).label
         'supported'
         >>> judge([part], [], alpha=0.05).reason
-        'no positive control was detected'
+        'no positive control was detected (none was run)'
+        >>> none = Estimate(value=0.1, low=-0.2, high=0.4, unit="bits")
+        >>> part = Part(name="gain", estimate=none, sesoi=1.0, p=0.3, p_minimum=0.0)
+        >>> judge([replace(part, p_equivalence=0.001)], [seen], alpha=0.05).label
+        'refuted'
+        >>> judge([part], [seen], alpha=0.05).reason
+        'gain is 0.1 [-0.2, 0.4], under 1, but no test rejects that it is at least that'
     """
     ps = [part.p for part in parts if part.p is not None and math.isfinite(part.p)]
     p = max(ps) if len(ps) == len(parts) else None
@@ -247,64 +289,124 @@ def judge(
     )
     if gate is not None:
         return replace(made, label="not testable", reason=gate, p=None)
+    said = [_judged(part, (*controls, *part.controls), alpha, len(parts)) for part in parts]
+    made = replace(made, p_equivalence=_p_of_refutation(said))
     if not enough[0]:
         return replace(made, reason=enough[1])
-    label, reason = _decide(parts, controls, p, alpha, extra)
-    return replace(made, label=label, reason=reason)
-
-
-def _decide(
-    parts: Sequence[Part],
-    controls: Sequence[Control],
-    p: float | None,
-    alpha: float,
-    extra: tuple[bool, str],
-) -> tuple[Any, str]:
-    positive = [c for c in controls if c.kind == "positive"]
-    undetected = [c.name for c in positive if c.passed is not True]
-    refuted = next((part for part in parts if _below(part)), None)
-    if refuted is not None:
-        shown = f"{refuted.name} is {_show(refuted.estimate)}, under {refuted.sesoi:g}"
-        if undetected or not positive:
-            missing = ", ".join(undetected) or "none was run"
-            return "inconclusive", f"{shown}, but no positive control was detected ({missing})"
-        return "refuted", f"{shown}, and the positive control was detected"
-    for part in parts:
-        estimate = part.estimate
-        if estimate.value is None or estimate.low is None or estimate.high is None:
-            return "inconclusive", f"{part.name} has no interval: {estimate.reason}"
-        if estimate.value < part.sesoi or estimate.low <= 0:
-            return (
-                "inconclusive",
-                f"{part.name} is {_show(estimate)}: neither clearly above 0 and at least "
-                f"{part.sesoi:g}, nor clearly under it",
-            )
-        if part.p_minimum >= alpha:
-            return (
-                "inconclusive",
-                f"design cannot reach α: the smallest p of {part.name} is {part.p_minimum:.3g}",
-            )
-    if p is None or p >= alpha:
-        return "inconclusive", f"p = {'none' if p is None else f'{p:.3g}'}, not under {alpha:g}"
-    if failed := [c.name for c in controls if c.kind != "positive" and c.passed is False]:
-        return "inconclusive", f"a control failed: {', '.join(failed)}"
-    if unknown := [c.name for c in controls if c.kind == "negative" and c.passed is None]:
-        return "inconclusive", f"a negative control was not run: {', '.join(unknown)}"
-    if undetected or not positive:
-        return "inconclusive", "no positive control was detected"
+    if len(parts) > 1:
+        made = replace(made, parts=tuple(said))
+    for label in ("refuted", "small", "inconclusive"):
+        deciding = next((one for one in said if one.label == label), None)
+        if deciding is not None:
+            return replace(made, label=deciding.label, reason=deciding.reason)
     if not extra[0]:
-        return "inconclusive", extra[1]
-    return "supported", f"{parts[0].name} is {_show(parts[0].estimate)}, p = {p:.3g}"
+        return replace(made, reason=extra[1])
+    return replace(
+        made,
+        label="supported",
+        reason=f"{parts[0].name} is {_show(parts[0].estimate)}, p = {p:.3g}",
+    )
 
 
-def _below(part: Part) -> bool:
+def _judged(part: Part, controls: Sequence[Control], alpha: float, n_parts: int) -> PartVerdict:
+    p, equivalence = _finite(part.p), _finite(part.p_equivalence)
+    equivalence = None if equivalence is None else min(1.0, n_parts * equivalence)
+    label, reason = _decide(replace(part, p=p, p_equivalence=equivalence), controls, alpha)
+    return PartVerdict(name=part.name, label=label, reason=reason, p=p, p_equivalence=equivalence)
+
+
+def _finite(p: float | None) -> float | None:
+    return p if p is not None and math.isfinite(p) else None
+
+
+def _p_of_refutation(said: Sequence[PartVerdict]) -> float | None:
+    """Returns the equivalence p that decides: that of a refuted part, else the smallest."""
+    refuted = [one for one in said if one.label == "refuted"] or said
+    ps = [one.p_equivalence for one in refuted if one.p_equivalence is not None]
+    return min(ps, default=None)
+
+
+def _decide(part: Part, controls: Sequence[Control], alpha: float) -> tuple[Label, str]:
     estimate = part.estimate
     if estimate.value is None or estimate.low is None or estimate.high is None:
-        return False
-    return estimate.high < part.sesoi
+        return "inconclusive", f"{part.name} has no interval: {estimate.reason}"
+    if estimate.high < part.sesoi:
+        shown = f"{part.name} is {_show(estimate)}, under {part.sesoi:g}"
+        above = estimate.low > part.chance
+        if clause := _denies_absence(controls):
+            return "inconclusive", f"{shown}, but {clause}"
+        if above:
+            return "small", f"{shown} and above {part.chance:g}: there, but less than matters"
+        if clause := _denies_refutation(part, controls, alpha):
+            return "inconclusive", f"{shown}, but {clause}"
+        return "refuted", f"{shown}, p of at least that = {part.p_equivalence:.3g}"
+    clause = _denies_support(part, controls, alpha)
+    if clause is not None:
+        return "inconclusive", clause
+    return "supported", f"{part.name} is {_show(estimate)}, p = {part.p:.3g}"
+
+
+def _denies_absence(controls: Sequence[Control]) -> str | None:
+    """Returns which control forbids to say of an estimate that it is under the SESOI, or None."""
+    wrong = [c for c in controls if c.passed is False and c.kind != "positive"]
+    if halves := [c.name for c in wrong if c.name.startswith(HALVES_SIGN)]:
+        return f"halves of one text differ more than intervals allow ({', '.join(halves)})"
+    if changed := [c.name for c in wrong if c.kind == "invariance"]:
+        return f"an invariance did not hold ({', '.join(changed)})"
+    return None
+
+
+def _denies_refutation(part: Part, controls: Sequence[Control], alpha: float) -> str | None:
+    """Returns which further clause of a refutation is not met, or None."""
+    if part.p_equivalence is None:
+        return "no test rejects that it is at least that"
+    if part.p_equivalence >= alpha:
+        return f"that it is at least that has p = {part.p_equivalence:.3g}, not under {alpha:g}"
+    for test, p in part.concurring.items():
+        if not p < alpha:
+            return f"the {test} does not reject that it is at least that, p = {p:.3g}"
+    if missing := _undetected(controls):
+        return f"no positive control was detected ({missing})"
+    for name, left in part.without.items():
+        if left.value is None or left.high is None:
+            return f"{name} there is no interval: {left.reason}"
+        if left.high >= part.sesoi:
+            return f"{name} it is {_show(left)}, which reaches {part.sesoi:g}"
+    return None
+
+
+def _denies_support(part: Part, controls: Sequence[Control], alpha: float) -> str | None:
+    """Returns which clause of support is not met, or None."""
+    estimate = part.estimate
+    assert estimate.value is not None and estimate.low is not None
+    if estimate.value < part.sesoi or estimate.low <= part.chance:
+        return (
+            f"{part.name} is {_show(estimate)}: neither clearly above {part.chance:g} and at least "
+            f"{part.sesoi:g}, nor clearly under it"
+        )
+    if part.p_minimum >= alpha:
+        return f"design cannot reach α: the smallest p of {part.name} is {part.p_minimum:.3g}"
+    if part.p is None or part.p >= alpha:
+        return f"p = {'none' if part.p is None else f'{part.p:.3g}'}, not under {alpha:g}"
+    if failed := [c.name for c in controls if c.kind != "positive" and c.passed is False]:
+        return f"a control failed: {', '.join(failed)}"
+    if unknown := [c.name for c in controls if c.kind == "negative" and c.passed is None]:
+        return f"a negative control was not run: {', '.join(unknown)}"
+    if missing := _undetected(controls):
+        return f"no positive control was detected ({missing})"
+    return None
+
+
+def _undetected(controls: Sequence[Control]) -> str | None:
+    """Returns which positive controls were not detected, or that there is none, or None."""
+    positive = [c for c in controls if c.kind == "positive"]
+    missed = [c.name for c in positive if c.passed is not True]
+    return ", ".join(missed) if missed else None if positive else "none was run"
 
 
 def _show(estimate: Estimate) -> str:
+    if estimate.low is None or estimate.high is None:
+        return f"{estimate.value:.3g}"
     return f"{estimate.value:.3g} [{estimate.low:.3g}, {estimate.high:.3g}]"
 
 
@@ -346,13 +448,16 @@ def gated(
 def with_holm(
     findings: Sequence[Finding], alpha: float, *, exploratory: frozenset[str] = frozenset()
 ) -> list[Finding]:
-    """Returns findings with Holm-adjusted p over those that have one.
+    """Returns findings with Holm-adjusted p over those that have one, and equivalence p likewise.
 
-    Exploratory hypotheses are no members of the family: they neither get an adjusted p nor cost the
-    others anything, and what is said of them is at their own p.
+    Support and refutation are two families of tests: one of "nothing is there", the other of "at
+    least the SESOI is there", and no hypothesis can err in both. Exploratory hypotheses are no
+    members of either: they neither get an adjusted p nor cost the others anything, and what is said
+    of them is at their own p.
 
-    A finding that was supported at its unadjusted p and is not at the adjusted one becomes
-    inconclusive, and it says so where even the smallest p of its design would not have done.
+    A finding that was supported or refuted at its unadjusted p and is not at the adjusted one
+    becomes inconclusive, and says so; a design that even at its smallest p could not have been
+    supported says that too. A part loses its label likewise.
 
     Example:
         >>> both = [FINDING, replace(FINDING, hypothesis="H2.2")]
@@ -360,24 +465,58 @@ def with_holm(
         'p after Holm is 0.06, not under 0.05'
     """
     # By position: one experiment may have several findings, and each is a test.
-    ps = {
-        str(i): f.verdict.p
-        for i, f in enumerate(findings)
-        if f.verdict.p is not None and f.hypothesis not in exploratory
-    }
-    adjusted = holm(ps)
+    members = {str(i): f.verdict for i, f in enumerate(findings) if f.hypothesis not in exploratory}
+    ps = {i: v.p for i, v in members.items() if v.p is not None}
+    equivalence = {i: v.p_equivalence for i, v in members.items() if v.p_equivalence is not None}
+    adjusted, adjusted_equivalence = holm(ps), holm(equivalence)
     out = list[Finding]()
     for i, finding in enumerate(findings):
-        if finding.hypothesis in exploratory:
+        me, verdict = str(i), finding.verdict
+        if me not in members:
             out.append(finding)
             continue
-        verdict = replace(finding.verdict, p_holm=adjusted.get(str(i)))
-        if verdict.label == "supported" and (verdict.p_holm is None or verdict.p_holm >= alpha):
-            shown = "none" if verdict.p_holm is None else f"{verdict.p_holm:.3g}"
-            why = f"p after Holm is {shown}, not under {alpha:g}"
+        verdict = replace(
+            verdict,
+            p_holm=adjusted.get(me),
+            p_equivalence_holm=adjusted_equivalence.get(me),
+            parts=tuple(_part_after_holm(one, me, ps, equivalence, alpha) for one in verdict.parts),
+        )
+        if verdict.label == "supported" and not _under(verdict.p_holm, alpha):
+            why = _not_under("p after Holm", verdict.p_holm, alpha)
             least = verdict.p_minimum
-            if least is not None and holm({**ps, str(i): least})[str(i)] >= alpha:
+            if least is not None and holm({**ps, me: least})[me] >= alpha:
                 why += f"; the design cannot reach α here: its smallest p is {least:.3g}"
             verdict = replace(verdict, label="inconclusive", reason=why)
+        elif verdict.label == "refuted" and not _under(verdict.p_equivalence_holm, alpha):
+            why = _not_under("the p of equivalence after Holm", verdict.p_equivalence_holm, alpha)
+            verdict = replace(verdict, label="inconclusive", reason=f"{verdict.reason}; {why}")
         out.append(replace(finding, verdict=verdict))
     return out
+
+
+def _part_after_holm(
+    part: PartVerdict,
+    me: str,
+    ps: Mapping[str, float],
+    equivalence: Mapping[str, float],
+    alpha: float,
+) -> PartVerdict:
+    """Returns a part with the label that its own p still carries in its hypothesis' place."""
+    for label, p, others, told in (
+        ("supported", part.p, ps, "p after Holm"),
+        ("refuted", part.p_equivalence, equivalence, "the p of equivalence after Holm"),
+    ):
+        if part.label == label:
+            adjusted = None if p is None else holm({**others, me: p})[me]
+            if not _under(adjusted, alpha):
+                why = _not_under(told, adjusted, alpha)
+                return replace(part, label="inconclusive", reason=f"{part.reason}; {why}")
+    return part
+
+
+def _under(p: float | None, alpha: float) -> bool:
+    return p is not None and p < alpha
+
+
+def _not_under(what: str, p: float | None, alpha: float) -> str:
+    return f"{what} is {'none' if p is None else f'{p:.3g}'}, not under {alpha:g}"
