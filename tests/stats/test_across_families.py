@@ -273,12 +273,68 @@ def test_one_family_has_no_spread():
     assert "1 family; 5 are needed" in verdict.reason
 
 
-def test_two_checkpoints_of_a_family_are_refused():
-    one, two, _ = families(np.random.default_rng(0), 3)
-    with pytest.raises(UserError, match="f0 is given more than once; checkpoints of one family"):
-        correlation_across([one, replace(two, family="f0")])
-    with pytest.raises(UserError, match="more than once"):
-        effect_across([*effects([1.0]), *effects([2.0])], name="x")
+def test_checkpoints_of_a_family_are_averaged_in_fishers_z_before_families_are_pooled():
+    made = families(np.random.default_rng(0), 5, slope=0.5)
+    more = [replace(f, family="f0") for f in families(np.random.default_rng(9), 2, slope=-0.5)]
+    across = correlation_across([*made, *more])
+    z = [np.arctanh(correlate_profiles(f.predictor, f.outcome).estimate.value) for f in made]
+    own = [np.arctanh(correlate_profiles(f.predictor, f.outcome).estimate.value) for f in more]
+    units = np.array([np.mean([z[0], *own]), *z[1:]])
+    assert across.n == 5
+    assert across.estimate.value == pytest.approx(np.tanh(units.mean()))
+    assert across.p == pytest.approx(stats.ttest_1samp(units, 0, alternative="greater").pvalue)
+    assert across.concurring["sign flip"] == sign_flip_p(units)
+    assert across.minima["model swap"] == 1 / 120
+
+
+def test_a_checkpoint_given_twice_changes_nothing():
+    made = families(np.random.default_rng(3), 5, slope=0.4)
+    once, twice = correlation_across(made), correlation_across([*made, made[0]])
+    assert twice.estimate.value == pytest.approx(once.estimate.value)
+    assert twice.part(0.5, 0.05).p_equivalence == pytest.approx(once.part(0.5, 0.05).p_equivalence)
+    assert twice.concurring == pytest.approx(once.concurring)
+    peaked = peaks([peak(0.75)] * 5)
+    assert window_across([*peaked, peaked[1]], WINDOW) == window_across(peaked, WINDOW)
+    out = [
+        FamilyEnds(family=f"f{i}", outlyingness=np.random.default_rng(i).normal(size=12))
+        for i in range(5)
+    ]
+    assert both_ends_across([*out, out[4]]).p == pytest.approx(both_ends_across(out).p)
+    one = effects([1.0, 2.0, 3.0], np.array([0.2, 0.5, 0.3]))
+    both = effect_across([*one, one[1]], name="x")
+    assert both.estimate == effect_across(one, name="x").estimate
+
+
+def test_checkpoints_that_differ_leave_their_family_the_less_precise():
+    def error(values: list[float]) -> float:
+        family = [replace(f, family="one") for f in effects(values, np.full(len(values), 0.1))]
+        other = effects([1.0, 1.2])
+        found = effect_across([*family, *other], name="x").estimate
+        assert found.low is not None and found.high is not None and found.n == 3
+        return found.high - found.low
+
+    # Values of a family are averaged, so the pooled mean is the same; its weight is not.
+    assert error([1.0, 1.0]) == pytest.approx(error([1.0]))
+    assert error([-1.0, 3.0]) != pytest.approx(error([1.0]))
+
+
+def test_most_checkpoints_of_a_family_must_peak_in_the_window():
+    inside, outside, lost = peak(0.75), peak(0.25), peak(0.25, 0.0, 1.0)
+
+    def one(*places: Peak) -> tuple[float, float]:
+        others = peaks([outside] * 4)
+        mine = [replace(p, family="mine") for p in peaks(list(places))]
+        found = window_across([*mine, *others], WINDOW)
+        assert found.n == 5 and found.estimate.value is not None
+        part = found.part(0.5, 0.05)
+        assert part.p_equivalence is not None
+        return round(found.estimate.value * 5), part.p_equivalence
+
+    none, all_ = stats.binom.cdf([0, 1], 5, 0.5)
+    assert one(inside, inside, outside) == (1, pytest.approx(all_))
+    assert one(inside, outside) == (0, pytest.approx(all_))  # no majority for either
+    assert one(inside, outside, outside) == (0, pytest.approx(none))
+    assert one(lost, lost, outside) == (0, pytest.approx(all_))
 
 
 def test_profiles_of_unequal_length_are_refused():
@@ -463,3 +519,142 @@ def test_gates_and_further_conditions_are_the_engines():
     assert (gated.label, gated.p) == ("not testable", None)
     denied = judge_families([strong], [1.0], sound(), DECLARED, extra=(False, "share too small"))
     assert denied.reason == "share too small"
+
+
+# -- equivalence ----------------------------------------------------------------------------------
+
+
+def test_equivalence_of_correlations_is_each_test_on_what_is_left_of_the_sesoi():
+    made = families(np.random.default_rng(5), 6, slope=0.2)
+    part = correlation_across(made).part(0.4, 0.05)
+    z = np.array([
+        np.arctanh(correlate_profiles(f.predictor, f.outcome).estimate.value) for f in made
+    ])  # fmt: skip
+    assert part.p_equivalence == pytest.approx(
+        stats.ttest_1samp(z, np.arctanh(0.4), alternative="less").pvalue
+    )
+    assert part.concurring["sign flip"] == pytest.approx(
+        stats.permutation_test(
+            (z - np.arctanh(0.4),), np.sum, permutation_type="samples", alternative="less",
+            n_resamples=np.inf,
+        ).pvalue
+    )  # fmt: skip
+    assert set(part.concurring) == {"sign flip", "model swap"}
+
+
+def test_equivalence_of_effects_hits_and_ends():
+    values = np.array([0.1, 0.3, -0.2, 0.2, 0.0])
+    part = effect_across(effects(values), name="x").part(0.5, 0.05)
+    assert part.p_equivalence == pytest.approx(
+        stats.ttest_1samp(values, 0.5, alternative="less").pvalue
+    )
+    assert part.concurring == {"sign flip": 2**-5}
+    hits = window_across(
+        peaks([peak(0.75)] * 2 + [peak(0.25, 0.0, 1.0)] + [peak(0.25)] * 6), WINDOW
+    )
+    assert hits.part(0.5, 0.05).p_equivalence == pytest.approx(stats.binom.cdf(3, 9, 0.5))
+    assert hits.part(0.5, 0.05).chance == pytest.approx(3 / 13)
+    out = [np.random.default_rng(i).normal(size=12) for i in range(6)]
+    ends = both_ends_across([FamilyEnds(family=f"f{i}", outlyingness=o) for i, o in enumerate(out)])
+    part = ends.part(0.9, 0.05)
+    percentiles = [both_ends_percentile(o) for o in out]
+    assert part.p_equivalence == pytest.approx(
+        stats.ttest_1samp(percentiles, 0.9, alternative="less").pvalue
+    )
+    assert part.chance == 0.5
+
+
+def test_the_sesoi_itself_is_seldom_refuted_by_families():
+    rng, times, rejected = np.random.default_rng(7), 300, 0
+    for _ in range(times):
+        part = correlation_across(families(rng, 7, slope=0.5)).part(0.5, 0.05)
+        assert part.p_equivalence is not None
+        rejected += part.p_equivalence < 0.05
+    assert stats.binom.sf(rejected - 1, times, 0.07) > CHANCE, rejected / times
+    assert rejected > 0
+
+
+def test_without_a_block_is_the_pooled_correlation_of_the_others():
+    made = families(np.random.default_rng(6), 5, slope=0.5, blocks=12)
+    left = correlation_across(made).part(0.5, 0.05).without
+    assert len(left) == 12
+    for name, block in (("without block 0", 0), ("without block -1", 11), ("without block 5", 5)):
+        single = [
+            correlate_profiles(f.predictor, f.outcome).without[f"without block {block}"].value
+            for f in made
+        ]
+        z = np.arctanh(np.array(single, dtype=float))
+        assert left[name].value == pytest.approx(np.tanh(z.mean()))
+
+
+def test_families_of_two_depths_lose_their_ends_together():
+    shallow, deep = (
+        replace(f, family=f"{f.family}-{blocks}")
+        for blocks in (8, 24)
+        for f in families(np.random.default_rng(blocks), 1, blocks=blocks)
+    )
+    left = correlation_across([shallow, deep]).part(0.5, 0.05).without
+    assert set(left) == {f"without block {i}" for i in range(-12, 12)}
+    # Its ninth block from the front a family of eight does not have: it stays as it is.
+    z = [np.arctanh(correlate_profiles(f.predictor, f.outcome).estimate.value) for f in (shallow,)]
+    z += [
+        np.arctanh(
+            correlate_profiles(deep.predictor, deep.outcome).without["without block 9"].value
+        )
+    ]
+    spare = np.array([8, 24]) - 5
+    mean, *_ = random_effects(np.array(z), 1 / spare, 0.95)
+    assert left["without block 9"].value == pytest.approx(np.tanh(mean))
+
+
+def spiked(rng: np.random.Generator, m: int, blocks: int = 12) -> list[FamilyProfiles]:
+    """Families that correlate by .7, but for block 0, where both spike, in opposite directions."""
+    made = families(rng, m, slope=0.7, blocks=blocks)
+    for f in made:
+        f.predictor[0], f.outcome[0] = f.predictor.max() + 6, f.outcome.min() - 6
+    return made
+
+
+def test_opposite_spikes_at_one_end_refute_no_correlation_that_is_there():
+    rng, times = np.random.default_rng(4), 60
+    verdicts = [
+        judge_families([correlation_across(spiked(rng, 7))], [0.5], sound(), DECLARED)
+        for _ in range(times)
+    ]
+    fooled = sum(v.p_equivalence is not None and v.p_equivalence < 0.05 for v in verdicts)
+    assert fooled > 0.9 * times  # by its test of equivalence alone, nearly all are refuted
+    assert [v.label for v in verdicts].count("refuted") <= 0.05 * times
+
+
+def test_a_hit_that_one_block_hides_refutes_nothing():
+    # The first block is the largest in every family, and without it they all peak in the window.
+    at = {"without block 0": Estimate(value=0.75, low=0.7, high=0.8, unit="relative depth")}
+    masked = [
+        FamilyPeak(family=f"f{i}", peak=replace(peak(0.0), leave_out=lambda: at), n_blocks=13)
+        for i in range(8)
+    ]
+    verdict = judge_families([window_across(masked, WINDOW)], [0.5], sound(), DECLARED)
+    assert verdict.label == "inconclusive"
+    assert "without block 0 it is 1 [" in verdict.reason
+    plain = window_across(peaks([peak(0.0)] * 8), WINDOW)
+    assert judge_families([plain], [0.5], sound(), DECLARED).label == "refuted"
+
+
+def test_what_has_no_test_of_equivalence_refutes_nothing():
+    absent = replace(effect_across(effects([0.1, -0.2, 0.0, 0.2, -0.1]), name="e"), against=None)
+    verdict = judge_families([absent], [1.0], sound(), DECLARED)
+    assert verdict.label == "inconclusive" and "no test rejects" in verdict.reason
+
+
+def test_a_control_of_one_statistic_guards_it_alone():
+    absent = effect_across(effects([0.1, -0.2, 0.0, 0.2, -0.1]), name="effect")
+    missed = replace(sound()[0], passed=False, name="planted across families")
+    verdict = judge_families([absent], [1.0], sound(), DECLARED, own=[(missed,)])
+    assert verdict.label == "inconclusive" and "planted across families" in verdict.reason
+
+
+def test_mixes_are_counted_as_mixes():
+    strong = effect_across(effects([2.1, 1.8, 2.4]), name="effect")
+    verdict = judge_families([strong], [1.0], sound(), DECLARED, unit="mix")
+    assert verdict.scope == "3 training mixes"
+    assert "3 training mixes; 5 are needed" in verdict.reason

@@ -1,18 +1,25 @@
 """What model families say together of a hypothesis, and the theory-level verdict on it.
 
 The engine's rule is that of one model (:mod:`bitgap.stats.verdicts`). On top of it come the clauses
-that make a finding one of the theory: enough families for any conclusion; and for support, exact
-tests that concur, families that agree, and none that is significantly opposite.
+that make a finding one of the theory: enough families for any conclusion; for support, exact tests
+that concur, families that agree, and none that is significantly opposite; for a refutation, that
+the same tests reject the smallest effect of interest, and that no block alone makes it.
+
+Families are the units, or training mixes where a claim is about languages: what is called a family
+here is then a mix.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from bitgap.records import Control, Estimate, Verdict
-from bitgap.stats.verdicts import Part, Thresholds
+from bitgap.stats.verdicts import LeftOut, Part, Thresholds
 from bitgap.stats.verdicts import judge as judge_parts
+
+Against = tuple[float | None, Mapping[str, float]]
+"""One-sided p of "at least the SESOI", and that of each test that must concur."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +38,10 @@ class Across:
         opposite: Families that are significantly opposite.
         n: Number of families that have the statistic.
         left_out: Why the others have not, by family.
+        chance: What the estimate is where there is nothing.
+        against: From a SESOI to how improbable the families are if the effect is at least that;
+            None where no test says so, and then nothing is refuted.
+        leave_out: Makes the estimate without each block, by name; few ask for it.
     """
 
     name: str
@@ -42,6 +53,34 @@ class Across:
     opposite: tuple[str, ...]
     n: int
     left_out: Mapping[str, str]
+    chance: float = 0.0
+    against: Callable[[float], Against] | None = field(default=None, compare=False, repr=False)
+    leave_out: Callable[[], Mapping[str, Estimate]] = field(
+        default=dict[str, Estimate], compare=False, repr=False
+    )
+
+    def part(self, sesoi: float, alpha: float, controls: tuple[Control, ...] = ()) -> Part:
+        """Returns it as a part of a verdict.
+
+        Args:
+            sesoi: Smallest effect of interest.
+            alpha: Level at which tests must concur.
+            controls: That guard this statistic alone.
+        """
+        untested: Against = (None, {})
+        p_equivalence, concurring = self.against(sesoi) if self.against else untested
+        return Part(
+            name=self.name,
+            estimate=self.estimate,
+            sesoi=sesoi,
+            p=self.p,
+            p_minimum=self.p_minimum(alpha),
+            p_equivalence=p_equivalence,
+            chance=self.chance,
+            without=LeftOut(self.leave_out),
+            concurring=concurring,
+            controls=controls,
+        )
 
     def p_minimum(self, alpha: float) -> float:
         """Returns the smallest p of the design; one at which a test cannot concur, if there is."""
@@ -57,6 +96,8 @@ def judge_families(
     *,
     gate: str | None = None,
     extra: tuple[bool, str] = (True, ""),
+    own: Sequence[tuple[Control, ...]] | None = None,
+    unit: str = "family",
 ) -> Verdict:
     """Returns the theory-level verdict: the engine's rule, and that families concur and agree.
 
@@ -67,6 +108,8 @@ def judge_families(
         thresholds: With α, the fewest families and the share that must agree.
         gate: Why the hypothesis is not testable, or None.
         extra: A further declared condition for support.
+        own: Controls that guard one statistic alone, one tuple a statistic.
+        unit: What is counted, ``family`` or ``mix``.
 
     Example:
         >>> effect = Estimate(value=1.0, low=0.5, high=1.5, unit="bits", n=3)
@@ -79,12 +122,10 @@ def judge_families(
         '3 families; 5 are needed to speak for more than a model'
     """
     n, alpha = min(a.n for a in across), thresholds.alpha
-    parts = [
-        Part(name=a.name, estimate=a.estimate, sesoi=s, p=a.p, p_minimum=a.p_minimum(alpha))
-        for a, s in zip(across, sesois, strict=True)
-    ]
+    own = own or [()] * len(across)
+    parts = [a.part(s, alpha, c) for a, s, c in zip(across, sesois, own, strict=True)]
     wanted = thresholds.families_min
-    clause = next((c for a in across if (c := _disagreement(a, thresholds))), None)
+    clause = next((c for a in across if (c := _disagreement(a, thresholds, unit))), None)
     return judge_parts(
         parts,
         controls,
@@ -92,15 +133,25 @@ def judge_families(
         gate=gate,
         enough=(
             n >= wanted,
-            f"{n} {'family' if n == 1 else 'families'}; {wanted} are needed to speak for more "
-            f"than a model",
+            f"{counted(n, unit)}; {wanted} are needed to speak for more than a model",
         ),
         extra=extra if clause is None else (False, clause),
-        scope=f"{n} {'family' if n == 1 else 'families'}",
+        scope=counted(n, unit),
     )
 
 
-def _disagreement(across: Across, thresholds: Thresholds) -> str | None:
+def counted(n: int, unit: str = "family") -> str:
+    """Returns so many families, or training mixes, in words.
+
+    Example:
+        >>> counted(1), counted(7), counted(3, "mix")
+        ('1 family', '7 families', '3 training mixes')
+    """
+    one, many = {"family": ("family", "families"), "mix": ("training mix", "training mixes")}[unit]
+    return f"{n} {one if n == 1 else many}"
+
+
+def _disagreement(across: Across, thresholds: Thresholds, unit: str) -> str | None:
     """Returns which theory-level clause of support one statistic fails, or None."""
     for test, p in across.concurring.items():
         if p >= thresholds.alpha:
@@ -108,8 +159,8 @@ def _disagreement(across: Across, thresholds: Thresholds) -> str | None:
     # 2 of 3 agree by a share that is declared to four digits.
     if across.agreeing < thresholds.agreement_share - 1e-3:
         return (
-            f"{across.name}: {across.agreeing:.0%} of {across.n} families side with it clearly "
-            f"enough, {thresholds.agreement_share:.0%} needed"
+            f"{across.name}: {across.agreeing:.0%} of {counted(across.n, unit)} side with it "
+            f"clearly enough, {thresholds.agreement_share:.0%} needed"
         )
     if across.opposite:
         return f"{across.name}: significantly opposite in {', '.join(across.opposite)}"
@@ -123,7 +174,7 @@ def too_few(name: str, unit: str, level: float, n: int, left_out: Mapping[str, s
         >>> too_few("gain", "bits", 0.95, 1, {"opt": "no layer lies in the window"}).estimate.reason
         '1 family has it, and a spread over families needs two'
     """
-    have = "1 family has" if n == 1 else f"{n} families have"
+    have = f"{counted(n)} {'has' if n == 1 else 'have'}"
     why = f"{have} it, and a spread over families needs two"
     return Across(
         name=name,
