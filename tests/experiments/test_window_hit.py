@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from bitgap.experiments.protocol.peak_window import empty_window, is_hit, judge_window
+from bitgap.experiments.protocol.peak_window import (
+    empty_window,
+    is_hit,
+    judge_window,
+    read_without,
+    told_without,
+)
 from bitgap.records import Control, ControlKind, Estimate, Verdict
-from bitgap.stats.profiles import Peak
+from bitgap.stats.profiles import Peak, locate_peak
 from harness import QUICK
 
 LENIENT = replace(QUICK, alpha=0.2)
@@ -17,8 +24,8 @@ L = 12
 
 
 def peak(low: float, value: float, high: float) -> Peak:
-    place = Estimate(value=value / 11, low=low / 11, high=high / 11, unit="relative depth")
-    return Peak(place, int(value), 0.9)
+    place = Estimate(value=value / 11, low=low / 11, high=high / 11, unit="relative depth", n=2000)
+    return Peak(place, int(value), 1.0, tuple(np.eye(L)[int(value)]))
 
 
 def check(kind: ControlKind, passed: bool | None) -> Control:
@@ -35,7 +42,10 @@ def judged(found: Peak = INSIDE, checks: list[Control] | None = None, **how: obj
 
 
 def also(label: str, p: float | None = 0.001) -> Verdict:
-    made = Verdict(label="supported", scope="this model", reason="its reason", p=p, p_minimum=0.3)
+    made = Verdict(
+        label="supported", scope="this model", reason="its reason", p=p, p_minimum=0.3,
+        p_equivalence=0.001,
+    )  # fmt: skip
     return replace(made, label=label)  # type: ignore[arg-type]
 
 
@@ -103,6 +113,71 @@ def test_other_parts_must_pass_too():
     assert judged(also=also("not testable")).label == "not testable"
     assert judged(peak(0, 0, 0), also=also("supported")).label == "refuted"
     assert judged(also=also("inconclusive", None)).p is None
+    assert judged(also=also("small")).label == "small"
+    # One refuted side refutes, whatever the other is.
+    assert judged(peak(0, 0, 0), also=also("small")).label == "refuted"
+
+
+def test_each_part_has_its_own_label_and_is_refuted_at_alpha_over_their_number():
+    both = judged(peak(0, 0, 0), also=also("supported"))
+    assert [one.label for one in both.parts] == ["refuted", "supported"]
+    assert both.p_equivalence == pytest.approx(2 / 2001)
+    assert judged(peak(0, 0, 0)).parts == ()
+    # α is .2 here: .15 alone is under it, and as one of two parts it is not.
+    weak = replace(also("refuted"), p_equivalence=0.15)
+    found = judged(also=weak)
+    assert found.label == "inconclusive"
+    assert "as one of 2 parts its p of equivalence is 0.3" in found.reason
+
+
+OUTSIDE = peak(0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("found", "checks", "clause"),
+    [
+        (replace(OUTSIDE, shares=()), GOOD, "no test rejects that it lies inside"),
+        (
+            replace(OUTSIDE, shares=(0.7, *[0.0] * 7, 0.3, 0.0, 0.0, 0.0)), GOOD,
+            "that it lies inside has p = 0.3",
+        ),
+        (
+            OUTSIDE, [*GOOD, Control(name="A/A: h", kind="negative", passed=False, detail="")],
+            "halves of one text differ",
+        ),
+        (OUTSIDE, [*GOOD, check("invariance", False)], "an invariance did not hold"),
+        (
+            replace(OUTSIDE, leave_out=lambda: {"without block 0": INSIDE.place}), GOOD,
+            r"without block 0 it is at r = 0.73",
+        ),
+        (
+            replace(OUTSIDE, leave_out=lambda: {"without block 0": peak(1, 2, 8).place}), GOOD,
+            r"without block 0 it is at r = 0.18 [0.09, 0.73]",
+        ),
+    ],
+)  # fmt: skip
+def test_each_guard_of_a_refutation_has_its_clause(found, checks, clause):
+    verdict = judged(found, checks)
+    assert verdict.label == "inconclusive"
+    assert clause in verdict.reason
+
+
+def test_a_profile_that_peaks_elsewhere_without_any_block_is_refuted():
+    point = np.linspace(5.0, 0.0, L)
+    draws = point + 0.01 * np.random.default_rng(0).normal(size=(500, L))
+    assert judged(locate_peak(draws, point)).label == "refuted"
+    # The same with a hump in the window that only block 0 overtops.
+    point = np.where(np.arange(L) == 8, 4.8, np.where(np.arange(L) == 0, 5.0, 0.0))
+    draws = point + 0.01 * np.random.default_rng(0).normal(size=(500, L))
+    verdict = judged(locate_peak(draws, point))
+    assert verdict.label == "inconclusive" and "without block 0" in verdict.reason
+
+
+def test_places_without_a_block_are_told_and_read_back():
+    point = np.linspace(5.0, 0.0, L)
+    found = locate_peak(np.tile(point, (30, 1)), point)
+    told = json.loads(json.dumps(told_without(found)))
+    assert read_without(told) == dict(found.without)
 
 
 def test_ends_of_the_window_are_in_it():

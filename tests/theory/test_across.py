@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,10 +19,11 @@ from finding_samples import (
 )
 
 from bitgap.experiments.catalog import CATALOG
+from bitgap.experiments.protocol.family_rule import Rule
 from bitgap.records import Control, Estimate, Finding
 from bitgap.stats.verdicts import load_thresholds
 from bitgap.theory.evidence import Evidence
-from bitgap.theory.families import across_families, pooled_controls
+from bitgap.theory.families import across_families, pooled_controls, scope_of
 
 THRESHOLDS = load_thresholds()
 FAMILIES = ("gpt2", "opt", "bloom", "gpt_neox", "llama", "qwen3", "gemma")
@@ -71,7 +73,7 @@ def test_every_member_of_the_family_but_the_formal_model_has_a_rule() -> None:
 def test_planted_correlations_over_blocks_are_supported() -> None:
     verdict = judged("H1.2", profiles(0.95)).verdict
     assert verdict.label == "supported", verdict.reason
-    assert verdict.scope == "7 families"
+    assert verdict.scope == "7 families: 7 models, 12 blocks"
 
 
 def test_unrelated_profiles_are_not_supported() -> None:
@@ -115,7 +117,8 @@ def test_families_that_are_not_testable_are_left_out_and_told() -> None:
         found[i] = replace(found[i], findings={"H2.3": closed})
     result = judged("H2.3", found)
     assert set(result.tables["left_out"]) == {"gpt2", "opt"}
-    assert result.verdict.scope == "5 families"
+    assert result.verdict.scope == "5 families: 5 models, 12 blocks"
+    assert result.sentence.startswith("In 5 models, 12 blocks: ")
     assert result.verdict.label == "supported"
 
 
@@ -141,7 +144,86 @@ def test_checkpoints_of_one_family_are_one_unit() -> None:
     once, twice = judged("H2.3", found), judged("H2.3", [*found, again])
     assert once.estimates == twice.estimates
     rows = twice.tables["families"]
-    assert [row["speaks"] for row in rows if row["family"] == "gpt2"] == [True, False]
+    assert [row["speaks"] for row in rows if row["family"] == "gpt2"] == [True, True]
+
+
+def test_checkpoints_of_one_family_are_averaged() -> None:
+    values = [0.3, 0.4, 0.35, 0.3, 0.33, 0.36, 0.31]
+    other = replace(effects([0.0] * 7)[0], model="another", fingerprint="another")
+    found = judged("H2.3", [*effects(values), other])
+    assert found.estimates["-rho(0, last)"].n == 7
+    # As if the family were .15, and less precisely known.
+    alike = judged("H2.3", effects([0.15, *values[1:]]))
+    both = (found.estimates["-rho(0, last)"].value, alike.estimates["-rho(0, last)"].value)
+    assert both[0] == pytest.approx(both[1], abs=0.01)
+
+
+def test_a_checkpoint_that_is_not_testable_leaves_its_family_in() -> None:
+    values = [0.3, 0.4, 0.35, 0.3, 0.33, 0.36, 0.31]
+    one = effects([0.0] * 7)[0].findings["H2.3"]
+    closed = replace(one, verdict=replace(one.verdict, label="not testable"))
+    other = replace(effects([0.0] * 7)[0], model="another", findings={"H2.3": closed})
+    found = judged("H2.3", [*effects(values), other])
+    assert found.estimates == judged("H2.3", effects(values)).estimates
+    assert set(found.tables["left_out"]) == {"gpt2 (another)"}
+
+
+def test_most_checkpoints_of_a_family_decide_on_its_controls() -> None:
+    base = finding("T-006", "H2.3", {"minus_rho": effect(0.3)}, controls=())
+    held, missed = (with_control(base, replace(NEGATIVE, passed=p)) for p in (True, False))
+    said = [("opt", missed), ("opt", held), ("opt", held), ("gpt2", missed), ("gpt2", held)]
+    (pooled,) = pooled_controls(said, THRESHOLDS)
+    assert "1 of 2 families; not in gpt2" in pooled.detail
+
+
+def test_a_rule_may_have_the_training_mix_as_its_unit(monkeypatch: pytest.MonkeyPatch) -> None:
+    (experiment,) = (e for e in CATALOG if e.hypothesis.id == "H2.3")
+    by_mix = replace(experiment.rule, unit="mix")
+    monkeypatch.setattr(type(experiment), "rule", property(lambda self: by_mix))
+    mixes = dict(zip(FAMILIES, ("a", "a", "b", "b", "b", "c", "c"), strict=True))
+
+    def known(one: Evidence, rule: Rule) -> str:
+        return mixes[one.family] if rule.unit == "mix" else one.family
+
+    found = effects([0.3, 0.4, 0.35, 0.3, 0.33, 0.36, 0.31])
+    # Where no mix is known all models are one unit, and say nothing together.
+    assert "1 training mix; 5 are needed" in judged("H2.3", found).verdict.reason
+    monkeypatch.setattr("bitgap.theory.families._unit", known)
+    judged_ = judged("H2.3", found)
+    assert judged_.verdict.scope.startswith("3 training mixes: 7 models")
+    assert judged_.estimates["-rho(0, last)"].n == 3
+
+
+def test_a_correlation_is_planted_in_all_families_at_once() -> None:
+    found = judged("H1.2", profiles(0.0))
+    planted = [c for c in found.controls if c.name.startswith("planted across families")]
+    assert len(planted) == 2 and all(c.kind == "positive" for c in planted)
+    # Seven families of twelve blocks find .95 nearly always; profiles alike, they find it too.
+    assert all(c.passed is True for c in planted), planted
+    # One model's own plant then guards that model alone.
+    own = Control(name="planted in the profiles: r of 0.95", kind="positive", passed=False,
+                  detail="")  # fmt: skip
+    blind = [
+        replace(one, findings={"H1.2": with_control(one.findings["H1.2"], own)})
+        for one in profiles(0.0)
+    ]
+    assert own.name not in {c.name for c in judged("H1.2", blind).controls}
+
+
+def test_two_families_are_too_few_to_plant_in_one() -> None:
+    found = judged("H1.2", profiles(0.5)[:1])
+    planted = [c for c in found.controls if c.name.startswith("planted across families")]
+    assert [c.passed for c in planted] == [None, None]
+
+
+def test_a_scope_tells_sizes_depths_and_corpora() -> None:
+    one = SimpleNamespace(n_blocks=12, n_parameters=3_200_000, corpus="bundled")
+    two = SimpleNamespace(n_blocks=24, n_parameters=9_000_000, corpus="bundled")
+    assert scope_of([one, two]) == (  # type: ignore[list-item]
+        "2 models of 3.2 to 9 million parameters, 12 to 24 blocks, one corpus"
+    )
+    bare = SimpleNamespace(n_blocks=12)
+    assert scope_of([bare]) == "1 model, 12 blocks"  # type: ignore[list-item]
 
 
 @pytest.mark.parametrize(("failures", "passed"), [(0, True), (1, True), (2, False), (7, False)])

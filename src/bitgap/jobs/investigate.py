@@ -20,14 +20,14 @@ from bitgap.experiments.catalog import CATALOG, find
 from bitgap.experiments.protocol.experiment import Experiment
 from bitgap.jobs.profile_links import profile_links
 from bitgap.jobs.records import Investigation
-from bitgap.jobs.results import judged_together
+from bitgap.jobs.results import judged_together, model_scope
 from bitgap.jobs.tiers import TIERS, Tier
 from bitgap.lab.engine.budget import Preflight
 from bitgap.lab.engine.tree import Work
 from bitgap.quant.plan import Plan
 from bitgap.records import Finding, Scores
 from bitgap.stats.mask_design import LARGEST_FACTORIAL, Design, make_design
-from bitgap.stats.verdicts import Thresholds, load_thresholds
+from bitgap.stats.verdicts import Thresholds, load_thresholds, scoped
 
 if TYPE_CHECKING:
     from bitgap.lab.lab import Lab
@@ -69,9 +69,10 @@ def investigate(
     announce("layer map")
     of_map = lab.first(tier.map_sentences)
     layer_map, map_scores = map_layers(of_map, scheme, _design(lab, tier))
-    findings = judged_together(judged, report.nothing_to_explain)
+    about = describe(lab, scheme) | {"sentences": report.n_sentences}
+    findings = judged_together(judged, report.nothing_to_explain, about)
     return Investigation(
-        about=describe(lab, scheme) | {"sentences": report.n_sentences},
+        about=about,
         scheme=scheme,
         tier=tier.name,
         report=report,
@@ -222,7 +223,7 @@ def run(
         raise UsageError(f"{found.id} has no parameter {min(unknown)!r}; it has {known}")
     chosen = replace(TIERS[tier].parameters(found), **params)
     at = scheme or operating_point(lab, thresholds)[0]
-    return _judge(found, lab, at, chosen, thresholds)[0]
+    return scoped(_judge(found, lab, at, chosen, thresholds)[0], model_scope(describe(lab, at)))
 
 
 def _design(lab: Lab, tier: Tier) -> Design:

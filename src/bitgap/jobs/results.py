@@ -20,7 +20,8 @@ from bitgap.errors import MissingExtra
 from bitgap.experiments.catalog import NEED_DISPARITY, find
 from bitgap.lab.store import Store
 from bitgap.records import Finding, Floats, Integers, Provenance
-from bitgap.stats.verdicts import gated, load_thresholds, with_holm
+from bitgap.show.numbers import short_name
+from bitgap.stats.verdicts import gated, load_thresholds, scoped, with_holm
 
 Judged = Mapping[int, Sequence[Finding]]
 """Every run's findings, as :func:`all_judged_again` gives them."""
@@ -56,12 +57,16 @@ _RUNS: Columns = {
 }
 
 
-def judged_together(findings: Sequence[Finding], nothing_to_explain: bool | None) -> list[Finding]:
-    """Returns one run's findings as the family they are: gates closed, and Holm over all of them.
+def judged_together(
+    findings: Sequence[Finding], nothing_to_explain: bool | None, about: Mapping[str, Any] = {}
+) -> list[Finding]:
+    """Returns one run's findings as the family they are: gates closed, Holm over all of them, for
+    support and for refutation, and what was looked at in every scope and sentence.
 
     Args:
         findings: As each was judged alone.
         nothing_to_explain: Whether the run's audit found no disparity; None where it cannot tell.
+        about: What the run is about, for :func:`model_scope`.
 
     Example:
         >>> [finding.verdict.p_holm for finding in judged_together([FINDING, FINDING], None)]
@@ -69,7 +74,30 @@ def judged_together(findings: Sequence[Finding], nothing_to_explain: bool | None
     """
     thresholds = load_thresholds()
     open_ones = gated(findings, bool(nothing_to_explain), NEED_DISPARITY)
-    return with_holm(open_ones, thresholds.alpha, exploratory=thresholds.exploratory)
+    adjusted = with_holm(open_ones, thresholds.alpha, exploratory=thresholds.exploratory)
+    return [scoped(finding, model_scope(about)) for finding in adjusted]
+
+
+def model_scope(about: Mapping[str, Any]) -> str:
+    """Returns what a verdict on one model speaks of, in words; empty where nothing is known.
+
+    Args:
+        about: What a run is about, with ``model``, ``n_blocks``, ``corpus`` and ``sentences``
+            where they are known.
+
+    Example:
+        >>> model_scope({"model": "zoo/opt-12", "n_blocks": 12, "corpus": "ntrex", "sentences": 32})
+        'opt-12, 12 blocks, ntrex text, 32 sentences'
+    """
+    said = list[str]()
+    if model := about.get("model"):
+        said.append(short_name(model))
+    for key, words in (
+        ("n_blocks", "{} blocks"), ("corpus", "{} text"), ("sentences", "{} sentences"),
+    ):  # fmt: skip
+        if (value := about.get(key)) is not None:
+            said.append(words.format(value))
+    return ", ".join(said)
 
 
 def judged_again(store: Store, run: int) -> list[Finding]:
@@ -88,7 +116,8 @@ def judged_again(store: Store, run: int) -> list[Finding]:
         if observations is not None and observations.version == experiment.version:
             finding = experiment.judge(observations, load_thresholds())
         findings.append(finding)
-    return judged_together(findings, _nothing_to_explain(store.run(run)[3]))
+    summary = store.run(run)[3]
+    return judged_together(findings, _nothing_to_explain(summary), summary)
 
 
 def _nothing_to_explain(summary: Mapping[str, Any]) -> bool:

@@ -7,7 +7,7 @@ from markupsafe import Markup
 from bitgap.languages import named
 from bitgap.show.table import Column, Table, unmarked
 
-GLYPHS = {"supported": "✓", "refuted": "✗", "inconclusive": "?", "not testable": "–",
+GLYPHS = {"supported": "✓", "refuted": "✗", "small": "<", "inconclusive": "?", "not testable": "–",
           "held": "✓", "failed": "✗", "not run": "–"}  # fmt: skip
 """A verdict's or a control's sign, so that it is not told by colour alone."""
 

@@ -17,7 +17,8 @@ from bitgap.show.numbers import MISSING, decimal, lacks
 from bitgap.show.table import Cell, Column, Table, Value
 
 _STYLES = {
-    "supported": "green", "refuted": "red", "inconclusive": "yellow", "not testable": "dim",
+    "supported": "green", "refuted": "red", "small": "cyan", "inconclusive": "yellow",
+    "not testable": "dim",
     "holds": "green", "fails": "red", "unclear": "yellow",
 }  # fmt: skip
 

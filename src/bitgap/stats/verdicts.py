@@ -333,7 +333,7 @@ def _decide(part: Part, controls: Sequence[Control], alpha: float) -> tuple[Labe
     if estimate.high < part.sesoi:
         shown = f"{part.name} is {_show(estimate)}, under {part.sesoi:g}"
         above = estimate.low > part.chance
-        if clause := _denies_absence(controls):
+        if clause := denies_absence(controls):
             return "inconclusive", f"{shown}, but {clause}"
         if above:
             return "small", f"{shown} and above {part.chance:g}: there, but less than matters"
@@ -346,8 +346,14 @@ def _decide(part: Part, controls: Sequence[Control], alpha: float) -> tuple[Labe
     return "supported", f"{part.name} is {_show(estimate)}, p = {part.p:.3g}"
 
 
-def _denies_absence(controls: Sequence[Control]) -> str | None:
-    """Returns which control forbids to say of an estimate that it is under the SESOI, or None."""
+def denies_absence(controls: Sequence[Control]) -> str | None:
+    """Returns which control forbids to say of an estimate that it is under the SESOI, or None.
+
+    Example:
+        >>> apart = Control(name="A/A: halves", kind="negative", passed=False, detail="")
+        >>> denies_absence([apart])
+        'halves of one text differ more than intervals allow (A/A: halves)'
+    """
     wrong = [c for c in controls if c.passed is False and c.kind != "positive"]
     if halves := [c.name for c in wrong if c.name.startswith(HALVES_SIGN)]:
         return f"halves of one text differ more than intervals allow ({', '.join(halves)})"
@@ -365,7 +371,7 @@ def _denies_refutation(part: Part, controls: Sequence[Control], alpha: float) ->
     for test, p in part.concurring.items():
         if not p < alpha:
             return f"the {test} does not reject that it is at least that, p = {p:.3g}"
-    if missing := _undetected(controls):
+    if missing := undetected(controls):
         return f"no positive control was detected ({missing})"
     for name, left in part.without.items():
         if left.value is None or left.high is None:
@@ -392,13 +398,18 @@ def _denies_support(part: Part, controls: Sequence[Control], alpha: float) -> st
         return f"a control failed: {', '.join(failed)}"
     if unknown := [c.name for c in controls if c.kind == "negative" and c.passed is None]:
         return f"a negative control was not run: {', '.join(unknown)}"
-    if missing := _undetected(controls):
+    if missing := undetected(controls):
         return f"no positive control was detected ({missing})"
     return None
 
 
-def _undetected(controls: Sequence[Control]) -> str | None:
-    """Returns which positive controls were not detected, or that there is none, or None."""
+def undetected(controls: Sequence[Control]) -> str | None:
+    """Returns which positive controls were not detected, or that there is none, or None.
+
+    Example:
+        >>> undetected([])
+        'none was run'
+    """
     positive = [c for c in controls if c.kind == "positive"]
     missed = [c.name for c in positive if c.passed is not True]
     return ", ".join(missed) if missed else None if positive else "none was run"
@@ -408,6 +419,52 @@ def _show(estimate: Estimate) -> str:
     if estimate.low is None or estimate.high is None:
         return f"{estimate.value:.3g}"
     return f"{estimate.value:.3g} [{estimate.low:.3g}, {estimate.high:.3g}]"
+
+
+def scoped(finding: Finding, about: str) -> Finding:
+    """Returns a finding on one model whose verdict and sentence say what was looked at.
+
+    Every sentence that leaves the tool passes here or, over families, through
+    :func:`scoped_sentence` itself. A finding that has its scope stays as it is.
+
+    Args:
+        finding: On one model.
+        about: Such as ``reference, 12 blocks, bundled text, 32 sentences``.
+
+    Example:
+        >>> scoped(FINDING, "toy, 2 blocks").verdict.scope
+        'this model: toy, 2 blocks'
+        >>> scoped(FINDING, "toy, 2 blocks").sentence.partition(":")[0]
+        'In this model (toy, 2 blocks)'
+    """
+    verdict = finding.verdict
+    if about and verdict.scope == THIS_MODEL:
+        verdict = replace(verdict, scope=f"{THIS_MODEL}: {about}")
+    sentence = scoped_sentence(finding.sentence, f"{THIS_MODEL} ({about})" if about else "")
+    return replace(finding, verdict=verdict, sentence=sentence)
+
+
+def scoped_sentence(sentence: str, where: str) -> str:
+    """Returns a sentence behind the words that say of what it speaks, once.
+
+    Example:
+        >>> scoped_sentence("Nothing was found.", "7 models")
+        'In 7 models: Nothing was found.'
+        >>> scoped_sentence("In 7 models: Nothing was found.", "7 models")
+        'In 7 models: Nothing was found.'
+    """
+    head = f"In {where}: "
+    return sentence if not (where and sentence) or sentence.startswith(head) else head + sentence
+
+
+def on_one_model(scope: str) -> bool:
+    """Returns whether a scope is that of one model.
+
+    Example:
+        >>> on_one_model("this model: reference, 12 blocks"), on_one_model("7 families")
+        (True, False)
+    """
+    return scope.partition(":")[0] == THIS_MODEL
 
 
 def holm(ps: Mapping[str, float]) -> dict[str, float]:

@@ -25,6 +25,10 @@ RANDOM_TWIN = "random-init twin"
 HALVES = "A/A: random halves of the reference's text"
 """Name of the control that guards every refutation, as all names that begin with A/A."""
 
+IN_PROFILES = "planted in the profiles"
+"""How the name of a correlation planted in one model's profiles begins. Over families, one planted
+in all of them at once takes its place."""
+
 STRETCHES = 16
 """Most stretches of text that random halves are made of."""
 

@@ -2,17 +2,21 @@
 
 An experiment's part ``families`` declares a :class:`Rule` as ``RULE``. A statistic is read off the
 findings of single models; one that is none of the four here is any callable with a ``sesoi``.
+Several checkpoints of one family come under one name and count as one unit.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from bitgap.records import Estimate, Finding, Floats
+from bitgap.experiments.protocol.controls import detection, not_run
+from bitgap.experiments.protocol.peak_window import read_without
+from bitgap.experiments.protocol.planted_profile import planted_profiles, planted_strength
+from bitgap.records import Control, Finding, Floats
 from bitgap.stats.across import Across
 from bitgap.stats.families import (
     FamilyEffect,
@@ -24,11 +28,15 @@ from bitgap.stats.families import (
     effect_across,
     window_across,
 )
-from bitgap.stats.profiles import Peak
+from bitgap.stats.profiles import Peak, correlate_profiles
 from bitgap.stats.verdicts import Thresholds
 
 Testable = Sequence[tuple[str, Finding]]
-"""(family, finding) of the families whose finding is testable."""
+"""(family, finding) of every checkpoint whose finding is testable; names repeat. Where the rule's
+unit is the training mix, the name is the mix's."""
+
+PLANTINGS = 20
+"""How often a correlation is planted in all families at once."""
 
 Condition = Callable[[Finding, Mapping[str, Any]], bool]
 """(finding, what was declared for its hypothesis) -> whether it holds in that family."""
@@ -56,11 +64,15 @@ class Rule:
         further: What else a family must show for support, by how it is told.
         informative: Whether a family's finding can speak at all, and how to say that it cannot;
             one that cannot is left out.
+        unit: What is exchangeable: model families, or, where the claim is about languages, the
+            mixes that models were trained on. How languages differ is nearly the same in all models
+            of one mix, so that these are one unit.
     """
 
     statistics: tuple[Statistic, ...]
     further: Mapping[str, Condition] = field(default_factory=dict[str, Condition])
     informative: tuple[Condition, str] | None = None
+    unit: Literal["family", "mix"] = "family"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +95,10 @@ class Correlation:
 
     def __call__(self, findings: Testable, thresholds: Thresholds) -> Across:
         """Returns it over the families given."""
-        families = [
+        return correlation_across(self._profiles(findings), name=self.name, level=thresholds.level)
+
+    def _profiles(self, findings: Testable) -> list[FamilyProfiles]:
+        return [
             FamilyProfiles(
                 family=family,
                 predictor=column(f.tables["blocks"], self.x),
@@ -91,7 +106,42 @@ class Correlation:
             )
             for family, f in findings
         ]
-        return correlation_across(families, name=self.name, level=thresholds.level)
+
+    def planted(self, findings: Testable, thresholds: Thresholds, sesoi: float) -> Control:
+        """Returns the positive control of the pooled correlation: twice the SESOI in every family.
+
+        What one model of twelve blocks cannot find, ten families may; so whether this design is
+        blind is asked of all families together.
+
+        Args:
+            findings: As it is called with.
+            thresholds: What was declared.
+            sesoi: Smallest effect of interest.
+        """
+        strength = planted_strength(sesoi, thresholds)
+        name = f"planted across families: {self.name} of {strength:.2g}"
+        profiles = self._profiles(findings)
+        left_out = correlation_across(profiles, level=thresholds.level).left_out
+        kept = [f for f in profiles if f.family not in left_out and _varies(f)]
+        if len({f.family for f in kept}) < 2:
+            return not_run(name, "positive", "fewer than two families have the profiles")
+        outcomes = [
+            planted_profiles(f.predictor, f.outcome, strength, PLANTINGS, seed)
+            for seed, f in enumerate(kept)
+        ]
+        found = list[bool]()
+        for i in range(PLANTINGS):
+            made = [replace(f, outcome=y[i]) for f, y in zip(kept, outcomes, strict=True)]
+            part = correlation_across(made, level=thresholds.level).part(sesoi, thresholds.alpha)
+            value, low, p = part.estimate.value, part.estimate.low, part.p
+            found.append(
+                None not in (value, low, p)
+                and (value or 0) >= sesoi
+                and (low or 0) > 0
+                and (p or 0) < thresholds.alpha
+            )
+        sought = f"at least {sesoi:g}, clearly above 0 and p under {thresholds.alpha:g}"
+        return detection(name, found, sought, thresholds)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +168,7 @@ class PeakInWindow:
     Attributes:
         name: What it is.
         estimate: The place of the extreme, in relative depth; the finding's table ``profile`` has
-            a row a block.
+            a row a block, and its table ``without`` may have the place without each.
         sesoi: Key of its smallest effect of interest.
     """
 
@@ -131,7 +181,7 @@ class PeakInWindow:
         families = [
             FamilyPeak(
                 family=family,
-                peak=_peak(f.estimates[self.estimate], len(f.tables["profile"])),
+                peak=_peak(f, self.estimate),
                 n_blocks=len(f.tables["profile"]),
             )
             for family, f in findings
@@ -162,10 +212,22 @@ def column(rows: Sequence[Mapping[str, Any]], name: str | tuple[str, ...]) -> Fl
     return np.array([np.nan if v is None else v for v in values], dtype=np.float64)
 
 
-def _peak(place: Estimate, n_blocks: int) -> Peak:
+def _varies(family: FamilyProfiles) -> bool:
+    found = correlate_profiles(family.predictor, family.outcome).estimate
+    return found.value is not None
+
+
+def _peak(finding: Finding, estimate: str) -> Peak:
+    place, n_blocks = finding.estimates[estimate], len(finding.tables["profile"])
     assert place.value is not None
+    without = read_without(finding.tables.get("without", {}))
     # The share of draws at the mode is no part of the test across families.
-    return Peak(place=place, block=round(place.value * (n_blocks - 1)), share=float("nan"))
+    return Peak(
+        place=place,
+        block=round(place.value * (n_blocks - 1)),
+        share=float("nan"),
+        leave_out=lambda: without,
+    )
 
 
 # -- conditions -----------------------------------------------------------------------------------

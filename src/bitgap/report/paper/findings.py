@@ -132,6 +132,8 @@ def _reading(finding: Json) -> str:
     if label == "refuted":
         found = ", and a planted one was found, so that its absence is informative"
         return f"An effect of the declared size is excluded{found if planted else ''}."
+    if label == "small":
+        return "There is an effect, and it is smaller than was declared to matter."
     if label == "inconclusive" and any(c["passed"] is False for c in planted):
         return "A planted effect was missed, so absence would prove nothing."
     return ""

@@ -171,7 +171,8 @@ def _family_limits(result: Json) -> tuple[str, ...]:
 
 def _few_families(finding: Json, least: int) -> bool:
     n = finding["estimates"][finding["primary"]]["n"]
-    return finding["verdict"]["scope"].endswith(("family", "families")) and 0 < n < least
+    units = finding["verdict"]["scope"].partition(":")[0]
+    return units.endswith(("family", "families")) and 0 < n < least
 
 
 def _model_limits(run: Run) -> tuple[str, ...]:

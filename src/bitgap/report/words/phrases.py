@@ -14,7 +14,7 @@ Ends = Sequence[float | None] | None
 
 BEST = 0.10
 """A set counts as good where it is in this best share of the sets of its size."""
-LABELS = ("supported", "refuted", "inconclusive", "not testable")
+LABELS = ("supported", "refuted", "small", "inconclusive", "not testable")
 """Verdicts in the order in which they are told."""
 
 

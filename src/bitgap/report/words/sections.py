@@ -15,7 +15,7 @@ from bitgap.experiments.catalog import find, method
 from bitgap.experiments.protocol.hypothesis import GAPS, Gap
 from bitgap.report.words.phrases import be, by_label, counted, joined
 from bitgap.show.withdrawn import withdrawn_names
-from bitgap.stats.verdicts import THIS_MODEL, load_thresholds
+from bitgap.stats.verdicts import load_thresholds, on_one_model
 from bitgap.theory.hypotheses import HYPOTHESES
 
 Json = Mapping[str, Any]
@@ -60,7 +60,7 @@ def chapters(findings: Sequence[Json]) -> list[dict[str, Any]]:
 def standing(findings: Sequence[Json]) -> str:
     """Returns how a gap stands after the verdicts on its hypotheses."""
     labels = by_label(findings)
-    alone = all(f["verdict"]["scope"] == THIS_MODEL for f in findings)
+    alone = all(on_one_model(f["verdict"]["scope"]) for f in findings)
     where = "on this model" if alone else "over families"
     parts = [f"{joined(names)} {be(len(names))} {label}" for label, names in labels.items()]
     head = f"{'; '.join(parts)} {where}."
@@ -120,8 +120,14 @@ def change_of_mind(finding: Json) -> list[str]:
         )
     elif label == "refuted":
         said.append(
-            f"An interval that reaches the smallest effect of interest, {least}, or a positive "
-            f"control that no longer finds a planted effect, so that absence says nothing."
+            f"An interval that reaches the smallest effect of interest, {least}, or a guard that "
+            f"no longer holds: a planted effect that is missed, so that absence says nothing, "
+            f"halves of one text that differ, or one block without which the effect is there."
+        )
+    elif label == "small":
+        said.append(
+            f"An interval that reaches the smallest effect of interest, {least}, with an estimate "
+            f"of at least that; or one that reaches what is there where nothing is."
         )
     elif label == "not testable":
         said.append(f"Something to test: {verdict['reason']}.")

@@ -216,6 +216,10 @@ def gain_across(
         opposite=(),
         n=m,
         left_out=left_out,
+        against=lambda sesoi: (
+            gain_estimate(sesoi - parts, level)[1],
+            {"sign flip": sign_flip_p(sesoi - parts)},
+        ),
     )
 
 
