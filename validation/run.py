@@ -24,12 +24,13 @@ from validation import page
 from validation.counts import Count
 from validation.detection import Outcome, Part, Setting, merged, outcomes, parts
 from validation.family_tests import SLOPE, rates
+from validation.guards import SCENARIOS, GuardTally, Scenario, guard_tally
 from validation.synth_checks import checks
 from validation.synth_lm import additive_synth, cancelling_synth
 from validation.synth_synergy import PLANTED_RHO, SynergyTally, count
 from validation.synth_theory import NULLS, PLANTED, TheoryTally, TheoryWorld
 from validation.synth_theory import rates as theory_rates
-from validation.truth_table import KINDS, Tally, World, tally, worlds
+from validation.truth_table import KINDS, TRUTHS, Tally, World, tally, worlds
 
 Announce = Callable[[str], None]
 T = TypeVar("T")
@@ -52,6 +53,7 @@ class Size:
         models: Synthetic models for each synergy count.
         tokens: Sentences of the synthetic model that estimators are checked on.
         worlds: Worlds of each kind, by truth.
+        guarded: Worlds of each scenario of guarded refutations.
         setting: Where the experiments are run; not at all when None.
         tier: Tier of the main job whose parameters of single experiments are used; none when None.
     """
@@ -63,6 +65,7 @@ class Size:
     models: int
     tokens: int
     worlds: Mapping[str, int]
+    guarded: int
     setting: Setting | None
     tier: str | None = None
 
@@ -74,7 +77,11 @@ FULL = Size(
     tests=400,
     models=100,
     tokens=4000,
-    worlds={"none": 400, "sesoi": 120, "twice": 120, "half": 160, "faint": 120, "few": 40},
+    worlds={
+        **{"none": 400, "sesoi": 120, "half way": 60, "twice": 120, "half": 160},
+        **{"faint": 120, "few": 40},
+    },
+    guarded=200,
     setting=Setting(
         languages=("en", "de", "ru", "he"),
         sentences=24,
@@ -87,6 +94,18 @@ FULL = Size(
     ),
     tier="smoke",  # what is known to be quick
 )
+SHORT = replace(
+    FULL,
+    name="short: no experiments on a model, and wider intervals",
+    tests=150,
+    models=16,
+    worlds={
+        **{"none": 100, "sesoi": 80, "half way": 40, "twice": 40, "half": 50},
+        **{"faint": 30, "few": 20},
+    },
+    guarded=150,
+    setting=None,
+)
 QUICK = Size(
     name="quick, whose rates say nothing",
     families=(8,),
@@ -94,7 +113,8 @@ QUICK = Size(
     tests=20,
     models=3,
     tokens=500,
-    worlds={truth: 4 for truth in ("none", "sesoi", "twice", "half", "faint", "few")},
+    worlds=dict.fromkeys(TRUTHS, 4),
+    guarded=2,
     setting=Setting(
         languages=("en", "he"),
         sentences=8,
@@ -223,6 +243,19 @@ def _tally_of(world: World, counts: Mapping[str, int], thresholds: Thresholds) -
     return tally(world, counts[world.truth], SEED, thresholds)
 
 
+def _guards(size: Size, thresholds: Thresholds, jobs: int, announce: Announce) -> str:
+    work = partial(_guard_tally_of, n=size.guarded, thresholds=thresholds)
+    found = list[GuardTally]()
+    for done in _each(work, SCENARIOS, jobs):
+        announce(f"{done.scenario.told}: {dict(done.labels)}, version 2 refutes {done.before}")
+        found.append(done)
+    return page.guards(found, thresholds)
+
+
+def _guard_tally_of(scenario: Scenario, n: int, thresholds: Thresholds) -> GuardTally:
+    return guard_tally(scenario, n, SEED, thresholds)
+
+
 def _formal_model(size: Size, thresholds: Thresholds, jobs: int, announce: Announce) -> str:
     named = {**NULLS, **PLANTED}
     work = partial(_theory_rates_of, n=size.models, thresholds=thresholds)
@@ -286,6 +319,7 @@ def _outcomes_of(part: Part, setting: Setting, thresholds: Thresholds) -> list[O
 _SECTIONS: Mapping[str, Callable[[Size, Thresholds, int, Announce], str]] = {
     "tests across families": _family_tests,
     "synthetic models": _synth,
+    "guards": _guards,
     "truth table": _truth_table,
     "formal model": _formal_model,
     "experiments": _experiments,

@@ -6,7 +6,9 @@ A *world* is M families of L layers in which each of the twelve hypotheses has a
 truth     what holds                                             what the engine should say
 ========  =====================================================  ==================================
 none      no effect                                              "supported" in at most α of worlds
-sesoi     the smallest effect of interest, exactly               "refuted" in at most α of worlds
+sesoi     the smallest effect of interest, exactly               "refuted" in at most α of worlds,
+                                                                 and "small" likewise
+half way  half of it                                             "small" where it can be seen
 twice     twice that; for a correlation on Fisher's z scale      "supported" in at least 80 %
 half      twice that for a random half, none for the others      no false "supported" in 1 − α
 faint     no effect, and far too much noise to see one           "inconclusive"
@@ -53,7 +55,7 @@ from bitgap.stats.verdicts import Thresholds, with_holm
 from bitgap.theory.formal import HYPOTHESIS as FORMAL
 
 KINDS = ("ar", "walk", "trend")
-TRUTHS = ("none", "sesoi", "twice", "half", "faint", "few")
+TRUTHS = ("none", "sesoi", "half way", "twice", "half", "faint", "few")
 FEW = 3
 """Families of the truth "few": under the five that are declared."""
 SPREAD = 0.6
@@ -67,7 +69,7 @@ FAINT_Z = 2.0
 """SD of a correlation between families, on Fisher's z scale, where the truth is "faint"."""
 DRAWS = 120
 """Bootstrap draws of a profile; its peak's place is read off them, not tested."""
-_BLANK = Finding(
+BLANK = Finding(
     experiment="",
     hypothesis="",
     title="",
@@ -117,14 +119,19 @@ class Tally:
             the truth has them.
         alone: By hypothesis, how often "supported" also at twelve times its p: as if the other
             eleven hypotheses had no effect at all.
+        before: By hypothesis, how often "refuted" at its own p of equivalence: as if no other
+            hypothesis could be refuted.
         false: Worlds in which anything without an effect was supported.
+        refuted: Worlds in which anything with an effect of the SESOI or more was refuted.
     """
 
     world: World
     n: int
     labels: Mapping[str, Counter[Label]]
     alone: Counter[str]
+    before: Counter[str]
     false: int
+    refuted: int
 
 
 def tally(world: World, n: int, seed: int, thresholds: Thresholds) -> Tally:
@@ -133,11 +140,14 @@ def tally(world: World, n: int, seed: int, thresholds: Thresholds) -> Tally:
     names = hypotheses(thresholds)
     labels: dict[str, Counter[Label]] = {name: Counter() for name in names}
     alone: Counter[str] = Counter()
-    false = 0
+    before: Counter[str] = Counter()
+    false = refuted = 0
     for _ in range(n):
         effects = _effects(world, rng, len(names))
         judged = _judge(world, dict(zip(names, effects, strict=True)), rng, thresholds)
-        wrong = False
+        wrong = wrongly_refuted = False
+        before.update(f.hypothesis for f in judged if f.verdict.label == "refuted")
+        judged = with_holm(judged, thresholds.alpha)
         for finding, effect in zip(judged, effects, strict=True):
             verdict = finding.verdict
             supported = verdict.label == "supported"
@@ -147,8 +157,10 @@ def tally(world: World, n: int, seed: int, thresholds: Thresholds) -> Tally:
             worst = verdict.p is not None and len(names) * verdict.p < thresholds.alpha
             alone[finding.hypothesis] += supported and worst
             wrong = wrong or (supported and effect == 0)
+            wrongly_refuted |= verdict.label == "refuted" and effect >= 1
         false += wrong
-    return Tally(world, n, labels, alone, false)
+        refuted += wrongly_refuted
+    return Tally(world, n, labels, alone, before, false, refuted)
 
 
 def hypotheses(thresholds: Thresholds) -> tuple[str, ...]:
@@ -159,7 +171,7 @@ def hypotheses(thresholds: Thresholds) -> tuple[str, ...]:
 def worlds(families: Sequence[int] = (5, 8), layers: Sequence[int] = (12, 24)) -> Iterator[World]:
     """Yields every kind of world; noise that hides everything needs no profile of each kind."""
     for truth in TRUTHS:
-        kinds = KINDS if truth not in ("faint", "few") else ("ar",)
+        kinds = KINDS if truth not in ("faint", "few", "half way") else ("ar",)
         for m in families[:1] if truth == "few" else families:
             for n_blocks in layers:
                 for kind in kinds:
@@ -173,7 +185,7 @@ def _numbers(world: World) -> list[int]:
 
 def _effects(world: World, rng: np.random.Generator, n: int) -> list[float]:
     """Returns each hypothesis's effect in smallest effects of interest."""
-    fixed = {"sesoi": 1.0, "twice": 2.0}.get(world.truth, 0.0)
+    fixed = {"sesoi": 1.0, "half way": 0.5, "twice": 2.0}.get(world.truth, 0.0)
     if world.truth == "half":
         return [float(x) for x in 2.0 * (rng.permutation(n) < n // 2)]
     return [fixed] * n
@@ -182,6 +194,7 @@ def _effects(world: World, rng: np.random.Generator, n: int) -> list[float]:
 def _judge(
     world: World, effects: Mapping[str, float], rng: np.random.Generator, thresholds: Thresholds
 ) -> list[Finding]:
+    """Returns what is said of every hypothesis before Holm."""
     findings = []
     for name, effect in effects.items():
         makers = _makers(name)
@@ -192,8 +205,8 @@ def _judge(
         verdict = judge_families(
             [across for across, _ in made], [sesoi for _, sesoi in made], _CONTROLS, thresholds
         )
-        findings.append(replace(_BLANK, hypothesis=name, verdict=verdict))
-    return with_holm(findings, thresholds.alpha)
+        findings.append(replace(BLANK, hypothesis=name, verdict=verdict))
+    return findings
 
 
 def _part_effects(world: World, effect: float, n: int, rng: np.random.Generator) -> list[float]:

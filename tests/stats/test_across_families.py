@@ -577,7 +577,7 @@ def test_the_sesoi_itself_is_seldom_refuted_by_families():
 def test_without_a_block_is_the_pooled_correlation_of_the_others():
     made = families(np.random.default_rng(6), 5, slope=0.5, blocks=12)
     left = correlation_across(made).part(0.5, 0.05).without
-    assert len(left) == 12
+    assert len(left) == 13 and "without both ends" in left
     for name, block in (("without block 0", 0), ("without block -1", 11), ("without block 5", 5)):
         single = [
             correlate_profiles(f.predictor, f.outcome).without[f"without block {block}"].value
@@ -594,7 +594,7 @@ def test_families_of_two_depths_lose_their_ends_together():
         for f in families(np.random.default_rng(blocks), 1, blocks=blocks)
     )
     left = correlation_across([shallow, deep]).part(0.5, 0.05).without
-    assert set(left) == {f"without block {i}" for i in range(-12, 12)}
+    assert set(left) == {*(f"without block {i}" for i in range(-12, 12)), "without both ends"}
     # Its ninth block from the front a family of eight does not have: it stays as it is.
     z = [np.arctanh(correlate_profiles(f.predictor, f.outcome).estimate.value) for f in (shallow,)]
     z += [
@@ -607,18 +607,20 @@ def test_families_of_two_depths_lose_their_ends_together():
     assert left["without block 9"].value == pytest.approx(np.tanh(mean))
 
 
-def spiked(rng: np.random.Generator, m: int, blocks: int = 12) -> list[FamilyProfiles]:
-    """Families that correlate by .7, but for block 0, where both spike, in opposite directions."""
-    made = families(rng, m, slope=0.7, blocks=blocks)
+def spiked(rng: np.random.Generator, m: int, ends: list[int]) -> list[FamilyProfiles]:
+    """Families that correlate by .7, but for ends, where both spike, in opposite directions."""
+    made = families(rng, m, slope=0.7)
     for f in made:
-        f.predictor[0], f.outcome[0] = f.predictor.max() + 6, f.outcome.min() - 6
+        for end in ends:
+            f.predictor[end], f.outcome[end] = f.predictor.max() + 6, f.outcome.min() - 6
     return made
 
 
-def test_opposite_spikes_at_one_end_refute_no_correlation_that_is_there():
+@pytest.mark.parametrize("ends", [[0], [-1], [0, -1]])
+def test_opposite_spikes_at_the_ends_refute_no_correlation_that_is_there(ends):
     rng, times = np.random.default_rng(4), 60
     verdicts = [
-        judge_families([correlation_across(spiked(rng, 7))], [0.5], sound(), DECLARED)
+        judge_families([correlation_across(spiked(rng, 7, ends))], [0.5], sound(), DECLARED)
         for _ in range(times)
     ]
     fooled = sum(v.p_equivalence is not None and v.p_equivalence < 0.05 for v in verdicts)

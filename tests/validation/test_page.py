@@ -18,7 +18,7 @@ from validation.counts import Count, highest, lowest, total
 
 SMALL = replace(
     run.QUICK, tests=3, models=1, tokens=500, setting=None,
-    worlds=dict.fromkeys(run.QUICK.worlds, 1),
+    worlds=dict.fromkeys(run.QUICK.worlds, 1), guarded=1,
 )  # fmt: skip
 
 
@@ -76,6 +76,7 @@ def test_the_page_has_all_sections_and_says_what_made_it(written):
     assert heads == [
         "Tests of a correlation across families",
         "SynthLM: truth that can be written down",
+        "Guards of a refutation",
         "Verdict truth table",
         "The formal model on synthetic families",
     ]

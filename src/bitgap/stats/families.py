@@ -47,6 +47,7 @@ from bitgap.stats.pooling import (
 )
 from bitgap.stats.profiles import (
     TREND_TERMS,
+    WITHOUT_ENDS,
     Peak,
     correlate_profiles,
     depths,
@@ -194,23 +195,29 @@ def _of_z(mean: float, low: float, high: float, level: float, m: int) -> Estimat
 def _correlations_without(
     entries: Sequence[FamilyProfiles], shares: Floats, variances: Floats, level: float
 ) -> dict[str, Estimate]:
-    """Returns the pooled correlation without each block, counted from the front and the back.
+    """Returns the pooled correlation without each block, counted from the front and the back, and
+    without both ends.
 
     In families of one depth that is every block once; a family too shallow for a place keeps all
     of its blocks.
     """
     deepest = max(len(f.predictor) for f in entries)
     places = [*range((deepest + 1) // 2), *range(-1, -(deepest // 2) - 1, -1)]
+    dropped = {f"without block {place}": (place,) for place in places} | {WITHOUT_ENDS: (0, -1)}
     return {
-        f"without block {place}": _pooled_without(entries, shares, variances, level, place)
-        for place in places
+        name: _pooled_without(entries, shares, variances, level, gone)
+        for name, gone in dropped.items()
     }
 
 
 def _pooled_without(
-    entries: Sequence[FamilyProfiles], shares: Floats, variances: Floats, level: float, place: int
+    entries: Sequence[FamilyProfiles],
+    shares: Floats,
+    variances: Floats,
+    level: float,
+    gone: Sequence[int],
 ) -> Estimate:
-    z = shares @ np.array([_z_without(f, place) for f in entries])
+    z = shares @ np.array([_z_without(f, gone) for f in entries])
     m = len(shares)
     if not np.isfinite(z).all():
         unit = "correlation over blocks, detrended in depth"
@@ -221,11 +228,9 @@ def _pooled_without(
     return _of_z(mean, low, high, level, m)
 
 
-def _z_without(family: FamilyProfiles, place: int) -> float:
+def _z_without(family: FamilyProfiles, gone: Sequence[int]) -> float:
     n = len(family.predictor)
-    kept = np.arange(n)
-    if -n <= place < n:
-        kept = np.delete(kept, place)
+    kept = np.delete(np.arange(n), [place for place in gone if -n <= place < n])
     at = depths(n)[kept]
     a, b = detrend(family.predictor[kept], at), detrend(family.outcome[kept], at)
     norms = np.linalg.norm(a) * np.linalg.norm(b)

@@ -22,6 +22,9 @@ from scipy import stats
 from bitgap.records import Estimate, Floats, Integers
 from bitgap.stats.verdicts import LeftOut, Part
 
+WITHOUT_ENDS = "without both ends"
+"""Name of what is left without the first and the last block."""
+
 TREND_TERMS = 3
 """Terms of the trend that is removed: constant, depth, depth²."""
 
@@ -160,7 +163,9 @@ def correlate_profiles(x: Floats, y: Floats, level: float = 0.95) -> ProfileCorr
 def without_each(n_blocks: int, statistic: Callable[[Integers], Estimate]) -> dict[str, Estimate]:
     """Returns a statistic over blocks with each block left out in turn, by ``without block 0``.
 
-    For :attr:`~bitgap.stats.verdicts.Part.without`: what one block makes is no profile.
+    For :attr:`~bitgap.stats.verdicts.Part.without`: what one block makes is no profile. The first
+    and the last often lie far out together, so that each hides what the other does; they are left
+    out together too, as :data:`WITHOUT_ENDS`.
 
     Args:
         n_blocks: L.
@@ -169,11 +174,13 @@ def without_each(n_blocks: int, statistic: Callable[[Integers], Estimate]) -> di
     Example:
         >>> profile = np.array([9.0, 1.0, 2.0])
         >>> mean = lambda kept: Estimate(value=profile[kept].mean(), unit="bits", reason="by hand")
-        >>> {name: float(e.value) for name, e in without_each(3, mean).items()}
-        {'without block 0': 1.5, 'without block 1': 5.5, 'without block 2': 5.0}
+        >>> left = without_each(3, mean)
+        >>> left["without block 0"].value, left["without both ends"].value
+        (1.5, 1.0)
     """
     blocks = np.arange(n_blocks)
-    return {f"without block {i}": statistic(np.delete(blocks, i)) for i in range(n_blocks)}
+    each = {f"without block {i}": statistic(np.delete(blocks, i)) for i in range(n_blocks)}
+    return each | {WITHOUT_ENDS: statistic(blocks[1:-1])}
 
 
 def _correlate(x: Floats, y: Floats, level: float, at: Floats | Integers) -> ProfileCorrelation:
