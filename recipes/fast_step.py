@@ -95,7 +95,7 @@ class _TanhGelu(nn.Module):
 def _use_fast_parts(model: Any) -> None:
     """Replaces attention and activation by faster ones of the same function, where there are."""
     AttentionInterface.register("bitgap_plain", _plain_attention)
-    # A family with attention of its own kind (Bloom) is set to eager and keeps it.
+    # A family with attention of its own kind (Bloom, Falcon, MPT) keeps it.
     if model.config._attn_implementation == "sdpa":
         model.set_attn_implementation("bitgap_plain")
     slow = type(ACT2FN["gelu_pytorch_tanh"])

@@ -353,3 +353,53 @@ def test_arithmetic_is_part_of_what_a_text_is_known_by_only_where_it_rounds(
     assert make_lab(settings=fast).text_key == exact.text_key
     monkeypatch.setattr("bitgap.lab.bench.fast_products_round", lambda device="cpu": True)
     assert make_lab(settings=fast).text_key != exact.text_key
+
+
+# -- documents -------------------------------------------------------------------------------------
+
+
+def test_documents_come_with_the_scores_of_every_part_and_back_from_the_store(
+    tmp_path: Path,
+) -> None:
+    plain = write_corpus(6, longest=30)
+    long = {c: ("x" * 60, *t[1:]) for c, t in plain.sentences.items()}
+    corpus = replace(plain, sentences=long, documents=(5, 5, 8, 8, 8, 2))
+    with Store(tmp_path / "bitgap.db") as store:
+        lab = make_lab(corpus=corpus, store=store)
+        assert lab.text.n_dropped == 1
+        scores = lab.score(MASKS[:2])
+        assert scores.documents is not None and scores.documents.tolist() == [5, 8, 8, 8, 2]
+        assert np.array_equal(scores.units, [5, 8, 8, 8, 2])
+        part = lab.on(sentences=[5, 2, 1]).score(MASKS[:1])
+        assert part.documents is not None and part.documents.tolist() == [2, 8, 5]
+        spread = lab.spread(3).score(MASKS[:1])
+        assert spread.documents is not None and set(spread.documents.tolist()) <= {5, 8, 2}
+    with Store(tmp_path / "bitgap.db", read_only=True) as store:
+        found = {key: arrays for key, _, arrays in store.scored_texts()}
+        assert found[lab.text_key]["documents"].tolist() == [5, 8, 8, 8, 2]
+
+
+def test_a_store_that_knows_no_documents_is_told_and_its_scores_are_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store, corpus = Store(":memory:"), write_corpus(4)
+    before = make_lab(corpus=corpus, store=store).score(MASKS[:1])
+    assert before.documents is None and before.units == 4
+    lab = make_lab(corpus=replace(corpus, documents=(1, 1, 2, 2)), store=store)
+    monkeypatch.setattr(lab.engine, "score", None)
+    after = lab.score(MASKS[:1])
+    assert after.documents is not None and after.documents.tolist() == [1, 1, 2, 2]
+    assert (after.kl_nats == before.kl_nats).all()
+    ((_, _, arrays),) = store.scored_texts()
+    assert arrays["documents"].tolist() == [1, 1, 2, 2]
+
+
+def test_what_was_fitted_by_other_documents_is_not_taken_for_this() -> None:
+    store, corpus = Store(":memory:"), write_corpus(4)
+    keys = {
+        make_lab(corpus=replace(corpus, documents=told), store=store).observe(
+            "T-001", 1, {}, lambda: Observations(experiment="T-001", version=1, arrays={}, facts={})
+        )[1]
+        for told in (None, (1, 1, 2, 2), (1, 2, 2, 2), (7, 7, 3, 3))
+    }
+    assert len(keys) == 3, "what documents are called does not matter"

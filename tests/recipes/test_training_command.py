@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import train_reference
+from model_families import FAMILIES
 from recipe_samples import TINY, request, write_texts
 from training_settings import Recipe, build_parser, read_count, read_mix, recipe_of, request_of
 
@@ -26,7 +27,7 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ("--family gpt5", "unknown --family 'gpt5'; there are bloom, gemma, gpt2, gpt_neox, llama"),
+        ("--family gpt5", f"unknown --family 'gpt5'; there are {', '.join(sorted(FAMILIES))}"),
         ("--blocks 0", "--blocks 0 cannot be used; give at least 1"),
         ("--width 36 --heads 4", "--width 36 with --heads 4 cannot be used"),
         ("--vocabulary 256", "--vocabulary 256 cannot be used; give at least 257"),

@@ -141,7 +141,7 @@ def test_streams_of_halves_are_kept_apart_and_leave_out_the_same_lines(
     paths = find_texts(text)
     digests = fingerprint_files(paths)
     with pytest.raises(UsageError, match=r"--half 2 of the \d+ lines of \w+ holds none"):
-        list(tokenise(paths, digests, tokenizer, HELD_OUT, tmp_path, 2))
+        list(tokenise(paths, digests, tokenizer, HELD_OUT, tmp_path / "other", 2))
     monkeypatch.setattr(training_text, "_STRETCH", 3)
     whole, one, two = (
         list(tokenise(paths, digests, tokenizer, HELD_OUT, tmp_path, half)) for half in (None, 1, 2)

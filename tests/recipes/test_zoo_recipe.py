@@ -14,6 +14,7 @@ from bitgap.errors import UsageError
 from bitgap.theory.zoo import zoo_models
 
 ZOO = HERE / "zoo.toml"
+CONFIRMATION = HERE / "confirmation.toml"
 
 
 def test_the_zoo_has_families_depths_tokenizers_and_mixes_enough() -> None:
@@ -36,6 +37,33 @@ def test_every_member_s_command_is_one_that_the_trainer_takes(
     assert request.recipe.width == 128
     assert (request.tokenizer is None) == ("vocabulary" in member)
     assert request.out == tmp_path / "out" / str(member["name"])
+
+
+def test_the_confirmation_has_new_families_and_sizes_halves_mixes_and_seeds() -> None:
+    members, before = read_zoo(CONFIRMATION), read_zoo(ZOO)
+    shape = {(one["family"], one.get("blocks", 12)) for one in members}
+    measured = {(one["family"], one.get("blocks", 12)) for one in before} | {("gpt2", 12)}
+    assert len(shape) >= 10 and not shape & measured
+    assert len({family for family, blocks in shape if blocks == 24}) >= 6
+    assert {one["seed"] for one in members} == {1, 2}
+    # One mix a half, and both seeds in each, so that neither stands for the other.
+    mixes = {half: {m.get("mix") for m in members if m["half"] == half} for half in (1, 2)}
+    assert len(mixes[1]) == len(mixes[2]) == 1 and mixes[1] != mixes[2]
+    assert {(m["half"], m["seed"]) for m in members} == {(h, s) for h in (1, 2) for s in (1, 2)}
+
+
+@pytest.mark.parametrize("member", read_zoo(CONFIRMATION), ids=lambda one: one["name"])
+def test_every_new_model_is_one_that_the_trainer_takes(
+    member: dict[str, object], tmp_path: Path
+) -> None:
+    words = command_of(member, tmp_path / "text", tmp_path / "out")
+    recipe = request_of(build_parser().parse_args(words[2:])).recipe
+    assert (recipe.family, recipe.half, recipe.seed) == (
+        member["family"],
+        member["half"],
+        member["seed"],
+    )
+    assert recipe.tokens == 6_000_000 and recipe.width == 128
 
 
 def test_some_members_can_be_asked_for_and_unknown_ones_are_told() -> None:

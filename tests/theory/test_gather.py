@@ -39,7 +39,7 @@ def test_damage_of_single_blocks_is_what_scoring_them_gives(lab: Lab, evidence: 
     plans = [
         Plan.uniform(evidence.scheme, n, [b for b in range(n) if b != block]) for block in range(n)
     ]
-    direct = damage_bits(lab.first(TIER.sentences).score(plans))
+    direct = damage_bits(lab.spread(TIER.sentences).score(plans))
     order = [lab.languages.index(code) for code in evidence.languages]
     np.testing.assert_allclose(evidence.single, direct[:, order], rtol=1e-12)
 
@@ -49,7 +49,7 @@ def test_masks_are_the_layer_map_s_and_nothing_is_damaged_where_all_is_protected
 ) -> None:
     assert evidence.masks[0] == 0
     assert (evidence.damage[evidence.masks == 2**lab.n_blocks - 1] == 0).all()
-    nothing = lab.first(TIER.map_sentences).score([Plan.uniform(evidence.scheme, lab.n_blocks)])
+    nothing = lab.spread(TIER.map_sentences).score([Plan.uniform(evidence.scheme, lab.n_blocks)])
     order = [lab.languages.index(code) for code in evidence.languages]
     np.testing.assert_allclose(evidence.damage[0], damage_bits(nothing)[0, order], rtol=1e-12)
 

@@ -42,7 +42,7 @@ def test_the_zoo_is_wide_enough_for_the_theory_and_small_enough_to_clone() -> No
 def test_a_model_loads_splits_and_has_learned(entry: dict[str, Any]) -> None:
     lab = Lab.from_pretrained(
         MODELS / entry["folder"], languages="en,he", settings=Settings(arithmetic="fast")
-    ).first(4)
+    ).spread(4)
     assert lab.info.family == entry["family"]
     assert lab.n_blocks == entry["blocks"]
     scores = lab.score([Plan.uniform("rtn4-g128", lab.n_blocks)])

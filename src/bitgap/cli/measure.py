@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from bitgap.cli import console
 from bitgap.cli.options import (
+    ALL_MASKS,
     DEFAULT_SCHEME,
     DRY_RUN,
     MODEL,
     SENTENCES,
     TIER,
     TRUST,
+    WITHIN,
     option,
     scheme_name,
     scheme_or_plan,
     verb,
 )
 from bitgap.cli.session import Session
+from bitgap.errors import UsageError
+from bitgap.show.words import duration
+
+if TYPE_CHECKING:
+    from bitgap.jobs.tiers import Tier
+    from bitgap.lab.lab import Lab
 
 _PLAN = "how weights are rounded, or a whole plan in quotes"
 
@@ -39,7 +49,7 @@ def audit(options: Namespace, session: Session) -> None:
     lab = session.open_lab(options.model, "exact")
     protect = f" protect {options.protect}" if options.protect else ""
     plan = Plan.parse(f"{options.scheme}{protect}", lab.n_blocks)
-    lab = lab.first(options.sentences)
+    lab = lab.spread(options.sentences)
     if session.announce_cost(lab.preflight([plan])):
         session.keep(
             lab.store,
@@ -56,15 +66,22 @@ def audit(options: Namespace, session: Session) -> None:
     *(*TRUST, DRY_RUN, MODEL),
     option("--scheme", "how weights are rounded", type=scheme_name, default=DEFAULT_SCHEME),
     SENTENCES,
+    WITHIN,
+    ALL_MASKS,
 )
 def layer_map(options: Namespace, session: Session) -> None:
     """Shows what :meth:`bitgap.Lab.map` finds."""
     from bitgap.jobs.investigate import describe, map_layers
+    from bitgap.jobs.tiers import TIERS
     from bitgap.show import views
-    from bitgap.stats.mask_design import make_design
 
-    lab = session.open_lab(options.model, "fast").first(options.sentences)
-    design = make_design(lab.n_blocks, seed=options.seed)
+    lab, tier = session.open_lab(options.model, "fast"), TIERS["full"]
+    if options.sentences:
+        tier = replace(tier, map_sentences=options.sentences)
+        lab = lab.spread(options.sentences)
+    tier = _chosen(options, lab, tier, map_only=True)
+    lab = lab.spread(tier.map_sentences)
+    design = tier.design(lab.n_blocks, seed=options.seed)
     if session.announce_cost(lab.preflight(design.plans(options.scheme))):
         layers, scores = map_layers(lab, options.scheme, design)
         session.keep(
@@ -77,14 +94,36 @@ def layer_map(options: Namespace, session: Session) -> None:
         )
 
 
-@verb("investigate", "audit, map and experiments, with verdicts", *TRUST, DRY_RUN, MODEL, TIER)
+def _chosen(options: Namespace, lab: Lab, tier: Tier, *, map_only: bool = False) -> Tier:
+    """Returns a tier as ``--within`` and ``--all-masks`` have it, and says what was chosen."""
+    from bitgap.jobs.within import map_within, speed_of, tier_within
+
+    if options.within is not None:
+        if options.all_masks:
+            raise UsageError("--within chooses the masks, and --all-masks wants all; give one")
+        speed = speed_of(lab)
+        if map_only:
+            tier, why = map_within(speed, options.within)
+        else:
+            tier, why = tier_within(speed, options.within, f"within {duration(options.within)}")
+        console.say(f"chosen: {why}")
+    tier = replace(tier, complete_map=options.all_masks)
+    return tier.fitted(lab.n_blocks, lab.corpus.n_sentences)
+
+
+@verb(
+    "investigate",
+    "audit, map and experiments, with verdicts",
+    *(*TRUST, DRY_RUN, MODEL, TIER, WITHIN, ALL_MASKS),
+)
 def investigate(options: Namespace, session: Session) -> None:
     """Shows what :func:`bitgap.jobs.investigate.investigate` finds."""
     from bitgap.jobs.investigate import foresee, investigate
     from bitgap.jobs.tiers import TIERS
     from bitgap.show import views
 
-    lab, tier = session.open_lab(options.model, "fast"), TIERS[options.tier]
+    lab = session.open_lab(options.model, "fast")
+    tier = _chosen(options, lab, TIERS[options.tier])
     if session.announce_cost(foresee(lab, tier)):
         found = investigate(lab, tier, announce=console.say)
         session.keep(

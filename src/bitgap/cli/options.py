@@ -6,6 +6,7 @@ can be passed to all; verbs that measure nothing pass over them.
 
 from __future__ import annotations
 
+import re
 from argparse import ArgumentTypeError, Namespace
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -95,6 +96,20 @@ def above_0(most: float = float("inf")) -> Callable[[str], float]:
     return read
 
 
+def duration_s(text: str) -> float:
+    """Returns the seconds of a time such as ``2h``, ``2h30m``, ``45min`` or ``90s``."""
+    found = re.fullmatch(
+        r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m(?:in)?)?(?:(\d+(?:\.\d+)?)s)?",
+        "".join(text.split()),
+        re.ASCII,
+    )
+    parts = [float(part or 0) for part in found.groups()] if found else []
+    seconds = sum(part * unit for part, unit in zip(parts, (3600, 60, 1), strict=False))
+    if not 0 < seconds < _LONGEST_S:
+        raise ArgumentTypeError(f"{text!r} is no time; write for example 2h, 2h30m, 45min or 90s")
+    return seconds
+
+
 def path(text: str) -> str:
     """Returns the path of a file or folder."""
     if not text.strip() or "\0" in text:
@@ -129,6 +144,8 @@ def run_name(text: str) -> str:
 
 
 # -- options of several verbs ----------------------------------------------------------------------
+
+_LONGEST_S = 1e8  # three years
 
 DEFAULT_STORE = "bitgap.db"
 DEFAULT_SCHEME = "rtn4-g128"
@@ -169,5 +186,11 @@ DRY_RUN = option("--dry-run", "print what it would cost, and stop", action="stor
 MODEL = option("model", "folder or hub id (default: the bundled model)", nargs="?")
 TIER = option("--tier", "how much text is scored", choices=TIERS, default="standard")
 # Intervals come from drawing sentences again; of one there is nothing to draw.
-SENTENCES = option("--sentences", "score the first N sentences only", type=whole(2), metavar="N")
+SENTENCES = option(
+    "--sentences", "score N sentences only, spread over the text", type=whole(2), metavar="N"
+)
+_WITHIN = "choose sentences, then masks, that take no longer, such as 2h30m; instead of a tier"
+WITHIN = option("--within", _WITHIN, type=duration_s, metavar="TIME")
+_ALL_MASKS = "score all sets of blocks, up to 14 blocks; not only the standard design's"
+ALL_MASKS = option("--all-masks", _ALL_MASKS, action="store_true")
 RUN = option("run_name", _RUN, nargs="?", metavar="RUN", type=run_name, default="latest")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from bitgap.cli.options import (
     SENTENCES,
     TIER,
     TRUST,
+    WITHIN,
     above_0,
     option,
     path,
@@ -25,8 +26,10 @@ from bitgap.cli.options import (
 from bitgap.cli.session import Session, writable
 from bitgap.errors import ModelError, UserError
 from bitgap.show.files import write_text
+from bitgap.show.words import duration
 
 if TYPE_CHECKING:
+    from bitgap.jobs.tiers import Tier
     from bitgap.lab.lab import Lab
     from bitgap.report.run import Run
     from bitgap.theory.evidence import Evidence
@@ -50,6 +53,7 @@ _UTILISATION = "share of the peak that is reached"
     *(*TRUST, DRY_RUN),
     option("models", _MODELS, nargs="*", metavar="MODEL"),
     TIER,
+    WITHIN,
     option("--page", "also write what came out as a Markdown page", type=path, metavar="FILE"),
 )
 def theory(options: Namespace, session: Session) -> None:
@@ -67,6 +71,8 @@ def theory(options: Namespace, session: Session) -> None:
     def open_lab(model: str) -> Lab:
         return session.open_lab(model, "fast")
 
+    if options.within is not None:
+        tier = _within(options.within, models, open_lab)
     if options.dry_run:
         costs = [{"model": m} | foresee(open_lab(m), tier).as_dict() for m in models]
         session.show({"preflights": costs}, views.preflights_view, keep=False)
@@ -81,8 +87,23 @@ def theory(options: Namespace, session: Session) -> None:
     found = judge_all(evidence, tier.name)
     with Store(options.store) as store:
         run = session.keep(store, views.theory_view, about=about, theory=found)
-    command = " ".join(["bitgap theory", *options.models, "--tier", tier.name])
+    how = ("--tier", tier.name)
+    if options.within is not None:
+        how = ("--within", f"{options.within:g}s")
+    command = " ".join(["bitgap theory", *options.models, *how])
     _write_page(options.page, results_page, command, run)
+
+
+def _within(seconds: float, models: Sequence[str], open_lab: Callable[[str], Lab]) -> Tier:
+    """Returns the tier at which all models together fit a time: that of the slowest, for all."""
+    from bitgap.jobs.within import speed_of, tier_within
+
+    share = seconds / len(models)
+    name = f"within {duration(seconds)}"
+    found = [tier_within(speed_of(open_lab(model)), share, name) for model in models]
+    tier, why = min(found, key=lambda one: (one[0].map_sentences, one[0].pairs, one[0].sample))
+    console.say(f"chosen for each of {len(models)} models: {why}")
+    return tier
 
 
 @verb(
@@ -128,7 +149,7 @@ def _predicted(options: Namespace, session: Session, zoo: list[Evidence]) -> Pre
     except ModelError as error:
         known = ", ".join(all_cards())
         raise UserError(f"{error}. Architectures known by name: {known}") from None
-    inputs = inputs_of_lab(lab.first(options.sentences), options.scheme)
+    inputs = inputs_of_lab(lab.spread(options.sentences), options.scheme)
     others = [one for one in zoo if one.fingerprint != inputs.fingerprint]
     return predict(others, inputs, "weights", seed=options.seed)
 
@@ -183,7 +204,7 @@ def replicate(options: Namespace, session: Session) -> None:
         others.setdefault(other.info.family, other)
     lab = session.open_lab(options.model, "fast")
     session.begin()
-    scheme = options.scheme or operating_point(lab.first(32), load_thresholds())[0]
+    scheme = options.scheme or operating_point(lab.spread(32), load_thresholds())[0]
     console.say(f"replaying the origin's claims on {lab.info.name} at {scheme}")
     ledger = replicate(
         lab,

@@ -13,10 +13,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from bitgap.corpora import documents
 from bitgap.corpora.intake import (
     CORE_LANGUAGES,
+    DOCUMENT_COLUMN,
     Request,
-    Sentences,
+    Text,
     clean_sentence,
     import_extra,
     is_numbering,
@@ -49,7 +51,7 @@ def parse_hub_name(spec: str) -> HubName | None:
     return HubName(name, split or None)
 
 
-def read_hub(name: HubName, request: Request) -> Sentences:
+def read_hub(name: HubName, request: Request) -> Text:
     """Downloads, or finds in the hub's own cache, the sentences of a dataset.
 
     Without languages asked for, a dataset with one configuration a language gives those of the
@@ -82,28 +84,29 @@ def _configs_by_language(configs: list[str]) -> dict[str, str]:
 
 def _read_configs(
     datasets: Any, name: HubName, by_language: dict[str, str], request: Request
-) -> Sentences:
+) -> Text:
     if request.languages is None:
         core = tuple(code for code in CORE_LANGUAGES if code in by_language)
         request = Request(core if len(core) > 1 else None, request.reference)
     picked = request.pick({config: config for config in by_language.values()}, name.dataset)
     split = _choose_split(datasets, name, picked[request.reference])
+    loaded = {code: _load(datasets, name, config, split) for code, config in picked.items()}
     tables = {
-        code: _texts_by_id(_load(datasets, name, config, split), f"{name.dataset}, {config}")
-        for code, config in picked.items()
+        code: _texts_by_id(rows, f"{name.dataset}, {picked[code]}") for code, rows in loaded.items()
     }
     ids = list(tables[request.reference])
     for code, table in tables.items():
         _require_same_ids(ids, table, f"{name.dataset}, {picked[code]}", picked[request.reference])
-    return {
+    texts = {
         code: tuple(
             clean_sentence(table[i], f"{name.dataset}, {picked[code]}, id {i}") for i in ids
         )
         for code, table in tables.items()
     }
+    return Text(texts, _documents(loaded[request.reference], name))
 
 
-def _read_columns(datasets: Any, name: HubName, configs: list[str], request: Request) -> Sentences:
+def _read_columns(datasets: Any, name: HubName, configs: list[str], request: Request) -> Text:
     config = next((c for c in ("all", "default") if c in configs), configs[0] if configs else None)
     rows = _load(datasets, name, config, _choose_split(datasets, name, config))
     columns = {column: list(rows[column]) for column in rows.column_names}
@@ -115,13 +118,22 @@ def _read_columns(datasets: Any, name: HubName, configs: list[str], request: Req
         if not is_numbering(column, values[0])
     }
     picked = request.pick(labels, f"{name.dataset}, columns {', '.join(columns)}", lenient=True)
-    return {
+    texts = {
         code: tuple(
             clean_sentence(text, f"{name.dataset}, row {row}, column {column}")
             for row, text in enumerate(columns[column], start=1)
         )
         for code, column in picked.items()
     }
+    return Text(texts, _documents(rows, name))
+
+
+def _documents(rows: Any, name: HubName) -> tuple[int, ...] | None:
+    """Returns the documents of the rows, which FLORES+ tells by the address they are from."""
+    column = "url" if name.dataset == FLORES else DOCUMENT_COLUMN
+    if column not in rows.column_names:
+        return None
+    return documents.of_cells(list(rows[column]), f"{name.dataset}, column {column}")
 
 
 def _texts_by_id(rows: Any, where: str) -> dict[object, object]:

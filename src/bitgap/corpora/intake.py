@@ -11,7 +11,8 @@ import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from bitgap.errors import CorpusError, LanguageError, MissingExtra
 from bitgap.languages import language
@@ -19,8 +20,22 @@ from bitgap.languages import language
 Sentences = dict[str, tuple[str, ...]]
 """Code to sentences."""
 
+
+class Text(NamedTuple):
+    """What a reader found."""
+
+    sentences: Sentences
+    documents: tuple[int, ...] | None = None
+    """Number of each sentence's document; None where the source does not tell."""
+
+
+_BOM = b"\xef\xbb\xbf"
+
 CORE_LANGUAGES = tuple("en de fr es ru zh ja he ar tr fi hu ko hi sw eu".split())
 """The languages of the bundled corpus, in the order that tables and figures show them."""
+
+DOCUMENT_COLUMN = "document"
+"""Column or key of a table that tells the document of each sentence."""
 
 # Line ends inside a sentence, tabs, NUL, C1 controls, and halves of surrogate pairs, which JSON
 # can smuggle in and UTF-8 cannot encode. Direction marks (U+200E, U+200F, ...) are text.
@@ -104,10 +119,43 @@ class Request:
 
 
 def is_numbering(column: str, first: object) -> bool:
-    """Whether a column called ``id``, which is also Indonesian, holds row ids: 7, or ``dev-7``."""
+    """Whether a column holds no sentences but numbers them.
+
+    That is ``document``, and ``id``, which is also Indonesian, where it holds 7, or ``dev-7``.
+    """
+    if column.strip().lower() == DOCUMENT_COLUMN:
+        return True
     if column.strip().lower() != "id":
         return False
     return not isinstance(first, str) or bool(re.fullmatch(r"\S*\d\S*", first.strip()))
+
+
+def text_lines(path: Path) -> list[str]:
+    """Returns the lines of a UTF-8 file without their line feeds; splits as editors count.
+
+    Raises:
+        CorpusError: If the file is empty, cannot be read, or is no UTF-8.
+    """
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise CorpusError(f"{path}: cannot be read ({error.strerror})") from error
+    body = raw.removeprefix(_BOM)
+    try:
+        text = body.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = body.count(b"\n", 0, error.start) + 1
+        offset = error.start + len(raw) - len(body)
+        raise CorpusError(
+            f"{path}, line {line}: byte 0x{body[error.start]:02x} at byte offset {offset} is not "
+            "UTF-8; save the file as UTF-8"
+        ) from error
+    lines = text.split("\n")
+    if not lines[-1]:
+        lines.pop()
+    if not lines:
+        raise CorpusError(f"{path}: the file is empty; it needs one sentence a line")
+    return lines
 
 
 def parse_languages(languages: str | Sequence[str] | None) -> tuple[str, ...] | None:

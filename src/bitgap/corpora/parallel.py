@@ -13,13 +13,13 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from bitgap.corpora import hub, readers
-from bitgap.corpora.intake import Request, clean_sentence, order_codes, parse_languages
+from bitgap.corpora.intake import Request, Text, clean_sentence, order_codes, parse_languages
 from bitgap.errors import CorpusError, LanguageError, UsageError
 from bitgap.languages import language
 from bitgap.records import CorpusInfo, Integers
@@ -59,6 +59,12 @@ class ParallelCorpus:
     """SPDX id or the source's own words."""
     reference: str = "en"
     """Code of the language that damage is compared with and normalised by."""
+    documents: tuple[int, ...] | None = None
+    """Number of the document that each sentence is from; None where every sentence counts as a
+    document of its own. It does not enter the fingerprint: the text is the same."""
+    ranks: tuple[int, ...] | None = field(default=None, repr=False)
+    """Of part of a corpus: each sentence's place in the order in which the whole is spread over, so
+    that few sentences of the part are those few of the whole; see :meth:`spread`."""
 
     def __post_init__(self) -> None:
         codes = order_codes(tuple(self.sentences), None, self.reference, f"corpus {self.name}")
@@ -76,6 +82,11 @@ class ParallelCorpus:
                 f"corpus {self.name}: every language needs the same sentences, at least one; "
                 f"found {listing}"
             )
+        if self.documents is not None and len(self.documents) != counts[self.reference]:
+            raise CorpusError(
+                f"corpus {self.name}: {len(self.documents)} documents were named for "
+                f"{counts[self.reference]} sentences; name one for each, or none at all"
+            )
         object.__setattr__(self, "sentences", cleaned)
 
     def __hash__(self) -> int:
@@ -90,6 +101,11 @@ class ParallelCorpus:
     def n_sentences(self) -> int:
         """Number of aligned sentences, the same in every language."""
         return len(self.sentences[self.reference])
+
+    @property
+    def n_documents(self) -> int:
+        """Number of documents; of sentences, where documents are not known."""
+        return self.n_sentences if self.documents is None else len(set(self.documents))
 
     @functools.cached_property
     def info(self) -> CorpusInfo:
@@ -130,7 +146,13 @@ class ParallelCorpus:
         codes = order_codes(self.languages, wanted, self.reference, f"corpus {self.name}")
         rows = range(self.n_sentences) if sentences is None else self._rows(sentences)
         chosen = {code: tuple(self.sentences[code][i] for i in rows) for code in codes}
-        return replace(self, sentences=chosen)
+        told, ranks = self.documents, self._spread_ranks
+        return replace(
+            self,
+            sentences=chosen,
+            documents=None if told is None else tuple(told[i] for i in rows),
+            ranks=tuple(ranks[i] for i in rows),
+        )
 
     def _rows(self, sentences: Sequence[int] | Integers) -> list[int]:
         rows = np.asarray(sentences)
@@ -145,9 +167,10 @@ class ParallelCorpus:
     def split(self) -> tuple[Integers, Integers]:
         """Returns the sentence numbers for calibration and for test.
 
-        Every fourth sentence (number % 4 == 0) is for calibration: gauges, lenses, probes and
-        thresholds are fitted there and nothing is tested there. The rule needs no seed, keeps
-        three quarters for the test, and spreads both over the documents of the corpus.
+        Every fourth document, from the first, is for calibration: gauges, lenses, probes and
+        thresholds are fitted there and nothing is tested there. Where documents are not known, or
+        all is one, it is every fourth sentence (number % 4 == 0). The rule needs no seed, keeps
+        about three quarters for the test, and no document is in both.
 
         Raises:
             CorpusError: If there are fewer than two sentences, so that no test remains.
@@ -155,8 +178,48 @@ class ParallelCorpus:
         if self.n_sentences < 2:
             raise CorpusError(f"corpus {self.name}: one sentence cannot be split; give more")
         numbers = np.arange(self.n_sentences, dtype=np.int64)
-        calibration = numbers % CALIBRATION_EVERY == 0
+        place = np.array(by_first(self._clusters()), dtype=np.int64)
+        calibration = place % CALIBRATION_EVERY == 0
         return numbers[calibration], numbers[~calibration]
+
+    def spread(self, n: int) -> Integers:
+        """Returns the numbers of n sentences spread over the text, ascending.
+
+        Documents are taken in an order that halves the gaps between those that were taken, one
+        sentence of each, chosen in it by the same rule, and then another of each; so
+        sentences come of as many documents as there can be, and a smaller choice is part of any
+        larger one.
+
+        Source: van der Corput 1935, for the order.
+
+        Args:
+            n: How many; all of them where there are no more.
+        """
+        return np.sort(np.argsort(self._spread_ranks, kind="stable")[:n])
+
+    @functools.cached_property
+    def _spread_ranks(self) -> tuple[int, ...]:
+        """Each sentence's place in the order in which the corpus is spread over."""
+        if self.ranks is not None:
+            return self.ranks
+        members: dict[int, list[int]] = {}
+        clusters = range(self.n_sentences) if self.documents is None else self.documents
+        for number, document in enumerate(clusters):
+            members.setdefault(document, []).append(number)
+        documents = list(members.values())
+        order = sorted(
+            (k, turn, documents[document][i])
+            for turn, document in enumerate(spread_order(len(documents)))
+            for k, i in enumerate(spread_order(len(documents[document])))
+        )
+        ranks = [0] * self.n_sentences
+        for rank, (*_, number) in enumerate(order):
+            ranks[number] = rank
+        return tuple(ranks)
+
+    def _clusters(self) -> Sequence[int]:
+        one = self.documents is None or len(set(self.documents)) < 2
+        return range(self.n_sentences) if one or self.documents is None else self.documents
 
     def split_of(self, kept: Integers) -> tuple[Integers, Integers]:
         """Returns :meth:`split` as places among the sentences that were kept.
@@ -184,6 +247,27 @@ class ParallelCorpus:
         return self.sentences[found]
 
 
+def by_first(clusters: Sequence[int]) -> list[int]:
+    """Returns clusters numbered from 0 in the order in which they are met."""
+    numbers: dict[int, int] = {}
+    return [numbers.setdefault(cluster, len(numbers)) for cluster in clusters]
+
+
+def spread_order(n: int) -> list[int]:
+    """Returns 0 to n − 1 in an order whose every beginning is spread evenly over them.
+
+    It is that of their numbers with binary digits read backwards, the first in the middle of what
+    is left between those before. Source: van der Corput 1935.
+
+    Example:
+        >>> spread_order(6)
+        [0, 4, 2, 1, 5, 3]
+    """
+    digits = max(n - 1, 1).bit_length()
+    turned = (int(f"{i:0{digits}b}"[::-1], 2) for i in range(2**digits))
+    return [place for place in turned if place < n]
+
+
 def load_corpus(
     spec: str | os.PathLike[str] | None = None,
     *,
@@ -208,13 +292,15 @@ def load_corpus(
     request = Request(parse_languages(languages), language(reference).code)
     if spec is None or spec == "bundled":
         texts = readers.read_folder(BUNDLED, request)
-        return ParallelCorpus(
-            "bundled", texts, "written for bitgap", "Apache-2.0", request.reference
-        )
+        return _corpus("bundled", texts, "written for bitgap", "Apache-2.0", request)
     path = _existing(os.fspath(spec))
     if path is None:
         return _from_hub(os.fspath(spec), request)
     return _from_folder(path, request) if path.is_dir() else _from_file(path, request)
+
+
+def _corpus(name: str, text: Text, source: str, licence: str, request: Request) -> ParallelCorpus:
+    return ParallelCorpus(name, text.sentences, source, licence, request.reference, text.documents)
 
 
 def _from_folder(folder: Path, request: Request) -> ParallelCorpus:
@@ -222,10 +308,10 @@ def _from_folder(folder: Path, request: Request) -> ParallelCorpus:
     if ntrex:
         source = "NTREX-128, Federmann, Kocmi & Xin 2022"
         texts = readers.read_ntrex(ntrex, request)
-        return ParallelCorpus("NTREX-128", texts, source, "CC-BY-SA-4.0", request.reference)
+        return _corpus("NTREX-128", texts, source, "CC-BY-SA-4.0", request)
     name = folder.resolve().name
     texts = readers.read_folder(folder, request)
-    return ParallelCorpus(name, texts, f"text files in {name}", "not stated", request.reference)
+    return _corpus(name, texts, f"text files in {name}", "not stated", request)
 
 
 def _from_file(path: Path, request: Request) -> ParallelCorpus:
@@ -236,7 +322,7 @@ def _from_file(path: Path, request: Request) -> ParallelCorpus:
             "<language>.txt files name their folder"
         )
     texts = reader(path, request)
-    return ParallelCorpus(path.stem, texts, f"file {path.name}", "not stated", request.reference)
+    return _corpus(path.stem, texts, f"file {path.name}", "not stated", request)
 
 
 def _from_hub(spec: str, request: Request) -> ParallelCorpus:
@@ -250,7 +336,7 @@ def _from_hub(spec: str, request: Request) -> ParallelCorpus:
     flores = name.dataset == hub.FLORES
     source = "FLORES+, Open Language Data Initiative; NLLB Team 2022" if flores else name.dataset
     licence = "CC-BY-SA-4.0" if flores else "see the dataset's card"
-    return ParallelCorpus(spec, texts, source, licence, request.reference)
+    return _corpus(spec, texts, source, licence, request)
 
 
 def _existing(spec: str) -> Path | None:

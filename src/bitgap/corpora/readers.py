@@ -1,9 +1,9 @@
 """Files into aligned sentences: folders of text, NTREX, tab-separated tables, JSONL and Parquet.
 
 Each reader takes a path and a :class:`~bitgap.corpora.intake.Request` and returns code to
-sentences, cleaned, equally many in each language, the reference first. Only the languages asked
-for are checked. Lines and rows are counted from 1. In a table a column ``id`` of row ids is passed
-over.
+sentences, cleaned, equally many in each language, the reference first, and which document each is
+from where that is told. Only the languages asked for are checked. Lines and rows are counted from
+1. In a table a column ``id`` of row ids is passed over, and a column ``document`` tells documents.
 """
 
 from __future__ import annotations
@@ -14,38 +14,46 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bitgap.codec import is_object
+from bitgap.corpora import documents
 from bitgap.corpora.intake import (
     CORE_LANGUAGES,
+    DOCUMENT_COLUMN,
     Request,
-    Sentences,
+    Text,
     clean_sentence,
     import_extra,
     is_numbering,
+    text_lines,
 )
 from bitgap.errors import CorpusError, LanguageError
 from bitgap.languages import language
 
-_BOM = b"\xef\xbb\xbf"
 _NTREX_FILE = re.compile(r"newstest2019-(?P<kind>src|ref)(?:-\d+)?\.(?P<tag>[A-Za-z-]+)\.txt")
 
 
-def read_folder(folder: Path, request: Request) -> Sentences:
+def read_folder(folder: Path, request: Request) -> Text:
     """Reads a folder of one ``<language>.txt`` a language, one sentence a line.
 
-    Hidden files, subfolders and files that are not ``.txt`` are passed over.
+    Hidden files, subfolders and files that are not ``.txt`` are passed over. Documents are told by
+    ``documents.txt`` or ``DOCUMENT_IDS.tsv``; NTREX-128 is known by its English sentences.
 
     Raises:
-        CorpusError: If there is no such file, or the text cannot be used or is not aligned.
+        CorpusError: If there is no such file, the text cannot be used or is not aligned, or the
+            documents are not one a sentence.
         LanguageError: If a file name or a request names no language that is there.
     """
-    names = [name for name in _file_names(folder) if name.lower().endswith(".txt")]
+    names = [
+        name
+        for name in _file_names(folder)
+        if name.lower().endswith(".txt") and name != documents.DOCUMENTS_FILE
+    ]
     if not names:
         raise CorpusError(
             f"{folder}: no <language>.txt file, such as en.txt, in this folder; each language "
             "needs one, with one sentence a line"
         )
     labels = {name: name[: -len(".txt")] for name in sorted(names, key=_customary)}
-    return _read_texts(folder, labels, request)
+    return _read_texts(folder, labels, request, [folder])
 
 
 def ntrex_folder(folder: Path) -> Path | None:
@@ -56,12 +64,13 @@ def ntrex_folder(folder: Path) -> Path | None:
     return None
 
 
-def read_ntrex(folder: Path, request: Request) -> Sentences:
+def read_ntrex(folder: Path, request: Request) -> Text:
     """Reads NTREX-128 as published: ``newstest2019-src.eng.txt`` and ``newstest2019-ref.*.txt``.
 
     A language has one text: the source before a reference, the first reference before a second,
     the plain file before a regional one (``fra`` before ``fra-CA``). Scripts are told apart, so
-    Chinese and Serbian come twice.
+    Chinese and Serbian come twice. Documents are told by ``DOCUMENT_IDS.tsv``, which is published
+    beside the folder, or known by the English sentences.
 
     Raises:
         CorpusError: If the text cannot be used or is not aligned.
@@ -76,10 +85,10 @@ def read_ntrex(folder: Path, request: Request) -> Sentences:
         if code not in seen:
             seen.add(code)
             labels[match[0]] = match["tag"]
-    return _read_texts(folder, labels, request)
+    return _read_texts(folder, labels, request, [folder, folder.parent])
 
 
-def read_tsv(path: Path, request: Request) -> Sentences:
+def read_tsv(path: Path, request: Request) -> Text:
     """Reads a table with tabs between columns and a header row of languages; nothing is quoted.
 
     Raises:
@@ -102,16 +111,21 @@ def read_tsv(path: Path, request: Request) -> Sentences:
     if not table:
         raise CorpusError(f"{path}: a header, but no sentences")
     picked = _pick_columns(columns, table[0], path, request)
-    return {
+    texts = {
         code: tuple(
             clean_sentence(cells[column], f"{path}, line {number}, column {column + 1}")
             for number, cells in enumerate(table, start=2)
         )
         for code, column in picked.items()
     }
+    told = _document_column(columns, path)
+    if told is None:
+        return Text(texts)
+    cells = [row[told] for row in table]
+    return Text(texts, documents.of_cells(cells, f"{path}, column {told + 1}"))
 
 
-def read_jsonl(path: Path, request: Request) -> Sentences:
+def read_jsonl(path: Path, request: Request) -> Text:
     """Reads one JSON object a line, language to sentence; line 1 says which languages there are.
 
     Raises:
@@ -121,6 +135,7 @@ def read_jsonl(path: Path, request: Request) -> Sentences:
     """
     rows = [_json_object(line, f"{path}, line {i}") for i, line in enumerate(text_lines(path), 1)]
     keys = {key: key for key, value in rows[0].items() if not is_numbering(key, value)}
+    told = _document_column(list(rows[0]), path)
     picked = request.pick(keys, f"{path}, line 1")
     for number, row in enumerate(rows, start=1):
         missing = [key for key in picked.values() if key not in row]
@@ -131,16 +146,20 @@ def read_jsonl(path: Path, request: Request) -> Sentences:
                 f"{path}, line {number}: {fault}; every line needs the keys of line 1: "
                 f"{', '.join(rows[0])}"
             )
-    return {
+    texts = {
         code: tuple(
             clean_sentence(row[key], f"{path}, line {number}, key {key}")
             for number, row in enumerate(rows, start=1)
         )
         for code, key in picked.items()
     }
+    if told is None:
+        return Text(texts)
+    key = list(rows[0])[told]
+    return Text(texts, documents.of_cells([row.get(key) for row in rows], f"{path}, key {key}"))
 
 
-def read_parquet(path: Path, request: Request) -> Sentences:
+def read_parquet(path: Path, request: Request) -> Text:
     """Reads a Parquet table with one string column a language.
 
     Raises:
@@ -159,13 +178,18 @@ def read_parquet(path: Path, request: Request) -> Sentences:
         raise CorpusError(f"{path}: no rows")
     first = [column[0].as_py() for column in table.columns]
     picked = _pick_columns(table.column_names, first, path, request)
-    return {
+    texts = {
         code: tuple(
             clean_sentence(text, f"{path}, row {row}, column {column + 1}")
             for row, text in enumerate(table.column(column).to_pylist(), start=1)
         )
         for code, column in picked.items()
     }
+    told = _document_column(table.column_names, path)
+    if told is None:
+        return Text(texts)
+    cells = table.column(told).to_pylist()
+    return Text(texts, documents.of_cells(cells, f"{path}, column {told + 1}"))
 
 
 def read_lines(path: Path) -> tuple[str, ...]:
@@ -179,7 +203,9 @@ def read_lines(path: Path) -> tuple[str, ...]:
     )
 
 
-def _read_texts(folder: Path, labels: Mapping[str, str], request: Request) -> Sentences:
+def _read_texts(
+    folder: Path, labels: Mapping[str, str], request: Request, beside: Sequence[Path]
+) -> Text:
     picked = request.pick(labels, str(folder))
     texts = {code: read_lines(folder / name) for code, name in picked.items()}
     longest = max(texts, key=lambda code: len(texts[code]))
@@ -194,35 +220,23 @@ def _read_texts(folder: Path, labels: Mapping[str, str], request: Request) -> Se
             f"{folder}: the files differ in length: {picked[longest]} has {n_lines} lines, "
             f"{', '.join(short)}; line i of every file must be the same sentence"
         )
-    return texts
+    told = documents.of_folders(beside, n_lines)
+    return Text(texts, told or _known_documents(folder, labels, texts))
 
 
-def text_lines(path: Path) -> list[str]:
-    """Returns the lines of a UTF-8 file without their line feeds; splits as editors count.
-
-    Raises:
-        CorpusError: If the file is empty, cannot be read, or is no UTF-8.
-    """
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise CorpusError(f"{path}: cannot be read ({error.strerror})") from error
-    body = raw.removeprefix(_BOM)
-    try:
-        text = body.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = body.count(b"\n", 0, error.start) + 1
-        offset = error.start + len(raw) - len(body)
-        raise CorpusError(
-            f"{path}, line {line}: byte 0x{body[error.start]:02x} at byte offset {offset} is not "
-            "UTF-8; save the file as UTF-8"
-        ) from error
-    lines = text.split("\n")
-    if not lines[-1]:
-        lines.pop()
-    if not lines:
-        raise CorpusError(f"{path}: the file is empty; it needs one sentence a line")
-    return lines
+def _known_documents(
+    folder: Path, labels: Mapping[str, str], texts: Mapping[str, tuple[str, ...]]
+) -> tuple[int, ...] | None:
+    """Documents of a text that is known by its English, which need not be asked for."""
+    english = texts.get("en")
+    if english is None:
+        names = [name for name, label in labels.items() if _code_or_spelling(label) == "en"]
+        try:
+            english = read_lines(folder / names[0]) if names else ()
+        except CorpusError:
+            return None  # a file that nobody asked for is nobody's fault
+    n = len(next(iter(texts.values())))
+    return documents.of_ntrex(english) if len(english) == n else None
 
 
 def _pick_columns(
@@ -233,6 +247,21 @@ def _pick_columns(
     cells = zip(labels, columns, first, strict=True)
     spellings = {label: name for label, name, cell in cells if not is_numbering(name, cell)}
     return {code: labels.index(label) for code, label in request.pick(spellings, str(path)).items()}
+
+
+def _document_column(columns: Sequence[str], path: Path) -> int | None:
+    """Returns the number from 0 of the column that tells documents, or None.
+
+    Raises:
+        CorpusError: If there are several.
+    """
+    found = [i for i, name in enumerate(columns) if name.strip().lower() == DOCUMENT_COLUMN]
+    if len(found) > 1:
+        raise CorpusError(
+            f"{path}: {len(found)} columns are called {DOCUMENT_COLUMN!r}, which tells the "
+            "document of each sentence; rename all but one"
+        )
+    return found[0] if found else None
 
 
 def _json_object(line: str, where: str) -> dict[str, object]:

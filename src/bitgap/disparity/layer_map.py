@@ -441,7 +441,11 @@ def _caveats(scores: Scores, design: Design) -> tuple[str, ...]:
     if not counted.pop(scores.reference) or not any(counted.values()):
         said.append("no Shapley values of D: the reference or every other language is left out")
     if not design.complete:
-        said.append(f"Shapley values are sampled from {len(design.orders)} orders of the blocks")
+        said.append(
+            f"Shapley values are sampled from {len(design.orders)} orders of the blocks"
+            if design.orders
+            else "Shapley values are of both ends, which is exact where damage is pairwise"
+        )
     if scores.n_sentences < 32:
         said.append(
             f"{scores.n_sentences} sentences a language: intervals are wide and approximate"

@@ -22,11 +22,12 @@ from bitgap.jobs.profile_links import profile_links
 from bitgap.jobs.records import Investigation
 from bitgap.jobs.results import judged_together, model_scope
 from bitgap.jobs.tiers import TIERS, Tier
+from bitgap.jobs.within import work_of_experiments
 from bitgap.lab.engine.budget import Preflight
 from bitgap.lab.engine.tree import Work
 from bitgap.quant.plan import Plan
 from bitgap.records import Finding, Scores
-from bitgap.stats.mask_design import LARGEST_FACTORIAL, Design, make_design
+from bitgap.stats.mask_design import Design
 from bitgap.stats.verdicts import Thresholds, load_thresholds, scoped
 
 if TYPE_CHECKING:
@@ -55,7 +56,8 @@ def investigate(
         'rtn3-g128'
     """
     thresholds = load_thresholds()
-    part = lab.first(tier.sentences)
+    tier = tier.fitted(lab.n_blocks, lab.corpus.n_sentences)
+    part = lab.spread(tier.sentences)
     announce("operating point")
     scheme, rejected = operating_point(part, thresholds)
     announce(f"audit at {scheme}")
@@ -67,8 +69,10 @@ def investigate(
         judged.append(finding)
         keys.append(key)
     announce("layer map")
-    of_map = lab.first(tier.map_sentences)
-    layer_map, map_scores = map_layers(of_map, scheme, _design(lab, tier))
+    of_map = lab.spread(tier.map_sentences)
+    layer_map, map_scores = map_layers(
+        of_map, scheme, tier.design(lab.n_blocks, seed=lab.settings.seed)
+    )
     about = describe(lab, scheme) | {"sentences": report.n_sentences}
     findings = judged_together(judged, report.nothing_to_explain, about)
     return Investigation(
@@ -96,7 +100,7 @@ def describe(lab: Lab, plan: str, scheme: str | None = None) -> dict[str, Any]:
 
     Example:
         >>> from bitgap import Lab
-        >>> lab = Lab.from_pretrained(languages="de").first(2)
+        >>> lab = Lab.from_pretrained(languages="de").spread(2)
         >>> about = describe(lab, "rtn4-g128")
         >>> about["n_blocks"], about["sentences"], about["arithmetic"]
         (12, 2, 'exact')
@@ -128,10 +132,10 @@ def map_layers(lab: Lab, scheme: str, design: Design) -> tuple[LayerMap, Scores]
         design: Which masks are scored.
 
     Example:
-        All 2^12 masks take minutes, so that it is not run here; the tutorial's map is.
+        The masks take a minute, so that it is not run here; the tutorial's map is.
 
         >>> from bitgap import Lab
-        >>> lab = Lab.from_pretrained(languages="de").first(2)  # doctest: +SKIP
+        >>> lab = Lab.from_pretrained(languages="de").spread(2)  # doctest: +SKIP
         >>> layer_map, scores = map_layers(lab, "rtn3-g128", make_design(12))  # doctest: +SKIP
     """
     scores = lab.score(design.plans(scheme), "map")
@@ -149,7 +153,7 @@ def operating_point(lab: Lab, thresholds: Thresholds) -> tuple[str, dict[str, li
 
     Example:
         >>> from bitgap import Lab
-        >>> lab = Lab.from_pretrained(languages="de").first(2)
+        >>> lab = Lab.from_pretrained(languages="de").spread(2)
         >>> operating_point(lab, load_thresholds())
         ('rtn3-g128', {})
     """
@@ -211,7 +215,7 @@ def run(
         Half a minute, so that it is not run here; ``bitgap.run`` in the notebook is.
 
         >>> from bitgap import Lab
-        >>> lab = Lab.from_pretrained(languages="de").first(2)  # doctest: +SKIP
+        >>> lab = Lab.from_pretrained(languages="de").spread(2)  # doctest: +SKIP
         >>> run("T-004", lab, scheme="rtn4-g128", tier="smoke").verdict.label  # doctest: +SKIP
         'refuted'
     """
@@ -226,39 +230,33 @@ def run(
     return scoped(_judge(found, lab, at, chosen, thresholds)[0], model_scope(describe(lab, at)))
 
 
-def _design(lab: Lab, tier: Tier) -> Design:
-    complete = tier.complete_map and lab.n_blocks <= LARGEST_FACTORIAL
-    return make_design(lab.n_blocks, seed=lab.settings.seed, complete=complete)
-
-
 def foresee(lab: Lab, tier: Tier) -> Preflight:
     """Returns what an investigation would cost if the store held nothing.
 
     Example:
         >>> from bitgap import Lab
-        >>> lab = Lab.from_pretrained(languages="de").first(2)
+        >>> lab = Lab.from_pretrained(languages="de").spread(2)
         >>> cost = foresee(lab, TIERS["smoke"])
         >>> cost.work.block_evaluations < cost.work.naive_block_evaluations
         True
     """
     thresholds = load_thresholds()
     scheme = f"rtn{thresholds.operating_bits[0]}-g128"
-    design = _design(lab, tier)
-    of_map = lab.first(tier.map_sentences).preflight(design.plans(scheme))
-    part = lab.first(tier.sentences)
+    tier = tier.fitted(lab.n_blocks, lab.corpus.n_sentences)
+    design = tier.design(lab.n_blocks, seed=lab.settings.seed)
+    of_map = lab.spread(tier.map_sentences).preflight(design.plans(scheme))
+    part = lab.spread(tier.sentences)
     one = part.preflight([Plan.uniform(scheme, lab.n_blocks)])
-    costs = [e.cost for e in CATALOG if not e.cost.of_map]
-    n = part.corpus.n_sentences
-    blocks = sum(round(c.share_of(n) * c.block_evaluations(lab.n_blocks)) for c in costs)
-    heads = sum(round(c.share_of(n) * c.head_evaluations(lab.n_blocks)) for c in costs)
+    also = work_of_experiments(lab.n_blocks, part.corpus.n_sentences)
     rates = part.measured_rates()
+    blocks, heads = also.block_evaluations, also.head_evaluations
     time_s = one.n_rows * (blocks * rates.block_s + heads * rates.head_s)
     return Preflight(
         n_plans=of_map.n_plans + heads,
         n_known=of_map.n_known,
         work=Work(
             of_map.work.block_evaluations + blocks,
-            of_map.work.naive_block_evaluations + heads * lab.n_blocks,
+            of_map.work.naive_block_evaluations + also.naive_block_evaluations,
             of_map.work.head_evaluations + heads,
         ),
         n_rows=one.n_rows,

@@ -145,6 +145,12 @@ class Bench:
         return self.text.languages
 
     @property
+    def documents(self) -> Integers | None:
+        """The document of each sentence that is scored, (N); None where they are not known."""
+        told = self.corpus.documents
+        return None if told is None else np.array(told, dtype=np.int64)[self.text.kept]
+
+    @property
     def n_rows(self) -> int:
         """Padded token rows of the whole text: what one evaluation of one block costs."""
         return sum(chunk.n_rows for chunk in self.chunks)
@@ -172,9 +178,28 @@ class Bench:
         part = replace(self, corpus=corpus, unreadable={**self.unreadable, **left_out})
         return part._with_text(_tokenized(corpus, self.loaded))
 
-    def first(self, n: int | None) -> Self:
-        """Returns the lab on its first n sentences; itself where it has no more, or n is None."""
-        return self if n is None or n >= self.corpus.n_sentences else self.on(sentences=range(n))
+    def spread(self, n: int | None) -> Self:
+        """Returns the lab on n sentences spread over its text, as many documents as there can be.
+
+        A smaller choice is part of any larger one; see
+        :meth:`bitgap.corpora.parallel.ParallelCorpus.spread`.
+
+        Args:
+            n: How many; the lab itself where it has no more, or n is None.
+        """
+        if n is None or n >= self.corpus.n_sentences:
+            return self
+        return self.on(sentences=self.corpus.spread(n))
+
+    def places(self, n: int | None) -> Integers:
+        """Returns where the sentences of ``spread(n)`` are among those that this lab scores.
+
+        Args:
+            n: As in :meth:`spread`.
+        """
+        if n is None or n >= self.corpus.n_sentences:
+            return np.arange(len(self.text.kept))
+        return np.flatnonzero(np.isin(self.text.kept, self.corpus.spread(n)))
 
     def with_shuffled_tokens(self, seed: int) -> Self:
         """Returns a lab whose sentences have their tokens in random order, the BOS in its place.

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from bitgap.corpora.grammar.agreement import load_agreement
 from bitgap.corpora.grammar.treebank import load_treebanks
-from bitgap.corpora.parallel import load_corpus
+from bitgap.corpora.parallel import by_first, load_corpus
 from bitgap.disparity.audit import audit
 from bitgap.disparity.layer_map import LayerMap, make_map
 from bitgap.disparity.records import DisparityReport
@@ -123,14 +123,16 @@ class Lab(Bench):
         chosen = Plan.parse(plan, self.n_blocks) if isinstance(plan, str) else plan
         return audit(self.score([chosen], "audit"), chosen.text, seed=self.settings.seed)
 
-    def map(self, scheme: str = "rtn4-g128") -> LayerMap:
-        """Returns what keeping every set of blocks whole does: all sets up to 14 blocks.
+    def map(self, scheme: str = "rtn4-g128", *, complete: bool | None = None) -> LayerMap:
+        """Returns what keeping sets of blocks whole does.
 
         Args:
             scheme: How unprotected blocks are rounded.
+            complete: Whether all sets are scored; by default up to 8 blocks, and above that those
+                of :func:`bitgap.stats.mask_design.make_design`.
         """
         seed = self.settings.seed
-        design = make_design(self.n_blocks, seed=seed)
+        design = make_design(self.n_blocks, seed=seed, complete=complete)
         return make_map(self.score(design.plans(scheme), "map"), scheme, design, seed=seed)
 
     def observe(
@@ -144,7 +146,10 @@ class Lab(Bench):
             params: Its parameters, JSON-serialisable.
             measure: Returns the :class:`Observations`; called only if they are not stored.
         """
-        key = content_key(experiment, version, self.text_key, dict(params), self.settings.seed)
+        about: list[Any] = [experiment, version, self.text_key, dict(params), self.settings.seed]
+        if self.documents is not None:
+            about.append(by_first(self.documents.tolist()))  # what is fitted hangs on them
+        key = content_key(*about)
         observations = self.store.get_observations(key)
         if observations is None:
             observations = measure()

@@ -75,9 +75,15 @@ def text_reference(bench: Bench) -> tuple[dict[str, Any], dict[str, Any]]:
     Raises:
         StoreError: If the store cannot be written.
     """
+    told = {} if bench.documents is None else {"documents": bench.documents}
     stored = bench.store.get_text(bench.text_key)
     if stored is not None:
-        return stored
+        facts, arrays = stored
+        if told and not np.array_equal(arrays.get("documents"), told["documents"]):
+            # Which documents a text is of may be told after it was measured.
+            arrays = arrays | told
+            bench.store.put_text(bench.text_key, facts, arrays)
+        return facts, arrays
     counts = bench.text.counts
     shape = counts.tokens.shape
     if bench.floor_nats is None:
@@ -97,6 +103,7 @@ def text_reference(bench: Bench) -> tuple[dict[str, Any], dict[str, Any]]:
         "tokens": counts.tokens,
         "bytes": counts.bytes,
         "characters": counts.characters,
+        **told,
     }
     bench.store.put_text(bench.text_key, facts, arrays)
     return facts, arrays

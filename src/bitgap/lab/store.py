@@ -147,7 +147,7 @@ class Store:
 
     # -- scores -------------------------------------------------------------------------------
 
-    def put_text(self, key: str, facts: Mapping[str, Any], arrays: Mapping[str, Floats]) -> None:
+    def put_text(self, key: str, facts: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
         """Remembers what full precision said of one text: its counts, NLL and floor."""
         blob = pack(arrays)
         with self._transaction():
@@ -444,4 +444,5 @@ def assemble(
         floor_nats=facts["floor_nats"],
         arithmetic=arithmetic,
         reference=facts["reference"],
+        documents=arrays.get("documents"),
     )

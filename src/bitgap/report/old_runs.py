@@ -22,7 +22,7 @@ from bitgap.disparity.records import DisparityReport, LanguageDamage
 from bitgap.errors import StoreError
 from bitgap.jobs.records import Investigation, Link
 from bitgap.records import Estimate
-from bitgap.stats.mask_design import make_design
+from bitgap.stats.mask_design import design_of_orders, make_design
 from bitgap.theory.origin.ledger import Ledger
 from bitgap.theory.records import Theory
 
@@ -113,7 +113,7 @@ _RANK = "rank among sets of this size, the best being 1"
 
 def _layer_map(found: Json, seed: int) -> LayerMap:
     n, sentences = found["n_blocks"], found["sentences"]
-    design = make_design(n, seed=seed, complete=found["all_masks"])
+    design = make_design(n, complete=True) if found["all_masks"] else design_of_orders(n, seed=seed)
     if len(design.masks) != found["masks"]:
         raise StoreError(
             f"a stored layer map is of {found['masks']} sets of blocks, of which this bitgap would "

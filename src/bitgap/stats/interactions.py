@@ -120,6 +120,52 @@ def sampled_shapley(values: Mapping[int, Floats], orders: Sequence[Sequence[int]
     return total / len(orders)
 
 
+def shapley_from_ends(values: Mapping[int, Floats], n: int) -> Floats:
+    """Returns Shapley values read off few and off nearly all players, (L x ...).
+
+    A Shapley value is the mean, over how many others are there before, of what a player adds on
+    average: φ_l = (g_l(0) + … + g_l(L−1)) / L. Of single players alone and alone left out, g_l(0)
+    and g_l(L−1) are known, and g_l is a line between them. Where all pairs are scored too, so are
+    g_l(1) and g_l(L−2); the line is then drawn between these two, so that a game that is unlike
+    itself at its very ends, such as a ratio with no value where nothing is rounded, bends only
+    those.
+
+    Either is the Shapley value of every game of at most two players at a time,
+    v(S) = Σ_i a_i + Σ_ij a_ij, whose g_l are lines; of others it leaves out how they bend between.
+
+    Source: Grabisch 1997, k-order additive games, for k = 2.
+
+    Args:
+        values: v for ∅, all, and every player alone and alone left out; and of all pairs, or not.
+        n: L.
+
+    Example:
+        >>> shapley_from_ends({0: 0.0, 1: 1.0, 2: 2.0, 3: 5.0}, 2)
+        array([2., 3.])
+    """
+    everything = (1 << n) - 1
+    paired = n > 3 and all(mask in values for mask in pair_design(n))
+
+    def gain(before: int, player: int) -> Floats:
+        """What a player adds to those before, and to the others without those, in turn."""
+        without = everything ^ before ^ (1 << player)
+        few = values[before | 1 << player] - values[before]
+        most = values[without | 1 << player] - values[without]
+        return np.stack([few, most])
+
+    found = list[Floats]()
+    for player in range(n):
+        ends = gain(0, player).sum(0)
+        if not paired:
+            found.append(ends / 2)
+            continue
+        others = [1 << other for other in range(n) if other != player]
+        # Beside one other, and beside all but one: the second is known by its complement.
+        next_ = np.mean([gain(other, player) for other in others], axis=0).sum(0)
+        found.append((ends + (n - 2) * next_ / 2) / n)
+    return np.stack(found)
+
+
 def walsh_hadamard(values: Floats) -> Floats:
     """Returns f(S) = 2^−L Σ_T (−1)^{|S∩T|} v(T), (2^L x ...): v in an orthogonal basis.
 

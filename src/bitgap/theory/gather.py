@@ -83,7 +83,7 @@ def gather(lab: Lab, tier: Tier, found: Investigation) -> Evidence:
     findings = {f.hypothesis: f for f, _ in found.findings}
     weights, reference = observed["T-002"], lab.corpus.reference
     single = unpack_scores(weights, "single")
-    masks = lab.first(tier.map_sentences).score(found.layer_map.design.plans(found.scheme), "map")
+    masks = lab.spread(tier.map_sentences).score(found.layer_map.design.plans(found.scheme), "map")
     counts, left_out = _counted(weights, masks, found)
     order = _reference_first(lab.languages, reference, counts)
     params, noise = weights.facts["params"], unpack_scores(weights, "noise")

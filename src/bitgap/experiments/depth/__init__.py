@@ -42,7 +42,7 @@ class Params:
 
     map_sentences: int = 16
     """Sentences that masks are scored on; those of the layer map, so that it is shared."""
-    complete: bool = True
+    complete: bool = False
     """Whether all masks are scored where L allows it; as the layer map does."""
     most_triples: int = 600
     """Triples scored beyond a sampled map: all of them up to L = 16, none of them above."""

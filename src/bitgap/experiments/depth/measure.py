@@ -23,7 +23,7 @@ def measure(lab: Lab, scheme: str, params: Params) -> Observations:
     their masks; ``shapley_kl`` and ``shapley_nll`` (L x A x N), Shapley values of −KL and −NLL in
     nats; and those of :func:`bitgap.experiments.depth.twins.measure_controls`.
     """
-    n, part = lab.n_blocks, lab.first(params.map_sentences)
+    n, part = lab.n_blocks, lab.spread(params.map_sentences)
     design = map_design(n, params, lab.settings.seed)
     parts = plans(n, scheme, params, lab.settings.seed)
     twins: dict[str, Any] = {}

@@ -29,7 +29,7 @@ def measure_controls(
         ``biased_kl`` (S x 1+T' x A' x N') of S plantings of P2, each in another triple, which comes
         first. Facts: ``no_biased``, why it is not there.
     """
-    few, masks = lab.first(params.control_sentences), triples_of(lab.n_blocks)
+    few, masks = lab.spread(params.control_sentences), triples_of(lab.n_blocks)
     rng, own = np.random.default_rng(lab.settings.seed), mask_of(original_set(lab.n_blocks))
     others = [m for m in (masks[i] for i in rng.permutation(len(masks))) if m != own]
     try:

@@ -16,13 +16,17 @@ class MapParams(Protocol):
         ...
 
 
-def map_design(n_blocks: int, params: MapParams, seed: int = 0) -> Design:
-    """Returns the layer map's masks, so that a store shares their scores.
+def map_design(n_blocks: int, params: MapParams, seed: int = 0, *, pairs: bool = False) -> Design:
+    """Returns masks of which every layer map has the scores, so that a store shares them.
+
+    They are single blocks from both ends, which Shapley values come from, and the triples that are
+    asked about; no sample, as how large that is hangs on what a map may cost.
 
     Args:
         n_blocks: L.
         params: Whether to score all masks where L allows it.
-        seed: Of the orders that a sampled map is drawn by.
+        seed: Of a sample; unused while there is none.
+        pairs: Whether all pairs of blocks too, from both ends; a map of a deep model may lack them.
     """
     complete = params.complete and n_blocks <= LARGEST_FACTORIAL
-    return make_design(n_blocks, seed=seed, complete=complete)
+    return make_design(n_blocks, seed=seed, complete=complete, pairs=pairs, sample=0)

@@ -46,7 +46,7 @@ class Params:
 
     map_sentences: int = 16
     """Sentences that masks are scored on; those of the layer map, so that it is shared."""
-    complete: bool = True
+    complete: bool = False
     """Whether all masks are scored where L allows it; as the layer map does."""
     background_twins: int = 16
     """Random backgrounds, each with its complement, where masks are sampled: an error of some

@@ -23,8 +23,8 @@ def measure(lab: Lab, scheme: str, params: Params) -> Observations:
     those of each background in turn); ``masks`` (P); and those of
     :func:`bitgap.experiments.synergy.twins.measure_controls`.
     """
-    n, part = lab.n_blocks, lab.first(params.map_sentences)
-    design = map_design(n, params, lab.settings.seed)
+    n, part = lab.n_blocks, lab.spread(params.map_sentences)
+    design = map_design(n, params, lab.settings.seed, pairs=True)
     twins: dict[str, Any] = {}
     missing: dict[str, str] = {}
     if n >= FEWEST_BLOCKS:

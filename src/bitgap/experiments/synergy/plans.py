@@ -26,7 +26,7 @@ def corners(n_blocks: int, twins: int, seed: int) -> list[int]:
 
 def plans(n_blocks: int, scheme: str, params: Params, seed: int = 0) -> dict[str, Sequence[Plan]]:
     """Returns the plans of every part: ``map``; ``cells``, of it; ``corners`` if it is a sample."""
-    design = map_design(n_blocks, params, seed)
+    design = map_design(n_blocks, params, seed, pairs=True)
     parts: dict[str, Sequence[Plan]] = {"map": design.plans(scheme)}
     if n_blocks >= FEWEST_BLOCKS:
         parts["cells"] = mask_plans(scheme, n_blocks, cell_masks(n_blocks))

@@ -25,7 +25,7 @@ def measure_controls(
         Arrays: ``random_kl`` (1+4B x A' x N') of an untrained twin, and ``cancelling_kl``
         (S x 1+4B x A' x N') of S plantings of P3. Facts: ``no_cancelling``, why it is not there.
     """
-    few, seed = lab.first(params.control_sentences), lab.settings.seed
+    few, seed = lab.spread(params.control_sentences), lab.settings.seed
     masks = [0, *corners(lab.n_blocks, params.control_twins, seed)]
     part = in_few_languages(few)
     arrays: dict[str, Any] = {}

@@ -90,7 +90,7 @@ def surviving_bits(lab: Lab, scheme: str, n_sentences: int) -> Floats:
         scheme: How they are rounded.
         n_sentences: Sentences that the error's variance is measured on.
     """
-    few = lab.first(n_sentences)
+    few = lab.spread(n_sentences)
     shape = (lab.n_blocks, lab.decoder.width)
     total, squares, count = np.zeros(shape), np.zeros(shape), np.zeros(lab.n_blocks)
     for part in stream(few, plans(lab.n_blocks, scheme)["rounded"]):

@@ -73,7 +73,7 @@ def measure_controls(
         n_types=params.small_types, n_components=params.small_components, strength=strength
     )
     tokens = tokens_of(blocks, seen)
-    few = lab.first(params.control_sentences)
+    few = lab.spread(params.control_sentences)
     twin = few.random_twin()
     untrained = twin.activations()
     its_blocks = readable_blocks(

@@ -41,7 +41,7 @@ def measure_controls(
         ``<twin>_t2``, ``<twin>_tensor``, ``<twin>_log_variance_raw`` or ``_fixed``. Facts:
         ``no_<twin>`` for each that could not be made.
     """
-    few = lab.first(params.control_sentences)
+    few = lab.spread(params.control_sentences)
     n = lab.n_blocks
     each, whole = [Plan.only(scheme, n, i) for i in range(n)], Plan.uniform(scheme, n)
     # All blocks alone first: batched as on the regauged twin, so that damage can agree to the bit.

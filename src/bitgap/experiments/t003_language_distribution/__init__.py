@@ -53,7 +53,7 @@ class Params:
 
     map_sentences: int = 16
     """Sentences that masks are scored on; those of the layer map, so that it is shared."""
-    complete: bool = True
+    complete: bool = False
     """Whether all masks are scored where L allows it; as the layer map does."""
     control_sentences: int = 12
     """Sentences the twin and the plantings are run on; a planted error shows on few."""

@@ -30,7 +30,7 @@ from bitgap.stats.verdicts import judge as judge_parts
 def judge(observations: Observations, thresholds: Thresholds) -> Finding:
     """Judges H1.3: r(B, benefit for −|D|) ≥ .5 clearly, with −G of the same sign."""
     declared, arrays, facts = thresholds.of("H1.3"), observations.arrays, observations.facts
-    design = make_design(facts["n_blocks"], seed=facts["seed"], complete=facts["complete"])
+    design = make_design(facts["n_blocks"], complete=facts["complete"], pairs=False, sample=0)
     scores = unpack_scores(observations, "map")
     counts, row = counted_languages(scores, design), facts["languages"].index(facts["reference"])
     languages = _eligibility(counts, row, facts["languages"])

@@ -29,7 +29,7 @@ def measure(lab: Lab, scheme: str, params: Params) -> Observations:
     """
     n = lab.n_blocks
     rounded = Plan(tuple(scheme for _ in range(n)))
-    part = lab.first(params.map_sentences)
+    part = lab.spread(params.map_sentences)
     design = map_design(n, params, lab.settings.seed)
     scores = part.score(design.plans(scheme), "map")
     masks = pack_scores(scores, {"map": design.plans(scheme)})

@@ -23,7 +23,7 @@ def measure_controls(
         :func:`bitgap.experiments.plants.language_error.planted_errors`, in the first three
         languages. Facts: ``no_planted``.
     """
-    few = lab.first(params.control_sentences)
+    few = lab.spread(params.control_sentences)
     rounded = Plan(tuple(scheme for _ in range(lab.n_blocks)))
     sums = linear_inputs(few.random_twin(), rounded)
     arrays: dict[str, Any] = {f"random_{name}": sums[name] for name in ("error", "output")}

@@ -31,7 +31,7 @@ def measure_controls(
         ``cancelling_kl`` (S x 8 x A' x N), on the first three languages. Facts:
         ``no_cancelling``.
     """
-    few = lab.first(params.control_sentences)
+    few = lab.spread(params.control_sentences)
     masks = plans(lab.n_blocks, scheme, params)["state"]
     arrays: dict[str, Any] = _last_errors(few.random_twin(), masks, "random")
     arrays |= _last_errors(few, _matched(few, scheme, masks), "matched")

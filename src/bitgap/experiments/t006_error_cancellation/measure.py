@@ -61,7 +61,7 @@ def measure_controls(
         ``stochastic_gram`` (B x A' x N' x 2 x 2) and ``cancelling_gram`` (S x A' x N' x 2 x 2).
         Facts: ``no_<name>`` for each that could not be made.
     """
-    few = lab.first(params.control_sentences)
+    few = lab.spread(params.control_sentences)
     fewer = in_few_languages(few)
     facts: dict[str, Any] = {}
     arrays: dict[str, Any] = {"random_gram": ends_gram(few.random_twin(), [scheme])[0]}

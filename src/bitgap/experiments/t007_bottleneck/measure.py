@@ -158,8 +158,8 @@ def measure_controls(
         int((activations.at(site, massive=True)[1] != activations.at(site)[1]).sum())
         for site in _outputs(activations)
     )
-    shuffled = lab.first(params.shuffled_sentences).with_shuffled_tokens(lab.settings.seed)
-    twin = lab.first(params.control_sentences).random_twin()
+    shuffled = lab.spread(params.shuffled_sentences).with_shuffled_tokens(lab.settings.seed)
+    twin = lab.spread(params.control_sentences).random_twin()
     arrays = {
         f"{control}_{name}": values
         for control, of in (

@@ -29,7 +29,7 @@ def measure(lab: Lab, scheme: str, params: Params) -> Observations:
             f"sentences are left to choose among; give at least 4"
         )
     # Sentence means, (L+1 x A x N x d); row 0 is the embedding's.
-    states, few = np.asarray(lab.activations().pooled), lab.first(params.control_sentences)
+    states, few = np.asarray(lab.activations().pooled), lab.spread(params.control_sentences)
     untrained = np.asarray(few.random_twin().activations().pooled)
     few_split = few.corpus.split_of(few.text.kept)
     of_few = states[:, :, np.isin(lab.text.kept, few.text.kept)]

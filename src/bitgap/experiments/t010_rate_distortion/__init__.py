@@ -55,7 +55,7 @@ class Params:
     """Sentences the sweep is scored on: slopes over six bits are sharp on few."""
     map_sentences: int = 16
     """Sentences that blocks are ranked on; those of the layer map, so that it is shared."""
-    complete: bool = True
+    complete: bool = False
     """Whether all masks are scored where L allows it; as the layer map does."""
     noise: tuple[float, ...] = (0.02, 0.05, 0.1)
     """Relative sizes of the noise that sensitivity comes from; T-002's, so that it is shared."""

@@ -28,7 +28,7 @@ def measure(lab: Lab, scheme: str, params: Params) -> Observations:
     Raises:
         UsageError: If the scheme does not round to a number of bits.
     """
-    n, seed, part = lab.n_blocks, lab.settings.seed, lab.first(params.sentences)
+    n, seed, part = lab.n_blocks, lab.settings.seed, lab.spread(params.sentences)
     schemes = [at_bits(scheme, b) for b in params.bits]
     shapley_value = shapley_values(lab, scheme, params)
     designs = designs_of(shapley_value, params, seed)
@@ -36,7 +36,7 @@ def measure(lab: Lab, scheme: str, params: Params) -> Observations:
     parts = plans(n, scheme, params, sets, seed)
     scores = part.score(parts["cells"], ID)
     # On all the text, where T-002 has scored them already; of it the sweep's sentences are taken.
-    noise = lab.score(parts["noise"], ID).select(sentences=range(scores.n_sentences))
+    noise = lab.score(parts["noise"], ID).select(sentences=lab.places(params.sentences))
     arrays = {
         **pack_scores(noise, {"noise": parts["noise"]}),
         **pack_scores(scores, {"cells": parts["cells"]}),
@@ -58,5 +58,5 @@ def measure(lab: Lab, scheme: str, params: Params) -> Observations:
 def shapley_values(lab: Lab, scheme: str, params: Params) -> Floats:
     """Returns blocks' Shapley values of −K summed over languages and sentences, nats, (L)."""
     design = map_design(lab.n_blocks, params, lab.settings.seed)
-    scores = lab.first(params.map_sentences).score(design.plans(scheme), "map")
+    scores = lab.spread(params.map_sentences).score(design.plans(scheme), "map")
     return design.shapley(-scores.kl_nats.sum((1, 2)))

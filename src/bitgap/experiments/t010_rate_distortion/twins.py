@@ -27,7 +27,7 @@ def measure_controls(lab: Lab, scheme: str, params: Params) -> dict[str, Floats]
         ``random_kl`` (B x A' x N') with nothing protected, in the first three languages on a few
         sentences; and those of :func:`frontier`.
     """
-    twin = in_few_languages(lab.first(params.control_sentences)).random_twin()
+    twin = in_few_languages(lab.spread(params.control_sentences)).random_twin()
     plans = [Plan.uniform(at_bits(scheme, b), lab.n_blocks) for b in params.bits]
     reached = frontier(lab.decoder, scheme, params.bits, params.frontier_rows)
     return {"random_kl": kl_of(twin, plans), **reached}

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from bitgap.experiments.catalog import CATALOG
 from bitgap.experiments.protocol.experiment import PHASES, Experiment
 from bitgap.jobs.tiers import Tier
-from bitgap.stats.mask_design import LARGEST_FACTORIAL, make_design
+from bitgap.stats.mask_design import make_design
 from bitgap.theory.forecast.cards import Card
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def machine_of(lab: Lab, tier: Tier) -> Machine:
     from bitgap.quant.plan import Plan
 
     scheme = "rtn4-g128"
-    part, of_map = lab.first(tier.sentences), lab.first(tier.map_sentences)
+    part, of_map = lab.spread(tier.sentences), lab.spread(tier.map_sentences)
     rates = part.measured_rates()
     design = make_design(lab.n_blocks, seed=lab.settings.seed)
     return Machine(
@@ -242,7 +242,7 @@ def _scaled_row(
 
 
 def _masks_note(n_blocks: int) -> str:
-    if n_blocks <= LARGEST_FACTORIAL:
+    design = make_design(n_blocks)
+    if design.complete:
         return f"all 2^{n_blocks} masks"
-    n = len(make_design(n_blocks).masks)
-    return f"{n} masks of a sampled design, as there are more than {LARGEST_FACTORIAL} blocks"
+    return f"{len(design.masks)} masks: singles and pairs from both ends, triples and a sample"

@@ -240,7 +240,7 @@ def score_origin(
         return {"origin": scored[0][1], "here": here}
     scored.append((list(ends), score_named(lab, ends)))
     scored += [((name,), scores) for name, scores in score_variants(lab, draws=draws).items()]
-    few = lab.first(triple_sentences)
+    few = lab.spread(triple_sentences)
     return {
         "origin": merged(scored),
         "here": here,
@@ -401,14 +401,14 @@ def replicate(
     Raises:
         UsageError: If the scheme is unknown.
     """
-    few = lab.first(sentences)
+    few = lab.spread(sentences)
     sizes: dict[str, Any] = {
         "triple_sentences": min(triple_sentences, sentences),
         "draws": draws,
     }
     case = case_of(few, scheme, **sizes)
     cases = {
-        family: case_of(other.first(sentences), scheme, only_blocks=True, **sizes)
+        family: case_of(other.spread(sentences), scheme, only_blocks=True, **sizes)
         for family, other in (others or {}).items()
         if family != lab.info.family and family in families_claimed()
     }

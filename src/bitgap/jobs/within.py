@@ -1,0 +1,201 @@
+"""How much can be measured in a given time: sentences first, then masks, then pairs of blocks.
+
+The standard error of everything falls with the sentences; more masks only say more. So a run takes
+as many sentences as fit, up to 200, with single blocks from both ends and the triples that are
+asked about; a sample of masks, and pairs of blocks, only where time is left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from bitgap.errors import UsageError
+from bitgap.experiments.catalog import CATALOG
+from bitgap.jobs.tiers import TIERS, Tier
+from bitgap.lab.engine.tree import PlanTree, Work
+from bitgap.show.words import duration
+from bitgap.stats.mask_design import MOST_SENTENCES, SAMPLED_MASKS, SAMPLED_TRIPLES, make_design
+
+if TYPE_CHECKING:
+    from bitgap.lab.engine.budget import Rates
+    from bitgap.lab.lab import Lab
+
+SENTENCES = (200, 160, 128, 96, 80, 64, 48, 40, 32, 24, 16, 12, 8, 6, 4, 3, 2)
+"""How many sentences may be chosen, so that runs of nearby times share what they store."""
+SPENT = 0.85
+"""Share of the time given that is planned with; predictions are some 10 % off."""
+_FEW_SENTENCES = 24
+_PROBED_SENTENCES = 4
+_WHOLE_SAMPLE = SAMPLED_TRIPLES + SAMPLED_MASKS
+_MASKS = ((True, _WHOLE_SAMPLE), (False, _WHOLE_SAMPLE), (False, 0))
+"""Whether pairs, and how large a sample; the most first, the least last."""
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """What a model and a text take on a machine.
+
+    Attributes:
+        n_blocks: L.
+        n_sentences: Sentences of the text.
+        rows_per_sentence: Padded token rows of a sentence in all languages.
+        rates: Seconds for a row through a block and through the head.
+    """
+
+    n_blocks: int
+    n_sentences: int
+    rows_per_sentence: float
+    rates: Rates
+
+    def seconds(self, sentences: int, blocks: float, heads: float) -> float:
+        """Returns what so many block and head evaluations take on so many sentences."""
+        a_row = blocks * self.rates.block_s + heads * self.rates.head_s
+        return sentences * self.rows_per_sentence * a_row
+
+
+def speed_of(lab: Lab) -> Speed:
+    """Returns what a lab's model and text take here; measures for a moment, on few sentences.
+
+    Example:
+        >>> from bitgap import Lab
+        >>> speed_of(Lab.from_pretrained(languages="de").spread(4)).n_blocks
+        12
+    """
+    rates = lab.spread(_PROBED_SENTENCES).measured_rates()
+    n = lab.corpus.n_sentences
+    return Speed(lab.n_blocks, n, lab.n_rows / n, rates)
+
+
+def tier_within(speed: Speed, seconds: float, name: str) -> tuple[Tier, str]:
+    """Returns the tier of an investigation that fits a time, and why, in a sentence.
+
+    Args:
+        speed: Of model, text and machine.
+        seconds: What it may take.
+        name: What the tier is called.
+
+    Raises:
+        UsageError: If even the least does not fit; the message says what it would take.
+
+    Example:
+        >>> from bitgap.lab.engine.budget import Rates
+        >>> fast, slow = (Speed(24, 1000, 500.0, Rates(s, s)) for s in (1e-7, 1e-5))
+        >>> tier_within(fast, 3600, "within 1h")[0].sentences
+        200
+        >>> chosen, why = tier_within(slow, 3600, "within 1h")
+        >>> chosen.sentences, chosen.pairs, chosen.sample
+        (64, False, 0)
+    """
+
+    def tiers() -> Iterator[Tier]:
+        for sentences, (pairs, sample) in _candidates(speed.n_sentences):
+            like = "standard" if sentences >= _FEW_SENTENCES else "smoke"
+            yield replace(
+                TIERS[like], name=name, like=like, sentences=sentences, map_sentences=sentences,
+                pairs=pairs, sample=sample, map_work=None,
+            )  # fmt: skip
+
+    def needs(tier: Tier) -> float:
+        return _seconds_of_map(speed, tier.map_sentences, tier.pairs, tier.sample) + (
+            _seconds_of_experiments(speed, tier.sentences or speed.n_sentences)
+        )
+
+    return _fitting(list(tiers()), needs, seconds, lambda t: _said(t.map_sentences, t, speed))
+
+
+def map_within(speed: Speed, seconds: float) -> tuple[Tier, str]:
+    """Returns a tier whose layer map alone fits a time, and why, in a sentence.
+
+    Args:
+        speed: Of model, text and machine.
+        seconds: What it may take.
+
+    Raises:
+        UsageError: If even the least does not fit; the message says what it would take.
+    """
+    tiers = [
+        Tier(name="map", sentences=n, map_sentences=n, pairs=pairs, sample=sample)
+        for n, (pairs, sample) in _candidates(speed.n_sentences)
+    ]
+
+    def needs(tier: Tier) -> float:
+        return _seconds_of_map(speed, tier.map_sentences, tier.pairs, tier.sample)
+
+    return _fitting(tiers, needs, seconds, lambda t: _said(t.map_sentences, t, speed))
+
+
+def _candidates(n_sentences: int) -> Iterator[tuple[int, tuple[bool, int]]]:
+    """Yields sentences with masks, the best first: more masks on all sentences there may be."""
+    most = min(n_sentences, MOST_SENTENCES)
+    yield from ((most, masks) for masks in _MASKS)
+    yield from ((n, _MASKS[-1]) for n in SENTENCES if n < most)
+
+
+def _fitting(
+    tiers: Sequence[Tier],
+    needs: Callable[[Tier], float],
+    seconds: float,
+    said: Callable[[Tier], str],
+) -> tuple[Tier, str]:
+    for tier in tiers:
+        takes = needs(tier)
+        if takes <= seconds * SPENT:
+            return tier, f"{said(tier)}: about {duration(takes)} of {duration(seconds)}"
+    least, takes = tiers[-1], needs(tiers[-1])
+    raise UsageError(
+        f"--within {duration(seconds)} is too short: the least, {said(least)}, takes about "
+        f"{duration(takes)} here; give --within {_rounded_up(takes / SPENT)}, fewer --languages, "
+        f"or shorter sentences"
+    )
+
+
+def _said(sentences: int, tier: Tier, speed: Speed) -> str:
+    masks = len(_masks(speed.n_blocks, tier.pairs, tier.sample))
+    kinds = ["single blocks from both ends and the triples asked about"]
+    kinds += ["a sample of masks"] if tier.sample else []
+    kinds += ["all pairs"] if tier.pairs else []
+    of = f"{sentences} sentences" + (", all there are" if sentences == speed.n_sentences else "")
+    return f"{of}, {masks} masks ({', '.join(kinds)})"
+
+
+def _masks(n_blocks: int, pairs: bool, sample: int) -> tuple[int, ...]:
+    return make_design(n_blocks, pairs=pairs, sample=sample).masks
+
+
+def _seconds_of_map(speed: Speed, sentences: int, pairs: bool, sample: int) -> float:
+    design = make_design(speed.n_blocks, pairs=pairs, sample=sample)
+    plans = [plan for plan in design.plans("rtn3-g128") if not plan.is_full_precision]
+    work = PlanTree(plans).work()
+    # Full precision once, and for the numerical floor twice more.
+    return speed.seconds(
+        sentences, work.block_evaluations + 3 * speed.n_blocks, work.head_evaluations + 9
+    )
+
+
+def _seconds_of_experiments(speed: Speed, sentences: int) -> float:
+    work = work_of_experiments(speed.n_blocks, sentences)
+    return speed.seconds(sentences, work.block_evaluations, work.head_evaluations)
+
+
+def work_of_experiments(n_blocks: int, n_sentences: int) -> Work:
+    """Returns what all experiments but those of the layer map's masks take, in passes over a text.
+
+    Args:
+        n_blocks: L.
+        n_sentences: Sentences of the text.
+
+    Example:
+        >>> work_of_experiments(12, 48).head_evaluations > 0
+        True
+    """
+    costs = [e.cost for e in CATALOG if not e.cost.of_map]
+    heads = sum(round(c.share_of(n_sentences) * c.head_evaluations(n_blocks)) for c in costs)
+    blocks = sum(round(c.share_of(n_sentences) * c.block_evaluations(n_blocks)) for c in costs)
+    return Work(blocks, heads * n_blocks, heads)
+
+
+def _rounded_up(seconds: float) -> str:
+    minutes = int(seconds // 60) + 1
+    return f"{minutes}min" if minutes < 120 else f"{minutes // 60 + 1}h"
