@@ -157,6 +157,9 @@ class Scores:
     every sentence counts as a document of its own."""
     unigram_tokens: Integers | None = None
     """Tokens that each language's unigrams were counted on, (A); None where not known."""
+    floors_nats: Floats | None = None
+    """Floor of each plan, (P), where plans were scored in more than one arithmetic; None where
+    ``floor_nats``, which is the largest then, is that of all."""
 
     def __post_init__(self) -> None:
         shape = (len(self.plans), len(self.languages), self.nll_fp_nats.shape[-1])
@@ -169,7 +172,8 @@ class Scores:
             found = getattr(self, name).shape
             if found != want:
                 raise ValueError(f"Scores.{name} has shape {found}, expected {want}")
-        for name, length in (("documents", shape[2]), ("unigram_tokens", shape[1])):
+        lengths = {"documents": shape[2], "unigram_tokens": shape[1], "floors_nats": shape[0]}
+        for name, length in lengths.items():
             values = getattr(self, name)
             if values is not None and values.shape != (length,):
                 raise ValueError(f"Scores.{name} has shape {values.shape}, expected ({length},)")
@@ -180,6 +184,12 @@ class Scores:
     def n_sentences(self) -> int:
         """Number of aligned sentences."""
         return int(self.nll_fp_nats.shape[1])
+
+    @property
+    def floor_by_plan(self) -> Floats:
+        """Numerical floor of each plan in nats per token, (P)."""
+        whole = np.full(len(self.plans), self.floor_nats)
+        return whole if self.floors_nats is None else self.floors_nats
 
     @property
     def units(self) -> Units:
@@ -224,6 +234,7 @@ class Scores:
             counts=counts,
             documents=None if self.documents is None else self.documents[list(columns)],
             unigram_tokens=None if self.unigram_tokens is None else self.unigram_tokens[rows],
+            floors_nats=None if self.floors_nats is None else self.floors_nats[plan_rows],
         )
 
 

@@ -293,7 +293,9 @@ def test_gains_are_covered_as_often_as_they_say():
 
 # -- measuring ------------------------------------------------------------------------------------
 
-FEW = depth.Params(map_sentences=3, control_sentences=2, planted_seeds=2, control_triples=5)
+FEW = depth.Params(
+    map_sentences=3, complete=True, control_sentences=2, planted_seeds=2, control_triples=5
+)
 
 
 def test_masks_are_scored_once_for_the_map_and_for_this():

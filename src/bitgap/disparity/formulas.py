@@ -457,7 +457,7 @@ def collapsed(of: Scores | Sums) -> Bools:
 
 
 def below_resolution(of: Scores | Sums) -> Bools:
-    """Returns where K per token is not above 0 or under ten times the floor, (P x A).
+    """Returns where K per token is not above 0 or under ten times the plan's floor, (P x A).
 
     Judged by the whole text, also where the sums are resampled.
 
@@ -467,7 +467,7 @@ def below_resolution(of: Scores | Sums) -> Bools:
                [ True,  True,  True]])
     """
     sums = Sums(_sums(of).scores)
-    floor_bits = sums.scores.floor_nats / math.log(2)
+    floor_bits = sums.scores.floor_by_plan[:, None] / math.log(2)
     per_token = _ratio(sums.kl_bits, sums.tokens)
     return (per_token <= 0) | (per_token < RESOLUTION * floor_bits)
 

@@ -243,10 +243,33 @@ class Bench:
             text_key=_text_key(self.info, self.corpus, text, self.settings),
         )
 
+    def in_exact_arithmetic(self) -> Self:
+        """Returns the lab of the same model and text in float32, made once; itself where it is."""
+        if not products_round(self.settings):
+            return self
+        return self.once("exact", self._made_exact)
+
+    def _made_exact(self) -> Self:
+        settings = replace(self.settings, arithmetic="exact")
+        decoder, bank = _split(self.loaded, settings)
+        exact = replace(
+            self, settings=settings, decoder=decoder, bank=bank, rates=[], floor_nats=None
+        )
+        return exact._with_text(self.text)
+
     # -- costs --------------------------------------------------------------------------------
 
     def preflight(self, plans: Sequence[Plan]) -> Preflight:
         """Returns what scoring these plans would cost; measures this machine for a moment."""
+        light = [plan for plan in plans if plan.is_light] if products_round(self.settings) else []
+        if light:
+            known = self.store.known_scores(self.text_key)
+            todo = [plan for plan in light if self.score_key(plan) not in known]
+            heavy = self._preflight([plan for plan in plans if not plan.is_light])
+            return heavy.and_also(self.in_exact_arithmetic()._preflight(todo), len(set(light)))
+        return self._preflight(plans)
+
+    def _preflight(self, plans: Sequence[Plan]) -> Preflight:
         known = self.store.known_scores(self.text_key)
         todo = [p for p in set(plans) if not p.is_full_precision and self.score_key(p) not in known]
         variants = {(i, s) for plan in todo for i, s in enumerate(plan.blocks) if s != FP}
@@ -352,5 +375,5 @@ def _text_key(
         [int(i) for i in text.kept],
         # The fingerprint is of the weights; another tokenizer is another text.
         text.ids,
-        "rounded" if products_round(settings) else "float32",
+        "rounded but for light plans" if products_round(settings) else "float32",
     )

@@ -22,8 +22,8 @@ from bitgap.lab.activations import (
     kept_activations,
     sample_size,
 )
-from bitgap.lab.bench import Bench
-from bitgap.lab.scores import score_and_keep, text_reference
+from bitgap.lab.bench import Bench, products_round
+from bitgap.lab.scores import keep_light_scores, score_and_keep, text_reference
 from bitgap.lab.settings import Progress, Settings, provenance
 from bitgap.lab.store import Store, assemble, content_key
 from bitgap.models.load import load_model
@@ -86,6 +86,9 @@ class Lab(Bench):
     def score(self, plans: Sequence[Plan], label: str = "scoring") -> Scores:
         """Scores plans on the whole text.
 
+        Where products are rounded, plans that leave at most two blocks to round are scored in
+        float32: what they do is less than rounded products can tell.
+
         Args:
             plans: What to score; rows of the result are in this order, repeats kept once.
             label: What the progress bar says.
@@ -100,6 +103,10 @@ class Lab(Bench):
         facts, arrays = text_reference(self)
         todo = [plan for plan in wanted if not plan.is_full_precision]
         self.ledger.asked(self.n_rows, len(todo) * self.n_blocks, len(todo))
+        if products_round(self.settings):
+            light = [plan for plan in todo if plan.is_light]
+            facts = keep_light_scores(self, light, facts, arrays, label)
+            todo = [plan for plan in todo if not plan.is_light]
         score_and_keep(self, todo, label)
         return assemble(self.store, self.score_key, wanted, facts, arrays, self.settings.arithmetic)
 

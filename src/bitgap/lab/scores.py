@@ -66,6 +66,51 @@ def score_and_keep(bench: Bench, plans: Sequence[Plan], label: str) -> None:
         bench.progress.stop()
 
 
+def keep_light_scores(
+    bench: Bench,
+    plans: Sequence[Plan],
+    facts: dict[str, Any],
+    arrays: dict[str, Any],
+    label: str,
+) -> dict[str, Any]:
+    """Scores light plans in float32 and keeps them beside those whose products are rounded.
+
+    KL is from full precision in float32. NLL is told as what the plan adds to it there, on top of
+    full precision's with rounded products, so that differences to either are right.
+
+    Args:
+        bench: Model, text and store, of rounded products.
+        plans: Those of them that leave at most two blocks to round.
+        facts: What is kept of the text.
+        arrays: Likewise.
+        label: What the progress bar says.
+
+    Returns:
+        The facts, with the floor of these plans.
+    """
+    known = bench.store.known_scores(bench.text_key)
+    todo = [plan for plan in plans if bench.score_key(plan) not in known]
+    if not todo:
+        return facts
+    exact = bench.in_exact_arithmetic()
+    its_facts, its_arrays = text_reference(exact)
+    score_and_keep(exact, todo, label)
+    shape = arrays["nll_fp_nats"].shape
+    rows: list[tuple[str, str, Any]] = []
+    for plan in todo:
+        nll, kl = exact.store.get_scores(exact.score_key(plan), shape)
+        added = nll - its_arrays["nll_fp_nats"]
+        rows.append(
+            (bench.score_key(plan), plan.text, np.stack([arrays["nll_fp_nats"] + added, kl]))
+        )
+    if "light_floor_nats" not in facts:
+        # Before the scores: a floor that is known of none does no harm, the reverse would.
+        facts = facts | {"light_floor_nats": its_facts["floor_nats"]}
+        bench.store.put_text(bench.text_key, facts, arrays)
+    bench.store.put_scores(bench.text_key, rows)
+    return facts
+
+
 def text_reference(bench: Bench) -> tuple[dict[str, Any], dict[str, Any]]:
     """Returns (facts, arrays) of what full precision says of the text, measured once and stored.
 

@@ -445,4 +445,13 @@ def assemble(
         arithmetic=arithmetic,
         reference=facts["reference"],
         documents=arrays.get("documents"),
+        floors_nats=_floors(plans, facts),
     )
+
+
+def _floors(plans: Sequence[Plan], facts: Mapping[str, Any]) -> Floats | None:
+    """Returns the floor of each plan, (P), where light plans have one of their own."""
+    light = facts.get("light_floor_nats")
+    if light is None:
+        return None
+    return np.array([light if plan.is_light else facts["floor_nats"] for plan in plans])

@@ -32,6 +32,8 @@ _ARGUMENTS = {
     "embedding": "a scheme such as rtn8-channel",
     "head": "a scheme such as rtn8-channel",
 }
+LIGHT_BLOCKS = 2
+"""Rounded blocks up to which a plan is light."""
 _SPAN = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
 
 
@@ -152,6 +154,17 @@ class Plan:
     def is_full_precision(self) -> bool:
         """Whether nothing at all is rounded, embedding and head included."""
         return {*self.blocks, self.embedding, self.head} == {"fp"}
+
+    @property
+    def is_light(self) -> bool:
+        """Whether one or two blocks are all that is rounded: less than rounded products can tell.
+
+        Example:
+            >>> [Plan.parse(f"rtn4-g128 protect {kept}", 4).is_light for kept in ("0,1", "0")]
+            [True, False]
+        """
+        rounded = sum(name != "fp" for name in self.blocks)
+        return {self.embedding, self.head} == {"fp"} and 1 <= rounded <= LIGHT_BLOCKS
 
     def _base(self) -> str:
         counts = Counter(name for name in self.blocks if name != "fp")

@@ -27,7 +27,8 @@ def pack_scores(scores: Scores, parts: Mapping[str, Sequence[Plan]]) -> dict[str
     Returns:
         ``nll_fp``, ``unigram`` in nats, ``tokens``, ``bytes``, ``characters``, (A x N) each;
         ``documents``, (N), and ``unigram_tokens``, (A), where known; and for each part
-        ``<part>_kl`` and ``<part>_nll`` in nats, (plans x A x N).
+        ``<part>_kl`` and ``<part>_nll`` in nats, (plans x A x N), and ``<part>_floor`` (plans)
+        where plans have floors of their own.
     """
     counts = scores.counts
     arrays: dict[str, NDArray[Any]] = {
@@ -41,6 +42,8 @@ def pack_scores(scores: Scores, parts: Mapping[str, Sequence[Plan]]) -> dict[str
         # By name: the lab scores a plan once, however many parts ask for it.
         of_part = scores.select(plans=[plan.text for plan in plans])
         arrays |= {f"{name}_kl": of_part.kl_nats, f"{name}_nll": of_part.nll_nats}
+        if of_part.floors_nats is not None:
+            arrays[f"{name}_floor"] = of_part.floors_nats
     for name in ("documents", "unigram_tokens"):
         values = getattr(scores, name)
         arrays |= {} if values is None else {name: values}
@@ -75,6 +78,7 @@ def unpack_scores(observations: Observations, part: str) -> Scores:
         reference=facts["reference"],
         documents=arrays.get("documents"),
         unigram_tokens=arrays.get("unigram_tokens"),
+        floors_nats=arrays.get(f"{part}_floor"),
     )
 
 

@@ -21,7 +21,7 @@ from bitgap.experiments.t003_language_distribution.statistic import (
 from bitgap.lab.local_errors import local_bias
 from bitgap.records import Bools, Estimate, Finding, Floats, Observations
 from bitgap.stats.bootstrap import estimate, estimates
-from bitgap.stats.mask_design import make_design
+from bitgap.stats.mask_design import Design
 from bitgap.stats.profiles import ProfileCorrelation, correlate_profiles, depths
 from bitgap.stats.verdicts import Thresholds
 from bitgap.stats.verdicts import judge as judge_parts
@@ -30,7 +30,7 @@ from bitgap.stats.verdicts import judge as judge_parts
 def judge(observations: Observations, thresholds: Thresholds) -> Finding:
     """Judges H1.3: r(B, benefit for −|D|) ≥ .5 clearly, with −G of the same sign."""
     declared, arrays, facts = thresholds.of("H1.3"), observations.arrays, observations.facts
-    design = make_design(facts["n_blocks"], complete=facts["complete"], pairs=False, sample=0)
+    design = Design(facts["n_blocks"], tuple(observations.arrays["masks"].tolist()))
     scores = unpack_scores(observations, "map")
     counts, row = counted_languages(scores, design), facts["languages"].index(facts["reference"])
     languages = _eligibility(counts, row, facts["languages"])

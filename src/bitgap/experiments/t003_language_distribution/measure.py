@@ -23,7 +23,7 @@ def measure(lab: Lab, scheme: str, params: Params) -> Observations:
 
     Arrays: the sums of :func:`bitgap.lab.linear_inputs.linear_inputs` under ``linear_``, float32;
     packed scores (:mod:`~bitgap.experiments.protocol.scores`) of the layer map's text and of
-    its masks as the part ``map``, float32; and those of
+    its masks as the part ``map``, float32; ``masks`` (P), their bit sets; and those of
     :func:`bitgap.experiments.t003_language_distribution.shares.state_shares` and
     :func:`bitgap.experiments.t003_language_distribution.twins.measure_controls`.
     """
@@ -37,6 +37,7 @@ def measure(lab: Lab, scheme: str, params: Params) -> Observations:
     sums = linear_inputs(lab, rounded)
     arrays: dict[str, Any] = {
         **masks,
+        "masks": np.array(design.masks, dtype=np.int64),
         # Seven digits of each sentence; their sums are made in float64.
         **{name: masks[name].astype(np.float32) for name in ("map_kl", "map_nll")},
         **{f"linear_{name}": values.astype(np.float32) for name, values in sums.items()},

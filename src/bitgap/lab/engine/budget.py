@@ -169,6 +169,28 @@ class Preflight:
     time_s: float
     memory_bytes: int
 
+    def and_also(self, other: Preflight, n_plans: int) -> Preflight:
+        """Returns the cost of this and then another request, on the same text.
+
+        Args:
+            other: What is left to do of the other request.
+            n_plans: How many plans that asks for, known ones included.
+        """
+        mine, its = self.work, other.work
+        work = Work(
+            mine.block_evaluations + its.block_evaluations,
+            mine.naive_block_evaluations + its.naive_block_evaluations,
+            mine.head_evaluations + its.head_evaluations,
+        )
+        return Preflight(
+            n_plans=self.n_plans + n_plans,
+            n_known=self.n_known + n_plans - (other.n_plans - other.n_known),
+            work=work,
+            n_rows=self.n_rows,
+            time_s=self.time_s + other.time_s,
+            memory_bytes=self.memory_bytes + other.memory_bytes,
+        )
+
     def as_dict(self) -> dict[str, float | int]:
         """Returns the numbers as JSON."""
         return {
