@@ -11,7 +11,7 @@ from lab_samples import make_lab, write_corpus
 
 from bitgap.errors import UsageError
 from bitgap.experiments import t007_bottleneck as t007
-from bitgap.experiments.t007_bottleneck.measure import block_products
+from bitgap.experiments.t007_bottleneck.measure import block_products, text_units
 from bitgap.lab.activations import Activations
 from bitgap.records import Floats, Observations
 from bitgap.stats.dimension import unit_products
@@ -28,15 +28,21 @@ from harness import (
 BLOCKS, UNITS, WIDTH = 12, 24, 16
 IN_WINDOW = 8
 # One model's p is the window's share of its blocks, 2 of 12, which α = .05 does not let through.
-LENIENT = replace(QUICK, alpha=0.2)
+LENIENT = replace(QUICK, alpha=0.2, halves=20)
 
 
 # -- observations whose truth is known ------------------------------------------------------------
 
 
-def dims(place: int | None = IN_WINDOW, low: int = 6, high: int = 12) -> list[int]:
-    """Dimensions of every block: ``high``, and ``low`` at one place if any."""
-    return [low if block == place else high for block in range(BLOCKS)]
+def dims(
+    place: int | None = IN_WINDOW, low: int = 6, high: int = 12, valley: bool = True
+) -> list[int]:
+    """Dimensions of every block: ``high``, and ``low`` at one place if any, a valley's floor."""
+    beside = low + 2 if valley else high
+    return [
+        high if place is None or abs(block - place) > 1 else low if block == place else beside
+        for block in range(BLOCKS)
+    ]
 
 
 def sums(rng: np.random.Generator, dimensions: list[int], tokens: int = 8) -> dict[str, Floats]:
@@ -58,15 +64,21 @@ def observe(
     untrained: int | None = None,
     massive: int | None = None,
     missed: int = 0,
+    without: int | None = -1,
+    valley: bool = True,
 ) -> Observations:
     """Observations whose dimension is lowest at block ``place``; None for a flat profile."""
     rng = np.random.default_rng(seed)
-    own = sums(rng, dims(place, low))
+    without = place if without == -1 else without
+    own = sums(rng, dims(place, low, valley=valley))
     other = own if massive is None else sums(rng, dims(massive, low))
     planted = sums(rng, [12] * missed + [3] * (BLOCKS - missed))
     arrays: dict[str, Any] = {
         **own,
         "by_language": np.array([[k, k + 1.0] for k in dims(place, low)]),
+        "without_language": np.stack(
+            [np.array(dims(at, low), dtype=float) for at in (place, without)], axis=1
+        ),
         "plain": np.array(dims(place, low), dtype=float) - 1,
         "rank_me": np.array(dims(place, low), dtype=float),
         "components_95": np.array(dims(place, low), dtype=float),
@@ -82,13 +94,14 @@ def observe(
         arrays |= {f"{name}_{key}": values for key, values in found.items()}
     return Observations(
         experiment=t007.ID,
-        version=1,
+        version=t007.EXPERIMENT.version,
         arrays=arrays,
         facts={
             "languages": ["en", "he"],
             "n_blocks": BLOCKS,
             "width": WIDTH,
             "n_tokens": 100,
+            "unit": "sentence",
             "planted_rank": 3,
             "clipped": 0,
             "params": {"scales": [1, 2]},
@@ -108,6 +121,28 @@ def test_judge_refutes_a_minimum_elsewhere_also_at_an_end(place):
     assert_planted(
         t007.EXPERIMENT.judge, lambda s: observe(s, place=place), seeds=range(20), label="refuted"
     )
+
+
+def test_a_minimum_that_one_block_makes_refutes_nothing():
+    # Without it the profile is flat and its lowest block may well lie in the window.
+    finding = t007.EXPERIMENT.judge(observe(place=2, valley=False), QUICK)
+    assert finding.verdict.label == "inconclusive"
+    assert "without block 2" in finding.verdict.reason
+
+
+@pytest.mark.parametrize(
+    ("change", "clause"),
+    [
+        ({"missed": 4}, "planted effects were missed"),
+        ({"massive": 8}, "massive values"),
+        ({"without": 8}, "each language left out"),
+    ],
+)
+def test_each_guard_alone_keeps_refutation_back(change, clause):
+    assert t007.EXPERIMENT.judge(observe(place=2), QUICK).verdict.label == "refuted"
+    finding = t007.EXPERIMENT.judge(observe(place=2, **change), QUICK)
+    assert finding.verdict.label == "inconclusive"
+    assert clause in finding.verdict.reason
 
 
 def test_a_flat_profile_is_supported_no_oftener_than_chance():
@@ -141,6 +176,7 @@ def test_one_model_cannot_support_at_the_declared_level():
         ({"shuffled": 8}, "tokens in random order"),
         ({"untrained": 8}, "random-init twin"),
         ({"massive": 2}, "massive values"),
+        ({"without": 2}, "each language left out"),
     ],
 )
 def test_each_control_alone_keeps_support_back(change, clause):
@@ -211,17 +247,107 @@ def test_massive_values_are_clipped_unless_asked_for():
     states = np.random.default_rng(0).normal(size=(2, 40, 6))
     states[1, :, 0] = 5000 * np.sign(states[1, :, 0])
     found = activations(states)
-    cut, kept = (block_products(found, 96, massive=m) for m in (False, True))
+    cut, kept = (block_products(found, np.arange(10), massive=m) for m in (False, True))
     np.testing.assert_array_equal(cut["products"][0], kept["products"][0])
     assert cut["traces"][1].sum() < 0.1 * kept["traces"][1].sum()
 
 
-def test_units_are_sentences_or_groups_of_them():
+def test_products_are_of_the_units_that_are_given():
     found = activations(np.random.default_rng(0).normal(size=(2, 40, 6)))
-    assert block_products(found, 96)["products"].shape == (2, 10, 10)
-    grouped = block_products(found, 5)
+    whole = block_products(found, np.arange(10))
+    assert whole["products"].shape == (2, 10, 10)
+    grouped = block_products(found, np.arange(10) // 2)
     assert grouped["products"].shape == (2, 5, 5)
-    assert grouped["traces"].sum() == pytest.approx(block_products(found, 96)["traces"].sum())
+    assert grouped["traces"].sum() == pytest.approx(whole["traces"].sum())
+    # A group's trace is that of its sentences.
+    np.testing.assert_allclose(grouped["traces"], whole["traces"].reshape(2, 5, 2).sum(-1))
+
+
+@pytest.mark.parametrize(
+    ("documents", "most", "units", "unit"),
+    [
+        (None, 96, [0, 1, 2, 3, 4, 5], "sentence"),
+        ([9, 9, 4, 4, 4, 7], 96, [0, 0, 1, 1, 1, 2], "document"),
+        # Two documents make one pair, which cannot be resampled.
+        ([9, 9, 4, 4, 4, 4], 96, [0, 1, 2, 3, 4, 5], "sentence"),
+        (None, 4, [0, 1, 2, 3, 0, 1], "group of sentences"),
+        ([9, 8, 7, 6, 6, 5], 3, [0, 1, 2, 0, 0, 1], "group of documents"),
+    ],
+)
+def test_a_unit_is_a_document_where_three_are_known(documents, most, units, unit):
+    told = None if documents is None else np.array(documents)
+    found, what = text_units(6, told, most)
+    assert (found.tolist(), what) == (units, unit)
+
+
+def test_intervals_are_over_documents_where_units_are_such():
+    made = observe()
+    over = t007.EXPERIMENT.judge(
+        replace(made, facts={**made.facts, "unit": "group of documents"}), QUICK
+    )
+    assert "documents" in str(over.estimates["minimum_dimension"].method)
+    assert "sentences" in str(
+        t007.EXPERIMENT.judge(made, QUICK).estimates["minimum_dimension"].method
+    )
+
+
+def test_the_ratio_without_a_language_is_that_of_the_others():
+    lab = make_lab("gpt2", blocks=3, corpus=write_corpus(12, ("en", "de", "he")))
+    params = t007.Params(control_sentences=4, shuffled_sentences=4, planted_seeds=1)
+    measured = t007.EXPERIMENT.measure(lab, "rtn4-g32", params)
+    assert measured.arrays["without_language"].shape == (3, 3)
+    # In each language alone is what is left without both others.
+    two = lab.on(languages=["en", "de"])
+    pair = t007.EXPERIMENT.measure(two, "rtn4-g32", params)
+    np.testing.assert_allclose(
+        pair.arrays["without_language"], pair.arrays["by_language"][:, ::-1], rtol=1e-6
+    )
+    finding = t007.EXPERIMENT.judge(measured, QUICK)
+    assert set(finding.tables["minimum_without_language"]) == {"en", "de", "he"}
+
+
+def test_a_text_of_documents_is_measured_in_documents():
+    corpus = replace(
+        write_corpus(16, ("en", "de", "he")), documents=tuple(i // 4 for i in range(16))
+    )
+    lab = make_lab("gpt2", blocks=3, corpus=corpus)
+    params = t007.Params(control_sentences=8, shuffled_sentences=8, planted_seeds=2)
+    measured = t007.EXPERIMENT.measure(lab, "rtn4-g32", params)
+    assert measured.facts["unit"] == "document"
+    assert measured.arrays["traces"].shape == (3, 4)
+    assert measured.arrays["planted_products"].shape == (2, 4, 4)
+    assert measured.arrays["random_traces"].shape == (3, 4)
+    assert measured.arrays["documents"].tolist() == list(corpus.documents or ())
+    assert_presentable(t007.EXPERIMENT, t007.EXPERIMENT.judge(measured, QUICK))
+
+
+def test_halves_of_one_text_seldom_differ():
+    few = replace(QUICK, draws=150, halves=40)
+    alarms = sum(
+        control(t007.EXPERIMENT.judge(observe(seed), few), "A/A").passed is False
+        for seed in range(20)
+    )
+    assert alarms <= 4  # of 20 at 5 %, 1e-3 of the binomial
+
+
+def test_halves_differ_where_neighbours_say_the_same():
+    rng, few, n = np.random.default_rng(0), replace(QUICK, draws=150, halves=40), 96
+    units = np.repeat(np.arange(n, dtype=np.int64), 8)
+
+    def passed(run: int) -> bool | None:
+        """Whether halves agree where so many sentences in turn fill one dimension, or twelve."""
+        narrow = (units // run) % 2 == 0
+        states = rng.normal(size=(len(units), 12))
+        states[narrow, 1:] = 0
+        products, traces = unit_products(states, units, n)
+        made = observe()
+        arrays = {k: v for k, v in made.arrays.items() if not k.startswith("planted")}
+        arrays["products"] = np.repeat(products[None], BLOCKS, axis=0)
+        arrays["traces"] = np.repeat(traces[None], BLOCKS, axis=0)
+        return control(t007.EXPERIMENT.judge(replace(made, arrays=arrays), few), "A/A").passed
+
+    assert passed(1) is True
+    assert passed(12) is False
 
 
 def test_units_blocks_and_plantings_of_a_model_are_those_asked_for():

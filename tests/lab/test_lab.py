@@ -355,6 +355,21 @@ def test_arithmetic_is_part_of_what_a_text_is_known_by_only_where_it_rounds(
     assert make_lab(settings=fast).text_key != exact.text_key
 
 
+def test_a_lab_of_rounded_products_has_an_exact_one_with_a_floor_of_its_own(monkeypatch):
+    exact = make_lab()
+    assert exact.exact() is exact
+    monkeypatch.setattr("bitgap.lab.bench.fast_products_round", lambda device="cpu": True)
+    fast = make_lab(settings=replace(exact.settings, arithmetic="fast"))
+    fast.floor_nats = 1e-3
+    found = fast.exact()
+    assert found.settings == exact.settings
+    assert found.text_key == exact.text_key
+    assert found.floor_nats is None
+    assert (found.store, found.ledger) == (fast.store, fast.ledger)
+    plan = Plan.uniform("rtn8-g32", exact.n_blocks)
+    np.testing.assert_array_equal(found.score([plan]).kl_nats, exact.score([plan]).kl_nats)
+
+
 # -- documents -------------------------------------------------------------------------------------
 
 

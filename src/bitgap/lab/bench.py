@@ -201,6 +201,20 @@ class Bench:
             return np.arange(len(self.text.kept))
         return np.flatnonzero(np.isin(self.text.kept, self.corpus.spread(n)))
 
+    def exact(self) -> Self:
+        """Returns the lab in exact arithmetic, with a floor of its own; itself where it is exact.
+
+        For damage so small that rounded products would drown it.
+        """
+        if not products_round(self.settings):
+            return self
+        settings = replace(self.settings, arithmetic="exact")
+        decoder, bank = _split(self.loaded, settings)
+        part = replace(
+            self, settings=settings, decoder=decoder, bank=bank, rates=[], floor_nats=None
+        )
+        return part._with_text(self.text)
+
     def with_shuffled_tokens(self, seed: int) -> Self:
         """Returns a lab whose sentences have their tokens in random order, the BOS in its place.
 

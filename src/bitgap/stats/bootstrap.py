@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from scipy.special import ndtr, ndtri, stdtrit
 
-from bitgap.records import Estimate, Floats, Units
+from bitgap.records import Estimate, Floats, Integers, Units
 
 DRAWS = 2000
 """Draws of an interval that is reported: the Monte-Carlo error of an end is then some 3 % of it."""
@@ -84,6 +84,29 @@ def bootstrap_weights(units: Units, draws: int, seed: int) -> Floats:
     rng, n = np.random.default_rng(seed), n_units(units)
     drawn = rng.multinomial(n, np.full(n, 1 / n), size=draws).astype(np.float64)
     return spread_over(units, drawn)
+
+
+def drawn_again(units: Units, rng: np.random.Generator) -> tuple[Integers, Units]:
+    """Returns a text drawn from a text: (numbers of its sentences, units of the new text).
+
+    As many units are drawn as there are, with replacement; each copy is a unit of its own, so that
+    the new text can be resampled as the old one is.
+
+    Args:
+        units: A number of sentences, or each sentence's document, (N).
+        rng: Of the draw.
+
+    Example:
+        >>> drawn_again(np.array([7, 7, 9]), np.random.default_rng(1))
+        (array([0, 1, 2]), array([0, 0, 1]))
+    """
+    n = n_units(units)
+    drawn = rng.choice(n, n)
+    if isinstance(units, int):
+        return drawn, units
+    of_sentence = np.unique(units, return_inverse=True)[1]
+    members = [np.flatnonzero(of_sentence == one) for one in drawn]
+    return np.concatenate(members), np.repeat(np.arange(n), [len(m) for m in members])
 
 
 def jackknife_weights(units: Units) -> Floats:

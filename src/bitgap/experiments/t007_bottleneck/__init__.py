@@ -8,15 +8,15 @@ languages' states together, by block output:
 
     PR = (tr Σ)² / tr Σ²
 
-Both traces come from pairs of different sentences. The plain ratio is too low at few tokens, and
-words of one sentence are no independent draws; pairs give what averaging over every way to halve
-the sentences gives. States are centred once and not in every resample, which matters at order one
-over the number of sentences. RankMe (Garrido 2023), components for 95 % of the variance and, of
-sentence means, TwoNN (Facco 2017) and GRIDE by scale (Denti 2022) stand beside it. Intrinsic
-dimensions are biased low, and only their profile is to be read.
+Both traces come from pairs of different documents, of sentences where documents are not known. The
+plain ratio is too low at few tokens, and words of one sentence are no independent draws; pairs give
+what averaging over every way to halve the text gives. States are centred once and not in every
+resample, which matters at order one over the number of units. RankMe (Garrido 2023), components for
+95 % of the variance and, of sentence means, TwoNN (Facco 2017) and GRIDE by scale (Denti 2022)
+stand beside it. Intrinsic dimensions are biased low, and only their profile is to be read.
 
-Statistic: the depth of the lowest block, with the interval from sentences resampled jointly over
-languages and blocks:
+Statistic: the depth of the lowest block, with the interval from documents resampled jointly over
+languages and blocks; each language alone, and all but each, stand beside it:
 
     θ = r of argmin_l PR_l,   r = l / (L − 1)
 
@@ -24,8 +24,9 @@ Unit and direction: a block position r between 0 and 1; a hit, r in [.65, .85], 
 
 Rule: supported if the whole interval hits, and P4, one block's states projected to few dimensions,
 is found. Refuted in this model if the interval lies wholly outside the window, as a minimum at an
-end does. An interval that holds both interior and end is never support. One model's p is the
-window's share of blocks, so one model cannot support.
+end does, also without any one block and without any one language. An interval that holds both
+interior and end is never support. One model's p is the window's share of blocks, so one model
+cannot support.
 
 Cost: one forward pass, shared, no head; shuffled text and the random twin's, on a few sentences,
 come on top.
@@ -48,7 +49,8 @@ class Params:
     """What may be chosen."""
 
     most_units: int = 96
-    """Groups that sentences are put in for resampling; more only make the stored arrays larger."""
+    """Groups that documents or sentences are put in for resampling, at most; more only make the
+    stored arrays larger."""
     points: int = 512
     """Sentence means whose neighbours are looked at; fixed, since TwoNN and GRIDE move with n."""
     scales: tuple[int, ...] = (1, 2, 4, 8, 16)
@@ -80,6 +82,7 @@ EXPERIMENT = Experiment(
     value="high",
     passes=Cost.of(passes=1),
     params=Params(),
+    version=2,
     figure_reading="Four estimates of how many dimensions states fill, each over its own mean; "
     "bars are 95 % intervals. The theory puts the lowest point in the shaded window.",
 )

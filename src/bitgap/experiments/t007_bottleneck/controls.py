@@ -4,6 +4,8 @@
 shuffled text    tokens of every sentence in random order           must not clearly hit
 random           fresh weights as the class draws them              must not clearly hit
 massive values   left as they are instead of clipped                the minimum must stay
+languages        each left out in turn                              the minimum stays in or out
+halves           random halves of the text                          must not differ
 rank             states of one block projected to few dimensions    that block must be the minimum
 ===============  =================================================  ==============================
 
@@ -17,12 +19,18 @@ from __future__ import annotations
 
 import numpy as np
 
-from bitgap.experiments.protocol.controls import RANDOM_TWIN, absent, detection, not_run
+from bitgap.experiments.protocol.controls import (
+    RANDOM_TWIN,
+    absent,
+    detection,
+    halves_agree,
+    not_run,
+)
 from bitgap.experiments.protocol.peak_window import must_stay
-from bitgap.records import Control, Floats, Observations
+from bitgap.records import Control, Floats, Observations, Units
 from bitgap.stats.bootstrap import bootstrap_weights
 from bitgap.stats.dimension import participation_ratios
-from bitgap.stats.profiles import Peak, in_window, locate_peak
+from bitgap.stats.profiles import Peak, depths, in_window, locate_peak
 from bitgap.stats.verdicts import Thresholds
 
 
@@ -55,6 +63,8 @@ def controls(observations: Observations, lowest: Peak, thresholds: Thresholds) -
         _no_hit(observations, "shuffled", "tokens in random order", thresholds),
         _no_hit(observations, "random", RANDOM_TWIN, thresholds),
         _massive(observations, lowest, thresholds),
+        _languages(observations, lowest, thresholds),
+        _halves(observations, lowest, thresholds),
         _planted(observations, thresholds),
     ]
 
@@ -92,6 +102,60 @@ def _massive(observations: Observations, lowest: Peak, thresholds: Thresholds) -
         f"{observations.facts['clipped']} were clipped"
     )
     return must_stay(name, lowest, unclipped, detail)
+
+
+def lowest_blocks(profiles: Floats) -> list[int | None]:
+    """Returns the lowest block of each profile (L x A); None of one that is undefined somewhere."""
+    return [int(p.argmin()) if np.isfinite(p).all() else None for p in profiles.T]
+
+
+def _languages(observations: Observations, lowest: Peak, thresholds: Thresholds) -> Control:
+    """Returns the invariance under leaving out a language: the window holds the minimum or not."""
+    name, profiles = "each language left out", observations.arrays["without_language"]
+    languages = observations.facts["languages"]
+    if len(languages) < 2:
+        return not_run(name, "invariance", "there is one language only")
+    inside = in_window(depths(len(profiles)), thresholds.window)
+    found = dict(zip(languages, lowest_blocks(profiles), strict=True))
+    moved = [
+        f"{c} ({b})" for c, b in found.items() if b is None or inside[b] != inside[lowest.block]
+    ]
+    side = "inside" if inside[lowest.block] else "outside"
+    detail = f"the lowest block should stay {side} the window whichever language is left out"
+    return Control(
+        name=name,
+        kind="invariance",
+        passed=not moved,
+        detail=f"{detail}; it does not without {', '.join(moved)}" if moved else detail,
+    )
+
+
+def _halves(observations: Observations, lowest: Peak, thresholds: Thresholds) -> Control:
+    """Returns the A/A control: the dimension at the lowest block in random halves of the text."""
+    arrays, block = observations.arrays, lowest.block
+    statistic = participation_ratios(arrays["products"][[block]], arrays["traces"][[block]])
+
+    def difference(weights: Floats, chosen: Floats) -> Floats:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            halves = [
+                np.log(statistic(weights * half)) - np.log(statistic(weights * (1 - half)))
+                for half in chosen.T
+            ]
+        return np.concatenate(halves, axis=1)
+
+    return halves_agree(
+        difference,
+        resampled(observations),
+        thresholds,
+        unit="log ratio of dimensions",
+        name="A/A: random halves of the text",
+    )
+
+
+def resampled(observations: Observations) -> Units:
+    """Returns the units that are resampled, told as documents where they are such."""
+    n = int(observations.arrays["traces"].shape[1])
+    return np.arange(n, dtype=np.int64) if "document" in observations.facts["unit"] else n
 
 
 def _planted(observations: Observations, thresholds: Thresholds) -> Control:

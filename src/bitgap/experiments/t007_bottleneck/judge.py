@@ -7,9 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from bitgap.experiments.protocol.peak_window import is_hit, judge_window
+from bitgap.experiments.protocol.peak_window import is_hit, judge_window, told_without
 from bitgap.experiments.t007_bottleneck import EXPERIMENT
-from bitgap.experiments.t007_bottleneck.controls import controls, minimum_of
+from bitgap.experiments.t007_bottleneck.controls import (
+    controls,
+    lowest_blocks,
+    minimum_of,
+    resampled,
+)
 from bitgap.records import Estimate, Finding, Floats, Observations, finite
 from bitgap.stats.bootstrap import estimates
 from bitgap.stats.dimension import participation_ratios
@@ -26,8 +31,8 @@ def judge(observations: Observations, thresholds: Thresholds) -> Finding:
     lowest, point, draws = minimum_of(arrays["products"], arrays["traces"], thresholds)
     checks = controls(observations, lowest, thresholds)
     ratios = participation_ratios(arrays["products"], arrays["traces"])
-    n_units, unit = arrays["traces"].shape[1], "dimensions (participation ratio)"
-    dimensions = estimates(ratios, n_units, unit=unit, **thresholds.how)
+    unit = "dimensions (participation ratio)"
+    dimensions = estimates(ratios, resampled(observations), unit=unit, **thresholds.how)
     return EXPERIMENT.finding(
         thresholds,
         primary="minimum_depth",
@@ -45,16 +50,16 @@ def judge(observations: Observations, thresholds: Thresholds) -> Finding:
         tables={
             "profile": _table(observations, dimensions),
             "window": list(thresholds.window),
+            "without": told_without(lowest),
             "scales": list(facts["params"]["scales"]),
-            "minimum_by_language": dict(
-                zip(facts["languages"], map(_lowest, arrays["by_language"].T), strict=True)
-            ),
+            **{
+                f"minimum_{name}": dict(
+                    zip(facts["languages"], lowest_blocks(arrays[name]), strict=True)
+                )
+                for name in ("by_language", "without_language")
+            },
         },
     )
-
-
-def _lowest(profile: Floats) -> int | None:
-    return int(np.nanargmin(profile)) if np.isfinite(profile).any() else None
 
 
 def _original_measure(components: Floats) -> dict[str, Estimate]:
@@ -103,9 +108,10 @@ def _table(observations: Observations, dimensions: Sequence[Estimate]) -> list[d
             "rank_me": finite(arrays["rank_me"][block]),
             "components_95": int(arrays["components_95"][block]),
             "gride": dict(zip(scales, map(finite, arrays["gride"][block]), strict=True)),
-            "by_language": dict(
-                zip(facts["languages"], map(finite, arrays["by_language"][block]), strict=True)
-            ),
+            **{
+                name: dict(zip(facts["languages"], map(finite, arrays[name][block]), strict=True))
+                for name in ("by_language", "without_language")
+            },
         }
         for block, dimension in enumerate(dimensions)
     ]

@@ -12,7 +12,7 @@ from bitgap.errors import UsageError
 from bitgap.experiments.t007_bottleneck import EXPERIMENT, ID, Params
 from bitgap.lab.activations import Activations
 from bitgap.lab.lab import Lab
-from bitgap.records import Floats, Observations
+from bitgap.records import Floats, Integers, Observations
 from bitgap.stats.dimension import (
     components_for,
     covariance_eigenvalues,
@@ -24,36 +24,41 @@ from bitgap.stats.dimension import (
     unit_products,
 )
 
-FEWEST_SENTENCES = 3
-"""Below it there are too few pairs of different sentences to resample."""
+FEWEST_UNITS = 3
+"""Sentences, or documents, below which there are too few pairs of different ones to resample."""
 
 
 def measure(lab: Lab, scheme: str, params: Params) -> Observations:
     """Measures dimension by depth in full precision; the scheme plays no part.
 
-    Arrays, with S units (sentences, or groups of them): ``products`` (L x S x S) and ``traces``
-    (L x S) of all languages together (:func:`bitgap.stats.dimension.unit_products`);
-    ``by_language`` (L x A), the ratio in each alone; ``plain``, ``rank_me`` and ``components_95``
-    (L); ``gride`` (L x scales), of sentence means, NaN where undefined; and those of
-    :func:`measure_controls`.
+    Arrays, with S units (documents or sentences, or groups of them, :func:`text_units`):
+    ``products`` (L x S x S) and ``traces`` (L x S) of all languages together
+    (:func:`bitgap.stats.dimension.unit_products`); ``by_language`` and ``without_language``
+    (L x A), the ratio in each alone and in all others together; ``plain``, ``rank_me`` and
+    ``components_95`` (L); ``gride`` (L x scales), of sentence means, NaN where undefined;
+    ``documents`` (N) where known; and those of :func:`measure_controls`. Fact ``unit``: what a
+    unit is.
 
     Raises:
         UsageError: If there are too few sentences.
     """
-    if lab.corpus.n_sentences < FEWEST_SENTENCES:
+    if lab.corpus.n_sentences < FEWEST_UNITS:
         raise UsageError(
             f"{ID} compares different sentences, and there are {lab.corpus.n_sentences}; give at "
-            f"least {FEWEST_SENTENCES}"
+            f"least {FEWEST_UNITS}"
         )
     activations = lab.activations()
-    products = block_products(activations, params.most_units)
+    units, unit = _units_of(lab, params)
+    products = block_products(activations, units)
     controls, facts = measure_controls(lab, products, params)
+    if lab.documents is not None:
+        controls["documents"] = lab.documents
     return Observations(
         experiment=ID,
         version=EXPERIMENT.version,
         arrays={
             **products,
-            **_beside(activations, params),
+            **_beside(activations, units),
             "gride": _gride(activations, params, lab.settings.seed),
             **controls,
         },
@@ -62,28 +67,55 @@ def measure(lab: Lab, scheme: str, params: Params) -> Observations:
             "n_blocks": lab.n_blocks,
             "width": lab.decoder.width,
             "n_tokens": len(activations.token),
+            "unit": unit,
             "params": asdict(params),
             **facts,
         },
     )
 
 
+def text_units(n_sentences: int, documents: Integers | None, most: int) -> tuple[Integers, str]:
+    """Returns the unit of every sentence, (N) from 0 to S − 1, and what a unit is.
+
+    Sentences of one document say related things, so a unit is a document, where three are known,
+    else a sentence; where there are more than may be, some to a group, neighbours apart.
+
+    Args:
+        n_sentences: N.
+        documents: Each sentence's document, (N), where known.
+        most: Units at most.
+    """
+    units, unit = np.arange(n_sentences, dtype=np.int64), "sentence"
+    if documents is not None:
+        _, first, of_sentence = np.unique(documents, return_index=True, return_inverse=True)
+        if len(first) >= FEWEST_UNITS:
+            # Numbered as they are met.
+            units, unit = np.argsort(np.argsort(first))[of_sentence], "document"
+    if int(units.max()) < most:
+        return units, unit
+    return units % most, f"group of {unit}s"
+
+
+def _units_of(lab: Lab, params: Params) -> tuple[Integers, str]:
+    return text_units(len(lab.text.kept), lab.documents, params.most_units)
+
+
 def block_products(
-    activations: Activations, most_units: int, *, massive: bool = False
+    activations: Activations, units: Integers, *, massive: bool = False
 ) -> dict[str, Floats]:
     """Returns ``products`` (L x S x S) and ``traces`` (L x S) of every block's output.
 
     Args:
         activations: Of one pass.
-        most_units: Sentences are put in at most this many groups, S, which are then the units.
+        units: Unit of every sentence, (N) from 0 to S − 1.
         massive: Keep massive values as they are.
     """
-    n_units = _n_units(activations, most_units)
+    n_units = int(units.max()) + 1
     products, traces = [], []
     for site in _outputs(activations):
         rows, states = activations.at(site, massive=massive)
-        units = activations.sentence[rows] % n_units
-        product, trace = unit_products(states - states.mean(0), units, n_units)
+        of_row = units[activations.sentence[rows]]
+        product, trace = unit_products(states - states.mean(0), of_row, n_units)
         products.append(product)
         traces.append(trace)
     return {"products": np.array(products), "traces": np.array(traces)}
@@ -94,16 +126,11 @@ def _outputs(activations: Activations) -> range:
     return range(1, len(activations.states) - 1)
 
 
-def _n_units(activations: Activations, most_units: int) -> int:
-    return min(most_units, int(activations.sentence.max()) + 1)
-
-
-def _beside(activations: Activations, params: Params) -> dict[str, Floats]:
+def _beside(activations: Activations, units: Integers) -> dict[str, Floats]:
     """Returns the estimators beside the primary one, and that one language by language."""
-    n_units = _n_units(activations, params.most_units)
-    ones = np.ones((1, n_units))
     columns: dict[str, list[Any]] = {
-        name: [] for name in ("plain", "rank_me", "components_95", "by_language")
+        name: []
+        for name in ("plain", "rank_me", "components_95", "by_language", "without_language")
     }
     for site in _outputs(activations):
         rows, states = activations.at(site)
@@ -111,15 +138,24 @@ def _beside(activations: Activations, params: Params) -> dict[str, Floats]:
         columns["plain"].append(participation_ratio(states))
         columns["rank_me"].append(rank_me(eigenvalues))
         columns["components_95"].append(components_for(eigenvalues, 0.95))
-        alone = []
-        for language in range(len(activations.languages)):
-            of_it = activations.language[rows] == language
-            centred = states[of_it] - states[of_it].mean(0)
-            units = activations.sentence[rows][of_it] % n_units
-            products, traces = unit_products(centred, units, n_units)
-            alone.append(participation_ratios(products[None], traces[None])(ones)[0, 0])
-        columns["by_language"].append(alone)
+        of_row, language = units[activations.sentence[rows]], activations.language[rows]
+        numbers = range(len(activations.languages))
+        columns["by_language"].append(
+            [_ratio(states[language == i], of_row[language == i]) for i in numbers]
+        )
+        columns["without_language"].append(
+            [_ratio(states[language != i], of_row[language != i]) for i in numbers]
+        )
     return {name: np.array(values, dtype=np.float64) for name, values in columns.items()}
+
+
+def _ratio(states: Floats, units: Integers) -> float:
+    """Returns the participation ratio of some states; NaN of none."""
+    if not len(states):
+        return float("nan")
+    n_units = int(units.max()) + 1
+    products, traces = unit_products(states - states.mean(0), units, n_units)
+    return float(participation_ratios(products[None], traces[None])(np.ones((1, n_units)))[0, 0])
 
 
 def _gride(activations: Activations, params: Params, seed: int) -> Floats:
@@ -153,7 +189,7 @@ def measure_controls(
         for the plantings ``planted_products`` (P x S x S), ``planted_traces`` (P x S) and
         ``planted_block`` (P). Facts: ``planted_rank`` and ``clipped``, massive values in all.
     """
-    activations, units = lab.activations(), params.most_units
+    activations, (units, _) = lab.activations(), _units_of(lab, params)
     clipped = sum(
         int((activations.at(site, massive=True)[1] != activations.at(site)[1]).sum())
         for site in _outputs(activations)
@@ -164,8 +200,8 @@ def measure_controls(
         f"{control}_{name}": values
         for control, of in (
             ("massive", block_products(activations, units, massive=True) if clipped else plain),
-            ("shuffled", block_products(shuffled.activations(), units)),
-            ("random", block_products(twin.activations(), units)),
+            ("shuffled", block_products(shuffled.activations(), _units_of(shuffled, params)[0])),
+            ("random", block_products(twin.activations(), _units_of(twin, params)[0])),
         )
         for name, values in of.items()
     }
@@ -173,7 +209,7 @@ def measure_controls(
     ratios = participation_ratios(plain["products"], plain["traces"])(np.ones((1, n_units)))
     rank = max(1, int(np.nanmin(ratios) / 2))
     planted = [
-        _planted(activations, p, rank, n_units, lab.settings.seed)
+        _planted(activations, p, rank, units, lab.settings.seed)
         for p in range(params.planted_seeds)
     ]
     for name in ("products", "traces", "block") if planted else ():
@@ -182,7 +218,7 @@ def measure_controls(
 
 
 def _planted(
-    activations: Activations, p: int, rank: int, n_units: int, seed: int
+    activations: Activations, p: int, rank: int, units: Integers, seed: int
 ) -> dict[str, Any]:
     """Returns the products of one block's states projected onto random dimensions."""
     block = p % len(_outputs(activations))
@@ -191,5 +227,6 @@ def _planted(
     axes, _ = np.linalg.qr(rng.normal(size=(states.shape[1], rank)))
     # In coordinates of the few dimensions the projected states have the same products.
     inside = (states - states.mean(0)) @ axes
-    products, traces = unit_products(inside, activations.sentence[rows] % n_units, n_units)
+    of_row = units[activations.sentence[rows]]
+    products, traces = unit_products(inside, of_row, int(units.max()) + 1)
     return {"products": products, "traces": traces, "block": block}

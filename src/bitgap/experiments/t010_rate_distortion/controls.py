@@ -1,12 +1,17 @@
 """The controls of T-010, and what its quantizers reach beside a Gaussian's rate–distortion bound.
 
 =============  ==================================================  =============================
-random         fresh weights as the class draws them               must show no slope of the ratio
+random         fresh weights as the class draws them               S must not fall
 random orders  blocks protected in random order                    must agree with all orders
-halves         even and odd sentences of the reference             must not differ
+halves         halves of the reference's text                      must not differ
 bound          Gaussian weights in the place of the model's        no error may beat D(R)
-planted slope  one language's damage times 2^(s·(b̄ − bits))         its slope must be found
+planted fall   languages pushed apart, the more the fewer levels   its fall of S must be found
 =============  ==================================================  =============================
+
+The fall is planted in S itself: what languages' own slopes differ by is taken off and S made the
+same in every cell; then damages are multiplied by 2^(s·z_λ·(x_max − x)), with x = log2 q, z drawn
+over languages with mean 0 and standard deviation 1, and s such that S falls by twice the smallest
+effect on the text as it is. Text is then drawn again, and the fall must be clear there.
 
 The bound is asserted of a Gaussian resample and not of the weights: D(R) of a Gaussian is an upper
 bound on D(R) of any source of its variance, so other weights may lie below it rightly. (Shannon's
@@ -20,6 +25,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from scipy.optimize import brentq
 
 from bitgap.experiments.protocol.controls import (
     RANDOM_TWIN,
@@ -31,21 +37,24 @@ from bitgap.experiments.protocol.controls import (
     must_not_show,
     not_run,
 )
+from bitgap.experiments.protocol.scores import units_of
 from bitgap.experiments.t010_rate_distortion.plans import NONE
 from bitgap.experiments.t010_rate_distortion.sweep import (
     Sweep,
-    anywhere,
     in_slices,
+    log2,
     log_damages,
-    mean_over,
+    log_levels,
     slope_weights,
+    spread_of,
 )
-from bitgap.records import Control, Estimate, Floats, Integers, Observations
-from bitgap.stats.bootstrap import Statistic, few_estimates
+from bitgap.records import Control, Estimate, Floats, Observations, Units
+from bitgap.stats.bootstrap import Statistic, drawn_again, few_estimates
 from bitgap.stats.rate_models import gaussian_distortion, lloyd_max_distortion
 from bitgap.stats.verdicts import Thresholds
 
 QUANTIZERS = ("absmax", "mse")
+_PLANTED_DRAWS = 500  # for each of twenty plantings; their ends need no third digit
 _DECIBEL = 10 * math.log10(2) * 2  # of a bit: 6.02 dB
 
 
@@ -57,80 +66,80 @@ def rate_controls(
     Args:
         observations: As T-010 measures them.
         sweep: Its cells.
-        theta: −slope of the mean log2 ratio per bit.
+        theta: Fall of S per log2 q.
         thresholds: What was declared.
     """
-    sesoi = thresholds.of("H4.1")["sesoi"]
+    sesoi, units = thresholds.of("H4.1")["sesoi"], units_of(observations)
     operating = (sweep.bits == observations.facts["bits"]) & sweep.of_order(NONE)
     plan = int(operating.argmax())  # the first where no cell is at the operating point
     return [
-        _untrained(observations, sesoi, thresholds),
-        _random_orders(sweep, theta, sesoi, thresholds),
-        halves(sweep.scores, plan, anywhere(sweep.usable), thresholds),
+        _untrained(observations, sweep.bits_min, sesoi, thresholds),
+        _random_orders(sweep, theta, sesoi, units, thresholds),
+        halves(sweep.scores, plan, sweep.languages, thresholds),
         _bound(observations),
-        _planted(sweep, sesoi, int(observations.facts["params"]["planted_seeds"]), thresholds),
+        _planted(sweep, units, int(observations.facts["params"]["planted_seeds"]), thresholds),
     ]
 
 
-def _estimate(minus_slope: Statistic, kl: Floats, thresholds: Thresholds) -> Estimate:
-    """Returns −slope per bit, of weights -> (W), on damage (cells x A x N) with its interval."""
+def _estimate(fall: Statistic, size: int, units: Units, thresholds: Thresholds) -> Estimate:
+    """Returns a fall of S, of weights -> (W), with its interval; ``size`` numbers a weighting."""
 
     def statistic(weights: Floats) -> Floats:
-        return in_slices(lambda part: minus_slope(part)[:, None], weights, kl[..., 0].size)
+        return in_slices(lambda part: fall(part)[:, None], weights, size)
 
-    unit = "log2 ratio per bit"
-    return few_estimates(statistic, kl.shape[-1], unit=unit, **thresholds.how)[0]
+    return few_estimates(statistic, units, unit="S per log2 q", **thresholds.how)[0]
 
 
-def ratio_slope(kl: Floats, bits: Floats, reference: int, weights: Floats) -> Floats:
-    """Returns −slope per bit of the mean log2 ratio where nothing is protected, (W).
+def fall_of_spread(logs: Floats, log_q: Floats) -> Floats:
+    """Returns −slope per log2 q of S where nothing is protected, (...).
 
     Args:
-        kl: (B x A x N).
-        bits: (B).
-        reference: Row of the reference.
-        weights: (W x N).
+        logs: log2 of damage per token, (... x B x A).
+        log_q: log2 of the largest level, (B).
     """
-    logs = log_damages(kl, weights)
-    ratios = logs - logs[..., [reference]]
-    mask = np.ones(kl.shape[:2], bool)
-    slopes = (ratios * slope_weights(bits, np.zeros(len(bits), int), mask)).sum(-2)
-    return mean_over(-slopes, np.arange(int(kl.shape[1])) != reference)
+    return -(spread_of(logs) @ slope_weights(log_q, np.zeros(len(log_q), dtype=np.int64)))
 
 
-def _untrained(observations: Observations, sesoi: float, thresholds: Thresholds) -> Control:
+def _untrained(
+    observations: Observations, bits_min: int, sesoi: float, thresholds: Thresholds
+) -> Control:
     arrays = observations.arrays
     if "random_kl" not in arrays:
         return not_run(RANDOM_TWIN, "negative", absent(observations.facts, "random"))
-    kl, bits = arrays["random_kl"], arrays["levels"].astype(float)
-    slope = _estimate(lambda w: ratio_slope(kl, bits, 0, w), kl, thresholds)
+    judged = arrays["levels"] >= bits_min
+    kl, tokens = arrays["random_kl"][judged], arrays["random_tokens"]
+    log_q = log_levels(arrays["levels"][judged])
+
+    def fall(weights: Floats) -> Floats:
+        sums = np.einsum("wn,ban->wba", weights, kl)
+        return fall_of_spread(log2(sums / (weights @ tokens.T)[:, None]), log_q)
+
+    # Of few sentences of its own; each counts for itself.
+    slope = _estimate(fall, kl[..., 0].size, kl.shape[-1], thresholds)
     if slope.value is None:
-        return not_run(RANDOM_TWIN, "negative", f"its slope is undefined: {slope.reason}")
-    detail = "an untrained twin should show no fall of disparity with bits"
+        return not_run(RANDOM_TWIN, "negative", f"its fall of S is undefined: {slope.reason}")
+    detail = "S of an untrained twin should not fall with bits"
     return must_not_show(RANDOM_TWIN, slope, sesoi, detail)
 
 
-def _random_orders(sweep: Sweep, theta: Estimate, sesoi: float, thresholds: Thresholds) -> Control:
+def _random_orders(
+    sweep: Sweep, theta: Estimate, sesoi: float, units: Units, thresholds: Thresholds
+) -> Control:
     name, cells = "blocks protected in random order", sweep.of_order("random")
     if not cells.any():
         return not_run(name, "negative", "no random order was measured")
-    kl = sweep.scores.kl_nats[cells]
-    part = replace(
-        sweep,
-        scores=sweep.scores.select(plans=[sweep.scores.plans[i] for i in np.flatnonzero(cells)]),
-        bits=sweep.bits[cells],
-        rate=sweep.rate[cells],
-        design=sweep.design[cells],
-    )
-    every = np.ones(len(part.bits), bool)
-    slope = _estimate(lambda w: part.minus_slopes(log_damages(kl, w), every), kl, thresholds)
+
+    def fall(weights: Floats) -> Floats:
+        return sweep.fall(sweep.spread(log_damages(sweep.scores, weights)), cells)
+
+    slope = _estimate(fall, sweep.scores.kl_nats[..., 0].size, units, thresholds)
     return must_agree(
         name,
         slope,
         theta,
         sesoi,
-        "the slope should be there under random orders exactly where it is there under all, "
-        "or it is a matter of which blocks and not of bits",
+        "S should fall under random orders exactly where it falls under all, or it is a matter of "
+        "which blocks and not of bits",
     )
 
 
@@ -148,40 +157,70 @@ def _bound(observations: Observations) -> Control:
     )
 
 
-def _planted(sweep: Sweep, sesoi: float, n_plantings: int, thresholds: Thresholds) -> Control:
-    """Returns the positive control: a slope of twice the SESOI in one language at a time.
-
-    The language's own slope is taken off first and sentences are drawn again, so that what is
-    sought is known and what finds it has a text of its own.
-    """
-    name = "a slope of twice the smallest effect, in one language"
-    others = np.flatnonzero(anywhere(sweep.paired))
-    if not len(others) or sweep.scores.n_sentences < 2:
+def _planted(sweep: Sweep, units: Units, n_plantings: int, thresholds: Thresholds) -> Control:
+    """Returns the positive control: S that falls by twice the SESOI, found on text drawn again."""
+    name = "a fall of S of twice the smallest effect"
+    sesoi, strength = thresholds.of("H4.1")["sesoi"], thresholds.planted_strength
+    thresholds = replace(thresholds, draws=min(thresholds.draws, _PLANTED_DRAWS))
+    if not sweep.languages.any() or sweep.scores.n_sentences < 2:
         return not_run(name, "positive", "no language may be compared, or on one sentence only")
-    rng, n, detected = np.random.default_rng(0), sweep.scores.n_sentences, list[bool]()
+    rng, detected = np.random.default_rng(0), list[bool]()
     for _ in range(n_plantings):
-        row = int(rng.choice(others))
-        slope = _recovered(sweep, row, rng.choice(n, n), 2 * sesoi, thresholds)
-        detected.append(clear(slope, sesoi))
-    return detection(name, detected, "the slope should be clear", thresholds)
+        factors = planted_factors(sweep, strength * sesoi, rng)
+        detected.append(clear(_recovered(sweep, factors, units, rng, thresholds), sesoi))
+    return detection(name, detected, "the fall should be clear", thresholds)
+
+
+def planted_factors(sweep: Sweep, fall: float, rng: np.random.Generator) -> Floats:
+    """Returns log2 of what damages are multiplied by, (judged cells x languages), so that S falls
+    by a given number per log2 q on the whole text.
+
+    Args:
+        sweep: The cells.
+        fall: Of S, per log2 q.
+        rng: Of which languages are pushed where.
+    """
+    x, design = sweep.log_q[sweep.cells], sweep.design[sweep.cells]
+    ones = np.ones((1, sweep.scores.n_sentences))
+    logs = log_damages(sweep.scores, ones)[0][sweep.cells][:, sweep.languages]
+    weights = slope_weights(x, design)
+    own = weights @ logs
+    straight = logs - np.outer(x - x.mean(), own - own.mean())
+    mean, spread = straight.mean(1, keepdims=True), spread_of(straight)
+    alike = np.where(spread > 0, spread.mean() / np.where(spread > 0, spread, 1), 1)[:, None]
+    level = mean + (straight - mean) * alike - logs
+    z = np.asarray(rng.normal(size=logs.shape[1]), dtype=np.float64)
+    z = (z - z.mean()) / z.std()
+    pushed = np.outer(x.max() - x, z)
+
+    def missing(size: float) -> float:
+        return float(-(weights @ spread_of(logs + level + size * pushed)) - fall)
+
+    # However languages lie, S falls by some 1 for each of ``size`` once that is large.
+    return level + brentq(missing, 0.0, 16.0 * fall) * pushed
 
 
 def _recovered(
-    sweep: Sweep, row: int, drawn: Integers, slope: float, thresholds: Thresholds
+    sweep: Sweep,
+    factors: Floats,
+    units: Units,
+    rng: np.random.Generator,
+    thresholds: Thresholds,
 ) -> Estimate:
-    """Returns what is estimated of a slope planted in one language, on sentences drawn again."""
-    mask = sweep.paired[:, row]
-    kl, bits = sweep.scores.kl_nats[:, [sweep.reference, row]][mask], sweep.bits[mask]
-    coefficients = slope_weights(bits, sweep.design[mask], np.ones((mask.sum(), 1), bool))[:, 0]
+    """Returns what is estimated of a planted fall, on text drawn again."""
+    drawn, of_drawn = drawn_again(units, rng)
+    judged = np.flatnonzero(sweep.languages)
+    kl = sweep.scores.kl_nats[sweep.cells][:, judged][..., drawn]
+    tokens = sweep.scores.counts.tokens[judged][:, drawn]
+    weights = slope_weights(sweep.log_q[sweep.cells], sweep.design[sweep.cells])
+    flat = kl.reshape(-1, kl.shape[-1])
 
-    def minus_slope(values: Floats, weights: Floats) -> Floats:
-        logs = log_damages(values, weights)
-        return -((logs[..., 1] - logs[..., 0]) @ coefficients)
+    def fall(draws: Floats) -> Floats:
+        sums = (draws @ flat.T).reshape(len(draws), *kl.shape[:2])
+        logs = log2(sums / (draws @ tokens.T)[:, None]) + factors
+        return -(spread_of(logs) @ weights)
 
-    own = minus_slope(kl, np.ones((1, kl.shape[-1])))[0]
-    planted = kl[..., drawn]
-    planted[:, 1] *= np.exp2((slope - own) * (bits.mean() - bits))[:, None]
-    return _estimate(lambda w: minus_slope(planted, w), planted, thresholds)
+    return _estimate(fall, kl[..., 0].size, of_drawn, thresholds)
 
 
 def frontier_rows(observations: Observations) -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from bitgap.experiments.t010_rate_distortion.fits import DAMAGE, RATIO
+from bitgap.experiments.t010_rate_distortion.fits import DAMAGE, SPREAD
 from bitgap.records import Finding
 from bitgap.show.charts import lines, side_by_side
 
@@ -24,7 +24,7 @@ def figure(finding: Finding) -> Mapping[str, Any]:
     charts = list[dict[str, Any]]()
     for target, title, unit in (
         (DAMAGE, "Damage against rate (grey: some blocks protected)", "mean log2 K"),
-        (RATIO, "Its ratio between languages against rate", "mean log2(K/K of the reference)"),
+        (SPREAD, "Its spread over languages against rate", "S, SD of log2 K per token"),
     ):
         every = [row for row in finding.tables["curves"] if row["target"] == target]
         faint = [row | {"series": f"design {row['design']}"} for row in every if row["design"]]

@@ -1,9 +1,11 @@
 """What models of rate and distortion say of the sweep: fits, predictions, and the origin's fit.
 
-Targets are log2 K of every language in every cell, D (the mean log2 ratio of a cell's languages to
-the reference) and the gap G. M2's forecast of G is the mean difference of forecast damages, since
-expected harm under the model's own distribution is damage. Errors of G are in proportion to a
-cell's mean damage, as G spans the same orders of magnitude. Pure numpy.
+Targets are log2 K of every language in every judged cell, S (the spread of log2 K per token over
+languages) and the gap G. S is a logarithm already: 2^S is the ratio between languages that lie one
+standard deviation apart, and takes the place of the origin's ratio in its form. M2's forecast of S
+is the spread of forecast damages; of G the mean difference of them, since expected harm under the
+model's own distribution is damage. Errors of G are in proportion to a cell's mean damage, as G
+spans the same orders of magnitude. Pure numpy.
 """
 
 from __future__ import annotations
@@ -16,12 +18,12 @@ from typing import Any
 
 import numpy as np
 
-from bitgap.disparity.formulas import gap, original_disparity
+from bitgap.disparity.formulas import gap, original_disparity, spread
 from bitgap.experiments.t010_rate_distortion.sweep import Sweep, evened_mean, log2
 from bitgap.records import Estimate, Floats, Integers, finite
 from bitgap.stats.rate_models import MODELS, Cells, Fit, by_fold, fit, leave_one_bit_out
 
-DAMAGE, RATIO, GAP = "log2 K", "log2 ratio", "G"
+DAMAGE, SPREAD, GAP = "log2 K", "S", "G"
 
 
 @dataclass(frozen=True)
@@ -46,36 +48,45 @@ class Fits:
     @cached_property
     def targets(self) -> dict[str, Cells]:
         """Cells of every target that has any."""
-        every = {DAMAGE: self._damage(), RATIO: self._ratio(), GAP: self._gap()}
-        return {name: cells for name, cells in every.items() if len(np.unique(cells.bits)) > 1}
+        every = {DAMAGE: self._damage(), SPREAD: self._spread(), GAP: self._gap()}
+        return {name: cells for name, cells in every.items() if len(np.unique(cells.log_q)) > 1}
+
+    @property
+    def _rows(self) -> Integers:
+        """The judged cells."""
+        return np.flatnonzero(self.sweep.cells)
 
     def _damage(self) -> Cells:
         sweep = self.sweep
-        rows, languages = np.nonzero(sweep.usable)
+        judged = np.flatnonzero(sweep.languages)
+        rows, number = (
+            grid.ravel() for grid in np.meshgrid(self._rows, np.arange(len(judged)), indexing="ij")
+        )
+        columns = judged[number]
         return Cells(
-            bits=sweep.bits[rows],
+            log_q=sweep.log_q[rows],
             share=sweep.share[rows],
-            language=languages,
-            values=np.log2(sweep.damage[rows, languages]),
-            forecast=log2(sweep.forecast[rows, languages]),
+            language=number,
+            values=np.log2(sweep.damage[rows, columns]),
+            forecast=log2(sweep.forecast[rows, columns]),
         )
 
-    def _ratio(self) -> Cells:
+    def _spread(self) -> Cells:
         sweep = self.sweep
         values, forecast = (
-            evened_mean(sweep.ratios(log2(k)), sweep.paired) for k in (sweep.damage, sweep.forecast)
+            sweep.spread(log2(k * sweep.characters_per_token))
+            for k in (sweep.damage, sweep.forecast)
         )
-        return pooled_cells(sweep, np.flatnonzero(sweep.paired.any(1)), values, forecast)
+        return pooled_cells(sweep, self._rows, values, forecast)
 
     def _gap(self) -> Cells:
-        sweep = self.sweep
-        rows = np.flatnonzero(sweep.paired.any(1))
-        n = np.maximum(sweep.paired.sum(1), 1)
+        sweep, others = self.sweep, self.sweep.compared
+        rows = self._rows if others.any() else self._rows[:0]
         differences = sweep.forecast - sweep.forecast[:, [sweep.reference]]
-        forecast = np.where(sweep.paired, differences, 0.0).sum(1) / n
-        counted = sweep.paired.copy()
-        counted[rows, sweep.reference] = True
-        size = np.where(counted, sweep.damage, 0.0).sum(1) / np.maximum(counted.sum(1), 1)
+        forecast = np.where(others, differences, 0.0).sum(1) / max(others.sum(), 1)
+        counted = others.copy()
+        counted[sweep.reference] = True
+        size = sweep.damage[:, counted].mean(1)
         values = gap(sweep.scores, languages=counted)
         return replace(pooled_cells(sweep, rows, values, forecast), log=False, size=size[rows])
 
@@ -101,12 +112,12 @@ class Fits:
         if model not in densities:
             return None
         best = max(densities, key=lambda name: densities[name].mean())
-        behind, error = by_fold(densities[best] - densities[model], self.targets[target].bits)
+        behind, error = by_fold(densities[best] - densities[model], self.targets[target].log_q)
         return best, behind, error
 
     def original_form_holds(self) -> tuple[bool, str]:
-        """Returns whether M1 is within 2 SE of the best on the log ratio, and how it fares."""
-        standing = self.behind_best(RATIO, "M1")
+        """Returns whether M1 is within 2 SE of the best on S, and how it fares."""
+        standing = self.behind_best(SPREAD, "M1")
         if standing is None:
             return False, "no number of bits could be held out, so the seed form was not tried"
         best, behind, error = standing
@@ -118,15 +129,15 @@ class Fits:
         """Returns a row for each target and model."""
         rows = list[dict[str, Any]]()
         for target, predictions in self.predictions.items():
-            bits = self.targets[target].bits
+            log_q = self.targets[target].log_q
             for model, prediction in predictions.items():
                 ready = bool(np.isfinite(prediction.density).all())
-                density, error = by_fold(prediction.density, bits) if ready else (None, None)
+                density, error = by_fold(prediction.density, log_q) if ready else (None, None)
                 behind = self.behind_best(target, model)
                 rows.append({
                     "target": target,
                     "model": model,
-                    "cells": len(bits),
+                    "cells": len(log_q),
                     "parameters": json.dumps(_parameters(prediction.fitted)),
                     "log_density_per_cell": density,
                     "se2": None if error is None else 2 * error,
@@ -140,19 +151,18 @@ class Fits:
         """Returns M1's b and c of the gap G, without intervals."""
         why = "a fit over cells only; sentences were not resampled"
         form = self.predictions.get(GAP, {}).get("M1")
-        units = {"b": "1 per bit", "c": "1 per share protected"}
+        units = {"b": "1 per log2 q", "c": "1 per share protected"}
         return {
             f"{name}_gap": _without_interval(form and form.fitted.shape[name], unit, why)
             for name, unit in units.items()
         }
 
     def curves(self) -> list[dict[str, Any]]:
-        """Returns what was measured with nothing protected, and models' values there."""
+        """Returns what was measured in every cell, and models' values with nothing protected."""
         sweep, rows = self.sweep, list[dict[str, Any]]()
-        logs = log2(sweep.damage)
         for target, measured in (
-            (DAMAGE, evened_mean(logs, sweep.usable)),
-            (RATIO, evened_mean(sweep.ratios(logs), sweep.paired)),
+            (DAMAGE, evened_mean(log2(sweep.damage), sweep.readable)),
+            (SPREAD, shown_spread(sweep)),
         ):
             if target not in self.targets:
                 continue
@@ -171,21 +181,28 @@ class Fits:
         return rows
 
     def _by_cell(self, target: str, values: Floats) -> Floats:
-        """Returns a model's values by cell, (P), averaged over languages as measured ones are."""
-        usable, paired = self.sweep.usable, self.sweep.paired.any(1)
-        if target == DAMAGE:
-            table = np.zeros(usable.shape)
-            table[usable] = values
-            return evened_mean(table, usable)
-        out = np.full(len(usable), np.nan)
-        out[paired] = values
+        """Returns a model's values by cell, (P), of damage the mean over languages; NaN where
+        nothing is judged.
+        """
+        out = np.full(len(self.sweep.bits), np.nan)
+        each = values.reshape(len(self._rows), -1) if target == DAMAGE else values[:, None]
+        out[self._rows] = each.mean(1)
         return out
+
+
+def shown_spread(sweep: Sweep) -> Floats:
+    """Returns S of every cell, (P), also of those not judged: over the judged languages, or over
+    all where none is; NaN where one of them may not be read.
+    """
+    languages = sweep.languages if sweep.languages.any() else np.ones_like(sweep.languages)
+    values = spread(sweep.scores, languages=languages)
+    return np.where(sweep.readable[:, languages].all(1), values, np.nan)
 
 
 def pooled_cells(sweep: Sweep, rows: Integers, values: Floats, forecast: Floats) -> Cells:
     """Returns some cells with one number for all languages, of values and forecasts (P) each."""
     return Cells(
-        bits=sweep.bits[rows],
+        log_q=sweep.log_q[rows],
         share=sweep.share[rows],
         language=np.zeros(len(rows), int),
         values=values[rows],
@@ -194,7 +211,10 @@ def pooled_cells(sweep: Sweep, rows: Integers, values: Floats, forecast: Floats)
 
 
 def original_fit(sweep: Sweep) -> dict[str, Estimate]:
-    """Returns the origin's measure: M1 fitted to D_original over all cells, pooled, with its R²."""
+    """Returns the origin's measure: M1 fitted to D_original over all cells, pooled, with its R².
+
+    As the origin fitted it: against bits, 2 of them and collapsed cells included.
+    """
     disparity = original_disparity(sweep.scores)
     rows = np.flatnonzero(np.isfinite(disparity))
     why = "the origin gave no uncertainty; collapsed cells are in, as they were there"
@@ -210,7 +230,8 @@ def original_fit(sweep: Sweep) -> dict[str, Estimate]:
             for name, unit in units.items()
         }
     nothing = np.full(len(disparity), np.nan)
-    fitted = fit("M1", replace(pooled_cells(sweep, rows, disparity, nothing), log=False))
+    cells = pooled_cells(sweep, rows, disparity, nothing)
+    fitted = fit("M1", replace(cells, log_q=sweep.bits[rows], log=False))
     values = (fitted.levels[0], fitted.shape["b"], fitted.shape["c"], fitted.r2)
     return {
         name: _without_interval(value, unit, why)

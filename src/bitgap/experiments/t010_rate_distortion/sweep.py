@@ -1,10 +1,14 @@
 """The sweep of T-010: which plans are scored, what they cost in bits, and slopes of what they do.
 
-A cell is a number of bits with a set of protected blocks; cells of one set are a *design*. A slope
-per bit is taken within designs and within a language, and then averaged over languages, so neither
-which blocks are protected nor which languages were left out of a cell can pass for an effect of
-bits. A language that collapsed in a cell, or lies below resolution there, is left out of that cell
-alone; one with fewer than three numbers of bits left is left out altogether.
+A cell is a number of bits with a set of protected blocks; cells of one set are a *design*. Slopes
+are taken within designs, per log2 q, where q = 2^(bits − 1) − 1 is the largest level: error goes
+with 1/q², so theory's slope of damage is −2 at any number of bits.
+
+A spread over languages is of the same languages in every cell, or leaving one out would pass for a
+fall. So what is judged is the largest full table: the languages that neither collapsed nor lie
+below resolution in any cell of some consecutive numbers of bits, three or more and none below the
+declared least; of all such tables the one with most languages times numbers of bits, and of two as
+large the one with more languages. What the languages' damages say of each other has no part in it.
 
 Statistics are functions from bootstrap weights (W x N). Pure numpy but for :func:`rate_of`.
 """
@@ -19,18 +23,32 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bitgap.disparity.formulas import below_resolution, collapsed, damage_bits
+from bitgap.disparity.formulas import (
+    Sums,
+    below_resolution,
+    collapsed,
+    damage_bits,
+    log_damage,
+)
 from bitgap.experiments.protocol.error_budget import by_language, sensitivity
 from bitgap.experiments.protocol.scores import unpack_scores
 from bitgap.experiments.t010_rate_distortion.plans import SHAPLEY, at_bits
-from bitgap.quant.schemes import FULL_PRECISION_BITS, Scheme, bits_per_weight, parse_scheme
+from bitgap.quant.schemes import (
+    FULL_PRECISION_BITS,
+    Scheme,
+    bits_per_weight,
+    largest_level,
+    parse_scheme,
+)
 from bitgap.records import Bools, Floats, Integers, Observations, Scores
 
 if TYPE_CHECKING:
     from bitgap.models.decoder import Decoder
 
 FEWEST_BITS = 3
-"""Numbers of bits a language needs for a slope that two points could not give by accident."""
+"""Numbers of bits a slope needs that two points could not give by accident."""
+FEWEST_LANGUAGES = 2
+"""Languages a spread needs."""
 _SLICE = 4_000_000  # draws x cells x languages that are held at once: 32 MB an array
 
 
@@ -63,45 +81,38 @@ def rate_of(
     return np.array(out)
 
 
-def slope_weights(bits: Floats, design: Integers, mask: Bools) -> Floats:
-    """Returns coefficients (P x A) whose product with values gives each language's slope per bit.
+def log_levels(bits: Integers | Floats) -> Floats:
+    """Returns log2 of the largest level q = 2^(bits − 1) − 1 of every number of bits."""
+    return np.log2([float(largest_level(int(b))) for b in bits])
 
-    Least squares with a constant of its own for every design, over the cells of ``mask`` (P x A).
-    NaN throughout for a language without two numbers of bits in any design.
+
+def slope_weights(x: Floats, design: Integers) -> Floats:
+    """Returns coefficients (P) whose product with values gives their slope on x within designs.
+
+    Least squares with a constant of its own for every design; NaN throughout where x varies in
+    none.
     """
-    centred = np.zeros(mask.shape)
+    centred = np.zeros(len(x))
     for d in np.unique(design):
         rows = design == d
-        inside = mask[rows].astype(float)
-        x = bits[rows][:, None]
-        mean = (x * inside).sum(0) / np.maximum(inside.sum(0), 1)
-        centred[rows] = (x - mean) * inside
-    squares = (centred**2).sum(0)
-    return np.where(squares > 0, centred / np.where(squares > 0, squares, 1), np.nan)
-
-
-def anywhere(mask: Bools) -> Bools:
-    """Returns which languages are in any cell of a mask (P x A), (A)."""
-    return np.logical_or.reduce(mask, axis=0)
-
-
-def mean_over(values: Floats, languages: Bools) -> Floats:
-    """Returns the mean over some languages, (...); NaN where there is none."""
-    if not languages.any():
-        return np.full(values.shape[:-1], np.nan)
-    return values[..., languages].mean(-1)
+        centred[rows] = x[rows] - x[rows].mean()
+    squares = (centred**2).sum()
+    return centred / squares if squares > 0 else np.full(len(x), np.nan)
 
 
 def evened_mean(values: Floats, mask: Bools) -> Floats:
     """Returns the mean over a cell's languages as if none were missing, (... x P).
 
     A language missing in a cell is counted at the cell's own level with what usually sets the
-    language apart, so that who was left out does not move the mean. NaN where all are missing.
+    language apart, so that who was left out does not move the mean. NaN where all are missing. For
+    tables and figures; what is judged misses none.
     """
-    seen = anywhere(mask)
+    seen = mask.any(0)
+    if not seen.any():
+        return np.full(values.shape[:-1], np.nan)
     filled = np.where(mask, values, 0.0)
     own = filled.sum(-2, keepdims=True) / np.maximum(mask.sum(0), 1)
-    usual = mean_over(own, seen)
+    usual = own[..., seen].mean(-1)
     n = mask.sum(1)
     level = np.where(mask, values - own, 0.0).sum(-1) / np.maximum(n, 1)
     return np.where(n > 0, level + usual, np.nan)
@@ -112,13 +123,6 @@ def in_slices(statistic: Callable[[Floats], Floats], weights: Floats, size: int)
     step = max(1, _SLICE // max(size, 1))
     parts = [statistic(weights[i : i + step]) for i in range(0, len(weights), step)]
     return np.concatenate(parts)
-
-
-def log_damages(kl: Floats, weights: Floats) -> Floats:
-    """Returns log2 Σ KL under weightings, (W x P x A); NaN where it is not above 0."""
-    flat = kl.reshape(-1, kl.shape[-1])
-    sums = (weights @ flat.T).reshape(len(weights), *kl.shape[:-1])
-    return log2(sums)
 
 
 def log2(values: Floats) -> Floats:
@@ -139,6 +143,7 @@ class Sweep:
         kept: Blocks protected, (designs x L).
         t2: Relative error of each block's weights at each number of bits, (B x L).
         alpha: Sensitivity of every block and language, bits per reference character, (L x A).
+        bits_min: Least number of bits that is judged.
     """
 
     scores: Scores
@@ -149,10 +154,16 @@ class Sweep:
     kept: Bools
     t2: Floats
     alpha: Floats
+    bits_min: int
 
     @classmethod
-    def of(cls, observations: Observations) -> Sweep:
-        """Takes the sweep out of observations."""
+    def of(cls, observations: Observations, bits_min: int) -> Sweep:
+        """Takes the sweep out of observations.
+
+        Args:
+            observations: As T-010 measures them.
+            bits_min: Least number of bits that is judged; fewer are shown.
+        """
         arrays, facts = observations.arrays, observations.facts
         noise, params = unpack_scores(observations, "noise"), facts["params"]
         alpha = by_language(
@@ -168,12 +179,18 @@ class Sweep:
             kept=arrays["kept"].astype(bool),
             t2=arrays["t2"],
             alpha=alpha,
+            bits_min=bits_min,
         )
 
     @property
     def reference(self) -> int:
         """Row of the reference."""
         return self.scores.languages.index(self.scores.reference)
+
+    @cached_property
+    def log_q(self) -> Floats:
+        """log2 of the largest level, (P)."""
+        return log_levels(self.bits)
 
     @cached_property
     def share(self) -> Floats:
@@ -191,35 +208,72 @@ class Sweep:
         return below_resolution(self.scores) & ~self.collapsed
 
     @cached_property
-    def usable(self) -> Bools:
+    def readable(self) -> Bools:
         """Cells of languages whose damage may be read, (P x A)."""
-        readable = ~(self.collapsed | self.unresolved)
-        return readable & self._enough(readable)
+        return ~(self.collapsed | self.unresolved)
+
+    # -- what is judged -----------------------------------------------------------------------
 
     @cached_property
-    def paired(self) -> Bools:
-        """Cells in which a language other than the reference may be compared with it, (P x A)."""
-        both = self.usable & self.usable[:, [self.reference]]
-        both[:, self.reference] = False
-        return both & self._enough(both)
+    def _table(self) -> tuple[Floats, Bools]:
+        """Numbers of bits and languages, (A), of the largest full table; none where there is none.
 
-    def _enough(self, mask: Bools) -> Bools:
-        """Returns which languages have numbers of bits enough, (A)."""
-        n = [len(np.unique(self.bits[column])) for column in mask.T]
-        return np.array(n) >= FEWEST_BITS
+        See the head of this file.
+        """
+        levels = np.unique(self.bits[self.bits >= self.bits_min])
+        whole = np.array([self.readable[self.bits == b].all(0) for b in levels])
+        best, most = (levels[:0], np.zeros(len(self.scores.languages), bool)), (0, 0)
+        for i in range(len(levels)):
+            for j in range(i + FEWEST_BITS, len(levels) + 1):
+                languages = np.logical_and.reduce(whole[i:j], axis=0)
+                n = int(languages.sum())
+                if n >= FEWEST_LANGUAGES and (n * (j - i), n) > most:
+                    best, most = (levels[i:j], languages), (n * (j - i), n)
+        return best
+
+    @property
+    def levels(self) -> Floats:
+        """Numbers of bits that are judged."""
+        return self._table[0]
+
+    @property
+    def languages(self) -> Bools:
+        """Languages that are judged, (A)."""
+        return self._table[1]
+
+    @cached_property
+    def cells(self) -> Bools:
+        """Cells that are judged, (P)."""
+        return np.isin(self.bits, self.levels)
+
+    @property
+    def compared(self) -> Bools:
+        """Judged languages that may be compared with the reference: none where it is not, (A)."""
+        others = self.languages & self.languages[self.reference]
+        others[self.reference] = False
+        return others
 
     @cached_property
     def left_out(self) -> dict[str, str]:
-        """Languages that enter no comparison, and why."""
-        absent = ~anywhere(self.paired)
-        absent[self.reference] = not self.usable[:, self.reference].any()
-        rows = zip(self.scores.languages, absent, self.collapsed.T, self.unresolved.T, strict=True)
+        """Languages that are not judged, and why."""
+        rows = zip(
+            self.scores.languages, self.languages, self.collapsed.T, self.unresolved.T, strict=True
+        )
+        judged = self.bits >= self.bits_min
         return {
-            code: f"collapsed in {lost.sum()}, below resolution in {weak.sum()} of {len(lost)} "
-            f"cells"
-            for code, bad, lost, weak in rows
-            if bad
+            code: f"collapsed in {lost[judged].sum()}, below resolution in {weak[judged].sum()} of "
+            f"{judged.sum()} cells"
+            for code, counts, lost, weak in rows
+            if not counts
         }
+
+    @property
+    def levels_left_out(self) -> list[int]:
+        """Numbers of bits that could have been judged and are not."""
+        levels = np.unique(self.bits[self.bits >= self.bits_min])
+        return [int(b) for b in levels if b not in self.levels]
+
+    # -- numbers ------------------------------------------------------------------------------
 
     @cached_property
     def forecast(self) -> Floats:
@@ -232,39 +286,70 @@ class Sweep:
         """K, bits per reference character, (P x A)."""
         return damage_bits(self.scores)
 
-    def ratios(self, logs: Floats) -> Floats:
-        """Returns log2 of damage over the reference's, of logs (... x A)."""
-        return logs - logs[..., [self.reference]]
+    @cached_property
+    def characters_per_token(self) -> Floats:
+        """Characters of the reference over tokens of each language, (A)."""
+        sums = Sums(self.scores)
+        return (sums.length / sums.tokens)[0]
 
     def of_order(self, start: str) -> Bools:
         """Returns the cells whose order's name starts so, (P)."""
         return np.array([name.startswith(start) for name in self.orders])[self.design]
 
-    def minus_slopes(self, logs: Floats, cells: Bools) -> Floats:
-        """Returns −slope of log2(K_λ/K_ref) per bit over some cells, mean over languages, (...)."""
-        return self._minus_slopes(self.ratios(logs), self.paired & cells[:, None])
+    def spread(self, logs: Floats) -> Floats:
+        """Returns S of every cell, (... x P), of log2 damages (... x P x A).
 
-    def exponents(self, logs: Floats, cells: Bools) -> Floats:
-        """Returns −slope of log2 K per bit over some cells, mean over languages, (...)."""
-        return self._minus_slopes(logs, self.usable & cells[:, None])
+        As :func:`bitgap.disparity.formulas.spread`, of logarithms that are there already.
+        """
+        return spread_of(logs[..., self.languages])
 
-    def _minus_slopes(self, values: Floats, mask: Bools) -> Floats:
-        weights = slope_weights(self.bits, self.design, mask)
-        slopes = (np.where(mask, values, 0.0) * weights).sum(-2)
-        return mean_over(-slopes, ~anywhere(np.isnan(weights)))
+    def fall(self, values: Floats, cells: Bools) -> Floats:
+        """Returns −slope per log2 q of values (... x P) over some of the judged cells, (...)."""
+        rows = np.flatnonzero(self.cells & cells)
+        if not len(rows):
+            return np.full(values.shape[:-1], np.nan)
+        return -(values[..., rows] @ slope_weights(self.log_q[rows], self.design[rows]))
 
-    def order_saving(self, logs: Floats) -> Floats:
+    def order_saving(self, level: Floats) -> Floats:
         """Returns log2 of damage under random orders over that under the Shapley order, (...).
 
         The mean over numbers of bits and sizes that have both; NaN where none has.
+
+        Args:
+            level: log2 of damage, mean over languages, (... x P).
         """
-        level = evened_mean(logs, self.usable)
-        defined, size = self.usable.any(1), self.kept.sum(1)[self.design]
-        best, drawn = self.of_order(SHAPLEY) & defined, self.of_order("random") & defined
+        size = self.kept.sum(1)[self.design]
+        best, drawn = self.of_order(SHAPLEY) & self.cells, self.of_order("random") & self.cells
         savings = [
             level[..., drawn & alike].mean(-1) - level[..., best & alike].mean(-1)
-            for b in np.unique(self.bits)
+            for b in self.levels
             for s in np.unique(size)
             if (alike := (self.bits == b) & (size == s))[best].any() and alike[drawn].any()
         ]
-        return np.mean(savings, axis=0) if savings else np.full(logs.shape[:-2], np.nan)
+        return np.mean(savings, axis=0) if savings else np.full(level.shape[:-1], np.nan)
+
+
+def spread_of(logs: Floats) -> Floats:
+    """Returns the standard deviation over languages of log2 damages (... x A); NaN of fewer than
+    two.
+    """
+    if logs.shape[-1] < FEWEST_LANGUAGES:
+        return np.full(logs.shape[:-1], np.nan)
+    return logs.std(-1)
+
+
+def log_damages(scores: Scores, weights: Floats) -> Floats:
+    """Returns log2 of damage per token under weightings, (W x P x A); NaN where it is not above 0.
+
+    Args:
+        scores: Of P plans.
+        weights: How often each sentence counts, (W x N).
+    """
+    return log_damage(Sums(scores, weights), "token")
+
+
+def log_tokens(scores: Scores, weights: Floats) -> Floats:
+    """Returns log2 of tokens under weightings, (W x 1 x A): from per token to per text, but for a
+    number that all languages share.
+    """
+    return log2(weights @ scores.counts.tokens.T)[:, None]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from bitgap.experiments.protocol.twins import in_few_languages, kl_of
+from bitgap.experiments.protocol.twins import in_few_languages
 from bitgap.experiments.t010_rate_distortion import Params
 from bitgap.experiments.t010_rate_distortion.controls import QUANTIZERS
 from bitgap.experiments.t010_rate_distortion.plans import at_bits
@@ -16,21 +16,22 @@ from bitgap.models.decoder import Decoder
 from bitgap.quant.plan import Plan
 from bitgap.quant.rounding import relative_error, round_weight
 from bitgap.quant.schemes import bits_per_weight, parse_scheme
-from bitgap.records import Floats
+from bitgap.records import Floats, Integers
 from bitgap.stats.rate_models import gaussian_distortion
 
 
-def measure_controls(lab: Lab, scheme: str, params: Params) -> dict[str, Floats]:
+def measure_controls(lab: Lab, scheme: str, params: Params) -> dict[str, Floats | Integers]:
     """Returns what the untrained twin suffers, and what quantizers reach.
 
     Returns:
-        ``random_kl`` (B x A' x N') with nothing protected, in the first three languages on a few
-        sentences; and those of :func:`frontier`.
+        ``random_kl`` (B x A' x N') with nothing protected and ``random_tokens`` (A' x N'), in the
+        first three languages on a few sentences; and those of :func:`frontier`.
     """
-    twin = in_few_languages(lab.spread(params.control_sentences)).random_twin()
+    twin = in_few_languages(lab.spread(params.control_sentences).exact()).random_twin()
     plans = [Plan.uniform(at_bits(scheme, b), lab.n_blocks) for b in params.bits]
+    scores = twin.score(plans, "controls").select(plans=[plan.text for plan in plans])
     reached = frontier(lab.decoder, scheme, params.bits, params.frontier_rows)
-    return {"random_kl": kl_of(twin, plans), **reached}
+    return {"random_kl": scores.kl_nats, "random_tokens": scores.counts.tokens, **reached}
 
 
 def frontier(decoder: Decoder, scheme: str, bits: Sequence[int], n_rows: int) -> dict[str, Floats]:
