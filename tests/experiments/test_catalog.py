@@ -170,9 +170,8 @@ NOT_COUNTED = {
 def of_other_experiments(experiment: Experiment, seed: int) -> list[Plan]:
     """Plans that are counted where they are scored first: the layer map's, T-002's noise."""
     shared = []
-    if experiment.id in ("T-003", "T-010"):
-        shared += make_design(4).plans("rtn4-g32")
     if experiment.id == "T-010":
+        shared += make_design(4).plans("rtn4-g32")
         shared += noise_plans(4, experiment.params.noise, experiment.params.noise_seeds, seed)
     return shared
 

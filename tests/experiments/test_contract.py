@@ -68,7 +68,7 @@ SAMPLES: dict[str, Sample] = {
         missed={"found": 0},
         absent=("regauged", "shuffled", "gaussian", "random", "fragile"),
         positive="fragile",
-        languages=packed("single", "noise"),
+        languages=packed("tensor", "single", "noise"),
         collapse="collapsed",
         label_free=("error_and_damage",),
         measured={
@@ -83,14 +83,9 @@ SAMPLES: dict[str, Sample] = {
         missed={"found": 0},
         absent=("planted",),
         positive="planted",
-        languages={"linear_error": -2, "map_kl": -2},
+        languages={"linear_error": -2, "protect_kl": -2},
         collapse="text",
-        measured={
-            "map_sentences": 2,
-            "complete": False,
-            "control_sentences": 2,
-            "planted_seeds": 1,
-        },
+        measured={"control_sentences": 2, "planted_seeds": 1},
     ),
     "T-004": Sample(
         refuted={"cancelled": 0.0},

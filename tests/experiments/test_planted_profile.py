@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -9,12 +11,16 @@ from scipy import stats
 from bitgap.experiments.protocol.controls import clear
 from bitgap.experiments.protocol.planted_profile import (
     LARGEST_PLANT,
+    guarded,
     planted_correlation,
     planted_profiles,
     planted_strength,
+    told_without_first,
+    without_first,
 )
-from bitgap.records import Floats
+from bitgap.records import Control, Floats
 from bitgap.stats.profiles import correlate_profiles, depths, detrend
+from bitgap.stats.verdicts import PLANTED_SIGN, Part, judge
 from harness import CHANCE, QUICK
 
 
@@ -118,3 +124,42 @@ def test_an_outcome_that_is_its_predictor_can_be_planted_in():
     x, _ = profiles(0, 24)
     assert np.isfinite(planted_profiles(x, 2 * x, 0.6, 3)).all()
     assert planted_correlation(x, 2 * x, 0.5, QUICK).passed is True
+
+
+# -- what it guards -------------------------------------------------------------------------------
+
+SEEN = Control(name="P1", kind="positive", passed=True, detail="")
+HALVES = Control(name="A/A", kind="negative", passed=True, detail="")
+
+
+def part_of(n_blocks: int, link: float) -> Part:
+    x, noise = profiles(1, n_blocks)
+    y = link * x + 0.1 * noise
+    found = correlate_profiles(x, y).part("r", 0.3)
+    return guarded(found, x, y, QUICK)
+
+
+def test_a_blind_design_refutes_nothing_and_may_still_support():
+    # Twelve blocks find .6 too seldom.
+    against, found = part_of(12, -1.0), part_of(12, 1.0)
+    assert [part.controls[0].passed for part in (against, found)] == [False, False]
+    refused = judge([against], [SEEN, HALVES], alpha=0.05)
+    assert refused.label == "inconclusive"
+    assert PLANTED_SIGN in refused.reason
+    assert judge([found], [SEEN, HALVES], alpha=0.05).label == "supported"
+    # Where it is the only positive control there is, nothing else tells that anything is seen.
+    assert judge([found], [HALVES], alpha=0.05).label == "inconclusive"
+
+
+def test_a_design_that_sees_refutes():
+    assert judge([part_of(36, -1.0)], [SEEN, HALVES], alpha=0.05).label == "refuted"
+
+
+def test_block_0_is_shown_apart():
+    part = part_of(12, 1.0)
+    ((name, left),) = without_first(part, "link").items()
+    assert name == "link_without_block_0"
+    assert left == part.without["without block 0"]
+    assert told_without_first(part) == f" ({left.value:+.2f} without block 0)"
+    unknown = replace(part, without={})
+    assert (without_first(unknown, "link"), told_without_first(unknown)) == ({}, "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,8 @@ from harness import (
     covers,
 )
 
-BLOCKS, SENTENCES, TOKENS = 12, 24, 50
+# So many blocks that a correlation of twice the SESOI is found in one model.
+BLOCKS, SENTENCES, TOKENS = 24, 24, 50
 
 
 # -- observations whose truth is known ------------------------------------------------------------
@@ -59,7 +61,7 @@ def observe(
     own = sums(rng, small_bits)
     return Observations(
         experiment=t001.ID,
-        version=1,
+        version=2,
         arrays={
             "bits": sums(rng, bits),
             "tokens": np.full((BLOCKS, SENTENCES), float(TOKENS)),
@@ -67,7 +69,8 @@ def observe(
             "log_variance_raw": variance - 5,
             **{
                 name: rng.random(BLOCKS) + 1
-                for name in ("rate_bits", "embedding_r2", "rank_me", "renyi2_bits", "prompt_bits",
+                for name in ("rate_bits", "embedding_r2", "decoder_r2", "rank_me",
+                             "renyi2_bits", "prompt_bits",
                              "knn_nats", "histogram_bits")
             },
             "small_bits": own,
@@ -175,6 +178,51 @@ def test_correlation_by_sentence_is_that_of_the_profiles():
     assert detrend(np.arange(12.0) ** 2) == pytest.approx(np.zeros(12), abs=1e-9)
 
 
+def test_a_link_that_block_0_makes_alone_is_shown_apart():
+    made, rng = observe(), np.random.default_rng(0)
+    arrays: Any = made.arrays
+    variance, bits = rng.normal(size=(2, BLOCKS))
+    variance[0], bits[0] = 9.0, 9.0
+    arrays["log_variance_fixed"][:] = variance
+    arrays["bits"][:] = sums(rng, np.tile(20 + bits, (2, 1)))
+    finding = t001.EXPERIMENT.judge(made, QUICK)
+    left = finding.estimates["variance_and_information_without_block_0"]
+    assert finding.estimates["variance_and_information"].value > 0.6
+    assert abs(left.value) < 0.5
+    assert left.n == BLOCKS - 1
+    assert f"({left.value:+.2f} without block 0)" in finding.sentence
+
+
+def test_twelve_blocks_refute_nothing_of_this_size(monkeypatch):
+    monkeypatch.setattr(sys.modules[__name__], "BLOCKS", 12)
+    for seed in range(5):
+        finding = t001.EXPERIMENT.judge(observe(seed, slope=-0.3), QUICK)
+        assert finding.verdict.label == "inconclusive"
+        assert control(finding, "planted in the profiles").passed is False
+        # What was found all the same was seen.
+        assert t001.EXPERIMENT.judge(observe(seed), QUICK).verdict.label == "supported"
+
+
+def test_documents_are_resampled_where_they_are_known():
+    made = observe()
+    by_sentence = t001.EXPERIMENT.judge(made, QUICK).estimates["usable_bits"]
+    arrays: Any = made.arrays
+    arrays["documents"] = np.arange(SENTENCES) // 2
+    by_document = t001.EXPERIMENT.judge(made, QUICK).estimates["usable_bits"]
+    assert by_document.value == by_sentence.value
+    assert "document" in str(by_document.method)
+    assert by_document.low != by_sentence.low
+
+
+def test_what_a_decoder_rebuilds_stands_beside():
+    made = observe()
+    arrays: Any = made.arrays
+    arrays["decoder_r2"][:] = 0.3 + 0.1 * arrays["log_variance_fixed"]
+    finding = t001.EXPERIMENT.judge(made, QUICK)
+    assert finding.estimates["variance_and_decoder"].value == pytest.approx(1.0)
+    assert finding.tables["blocks"][3]["decoder_r2"] == pytest.approx(arrays["decoder_r2"][3])
+
+
 def test_origin_measure_is_not_detrended():
     made = observe()
     arrays: Any = made.arrays
@@ -214,6 +262,9 @@ def test_measured_observations_have_their_shapes_and_no_scale_moves_them():
     assert measured.arrays["bits"].shape == (2, 6, 12)
     assert measured.arrays["planted_bits"].shape == (3, 6)
     assert (measured.arrays["rate_bits"] > 0).all()
+    for name in ("embedding_r2", "decoder_r2"):
+        assert measured.arrays[name].shape == (6,)
+        assert (measured.arrays[name] < 1).all()
     assert measured.facts["n_train"] > 0
     finding = t001.EXPERIMENT.judge(measured, QUICK)
     assert control(finding, "activations times ten").passed is True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,16 +10,25 @@ import pytest
 from lab_samples import make_lab, write_corpus
 from scipy import linalg, stats
 
-from bitgap.disparity.layer_map import shapley_of_games
 from bitgap.experiments import t003_language_distribution as t003
 from bitgap.experiments.plants.language_error import contrast_direction
-from bitgap.experiments.t003_language_distribution.controls import closest_relative
-from bitgap.experiments.t003_language_distribution.judge import mean_bias
+from bitgap.experiments.protocol.controls import halves
+from bitgap.experiments.protocol.scores import unpack_scores
+from bitgap.experiments.t003_language_distribution.controls import _permuted, closest_relative
+from bitgap.experiments.t003_language_distribution.judge import (
+    ORIGINAL_PREDICTOR,
+    mean_inequality,
+)
 from bitgap.experiments.t003_language_distribution.shares import between_trace, log_variances
+from bitgap.experiments.t003_language_distribution.statistic import falls_of_spread
 from bitgap.experiments.t003_language_distribution.twins import measure_controls
-from bitgap.lab.local_errors import local_bias, local_errors
+from bitgap.lab.local_errors import (
+    local_bias,
+    local_errors,
+    local_inequality,
+    local_spread,
+)
 from bitgap.records import Floats, Observations
-from bitgap.stats.mask_design import make_design
 from bitgap.stats.profiles import depths
 from harness import (
     CHANCE,
@@ -31,9 +41,8 @@ from harness import (
     kept_scores,
 )
 
-# So many blocks that one model's profiles can tell; an additive game needs no complete map.
+# So many blocks that one model's profiles can tell.
 BLOCKS, LANGUAGES, SENTENCES, PLANTINGS = 24, 4, 20, 10
-DESIGN = make_design(BLOCKS)
 LINEARS = 2
 BLOCK = np.repeat(np.arange(BLOCKS), LINEARS)
 KIN = [
@@ -42,27 +51,29 @@ KIN = [
     {"script": "Hebr", "genus": "Semitic", "family": "Afro-Asiatic"},
     {"script": "Arab", "genus": "Semitic", "family": "Afro-Asiatic"},
 ]
-# The reference's relative feels a tenth of what the others do.
-FELT = np.array([0.0, 0.1, 1.0, 1.0])
+# The reference's relative feels a tenth of what the others do, and one of these the other way, so
+# that with a sign they would cancel.
+FELT = np.array([0.0, 0.1, 1.0, -1.0])
+APART = np.array([-1.5, -0.5, 0.5, 1.5]) / np.sqrt(1.25)
+"""log2 damage over languages, of mean 0 and standard deviation 1."""
 
 
 # -- observations whose truth is known ------------------------------------------------------------
 
 
-def map_kl(rng: np.random.Generator, worth: Floats) -> Floats:
-    """KL under all masks where log2(K_λ/K_en) is Σ worth of the rounded, (P x A x N)."""
-    masks = np.array(DESIGN.masks)
-    rounded = 1 - (masks[:, None] >> np.arange(BLOCKS) & 1)  # (P x L)
-    ratio = np.exp2(rounded @ worth)[:, None] ** np.array([0.0, 1.0, 1.0, 1.0])
-    sentences = rng.gamma(50, 0.02, size=6)
-    return 0.2 * ratio[..., None] * sentences
+def protect_kl(rng: np.random.Generator, worth: Floats) -> Floats:
+    """KL where S is 1 with nothing protected and falls by a block's worth with it, (P x A x N)."""
+    gaps = np.append(1.0, 1.0 - worth)
+    damage = np.append(1.0, rng.uniform(0.8, 1.0, len(worth)))
+    ratios = damage[:, None] * np.exp2(gaps[:, None] * APART)
+    return 0.2 * ratios[..., None] * rng.gamma(50, 0.02, size=SENTENCES)
 
 
-def sums(rng: np.random.Generator, bias: Floats, spread: float) -> tuple[Floats, Floats]:
-    """Σ‖ΔW x‖² and Σ‖W x‖² where log2(e_lλ/e_l,en) is the bias a language feels, (M x A x N)."""
+def sums(rng: np.random.Generator, felt: Floats, spread: float) -> tuple[Floats, Floats]:
+    """Σ‖ΔW x‖² and Σ‖W x‖² where |log2(e_lλ/e_l,en)| is what a language feels, (M x A x N)."""
     shape = (len(BLOCK), LANGUAGES, SENTENCES)
     output = rng.gamma(20, 5, size=shape)
-    error = 0.02 * np.exp2(bias[BLOCK][:, None, None] * FELT[None, :, None])
+    error = 0.02 * np.exp2(felt[BLOCK][:, None, None] * FELT[None, :, None])
     return error * output * np.exp(spread * rng.normal(size=shape)), output
 
 
@@ -75,21 +86,23 @@ def observe(
     equal: float | None = None,
     untrained: float = 0.0,
     relative: float = 0.0,
+    original: float = 0.0,
     found: int = PLANTINGS,
     text: dict[str, Any] | None = None,
 ) -> Observations:
-    """Observations in which B is ``link`` times the benefit's profile, and noise."""
+    """Observations in which U is ``link`` times the profile of what falls off S, and noise."""
     rng = np.random.default_rng(seed)
     profile, own, twin = rng.normal(size=(3, BLOCKS))
     worth = 0.1 + 0.02 * profile
-    trend = depths(BLOCKS)
-    bias = 0.2 * (link * profile + noise * own) + trend
-    arrays, facts = kept_scores({"map": map_kl(rng, worth)}, **(text or {}))
-    error, output = sums(rng, bias, spread)
+    trend = 2 + depths(BLOCKS)
+    felt = 0.2 * (link * profile + noise * own) + trend
+    arrays, facts = kept_scores({"protect": protect_kl(rng, worth)}, **(text or {}))
+    error, output = sums(rng, felt, spread)
     error[:, 1] *= np.exp2(relative)
-    few = bias if equal is None else 0.2 * (equal * profile + own) + trend
+    few = felt if equal is None else 0.2 * (equal * profile + own) + trend
     few_error, few_output = sums(rng, few, spread)
-    random_error, random_output = sums(rng, 0.2 * (untrained * profile + 0.1 * twin), spread)
+    random_error, random_output = sums(rng, 2 + 0.2 * (untrained * profile + 0.1 * twin), spread)
+    acts = np.outer(np.exp(original * profile + 0.2 * rng.normal(size=BLOCKS)) ** 0.5, APART)
     plain = np.full((BLOCKS, 3), 0.02)
     e = np.array([[0.02, 0.2 if i < found else 0.02] for i in range(PLANTINGS)])
     kl = rng.gamma(50, 0.02, size=(3, 5))
@@ -98,7 +111,7 @@ def observe(
     planted_kl[np.arange(PLANTINGS), rows] *= rng.uniform(1.5, 2.5, size=(PLANTINGS, 5))
     return Observations(
         experiment=t003.ID,
-        version=1,
+        version=2,
         arrays={
             **arrays,
             "linear_block": BLOCK.astype(np.float32),
@@ -111,7 +124,7 @@ def observe(
             "linear_output": output,
             "linear_few_error": few_error,
             "linear_few_output": few_output,
-            "variance": np.outer(1 + np.arange(BLOCKS), np.arange(1.0, LANGUAGES + 1)),
+            "variance": 9 + acts,
             "between": np.full(BLOCKS, 2.0),
             "whole": np.full(BLOCKS, 8.0),
             "random_error": random_error,
@@ -127,8 +140,6 @@ def observe(
             **facts,
             "scheme": "rtn4-g128",
             "n_blocks": BLOCKS,
-            "complete": False,
-            "seed": 0,
             "kin": KIN,
             "params": {},
         },
@@ -166,49 +177,107 @@ def test_a_link_lost_in_noise_is_inconclusive():
         ({"found": 7}, "no positive control was detected"),
         ({"equal": 0.0}, "equal tokens"),
         ({"untrained": 1.0}, "random-init twin"),
-        ({"relative": 3.0}, "same script"),
+        ({"relative": 9.0}, "same script"),
     ],
 )
 def test_each_control_alone_keeps_support_back(change, clause):
     assert t003.EXPERIMENT.judge(observe(), QUICK).verdict.label == "supported"
-    # Where the relative is made to differ it takes part in B, which keeps its profile.
+    # Where the relative is made to differ it takes part in U, which keeps its profile.
     finding = t003.EXPERIMENT.judge(observe(**change), QUICK)
     assert finding.verdict.label == "inconclusive"
     assert clause in finding.verdict.reason
 
 
-def test_a_link_that_other_labels_would_show_more_of_is_told():
+def test_errors_that_no_language_owns_are_told():
     made = observe()
-    # One sentence carries all, and more of it with another language in the reference's place.
-    profile = shapley_of_games(*_scores(made))["disparity"]
-    made.arrays["linear_error"][:] = 1e-9
-    made.arrays["linear_error"][..., 0] = np.exp2(
-        20 * (profile - profile.mean())[BLOCK][:, None] * np.array([0, 2, -1, 0])
+    # The same errors, their languages dealt out anew in every sentence.
+    rng = np.random.default_rng(0)
+    for s in range(SENTENCES):
+        order = rng.permutation(LANGUAGES)
+        for what in ("error", "output"):
+            array = made.arrays[f"linear_{what}"]
+            array[..., s] = array[:, order, s]
+    assert control(t003.EXPERIMENT.judge(made, QUICK), "language labels permuted").passed is False
+
+
+def test_labels_at_random_pass_for_languages_no_oftener_than_chance():
+    def passed(seed: int) -> bool:
+        made = observe(seed, link=0.0)
+        rng = np.random.default_rng([seed, 1])
+        for s in range(SENTENCES):
+            order = rng.permutation(LANGUAGES)
+            for what in ("error", "output"):
+                array = made.arrays[f"linear_{what}"]
+                array[..., s] = array[:, order, s]
+        arrays, row = made.arrays, 0
+        fall = np.random.default_rng(seed).normal(size=BLOCKS)
+        every = np.ones(LANGUAGES, dtype=bool)
+        return _permuted(arrays, fall, False, every, row, QUICK).passed is True
+
+    n = 30
+    assert stats.binom.sf(sum(map(passed, range(n))) - 1, n, 0.025) > CHANCE
+
+
+def test_halves_are_those_of_damage_with_nothing_protected():
+    made = observe()
+    every = np.ones(LANGUAGES, dtype=bool)
+    wanted = halves(unpack_scores(made, "protect"), 0, every, QUICK)
+    assert control(t003.EXPERIMENT.judge(made, QUICK), "A/A") == wanted
+    made.arrays["protect_kl"][1:, 0] *= np.linspace(1, 9, SENTENCES)
+    assert control(t003.EXPERIMENT.judge(made, QUICK), "A/A") == wanted
+
+
+def test_a_sign_that_turns_with_the_unit_is_not_established():
+    made = observe()
+    assert t003.EXPERIMENT.judge(made, QUICK).verdict.label == "supported"
+    # The language hit hardest per token says all in few: per text it is hit least, and what
+    # evens out the one makes the other more uneven.
+    premium = np.exp2(-2 * APART)
+    made.arrays["tokens"] = (1e4 * premium[:, None] * np.ones(SENTENCES)).round()
+    made.arrays["protect_kl"] *= premium[:, None]
+    finding = t003.EXPERIMENT.judge(made, QUICK)
+    token, text = (
+        finding.estimates[f"inequality_and_fall{end}"].value for end in ("", "_per_text")
     )
-    finding = t003.EXPERIMENT.judge(made, QUICK)
-    assert finding.estimates["bias_and_benefit"].low > 0.5
-    assert control(finding, "language labels permuted").passed is False
-
-
-def _scores(made: Observations) -> tuple[Any, Any]:
-    from bitgap.experiments.protocol.scores import unpack_scores
-
-    return unpack_scores(made, "map"), DESIGN
-
-
-def test_halves_that_differ_are_told():
-    made = observe()
-    made.arrays["linear_error"][:, 0, ::2] *= 3
-    assert control(t003.EXPERIMENT.judge(made, QUICK), "A/A").passed is False
-
-
-def test_disparity_alone_is_no_support_where_the_gap_says_otherwise():
-    made = observe()
-    # Text gets easier where the distribution moves more, so G falls where |D| rises.
-    made.arrays["map_nll"][:] = made.arrays["nll_fp"] - 0.5 * made.arrays["map_kl"]
-    finding = t003.EXPERIMENT.judge(made, QUICK)
+    assert token > 0.5
+    assert text < 0
     assert finding.verdict.label == "inconclusive"
-    assert "−G" in finding.verdict.reason
+    assert "not established" in finding.verdict.reason
+    assert "not established" in finding.sentence
+    # Nor is it refuted where it is the other way per token.
+    against = observe(link=-1.0)
+    against.arrays["tokens"] = made.arrays["tokens"]
+    against.arrays["protect_kl"] *= premium[:, None]
+    assert t003.EXPERIMENT.judge(against, QUICK).verdict.label == "inconclusive"
+
+
+def test_languages_cannot_cancel():
+    finding = t003.EXPERIMENT.judge(observe(), QUICK)
+    # Two languages feel the same with opposite signs; the origin of the signed bias is gone.
+    assert abs(finding.estimates["mean_bias"].value) < 0.2
+    assert finding.estimates["mean_inequality"].value > 1
+    assert finding.estimates["inequality_and_fall"].value > 0.9
+
+
+@pytest.mark.parametrize(("original", "label"), [(0.5, "supported"), (-0.5, "refuted")])
+def test_the_origins_own_predictor_has_a_label_of_its_own(original, label):
+    seeds = range(8)
+    found = [t003.EXPERIMENT.judge(observe(s, original=original), QUICK).verdict for s in seeds]
+    without = [t003.EXPERIMENT.judge(observe(s), QUICK).verdict for s in seeds]
+    assert [verdict.label for verdict in found] == [verdict.label for verdict in without]
+    own = [part.label for v in found for part in v.parts if part.name == ORIGINAL_PREDICTOR]
+    assert len(own) == 8
+    assert own.count(label) >= 6
+
+
+def test_the_origins_own_predictor_is_supported_by_chance_no_oftener_than_alpha():
+    found = [
+        part.label
+        for s in range(40)
+        for part in t003.EXPERIMENT.judge(observe(s), QUICK).verdict.parts
+        if part.name == ORIGINAL_PREDICTOR
+    ]
+    assert stats.binom.sf(found.count("supported") - 1, 40, QUICK.alpha) > CHANCE
 
 
 def test_a_planting_counts_only_if_d_rises_too():
@@ -218,39 +287,62 @@ def test_a_planting_counts_only_if_d_rises_too():
 
 
 @pytest.mark.parametrize(("gone", "told"), [([0], "reference en"), ([1, 2, 3], "every other")])
-def test_without_a_value_of_d_nothing_is_testable(gone, told):
+def test_without_languages_to_compare_nothing_is_testable(gone, told):
     finding = t003.EXPERIMENT.judge(observe(text={"collapsed": gone}), QUICK)
     assert finding.verdict.label == "not testable"
     assert told in finding.verdict.reason
-    assert finding.estimates["bias_and_benefit"].value is None
+    assert "collapsed" in finding.verdict.reason
+    assert {part.label for part in finding.verdict.parts} <= {"not testable"}
     assert_presentable(t003.EXPERIMENT, finding)
 
 
 def test_finding_and_figure_can_be_shown():
-    finding = t003.EXPERIMENT.judge(observe(), QUICK)
+    made = observe()
+    finding = t003.EXPERIMENT.judge(made, QUICK)
     assert_presentable(t003.EXPERIMENT, finding)
     seed = finding.original_measure["largest_variance_of_variances"]
-    assert seed.value == pytest.approx(BLOCKS**2 * np.var([1, 2, 3, 4]))
+    assert seed.value == pytest.approx(made.arrays["variance"].var(1).max())
     assert finding.estimates["language_share_of_states"].value == pytest.approx(0.25)
+    assert finding.estimates["spread"].value == pytest.approx(1.0)
 
 
-def test_intervals_of_mean_bias_hold_the_planted_one_as_often_as_they_say():
+def test_intervals_of_mean_inequality_hold_the_planted_one_as_often_as_they_say():
     def held(seed: int) -> bool:
         made = observe(seed, spread=0.3)
         profile, own, _ = np.random.default_rng(seed).normal(size=(3, BLOCKS))
-        bias = 0.2 * (profile + 0.1 * own) + depths(BLOCKS)
-        truth = float(bias.mean() * FELT[1:].mean())
-        return covers(mean_bias(made.arrays, np.ones(LANGUAGES, dtype=bool), 0, QUICK), truth)
+        felt = 0.2 * (profile + 0.1 * own) + 2 + depths(BLOCKS)
+        truth = float(felt.mean() * np.abs(FELT[1:]).mean())
+        every = np.ones(LANGUAGES, dtype=bool)
+        return covers(mean_inequality(made, every, 0, QUICK), truth)
 
     n = 60
     assert stats.binom.cdf(sum(map(held, range(n))), n, 0.93) > CHANCE
 
 
-def test_benefits_of_an_additive_log_ratio_are_its_terms():
-    made = observe()
-    profile, *_ = np.random.default_rng(0).normal(size=(3, BLOCKS))
-    found = shapley_of_games(*_scores(made))["disparity"]
-    np.testing.assert_allclose(found, 0.1 + 0.02 * profile, rtol=1e-9)
+def test_documents_widen_intervals_where_their_sentences_are_alike():
+    made = observe(spread=0.01)
+    alike = np.repeat(np.arange(SENTENCES // 4), 4)
+    noise = np.random.default_rng(0).normal(size=(LANGUAGES, SENTENCES // 4))
+    made.arrays["linear_error"] *= np.exp(0.3 * noise[:, alike])
+    every = np.ones(LANGUAGES, dtype=bool)
+    by_sentence = mean_inequality(made, every, 0, QUICK)
+    made.arrays["documents"] = alike
+    by_document = mean_inequality(made, every, 0, QUICK)
+    assert by_document.value == by_sentence.value
+    assert by_document.high - by_document.low > 1.3 * (by_sentence.high - by_sentence.low)
+
+
+def test_falls_of_spread_are_the_planted_ones():
+    rng = np.random.default_rng(0)
+    worth = rng.uniform(-0.1, 0.3, BLOCKS)
+    arrays, facts = kept_scores({"protect": protect_kl(rng, worth)})
+    made = Observations(experiment="T-000", version=1, arrays=arrays, facts=facts)
+    scores, every = unpack_scores(made, "protect"), np.ones(LANGUAGES, dtype=bool)
+    np.testing.assert_allclose(falls_of_spread(scores, every), worth, atol=1e-12)
+    # Another language in the reference's place, or another order, moves nothing.
+    turned = replace(made, facts={**facts, "reference": "x2"})
+    again = falls_of_spread(unpack_scores(turned, "protect"), every)
+    np.testing.assert_allclose(again, worth, atol=1e-12)
 
 
 # -- statistics -----------------------------------------------------------------------------------
@@ -268,8 +360,27 @@ def test_error_of_a_linear_is_that_of_its_inputs_covariance():
     columns = [np.square(w).sum(0) for w in (change, weight)]
     wanted = (powers @ columns[0]) / (powers @ columns[1])
     np.testing.assert_allclose(found, wanted, rtol=0.03)
-    bias = local_bias(found[None], np.array([True, True]), 0)
-    np.testing.assert_allclose(bias, np.log2(wanted[1] / wanted[0]), atol=0.05)
+    both, ratio = np.array([True, True]), np.log2(wanted[1] / wanted[0])
+    np.testing.assert_allclose(local_bias(found[None], both, 0), ratio, atol=0.05)
+    np.testing.assert_allclose(local_inequality(found[None], both, 0), abs(ratio), atol=0.05)
+    # Of two numbers the standard deviation is half of their distance.
+    np.testing.assert_allclose(local_spread(found[None], both), abs(ratio) / 2, atol=0.05)
+
+
+def test_inequality_has_no_sign_and_spread_no_reference():
+    errors = np.exp2(np.array([[0.0, 1.0, -1.0, 3.0], [0.5, 0.5, 0.5, 0.5]]))
+    every = np.ones(4, dtype=bool)
+    np.testing.assert_allclose(local_bias(errors, every, 0), [1.0, 0.0])
+    np.testing.assert_allclose(local_inequality(errors, every, 0), [5 / 3, 0.0])
+    np.testing.assert_allclose(local_inequality(1 / errors, every, 0), [5 / 3, 0.0])
+    np.testing.assert_allclose(local_spread(errors, every), [np.std([0, 1, -1, 3]), 0.0])
+    np.testing.assert_allclose(
+        local_spread(errors[:, [2, 3, 0, 1]], every)[0], np.std([0, 1, -1, 3])
+    )
+    left_out = np.array([True, True, True, False])
+    np.testing.assert_allclose(local_inequality(errors, left_out, 0), [1.0, 0.0])
+    assert np.isnan(local_spread(errors, np.array([True, False, False, False]))).all()
+    assert np.isnan(local_spread(np.array([[0.0, 1.0, 1.0, 1.0]]), every)).all()
 
 
 def test_rescaling_a_linear_and_its_inputs_moves_no_error():
@@ -361,15 +472,15 @@ def test_planted_errors_of_one_language_are_found(case):
     assert not [key for key in lab.bank._own if "one-language" in key[1]]
 
 
-@pytest.mark.parametrize("complete", [True, False])
-def test_measured_observations_are_judged_and_shown_block_by_block(complete):
+def test_measured_observations_are_judged_and_shown_block_by_block():
     lab = make_lab("gpt2", blocks=5, corpus=write_corpus(6, ("en", "de", "he")))
-    params = t003.Params(map_sentences=3, complete=complete, control_sentences=3, planted_seeds=2)
+    params = t003.Params(control_sentences=3, planted_seeds=2)
     measured = t003.EXPERIMENT.measure(lab, "rtn6-g32", params)
     finding = t003.EXPERIMENT.judge(measured, QUICK)
     # A random model is worse than unigrams in every language, and the judge says so.
     assert finding.verdict.label == "not testable"
     assert_presentable(t003.EXPERIMENT, finding)
     assert len(finding.tables["blocks"]) == 5
+    assert measured.arrays["protect_kl"].shape == (6, 3, 6)
     assert len(finding.tables["errors"]) == 5 * 3
     assert finding.tables["errors"][0]["log2_ratio"] == 0

@@ -10,6 +10,7 @@ from bitgap.stats.usable_information import (
     Split,
     as_classes,
     best_penalty,
+    decoder_r_squared,
     logistic_nats,
     marginal_nats,
     principal_features,
@@ -151,3 +152,68 @@ def test_ridge_explains_what_is_linear_and_no_more():
     nothing = ridge_r_squared(x, rng.normal(size=(2000, 3)), split(2000), penalties)
     assert abs(nothing) < 0.02
     assert np.isnan(ridge_r_squared(x, np.zeros((2000, 3)), split(2000), penalties))
+
+
+PENALTIES = (1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0)
+
+
+def channel(rng: np.random.Generator, n: int) -> tuple[Floats, Floats, float]:
+    """A Gaussian input, what a linear channel with noise makes of it, and the attainable R²."""
+    matrix, noise = rng.normal(size=(8, 12)) / 3, 0.5
+    x = rng.normal(size=(n, 8))
+    seen = x @ matrix + noise * rng.normal(size=(n, 12))
+    # What is left of the input's variance when the output is known: tr (I + AAᵀ/σ²)⁻¹.
+    left = np.linalg.inv(np.eye(8) + matrix @ matrix.T / noise**2)
+    return x, (seen - seen.mean(0)) / seen.std(0), 1 - np.trace(left) / 8
+
+
+def swirl(rng: np.random.Generator, n: int) -> tuple[Floats, Floats]:
+    """A plane and its turn by an angle that grows with the radius, which can be turned back."""
+    x = rng.normal(size=(n, 2))
+    angle = 1.5 * np.hypot(*x.T)
+    cosine, sine = np.cos(angle), np.sin(angle)
+    turned = [x[:, 0] * cosine - x[:, 1] * sine, x[:, 0] * sine + x[:, 1] * cosine]
+    return x, np.stack(turned, axis=1)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_decoder_reaches_what_a_gaussian_channel_lets_through(seed):
+    x, seen, attainable = channel(np.random.default_rng(seed), 3000)
+    assert decoder_r_squared(seen, x, split(3000), PENALTIES) == pytest.approx(attainable, abs=0.03)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_decoder_reads_what_no_line_does(seed):
+    x, seen = swirl(np.random.default_rng(seed), 3000)
+    line = ridge_r_squared(seen, x, split(3000), PENALTIES)
+    decoder = decoder_r_squared(seen, x, split(3000), PENALTIES)
+    assert line < 0.5
+    # The map can be undone, so that all of the input is there.
+    assert decoder > line + 0.25
+
+
+def test_decoder_finds_nothing_in_inputs_dealt_out_anew():
+    found = []
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        x, seen, _ = channel(rng, 1200)
+        found.append(decoder_r_squared(seen, rng.permutation(x), split(1200), PENALTIES))
+    # Above 0 as often as chance has it, and never by much.
+    assert np.mean(found) == pytest.approx(0, abs=0.005)
+    assert max(found) < 0.02
+
+
+def test_decoder_is_the_same_on_every_run_and_no_scale_of_targets_moves_it():
+    x, seen = swirl(np.random.default_rng(0), 600)
+    first = decoder_r_squared(seen, x, split(600), PENALTIES)
+    assert decoder_r_squared(seen, x, split(600), PENALTIES) == first
+    assert decoder_r_squared(seen, 8 * x, split(600), PENALTIES) == pytest.approx(first, abs=1e-9)
+    assert decoder_r_squared(seen, x, split(600), PENALTIES, seed=1) != first
+
+
+def test_decoder_needs_rows_on_every_side():
+    x, seen = swirl(np.random.default_rng(0), 40)
+    none, every = np.zeros(40, dtype=bool), np.ones(40, dtype=bool)
+    for rows in (Split(none, every, every), Split(every, none, every), Split(every, every, none)):
+        assert np.isnan(decoder_r_squared(seen, x, rows, PENALTIES))
+    assert np.isnan(decoder_r_squared(seen, np.zeros((40, 2)), split(40), PENALTIES))

@@ -39,6 +39,11 @@ THIS_MODEL = "this model"
 HALVES_SIGN = "A/A"
 """How the name of a control of two halves of one text begins; it guards refutations."""
 
+PLANTED_SIGN = "planted in the profiles"
+"""How the name of a control begins that plants what matters in the statistic itself. Whether this
+design would see it decides what absence is worth; what was found was seen, so support is free of
+it."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Thresholds:
@@ -398,7 +403,9 @@ def _denies_support(part: Part, controls: Sequence[Control], alpha: float) -> st
         return f"a control failed: {', '.join(failed)}"
     if unknown := [c.name for c in controls if c.kind == "negative" and c.passed is None]:
         return f"a negative control was not run: {', '.join(unknown)}"
-    if missing := undetected(controls):
+    positive = [c for c in controls if c.kind == "positive"]
+    others = [c for c in positive if not c.name.startswith(PLANTED_SIGN)]
+    if missing := undetected(others or positive):
         return f"no positive control was detected ({missing})"
     return None
 

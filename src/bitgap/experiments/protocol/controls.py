@@ -14,7 +14,7 @@ from scipy import stats
 
 from bitgap.records import Bools, Control, ControlKind, Estimate, Floats, Scores, Units
 from bitgap.stats.bootstrap import estimates, expanded_level, n_units, spread_over
-from bitgap.stats.verdicts import Thresholds
+from bitgap.stats.verdicts import PLANTED_SIGN, Thresholds
 
 PLANTED_LANGUAGES = 3
 """Languages that effects are planted for: a planted error does not ask which one it is in."""
@@ -25,7 +25,7 @@ RANDOM_TWIN = "random-init twin"
 HALVES = "A/A: random halves of the reference's text"
 """Name of the control that guards every refutation, as all names that begin with A/A."""
 
-IN_PROFILES = "planted in the profiles"
+IN_PROFILES = PLANTED_SIGN
 """How the name of a correlation planted in one model's profiles begins. Over families, one planted
 in all of them at once takes its place."""
 

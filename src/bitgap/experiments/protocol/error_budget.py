@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from bitgap.records import Bools, Estimate, Floats, Scores
+from bitgap.records import Bools, Estimate, Floats, Scores, Units
 from bitgap.stats.bootstrap import Statistic, estimate
 from bitgap.stats.profiles import lmg_shares
 from bitgap.stats.verdicts import Thresholds
@@ -60,16 +60,24 @@ def by_language(of: Callable[[Bools], Statistic], scores: Scores) -> Floats:
 
 
 def error_share(
-    damage: Statistic, alpha: Statistic, log_t2: Floats, n_sentences: int, thresholds: Thresholds
+    damage: Statistic, alpha: Statistic, log_t2: Floats, units: Units, thresholds: Thresholds
 ) -> Estimate:
-    """Returns log t²'s part of what log α and log t² explain of log k over blocks (LMG)."""
+    """Returns log t²'s part of what log α and log t² explain of log k over blocks (LMG).
+
+    Args:
+        damage: Weights (W x N) -> k, (W x L).
+        alpha: Weights -> α, (W x L).
+        log_t2: (L).
+        units: Number of sentences, or each sentence's document, (N): what is resampled.
+        thresholds: With draws and level.
+    """
 
     def share(weights: Floats) -> Floats:
         log_k, log_alpha = logarithm(damage(weights)), logarithm(alpha(weights))
         return np.array([[_share(k, a, log_t2)] for k, a in zip(log_k, log_alpha, strict=True)])
 
     how = thresholds.how | {"draws": min(_SHARE_DRAWS, thresholds.draws)}
-    return estimate(share, n_sentences, unit="share", **how)
+    return estimate(share, units, unit="share", **how)
 
 
 def logarithm(values: Floats) -> Floats:

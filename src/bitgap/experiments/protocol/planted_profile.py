@@ -9,12 +9,17 @@ right.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from bitgap.experiments.protocol.controls import clear, detection, not_run
-from bitgap.records import Control, Floats
+from bitgap.records import Control, Estimate, Floats
 from bitgap.stats.profiles import correlate_profiles, detrend
-from bitgap.stats.verdicts import Thresholds
+from bitgap.stats.verdicts import PLANTED_SIGN, Part, Thresholds
+
+WITHOUT_FIRST = "without block 0"
+"""Name of what is left of a correlation without the block at which profiles often peak."""
 
 LARGEST_PLANT = 0.95
 """Twice a SESOI of .5 would be a correlation of 1, in which nothing of the model is left."""
@@ -81,7 +86,8 @@ def planted_correlation(
 ) -> Control:
     """Returns the positive control of a detrended correlation of two profiles over blocks.
 
-    It is found where it would pass as an effect: at least the SESOI, interval above 0.
+    It is found where it would pass as an effect: at least the SESOI, interval above 0. It guards
+    refutations; what was found needs no proof that it would be.
 
     Args:
         x: Predictor, (L).
@@ -92,7 +98,7 @@ def planted_correlation(
         seeds: How often it is planted.
     """
     strength = planted_strength(sesoi, thresholds)
-    name = f"planted in the profiles: {what} of {strength:.2g}"
+    name = f"{PLANTED_SIGN}: {what} of {strength:.2g}"
     own = correlate_profiles(x, y, thresholds.level)
     if own.estimate.value is None:
         return not_run(name, "positive", f"nothing can be planted: {own.estimate.reason}")
@@ -102,3 +108,28 @@ def planted_correlation(
     ]
     sought = f"at least {sesoi:g} and clearly above 0 over {len(x)} blocks"
     return detection(name, found, sought, thresholds)
+
+
+def guarded(part: Part, x: Floats, y: Floats, thresholds: Thresholds) -> Part:
+    """Returns a correlation's part with what is planted in its own profiles as its own control.
+
+    Args:
+        part: Of the correlation.
+        x: Predictor, (L).
+        y: Outcome, (L), with the sign in which a positive correlation supports.
+        thresholds: What was declared.
+    """
+    planted = planted_correlation(x, y, part.sesoi, thresholds, what=part.name)
+    return replace(part, controls=(*part.controls, planted))
+
+
+def without_first(part: Part, name: str) -> dict[str, Estimate]:
+    """Returns a part's estimate without block 0 as ``<name>_without_block_0``; none if unknown."""
+    left = part.without.get(WITHOUT_FIRST)
+    return {} if left is None else {f"{name}_without_block_0": left}
+
+
+def told_without_first(part: Part) -> str:
+    """Returns `` (+.03 without block 0)`` for a sentence on a part; empty if unknown."""
+    left = part.without.get(WITHOUT_FIRST)
+    return "" if left is None or left.value is None else f" ({left.value:+.2f} without block 0)"

@@ -1,27 +1,31 @@
 """The controls that could make T-001's numbers worthless.
 
-=================  ==============================================  ===============================
-shuffled labels    every token is given another's label            must have next to no information
-random             fresh weights as the class draws them           must show no such correlation
-activations ×10    all states multiplied by ten                    information must stay
-smaller probe      fewer types and components                      must not contradict
-planted            noise in block l that falls with its variance   the correlation must pass
-=================  ==============================================  ===============================
+===============  ================================================  ===============================
+shuffled labels  every token is given another's label              must have no information
+random           fresh weights as the class draws them             must show no such correlation
+activations ×10  all states multiplied by ten                      information must stay
+smaller probe    fewer types and components                        must not contradict
+noise            in every block, less where variance is more       the correlation must pass
+planted          a correlation of .6 in the profiles themselves    must be found
+===============  ================================================  ===============================
 
-All use a smaller probe of the current token alone, since they repeat the profile many times; what
-it says of the model itself is a control too, as usable information is always some reader's. Noise
-is planted in the standardised principal components that the probe reads, with one signal-to-noise
-ratio in all of them.
+All but the last use a smaller probe of the current token alone, since they repeat the profile many
+times; what it says of the model itself is a control too, as usable information is always some
+reader's. Noise is planted in the standardised principal components that the probe reads, with one
+signal-to-noise ratio in all of them: whether a probe sees information that is
+there. Whether so many blocks show a correlation of the size that matters, the last one tells.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bitgap.experiments.protocol.controls import RANDOM_TWIN, clear, detection, must_not_show
-from bitgap.records import Control, Estimate, Floats
+from bitgap.records import Control, Estimate, Floats, Units
 from bitgap.stats.bootstrap import estimate
 from bitgap.stats.profiles import correlate_profiles
 from bitgap.stats.verdicts import Thresholds
@@ -31,7 +35,7 @@ _SAME = 1e-3
 
 
 def controls(
-    arrays: Mapping[str, Floats], theta: Estimate, thresholds: Thresholds
+    arrays: Mapping[str, NDArray[Any]], theta: Estimate, thresholds: Thresholds
 ) -> list[Control]:
     """Returns the controls of T-001.
 
@@ -58,14 +62,16 @@ def controls(
     ]
 
 
-def _shuffled(arrays: Mapping[str, Floats], thresholds: Thresholds) -> Control:
+def _shuffled(arrays: Mapping[str, NDArray[Any]], thresholds: Thresholds) -> Control:
     bits, tokens = arrays["shuffled_bits"].sum(0), arrays["small_tokens"].sum(0)
     used = tokens > 0
 
     def mean(weights: Floats) -> Floats:
         return (weights @ bits[used]) / np.maximum(weights @ tokens[used], 1)
 
-    usable = estimate(mean, int(used.sum()), unit="bits per token", **thresholds.how)
+    told = units_of_text(arrays)
+    units = int(used.sum()) if isinstance(told, int) else told[used]
+    usable = estimate(mean, units, unit="bits per token", **thresholds.how)
     value = usable.low if usable.low is not None else usable.value
     return Control(
         name="shuffled labels",
@@ -122,6 +128,12 @@ def _planted(arrays: Mapping[str, Floats], sesoi: float, thresholds: Thresholds)
     ]
     name = "planted: noise in each block that falls with its variance"
     return detection(name, detected, "the correlation should pass", thresholds)
+
+
+def units_of_text(arrays: Mapping[str, NDArray[Any]]) -> Units:
+    """Returns what is resampled: each test sentence's document where known, else their number."""
+    documents = arrays.get("documents")
+    return int(arrays["tokens"].shape[1]) if documents is None else documents
 
 
 def bits_per_token(bits: Floats, tokens: Floats) -> Floats:

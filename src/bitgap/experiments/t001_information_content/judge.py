@@ -7,13 +7,18 @@ from typing import Any
 
 import numpy as np
 
+from bitgap.experiments.protocol.planted_profile import (
+    guarded,
+    told_without_first,
+    without_first,
+)
 from bitgap.experiments.protocol.tables import block_rows
 from bitgap.experiments.t001_information_content import EXPERIMENT, LABELS
-from bitgap.experiments.t001_information_content.controls import controls
-from bitgap.records import Estimate, Finding, Floats, Observations
+from bitgap.experiments.t001_information_content.controls import controls, units_of_text
+from bitgap.records import Estimate, Finding, Floats, Observations, Units
 from bitgap.stats.bootstrap import Statistic, estimate
-from bitgap.stats.profiles import ProfileCorrelation, correlate_profiles, detrend
-from bitgap.stats.verdicts import Thresholds
+from bitgap.stats.profiles import correlate_profiles, detrend
+from bitgap.stats.verdicts import Part, Thresholds
 from bitgap.stats.verdicts import judge as judge_parts
 
 
@@ -24,21 +29,27 @@ def judge(observations: Observations, thresholds: Thresholds) -> Finding:
     bits = profile(np.ones((1, arrays["tokens"].shape[1])))[0]  # (labels x L)
     variance = arrays["log_variance_fixed"]
     theta = correlate_profiles(variance, bits.mean(0), thresholds.level)
-    n = arrays["tokens"].shape[1]
+    units = units_of_text(arrays)
     mean = estimate(
         lambda w: profile(w).mean((1, 2)),
-        n,
+        units,
         unit="bits per token, mean over blocks",
         **thresholds.how,
     )
-    resampled = _by_sentence(profile, variance, n, thresholds)
+    resampled = _by_sentence(profile, variance, units, thresholds)
     checks = controls(arrays, theta.estimate, thresholds)
-    part = theta.part("r(log variance, usable information)", thresholds.of("H1.1")["sesoi"])
+    part = guarded(
+        theta.part("r(log variance, usable information)", thresholds.of("H1.1")["sesoi"]),
+        variance,
+        bits.mean(0),
+        thresholds,
+    )
     beside = {
         "variance_and_current_token": bits[0],
         "variance_and_previous_token": bits[1],
         "variance_and_surviving_bits": arrays["rate_bits"],
         "variance_and_embedding": arrays["embedding_r2"],
+        "variance_and_decoder": arrays["decoder_r2"],
         "variance_and_rank": arrays["rank_me"],
     }
     return EXPERIMENT.finding(
@@ -46,6 +57,7 @@ def judge(observations: Observations, thresholds: Thresholds) -> Finding:
         primary="variance_and_information",
         estimates={
             "variance_and_information": theta.estimate,
+            **without_first(part, "variance_and_information"),
             "variance_and_information_by_sentence": resampled,
             "usable_bits": mean,
             **{
@@ -54,7 +66,7 @@ def judge(observations: Observations, thresholds: Thresholds) -> Finding:
             },
         },
         original_measure=_original_measure(arrays),
-        controls=checks,
+        controls=[*checks, *part.controls],
         verdict=judge_parts(
             [part],
             checks,
@@ -65,7 +77,7 @@ def judge(observations: Observations, thresholds: Thresholds) -> Finding:
                 "the correlation is not clearly above 0 when sentences are resampled",
             ),
         ),
-        sentence=_sentence(theta, mean),
+        sentence=_sentence(part, mean),
         tables={"blocks": _table(arrays, bits), "width": observations.facts["width"]},
     )
 
@@ -86,7 +98,9 @@ def usable_profile(bits: Floats, tokens: Floats) -> Statistic:
     return statistic
 
 
-def _by_sentence(profile: Statistic, variance: Floats, n: int, thresholds: Thresholds) -> Estimate:
+def _by_sentence(
+    profile: Statistic, variance: Floats, units: Units, thresholds: Thresholds
+) -> Estimate:
     """Returns the correlation with an interval from test sentences: what text alone leaves open."""
     wanted = detrend(variance)
 
@@ -100,7 +114,7 @@ def _by_sentence(profile: Statistic, variance: Floats, n: int, thresholds: Thres
     # Detrending is linear: the columns of this matrix are what it takes from each block.
     trend = np.eye(len(variance)) - np.array([detrend(row) for row in np.eye(len(variance))])
     unit = "correlation over blocks, detrended in depth"
-    return estimate(correlation, n, unit=unit, **thresholds.how)
+    return estimate(correlation, units, unit=unit, **thresholds.how)
 
 
 def _gate(mean: Estimate) -> str | None:
@@ -128,9 +142,9 @@ def _original_measure(arrays: Mapping[str, Floats]) -> dict[str, Estimate]:
     }
 
 
-def _sentence(theta: ProfileCorrelation, mean: Estimate) -> str:
-    r = theta.estimate.value
-    correlation = "undefined" if r is None else f"r = {r:+.2f}"
+def _sentence(part: Part, mean: Estimate) -> str:
+    r = part.estimate.value
+    correlation = "undefined" if r is None else f"r = {r:+.2f}{told_without_first(part)}"
     bits = "undefined" if mean.value is None else f"{mean.value:.2f} bits per token"
     return (
         f"A probe reads {bits} about the current and the previous token off an average block, and "
@@ -139,8 +153,8 @@ def _sentence(theta: ProfileCorrelation, mean: Estimate) -> str:
 
 
 def _table(arrays: Mapping[str, Floats], bits: Floats) -> list[dict[str, Any]]:
-    names = ("rate_bits", "embedding_r2", "rank_me", "renyi2_bits", "prompt_bits", "knn_nats",
-             "histogram_bits", "log_variance_fixed", "log_variance_raw")  # fmt: skip
+    names = ("rate_bits", "embedding_r2", "decoder_r2", "rank_me", "renyi2_bits", "prompt_bits",
+             "knn_nats", "histogram_bits", "log_variance_fixed", "log_variance_raw")  # fmt: skip
     usable = {f"usable_bits_{name}": values for name, values in zip(LABELS, bits, strict=True)}
     return block_rows({**usable, **{name: arrays[name] for name in names}})
 

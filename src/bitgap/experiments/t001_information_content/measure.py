@@ -14,6 +14,7 @@ from bitgap.experiments.t001_information_content.readings import (
     chosen_penalty,
     read_bits,
     readable_blocks,
+    rebuilt,
     spectra,
     tokens_of,
 )
@@ -53,11 +54,14 @@ def measure(lab: Lab, scheme: str, params: Params) -> Observations:
         "bits": np.ascontiguousarray(bits[:, :, test]),
         "tokens": np.ascontiguousarray(tokens_of(blocks, seen)[:, test]),
         "rate_bits": surviving_bits(lab, scheme, params.rate_sentences),
-        **spectra(seen, blocks, seed),
+        **rebuilt(seen, blocks, calibration, params.decoder_units, seed),
+        **spectra(seen, blocks),
         "log_variance_fixed": variance,
         "log_variance_raw": raw_log_variance(lab.decoder),
         **twins,
     }
+    documents = lab.documents
+    arrays |= {} if documents is None else {"documents": documents[test]}
     facts: dict[str, Any] = {
         "width": lab.decoder.width,
         "n_train": int(blocks[0].split.train.sum()),

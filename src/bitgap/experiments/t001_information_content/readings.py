@@ -24,6 +24,7 @@ from bitgap.stats.usable_information import (
     Split,
     as_classes,
     best_penalty,
+    decoder_r_squared,
     logistic_nats,
     marginal_nats,
     principal_features,
@@ -34,7 +35,8 @@ from bitgap.stats.usable_information import (
 if TYPE_CHECKING:
     from bitgap.lab.activations import Activations
 
-_RIDGE = (1e-3, 1e-2, 1e-1, 1.0)
+_RIDGE = (1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
+"""Penalties to choose from; the largest leaves next to nothing, as it should where nothing is."""
 _NEIGHBOUR_DIMENSIONS, _NEIGHBOUR_POINTS = 16, 1000
 """Where the neighbours' entropy is biased by some 2 %; more points only take longer."""
 
@@ -121,32 +123,54 @@ def tokens_of(blocks: Sequence[Readable], seen: Activations) -> Floats:
     return np.array(counts, dtype=np.float64)
 
 
-def spectra(seen: Activations, blocks: Sequence[Readable], seed: int) -> dict[str, Floats]:
+def rebuilt(
+    seen: Activations, blocks: Sequence[Readable], calibration: Integers, hidden: int, seed: int
+) -> dict[str, Floats]:
+    """Returns how much of the input's embedding is rebuilt from each block's output, R² on tokens
+    of sentences and types that nothing was fitted on.
+
+    Args:
+        seen: What the pass showed.
+        blocks: Every block's output as a probe gets it.
+        calibration: Sentences that readers are trained on.
+        hidden: Hidden units of the decoder.
+        seed: Of the split of token types, and of the decoder.
+
+    Returns:
+        ``embedding_r2`` by ridge and ``decoder_r2`` by a small decoder, (L) each; NaN where a side
+        of the split has no token.
+    """
+    folds = type_folds(seen.token, 4, seed)
+    embedding = np.asarray(seen.states[0], dtype=np.float64)
+    out: dict[str, list[float]] = {"embedding_r2": [], "decoder_r2": []}
+    for block in blocks:
+        fold, known = folds[block.rows], np.isin(seen.sentence[block.rows], calibration)
+        apart = Split(known & (fold < 2), known & (fold == 2), ~known & (fold == 3))
+        whole = bool(apart.fit.any() and apart.validation.any() and apart.test.any())
+        data = block.features, embedding[block.rows], apart, _RIDGE
+        out["embedding_r2"].append(ridge_r_squared(*data) if whole else np.nan)
+        out["decoder_r2"].append(decoder_r_squared(*data, hidden=hidden, seed=seed))
+    return {name: np.array(values) for name, values in out.items()}
+
+
+def spectra(seen: Activations, blocks: Sequence[Readable]) -> dict[str, Floats]:
     """Returns what stands beside usable information, by block.
 
     Args:
         seen: What the pass showed.
         blocks: Every block's output as a probe gets it.
-        seed: Of the split of token types.
 
     Returns:
-        ``embedding_r2``, ``rank_me``, ``renyi2_bits``, ``prompt_bits`` (of the sampled tokens of
-        each sentence), ``knn_nats`` and ``histogram_bits``, (L) each.
+        ``rank_me``, ``renyi2_bits``, ``prompt_bits`` (of the sampled tokens of each sentence),
+        ``knn_nats`` and ``histogram_bits``, (L) each.
     """
-    names = ("embedding_r2", "rank_me", "renyi2_bits", "prompt_bits", "knn_nats", "histogram_bits")
+    names = ("rank_me", "renyi2_bits", "prompt_bits", "knn_nats", "histogram_bits")
     out: dict[str, list[float]] = {name: [] for name in names}
     prompts = seen.sentence * len(seen.languages) + seen.language
-    folds = type_folds(seen.token, 4, seed)
-    embedding = np.asarray(seen.states[0], dtype=np.float64)
     for site, block in enumerate(blocks, start=1):
         rows, states = seen.at(site)
         _, raw = seen.at(site, sinks=True, massive=True)
-        fold = folds[rows]
-        by_type = Split(fold < 2, fold == 2, fold == 3)
         near = block.features[:_NEIGHBOUR_POINTS, :_NEIGHBOUR_DIMENSIONS]
-        out["embedding_r2"].append(
-            ridge_r_squared(block.features, embedding[rows], by_type, _RIDGE)
-        )
         out["rank_me"].append(rank_me(covariance_eigenvalues(states)))
         out["renyi2_bits"].append(renyi2_bits(states))
         out["prompt_bits"].append(prompt_entropy_bits(states, prompts[rows]))

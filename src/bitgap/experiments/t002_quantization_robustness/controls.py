@@ -2,16 +2,21 @@
 
 =========  =================================================  ================================
 regauged   norms divided, matrices multiplied by powers of 2  damage and error must stay
-shuffled   entries permuted within each matrix                per-tensor error must stay
+shuffled   entries permuted within each matrix                error must stay
 gaussian   each matrix redrawn with its variance              variance must not predict error
 random     fresh weights as the class draws them              neither link may show
-fragile    one o-column per group times 64, v-row over 64     that block must be hit hardest (P1)
+fragile    one o-column times 64, v-row over 64               that block must be hit harder (P1)
+planted    a correlation of twice the SESOI in the profiles   must be found, each link's own
 =========  =================================================  ================================
 
-Source of P1 and of the need for it: method, sections 2 and 6.
+All rounding is with one scale a tensor, as the verdict's. P1 is read against the block's own damage
+undisturbed: whether it also outranks every other block is a matter of how unlike blocks are, and
+says nothing of the instrument. Source of P1 and of the need for it: method, sections 2 and 6.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +28,8 @@ from bitgap.experiments.protocol.controls import (
     must_not_show,
     not_run,
 )
-from bitgap.records import Control, Floats, Observations
+from bitgap.records import Control, Floats, Observations, Units
+from bitgap.stats.bootstrap import few_estimates
 from bitgap.stats.profiles import correlate_profiles
 from bitgap.stats.verdicts import Thresholds
 
@@ -56,7 +62,7 @@ def _gauge(observations: Observations) -> Control:
         return not_run(name, "invariance", absent(observations.facts, "regauged"))
     moved = np.abs(arrays["regauged_log_variance_raw"] - arrays["log_variance_raw"]).max()
     damage = _change(arrays["plain_kl"][-1], arrays["regauged_kl"][0])
-    error = _change(arrays["t2"], arrays["regauged_t2"])
+    error = _change(arrays["tensor_t2"], arrays["regauged_t2"])
     changes = [f"by {c:.1g} of the largest" if c else "not at all" for c in (damage, error)]
     return Control(
         name=name,
@@ -75,14 +81,14 @@ def _shuffle(observations: Observations) -> Control:
     arrays, name = observations.arrays, "weights shuffled within matrices"
     if "shuffled_kl" not in arrays:
         return not_run(name, "invariance", absent(observations.facts, "shuffled"))
-    same = bool(np.allclose(arrays["shuffled_tensor"], arrays["re_tensor"], rtol=1e-5))
-    plain, shuffled = arrays["plain_kl"][-1].sum(), arrays["shuffled_kl"][0].sum()
+    same = bool(np.allclose(arrays["shuffled_t2"], arrays["tensor_t2"], rtol=1e-5))
+    ratio = arrays["shuffled_kl"][0].sum() / arrays["plain_kl"][-1].sum()
     return Control(
         name=name,
         kind="invariance",
         passed=same,
-        detail=f"per-tensor error should stay while damage may change: error "
-        f"{'stayed' if same else 'moved'}, damage went from {plain:.3g} to {shuffled:.3g} nats",
+        detail=f"error should stay while damage may change: error {'stayed' if same else 'moved'}, "
+        f"damage became {ratio:.2g} times the model's own",
     )
 
 
@@ -121,11 +127,18 @@ def _planted(observations: Observations, thresholds: Thresholds) -> Control:
     arrays, name = observations.arrays, "P1: one block made fragile, function unchanged"
     if "fragile_kl" not in arrays:
         return not_run(name, "positive", absent(observations.facts, "fragile"))
-    plain = arrays["fragile_plain"].sum((1, 2))
-    hit_hardest = [
-        bool(damage > np.delete(plain, block).max(initial=0.0))
-        for damage, block in zip(
-            arrays["fragile_kl"].sum((1, 2)), arrays["fragile_block"], strict=True
-        )
-    ]
-    return detection(name, hit_hardest, "the planted block should be hit hardest", thresholds)
+    own = arrays["fragile_plain"][arrays["fragile_block"].astype(np.int64)]  # (S x A' x N')
+    both = np.stack([arrays["fragile_kl"], own]).sum(2)  # (2 x S x N')
+    documents = arrays.get("few_documents")
+    units: Units = int(both.shape[-1]) if documents is None else documents
+
+    def harder(weights: Floats) -> Floats:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            planted, plain = np.log2(weights @ np.moveaxis(both, -1, 1))  # (2 x W x S)
+            return planted - plain
+
+    how: dict[str, Any] = dict(thresholds.how)
+    changes = few_estimates(harder, units, unit="log2 ratio", **how)
+    detected = [change.low is not None and change.low > 0 for change in changes]
+    sought = "the block should be damaged clearly more than it is undisturbed"
+    return detection(name, detected, sought, thresholds)

@@ -6,16 +6,24 @@ from bitgap.experiments.protocol.experiment import COST_SCHEME, Cost
 from bitgap.experiments.t002_quantization_robustness import Params
 from bitgap.quant.plan import Plan, noise_plans
 
+BITS = 4
+TENSOR = f"rtn{BITS}-tensor"
+"""Rounding that H1.2 is judged under, whatever the run's scheme: the original study's, as far as
+one block's linears go."""
+
 
 def plans(n_blocks: int, scheme: str, params: Params, seed: int = 0) -> dict[str, list[Plan]]:
     """Returns the plans of every part.
 
     Returns:
-        ``single`` (L), one block rounded; ``protect`` (L + 1), nothing protected and then one
-        block; ``noise`` (L·T·S: block, size, draw).
+        With one scale a tensor: ``tensor`` (L), one block rounded, and ``tensor_all`` (1), every
+        block; under the run's scheme: ``single`` (L), one block rounded, and ``protect`` (L + 1),
+        nothing protected and then one block; ``noise`` (L·T·S: block, size, draw).
     """
     kept = [(), *((j,) for j in range(n_blocks))]
     return {
+        "tensor": [Plan.only(TENSOR, n_blocks, j) for j in range(n_blocks)],
+        "tensor_all": [Plan.uniform(TENSOR, n_blocks)],
         "single": [Plan.only(scheme, n_blocks, j) for j in range(n_blocks)],
         "protect": [Plan.uniform(scheme, n_blocks, blocks) for blocks in kept],
         "noise": noise_plans(n_blocks, params.noise, params.noise_seeds, seed),

@@ -13,47 +13,46 @@ from bitgap.errors import ModelError, UnsupportedArchitecture
 from bitgap.experiments.plants.fragile import plant_fragile_rounding
 from bitgap.experiments.protocol.twins import in_few_languages, kl_of
 from bitgap.experiments.t002_quantization_robustness import Params
+from bitgap.experiments.t002_quantization_robustness.plans import TENSOR
 from bitgap.lab.lab import Lab
 from bitgap.lab.weight_errors import relative_errors
 from bitgap.models.decoder import Decoder
 from bitgap.models.gauge import gauge_fixed_log_variance, raw_log_variance, rescale_norms
 from bitgap.models.twins import loaded_with, shuffled_twin
 from bitgap.quant.plan import Plan
-from bitgap.quant.schemes import parse_scheme
 from bitgap.records import Floats
 
-ORIGINAL_SCHEME = "rtn4-tensor"
-"""The original study's rounding, as far as one block's linears go."""
-
 _WHOLE_ROW = 1 << 30
+"""Columns of a group where one column makes a whole tensor coarse."""
 
 
-def measure_controls(
-    lab: Lab, scheme: str, params: Params
-) -> tuple[dict[str, Floats], dict[str, str]]:
+def measure_controls(lab: Lab, params: Params) -> tuple[dict[str, Any], dict[str, str]]:
     """Returns what the twins show on a few sentences, and why one is absent.
 
+    All rounding is with one scale a tensor, as the verdict's.
+
     Returns:
-        Arrays: ``plain_kl`` and ``random_kl`` (L+1 x A x N; each block alone, then all),
-        ``regauged_kl`` and ``shuffled_kl`` (1 x A x N; all blocks); on the first three languages
-        ``fragile_kl`` (S x A' x N; the planted block alone), ``fragile_plain`` (L x A' x N; each
-        block of the model itself), ``fragile_block`` (S); weights of twins, (L), as
-        ``<twin>_t2``, ``<twin>_tensor``, ``<twin>_log_variance_raw`` or ``_fixed``. Facts:
+        Arrays: ``plain_kl`` and ``random_kl`` (L+1 x A x N'; each block alone, then all),
+        ``regauged_kl`` and ``shuffled_kl`` (1 x A x N'; all blocks); on the first three languages
+        ``fragile_kl`` (S x A' x N'; the planted block alone), ``fragile_plain`` (L x A' x N'; each
+        block of the model itself), ``fragile_block`` (S); ``few_documents`` (N'), where known;
+        weights of twins, (L), as ``<twin>_t2``, ``<twin>_log_variance_raw`` or ``_fixed``. Facts:
         ``no_<twin>`` for each that could not be made.
     """
     few = lab.spread(params.control_sentences)
     n = lab.n_blocks
-    each, whole = [Plan.only(scheme, n, i) for i in range(n)], Plan.uniform(scheme, n)
+    each, whole = [Plan.only(TENSOR, n, i) for i in range(n)], Plan.uniform(TENSOR, n)
     # All blocks alone first: batched as on the regauged twin, so that damage can agree to the bit.
-    kl_of(few, [whole])
-    arrays: dict[str, Any] = {"plain_kl": kl_of(few, [*each, whole])}
+    documents = few.score([whole], "controls").documents
+    arrays: dict[str, Any] = {} if documents is None else {"few_documents": documents}
+    arrays["plain_kl"] = kl_of(few, [*each, whole])
     missing: dict[str, str] = {}
     measures: dict[str, Callable[[], dict[str, Any]]] = {
-        "regauged": lambda: _regauged(few, whole, scheme),
+        "regauged": lambda: _regauged(few, whole),
         "shuffled": lambda: _shuffled(few, whole),
-        "gaussian": lambda: _error_and_variance(redrawn(few.decoder, few.settings.seed), scheme),
-        "random": lambda: _random(few, [*each, whole], scheme),
-        "fragile": lambda: _fragile(in_few_languages(few), each, scheme, params),
+        "gaussian": lambda: _error_and_variance(redrawn(few.decoder, few.settings.seed)),
+        "random": lambda: _random(few, [*each, whole]),
+        "fragile": lambda: _fragile(in_few_languages(few), each, params),
     }
     for name, run in measures.items():
         try:
@@ -67,7 +66,7 @@ def _twin(lab: Lab, model: Any, name: str) -> Lab:
     return lab.twin(loaded_with(lab.loaded, model, name))
 
 
-def _regauged(few: Lab, whole: Plan, scheme: str) -> dict[str, Floats]:
+def _regauged(few: Lab, whole: Plan) -> dict[str, Floats]:
     # Powers of two, so exact; at most 1, so that gains grow: a gain of 1 + weight loses bits below
     # 1/2 (Gemma).
     powers = np.random.default_rng(few.settings.seed).integers(-3, 1, size=few.n_blocks)
@@ -76,7 +75,7 @@ def _regauged(few: Lab, whole: Plan, scheme: str) -> dict[str, Floats]:
     return {
         "kl": kl_of(twin, [whole]),
         "log_variance_raw": raw_log_variance(twin.decoder),
-        **_error_and_variance(twin.decoder, scheme),
+        **_error_and_variance(twin.decoder),
     }
 
 
@@ -84,25 +83,22 @@ def _shuffled(few: Lab, whole: Plan) -> dict[str, Floats]:
     twin = _twin(few, shuffled_twin(few.decoder, few.settings.seed), "shuffled")
     return {
         "kl": kl_of(twin, [whole]),
-        "tensor": relative_errors(twin.decoder, ORIGINAL_SCHEME, pooled=True),
+        "t2": relative_errors(twin.decoder, TENSOR),
     }
 
 
-def _random(few: Lab, plans: list[Plan], scheme: str) -> dict[str, Floats]:
+def _random(few: Lab, plans: list[Plan]) -> dict[str, Floats]:
     twin = few.random_twin()
-    return {"kl": kl_of(twin, plans), **_error_and_variance(twin.decoder, scheme)}
+    return {"kl": kl_of(twin, plans), **_error_and_variance(twin.decoder)}
 
 
-def _fragile(few: Lab, each: list[Plan], scheme: str, params: Params) -> dict[str, Any]:
-    group = getattr(parse_scheme(scheme), "group", None)
-    # Where a row or more shares a scale, one column makes all of it coarse.
-    width = group if isinstance(group, int) else _WHOLE_ROW
+def _fragile(few: Lab, each: list[Plan], params: Params) -> dict[str, Any]:
     seeds = range(few.settings.seed, few.settings.seed + params.planted_seeds)
     blocks = [int(np.random.default_rng(seed).integers(few.n_blocks)) for seed in seeds]
     kl = np.zeros((len(blocks), *few.text.counts.tokens.shape))
     for i, (block, seed) in enumerate(zip(blocks, seeds, strict=True)):
         variant = plant_fragile_rounding(
-            few, scheme, block, width=width, factor=params.planted_factor, seed=seed
+            few, TENSOR, block, width=_WHOLE_ROW, factor=params.planted_factor, seed=seed
         )
         # No other block's damage moves, since in full precision the function is the same.
         kl[i] = kl_of(few, [Plan.only(variant, few.n_blocks, block)])[0]
@@ -114,9 +110,9 @@ def _fragile(few: Lab, each: list[Plan], scheme: str, params: Params) -> dict[st
     }
 
 
-def _error_and_variance(decoder: Decoder, scheme: str) -> dict[str, Floats]:
+def _error_and_variance(decoder: Decoder) -> dict[str, Floats]:
     return {
-        "t2": relative_errors(decoder, scheme),
+        "t2": relative_errors(decoder, TENSOR),
         "log_variance_fixed": gauge_fixed_log_variance(decoder),
     }
 

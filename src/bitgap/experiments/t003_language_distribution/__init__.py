@@ -9,8 +9,9 @@ rescaling of a matrix moves:
 
     e_lλ = mean over linears of E‖ΔW x‖² / E‖W x‖²
 
-The benefit of protecting a block is its Shapley value in the game −|D| of the layer map. Languages
-that collapse or lie below resolution under some mask enter neither.
+What protecting a block is worth is the fall of S, the spread over languages of log2 damage per
+token, where that block alone is protected. Languages cannot cancel in S, and no reference language
+enters it. Languages that collapse or lie below resolution under one of the plans enter neither.
 
 Two descriptions stand beside it, position 0 and attention sinks left out of both (Sun 2024, Xiao
 2024). The one is the share of the variance of log var(x), per sentence, that is the language's
@@ -18,30 +19,33 @@ Two descriptions stand beside it, position 0 and attention sinks left out of bot
 The other is the share of the state's variance that lies between languages' means, estimated from
 products of different sentences so that scatter within a language adds nothing.
 
-Statistic: how much more a block's errors fall on other languages than on the reference, and its
-correlation over blocks with the benefit, both detrended in depth.
+Statistic: how unequally a block's errors fall on languages, without sign, and its correlation over
+blocks with the fall, both detrended in depth.
 
-    B_l = mean over λ of log2(e_lλ / e_l,en)
+    U_l = mean over λ ≠ en of |log2(e_lλ / e_l,en)|
 
-    θ = r(B, benefit)
+    θ = r(U, S(∅) − S({l}))
 
-A correlation, −1 to 1; above 0 supports H1.3.
+A correlation, −1 to 1; above 0 supports H1.3. Beside it stand the standard deviation over languages
+of log2 e_lλ, which needs no reference, in the place of U, and θ without block 0.
 
-Rule: supported if θ is at least .5 and clearly above 0, and the link to −G has the same sign, as D
-alone may fall because the reference gets worse. Refuted if the interval of θ lies below .5.
+Rule: supported if θ is at least .5 and clearly above 0. Refuted if its interval lies below .5, also
+with any one block left out, and a correlation of .95 planted in the same profiles is found. Where
+the sign of θ is another with S per text, it is not established, and nothing is concluded.
 
-Cost: two forward passes, one of them shared. The masks are those of the layer map, and controls on
-a few sentences come on top.
+Cost: L + 1 plans, shared with T-002 and with the map as far as its sentences go, and two forward
+passes, one of them shared. Controls on a few sentences come on top.
 
-Prior: the origin's variance over languages of the activations' variance is shown beside, with how
-it grows with depth.
+Prior: the origin's own predictor, the variance over languages of the activations' variance, is
+judged beside by the same rule, with a label of its own that does not enter the verdict; it is shown
+with how it grows with depth.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bitgap.experiments.protocol.experiment import Cost, Experiment
+from bitgap.experiments.protocol.experiment import Experiment
 from bitgap.experiments.protocol.hypothesis import Hypothesis
 
 ID = "T-003"
@@ -51,10 +55,6 @@ ID = "T-003"
 class Params:
     """What may be chosen."""
 
-    map_sentences: int = 16
-    """Sentences that masks are scored on; those of the layer map, so that it is shared."""
-    complete: bool = False
-    """Whether all masks are scored where L allows it; as the layer map does."""
     control_sentences: int = 12
     """Sentences the twin and the plantings are run on; a planted error shows on few."""
     planted_strength: float = 0.2
@@ -69,11 +69,12 @@ EXPERIMENT = Experiment(
     hypothesis=Hypothesis(
         id="H1.3",
         claim="critical blocks differ by language",
-        prediction="critical blocks are those in which rounding errors fall harder on "
-        "other languages",
-        if_supported="critical blocks are those whose rounding hits other languages' inputs harder",
-        if_refuted="that a block's local error on a language's inputs decides what "
-        "protecting it is worth",
+        prediction="blocks whose protection evens out damage most are those whose rounding "
+        "errors fall most unequally on languages",
+        if_supported="the blocks to protect for the gap are those whose rounding hits languages' "
+        "inputs unequally",
+        if_refuted="that how unequally a block's rounding hits languages' inputs decides what "
+        "protecting it takes off the gap",
         gap="variance",
         needs_disparity=True,
     ),
@@ -81,13 +82,13 @@ EXPERIMENT = Experiment(
     question="Do critical blocks differ more across languages?",
     phase=1,
     value="high",
-    passes=Cost.of(passes=2),
+    version=2,
     params=Params(),
     tiers={
         "smoke": {"control_sentences": 4},
         "standard": {"control_sentences": 8},
     },
     figure_reading="Left: the error that rounding makes on a language's inputs against the "
-    "reference's; above zero it is larger. Right: its mean over languages beside what protecting "
-    "the block takes off |D|.",
+    "reference's; above zero it is larger. Right: how unequal it is over languages, beside what "
+    "protecting the block takes off S.",
 )

@@ -3,10 +3,10 @@
 from bitgap.experiments.protocol.family_rule import Correlation, Rule, same_sign
 
 RULE = Rule(
-    statistics=(Correlation(name="mean r(B, benefit)", x="bias", y="benefit_disparity"),),
+    statistics=(Correlation(name="mean r(U, fall of S)", x="inequality", y="fall"),),
     further={
-        "the link to -G has the sign of that to -|D|": same_sign(
-            "bias_and_benefit", "bias_and_gap_benefit"
+        "the link to the fall of S per text has the sign of that per token": same_sign(
+            "inequality_and_fall", "inequality_and_fall_per_text"
         )
     },
 )

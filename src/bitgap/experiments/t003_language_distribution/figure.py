@@ -10,7 +10,7 @@ from bitgap.show.charts import lines, matrix, side_by_side
 
 
 def figure(finding: Finding) -> Mapping[str, Any]:
-    """Returns errors by block and language, beside B and what protection is worth."""
+    """Returns errors by block and language, beside U and what protection takes off S."""
     heat = matrix(
         finding.tables["errors"],
         title="Error at a block's linears against the reference's",
@@ -26,8 +26,8 @@ def figure(finding: Finding) -> Mapping[str, Any]:
         {"block": row["block"], "series": name, "value": row[key]}
         for row in finding.tables["blocks"]
         for name, key in (
-            ("bias B towards other languages", "bias"),
-            ("benefit: taken off |D|", "benefit_disparity"),
+            ("inequality U of errors", "inequality"),
+            ("fall of S where the block is protected", "fall"),
         )
         if row[key] is not None
     ]
@@ -35,12 +35,12 @@ def figure(finding: Finding) -> Mapping[str, Any]:
         return heat
     profiles = lines(
         rows,
-        title="Error bias, and what protecting the block is worth for |D|",
+        title="How unequally errors fall on languages, and what protecting the block takes off S",
         x="block",
         y="value",
         series="series",
         x_title="block",
-        y_title="log2 ratio",
+        y_title="log2 units",
         rules={"": 0.0},
     )
     return side_by_side(heat, profiles)

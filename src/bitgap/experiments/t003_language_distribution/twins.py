@@ -21,12 +21,14 @@ def measure_controls(
     Returns:
         Arrays: of the random twin ``random_error`` and ``random_output`` (M x A x N'), and those of
         :func:`bitgap.experiments.plants.language_error.planted_errors`, in the first three
-        languages. Facts: ``no_planted``.
+        languages; ``few_documents`` (N'), where known. Facts: ``no_planted``.
     """
     few = lab.spread(params.control_sentences)
-    rounded = Plan(tuple(scheme for _ in range(lab.n_blocks)))
+    rounded = Plan.uniform(scheme, lab.n_blocks)
     sums = linear_inputs(few.random_twin(), rounded)
     arrays: dict[str, Any] = {f"random_{name}": sums[name] for name in ("error", "output")}
+    documents = in_few_languages(few).score([rounded], "controls").documents
+    arrays |= {} if documents is None else {"few_documents": documents}
     try:
         planted = planted_errors(
             in_few_languages(few), rounded, params.planted_seeds, params.planted_strength
