@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,15 +17,16 @@ from bitgap.experiments.plants.cancelling import cancelling_plan, plant_cancella
 from bitgap.experiments.t004_residual_propagation.plans import plans, scored_sets
 from bitgap.experiments.t004_residual_propagation.propagation import amplification, state_errors
 from bitgap.experiments.t004_residual_propagation.statistic import (
-    interaction_contrast,
-    snr_contrast,
+    against_others,
+    interaction,
+    snr_gain,
 )
 from bitgap.experiments.t004_residual_propagation.twins import measure_controls
 from bitgap.lab.activations import stream
 from bitgap.lab.engine.text import make_chunks, tokenize
 from bitgap.lab.settings import Ledger, Settings
 from bitgap.quant.plan import Plan
-from bitgap.records import Floats, Observations
+from bitgap.records import Finding, Floats, Observations
 from harness import (
     CHANCE,
     QUICK,
@@ -34,6 +36,7 @@ from harness import (
     control,
     covers,
     kept_scores,
+    labels,
     over_sentences,
 )
 
@@ -54,13 +57,33 @@ def state_error(
     return over_sentences(rng, totals, LANGUAGES, SENTENCES, own_spread=own_spread)
 
 
-def damage(rng: np.random.Generator, cancelled: float, own_spread: float) -> Floats:
-    """KL of the 2L masks where K(S) = ‖Σ_{i∉S} e_i‖², e_0 · e_last = −cancelled, all else apart."""
+def gain_of(first: float) -> float:
+    """The gain in dB of protecting block 0 beside the last."""
+    return 10 * np.log10((first + BLOCKS - 2) / (BLOCKS - 2))
+
+
+def power_for(gain: float) -> float:
+    """Block 0's error, in those of another block, for a gain in dB."""
+    return (BLOCKS - 2) * (10 ** (gain / 10) - 1)
+
+
+def damage(
+    rng: np.random.Generator,
+    cancelled: float,
+    own_spread: float = 0.01,
+    others: Sequence[int] = range(LAST),
+) -> Floats:
+    """KL of scored sets where K(S) = ‖Σ_{i∉S} e_i‖², e_0 · e_last = −cancelled, all else apart."""
     gram = np.eye(BLOCKS)
     gram[0, LAST] = gram[LAST, 0] = -cancelled
-    kept = [np.isin(np.arange(BLOCKS), s) for s in scored_sets(BLOCKS, range(LAST))]
+    kept = [np.isin(np.arange(BLOCKS), s) for s in scored_sets(BLOCKS, others)]
     totals = np.array([gram[~mask][:, ~mask].sum() for mask in kept])
     return over_sentences(rng, totals, LANGUAGES, SENTENCES, own_spread=own_spread)
+
+
+def cancelled_for(interaction: float) -> float:
+    """−e_0 · e_last for an interaction 2c/(L − 2c)."""
+    return interaction * BLOCKS / (2 + 2 * interaction)
 
 
 def observe(
@@ -69,8 +92,11 @@ def observe(
     first: float = 5.0,
     cancelled: float = 0.5,
     matched: float | None = None,
-    untrained: float = 1.0,
+    matched_cancelled: float | None = None,
+    untrained: float = 0.0,
+    travelling: int = PLANTINGS,
     found: int = PLANTINGS,
+    times: float = 2.0,
     own_spread: float = 0.01,
     **text: Any,
 ) -> Observations:
@@ -81,51 +107,73 @@ def observe(
     error = np.repeat(state_error(rng, 1.0)[:, None], BLOCKS + 1, axis=1)
     error[:, LAST] = state_error(rng, first, own_spread=own_spread)
     shape = (LANGUAGES, SENTENCES)
-    p3 = np.array([5.0 if i < found else 1.0 for i in range(PLANTINGS)])
+    gains = [times * 1.0 if i < travelling else 0.0 for i in range(PLANTINGS)]
+    shares = [times * 0.02 if i < found else 0.0 for i in range(PLANTINGS)]
+    twin_first = {"matched": first if matched is None else matched, "random": 2.0}
+    twin_cancelled = {
+        "matched": cancelled if matched_cancelled is None else matched_cancelled,
+        "random": untrained,
+    }
+    tokens = np.full(shape, 100.0)
     return Observations(
         experiment=t004.ID,
-        version=2,
+        version=3,
         arrays={
             **arrays,
             "state_error": error,
             "state_error_with_sinks": error * 2,
             "state_tokens": np.full((BLOCKS + 1, *shape), 100.0),
-            "state_cosine": np.linspace(0.9, 0.99, BLOCKS),
+            "state_cosine": np.linspace(0.9, 0.99, BLOCKS)[:, None, None] * tokens,
+            "state_closer": np.linspace(0.9, 0.8, LAST)[:, None, None] * tokens,
             "state_cka": np.append(np.nan, np.linspace(0.9, 0.99, LAST)),
             "amplification": np.ones((BLOCKS, BLOCKS + 1)),
-            "matched_error": state_error(rng, first if matched is None else matched),
-            "matched_tokens": np.full(shape, 100.0),
-            "random_error": state_error(rng, untrained),
-            "random_tokens": np.full(shape, 100.0),
-            "cancelling_error": np.array([state_error(rng, size, blocks=4) for size in p3]),
-            "cancelling_tokens": np.full(shape, 100.0),
+            **{f"{name}_error": state_error(rng, f)[:2] for name, f in twin_first.items()},
+            **{f"{name}_tokens": tokens for name in twin_first},
+            **{f"{name}_kl": damage(rng, c, others=[0]) for name, c in twin_cancelled.items()},
+            "travelling_error": np.array([state_error(rng, power_for(g))[:2] for g in gains]),
+            "travelling_tokens": tokens,
             "cancelling_kl": np.array(
-                [damage(rng, 0.4 if size > 1 else 0.0, 0.01)[[0, 1, 2, 3, 4, 9, 10, 11]]
-                 for size in p3]
+                [damage(rng, cancelled_for(share), others=[0]) for share in shares]
             ),
         },
         facts={**facts, "scheme": "rtn4-g128", "n_blocks": BLOCKS, "params": {}},
-    )  # fmt: skip
+    )
+
+
+def part_labels(finding: Finding) -> list[str]:
+    return [part.label for part in finding.verdict.parts]
 
 
 # -- the judge ------------------------------------------------------------------------------------
 
 
-def test_judge_finds_planted_contrasts():
+def test_judge_finds_planted_effects():
     assert_planted(t004.EXPERIMENT.judge, observe, seeds=range(20))
 
 
-@pytest.mark.parametrize(
-    "truth", [{"first": 0.2}, {"cancelled": -0.5}, {"first": 1.0}, {"cancelled": 0.0}]
-)
+@pytest.mark.parametrize("truth", [{"first": 0.0}, {"cancelled": -0.5}, {"cancelled": 0.0}])
 def test_judge_refutes_where_one_part_is_absent_or_opposite(truth):
     assert_planted(
         t004.EXPERIMENT.judge, lambda s: observe(s, **truth), seeds=range(10), label="refuted"
     )
 
 
+def test_each_part_has_its_own_label():
+    travels = t004.EXPERIMENT.judge(observe(cancelled=0.0), QUICK)
+    assert part_labels(travels) == ["supported", "refuted"]
+    pays = t004.EXPERIMENT.judge(observe(first=0.0), QUICK)
+    assert part_labels(pays) == ["refuted", "supported"]
+
+
+def test_a_gain_below_what_was_declared_to_matter_is_small():
+    # 10 log10(7/6) = .67 dB, sharp.
+    finding = t004.EXPERIMENT.judge(observe(first=1.0), QUICK)
+    assert part_labels(finding) == ["small", "supported"]
+    assert "by less than was declared to matter" in finding.sentence
+
+
 @pytest.mark.parametrize(
-    "truth", [{"first": 1.0, "own_spread": 1.5}, {"cancelled": 0.0, "own_spread": 0.6}]
+    "truth", [{"first": 0.0, "own_spread": 1.5}, {"cancelled": 0.0, "own_spread": 0.6}]
 )
 def test_judge_supports_an_absent_part_no_oftener_than_alpha(truth):
     # So noisy that the interval of the absent part reaches past its smallest effect.
@@ -135,9 +183,21 @@ def test_judge_supports_an_absent_part_no_oftener_than_alpha(truth):
 def test_judge_supports_no_effect_at_all_no_oftener_than_alpha():
     assert_null(
         t004.EXPERIMENT.judge,
-        lambda s: observe(s, first=1.0, cancelled=0.0, own_spread=1.0),
+        lambda s: observe(s, first=0.0, cancelled=0.0, own_spread=1.0),
         seeds=range(100),
     )
+
+
+@pytest.mark.parametrize(
+    "truth",
+    [
+        {"first": power_for(1.0), "own_spread": 0.5},
+        {"cancelled": cancelled_for(0.02), "own_spread": 0.05},
+    ],
+)
+def test_judge_refutes_an_effect_of_the_smallest_size_that_counts_no_oftener_than_alpha(truth):
+    found = labels(t004.EXPERIMENT.judge, lambda s: observe(s, **truth), range(60), QUICK)
+    assert stats.binom.sf(found["refuted"] - 1, 60, QUICK.alpha) > CHANCE
 
 
 def test_an_effect_lost_in_noise_is_inconclusive():
@@ -145,51 +205,103 @@ def test_an_effect_lost_in_noise_is_inconclusive():
     assert finding.verdict.label == "inconclusive"
 
 
-def test_travelling_without_dependence_says_so():
-    finding = t004.EXPERIMENT.judge(observe(cancelled=0.0), QUICK)
-    assert finding.verdict.label == "refuted"
-    assert "does not depend on it" in finding.sentence
+def test_travelling_without_dependence_says_so_in_percent():
+    finding = t004.EXPERIMENT.judge(observe(cancelled=0.0, own_spread=1e-4), QUICK)
+    assert "does not wait for block 0" in finding.sentence
+    # One of eight blocks' errors, with block 0 and without.
+    saved = finding.estimates["saved_by_last_alone"].value
+    assert saved == pytest.approx(1 / 8, rel=0.01)
+    assert f"saves {saved:.1%} of the damage alone and" in finding.sentence
+
+
+def test_a_gain_that_any_block_brings_is_not_specific_and_one_alone_is():
+    own = t004.EXPERIMENT.judge(observe(), QUICK)
+    assert own.tables["specificity"] == {"specific": True, "as_well": 0, "others": LAST - 1}
+    assert "this is specific to block 0 (0 of 6" in own.sentence
+    shared = observe()
+    # Block 3's error is made as large as block 0's: protecting either gains as much.
+    shared.arrays["state_error"][4] = shared.arrays["state_error"][1]
+    finding = t004.EXPERIMENT.judge(shared, QUICK)
+    assert finding.tables["specificity"]["as_well"] == 1
+    assert "this is not specific to block 0 (1 of 6" in finding.sentence
+    # It is a description, and no condition.
+    assert finding.verdict.label == "supported"
 
 
 @pytest.mark.parametrize(
     ("change", "clause"),
     [
-        ({"found": 7}, "no positive control was detected"),
-        ({"matched": 1.0}, "Gaussian noise"),
-        ({"untrained": 5.0}, "random-init twin"),
+        ({"matched": 0.0}, "Gaussian noise"),
+        ({"matched_cancelled": 0.0}, "Gaussian noise"),
+        ({"untrained": 0.5}, "random-init twin"),
     ],
 )
-def test_each_control_alone_keeps_support_back(change, clause):
+def test_each_condition_alone_keeps_support_back_and_speaks_against_no_refutation(change, clause):
     assert t004.EXPERIMENT.judge(observe(), QUICK).verdict.label == "supported"
     finding = t004.EXPERIMENT.judge(observe(**change), QUICK)
     assert finding.verdict.label == "inconclusive"
     assert clause in finding.verdict.reason
+    if "untrained" in change:
+        absent = t004.EXPERIMENT.judge(observe(cancelled=0.0, **change), QUICK)
+        assert part_labels(absent)[1] == "refuted"
 
 
-def test_blocks_1_and_2_must_gain_less_than_block_0():
-    early = observe()
-    # Block 1's error is made as large as block 0's: protecting either gains as much.
-    early.arrays["state_error"][2] = early.arrays["state_error"][1]
-    finding = t004.EXPERIMENT.judge(early, QUICK)
-    assert control(finding, "early-interior").passed is False
+@pytest.mark.parametrize(
+    ("change", "row"), [({"first": 0.0, "travelling": 7}, 0), ({"cancelled": 0.0, "found": 7}, 1)]
+)
+def test_a_plant_that_is_missed_keeps_its_own_part_from_refuting(change, row):
+    verdict = t004.EXPERIMENT.judge(observe(**change), QUICK).verdict
+    assert verdict.label == "inconclusive"
+    assert [part.label for part in verdict.parts] == ["supported", "supported"][:row] + [
+        "inconclusive"
+    ] + ["supported"] * (1 - row)
+
+
+def test_a_plant_larger_than_declared_counts_as_not_run():
+    finding = t004.EXPERIMENT.judge(observe(times=4.0), QUICK)
+    assert control(finding, "P3").passed is None
+    assert "more would say too little" in control(finding, "P3").detail
+
+
+def test_a_sign_that_hangs_on_the_unit_is_not_established():
+    made = observe(cancelled=0.0, own_spread=1e-4)
+    kl, tokens = made.arrays["masks_kl"], made.arrays["tokens"]
+    # Language 0 has a positive interaction, language 1 a smaller negative one on few tokens.
+    kl[1, 0] -= 0.5 * kl[0, 0]
+    kl[1, 1] += 0.4 * kl[0, 1]
+    tokens[1] = 4
+    for sign in (1, -1):
+        kl[1, 0] += sign * 0.0
+    finding = t004.EXPERIMENT.judge(made, QUICK)
+    signs = [finding.estimates[n].value for n in ("interaction", "interaction_per_token")]
+    assert signs[0] * signs[1] < 0
+    assert "not established" in finding.sentence
+    assert finding.verdict.label != "supported"
 
 
 def test_finding_and_figure_can_be_shown():
     assert_presentable(t004.EXPERIMENT, t004.EXPERIMENT.judge(observe(), QUICK))
 
 
-def test_intervals_hold_the_planted_contrasts_as_often_as_they_say():
+def test_intervals_hold_the_planted_effects_as_often_as_they_say():
     def held(seed: int) -> bool:
         found = t004.EXPERIMENT.judge(observe(seed, own_spread=0.1), QUICK).estimates
         # Errors add up: e_0 = 5 among 6 others of 1, all but the last; K(∅) = 8 − 2 · .5.
-        gain = 10 * np.log10([11 / 6, 11 / 10])
-        return covers(found["snr_contrast"], gain[0] - gain[1]) and covers(
-            found["interaction"], 2 * 0.5 / 7
-        )
+        return covers(found["snr_gain"], gain_of(5.0)) and covers(found["interaction"], 2 * 0.5 / 7)
 
     # Both at once at 95 % each: at least 90 %.
     n = 60
     assert stats.binom.cdf(sum(map(held, range(n))), n, 0.9) > CHANCE
+
+
+def test_documents_are_what_is_resampled():
+    alone = t004.EXPERIMENT.judge(observe(), QUICK)
+    whole = observe()
+    whole.arrays["documents"] = np.arange(SENTENCES) // 3
+    by_document = t004.EXPERIMENT.judge(whole, QUICK)
+    for name in ("snr_gain", "interaction", "closer"):
+        assert "sentences" in alone.estimates[name].method or alone.estimates[name].low is None
+        assert "sentences" not in str(by_document.estimates[name].method)
 
 
 def test_p_is_the_larger_share_of_draws_that_are_not_above_0():
@@ -207,11 +319,19 @@ def test_p_is_the_larger_share_of_draws_that_are_not_above_0():
 
 def test_what_the_head_sees_and_sinks_are_told_apart_from_the_last_output():
     found = t004.EXPERIMENT.judge(observe(), QUICK).estimates
-    assert found["snr_contrast"].value > 1
-    assert abs(found["snr_contrast_after_norm"].value) < 0.1
-    # Errors twice as large everywhere cancel in a contrast of ratios.
-    same = found["snr_contrast_with_sinks"].value
-    assert same == pytest.approx(found["snr_contrast"].value, abs=1e-9)
+    assert found["snr_gain"].value == pytest.approx(gain_of(5.0), abs=0.1)
+    assert found["snr_gain_after_norm"].value == pytest.approx(gain_of(1.0), abs=0.1)
+    # Errors twice as large everywhere cancel in a ratio.
+    sinks = found["snr_gain_with_sinks"].value + 10 * np.log10(1)
+    assert sinks == pytest.approx(found["snr_gain"].value, abs=1e-9)
+    assert found["closer"].value == pytest.approx(0.9)
+    assert found["cosine_gain"].value == pytest.approx(0.09 / LAST)
+
+
+def test_plants_are_twice_the_declared_smallest_effects():
+    params, declared = t004.Params(), QUICK.of("H2.1")
+    assert params.planted_gain == QUICK.planted_strength * declared["sesoi"]
+    assert params.planted_interaction == QUICK.planted_strength * declared["sesoi_interaction"]
 
 
 # -- contrasts in closed form ---------------------------------------------------------------------
@@ -223,25 +343,36 @@ def test_interaction_is_minus_twice_the_inner_product_of_the_two_errors():
     kept = [np.isin(np.arange(BLOCKS), s) for s in scored_sets(BLOCKS, range(LAST))]
     totals = np.array([np.square(errors[~mask].sum(0)).sum() for mask in kept])
     kl = np.broadcast_to(totals[:, None, None], (len(totals), 2, 3))
-    found = interaction_contrast(kl, LAST)(np.ones((1, 3)))[0]
+    found = interaction(kl, LAST)(np.ones((1, 3)))[0]
     each = -2 * errors[:LAST] @ errors[LAST] / totals[0]
-    wanted = [each[j] - np.delete(each, j).mean() for j in range(LAST)]
-    np.testing.assert_allclose(found, wanted, rtol=1e-10)
+    np.testing.assert_allclose(found, each, rtol=1e-10)
+    others = [each[j] - np.delete(each, j).mean() for j in range(LAST)]
+    contrast = against_others(interaction(kl, LAST))(np.ones((1, 3)))[0]
+    np.testing.assert_allclose(contrast, others, rtol=1e-9)
+
+
+def test_per_token_every_language_counts_by_its_own_tokens():
+    kl = np.array([[10.0, 8.0], [8.0, 7.0], [7.0, 5.0], [3.0, 4.5]])[:, :, None]
+    tokens = np.array([[2.0], [1.0]])
+    per_token = kl[..., 0] @ np.array([0.5, 1.0])
+    none, last, first, both = per_token
+    found = interaction(kl, 1, tokens)(np.ones((1, 1)))[0, 0]
+    assert found == pytest.approx(((first - both) - (none - last)) / none)
 
 
 def test_additive_damage_has_no_interaction():
-    found = interaction_contrast(damage(np.random.default_rng(0), 0.0, 1e-6), LAST)
+    found = interaction(damage(np.random.default_rng(0), 0.0, 1e-6), LAST)
     np.testing.assert_allclose(found(np.ones((1, SENTENCES))), 0, atol=1e-5)
 
 
-def test_snr_contrast_is_that_of_error_powers():
+def test_snr_gain_is_that_of_error_powers():
     powers = np.array([4.0, 1.0, 2.0])
     totals = np.append(powers.sum(), powers.sum() - powers)
     error = np.broadcast_to(totals[:, None, None], (4, 2, 3))
-    found = snr_contrast(error, np.full((2, 3), 7.0))(np.ones((1, 3)))[0]
-    gain = 10 * np.log10(powers.sum() / (powers.sum() - powers))
-    wanted = [gain[j] - np.delete(gain, j).mean() for j in range(3)]
-    np.testing.assert_allclose(found, wanted, rtol=1e-12)
+    found = snr_gain(error, np.full((2, 3), 7.0))(np.ones((1, 3)))[0]
+    np.testing.assert_allclose(
+        found, 10 * np.log10(powers.sum() / (powers.sum() - powers)), rtol=1e-12
+    )
 
 
 # -- a linear residual net, h ← h + A h -----------------------------------------------------------
@@ -427,15 +558,27 @@ def test_cancellation_can_be_planted_where_products_round():
 
 
 @pytest.mark.parametrize("case", ["gpt2", "opt"])
-def test_planted_cancellation_is_found_by_both_contrasts(case):
-    lab = make_lab(case, blocks=5, corpus=write_corpus(6, ("en", "de", "he")))
-    params = t004.Params(control_sentences=4, planted_seeds=5)
+def test_plants_come_out_at_twice_the_smallest_effects_and_are_found(case):
+    lab = make_lab(case, blocks=5, corpus=write_corpus(16, ("en", "de", "he")))
+    params = t004.Params(control_sentences=16, planted_seeds=5)
     arrays, facts = measure_controls(lab, "rtn6-g32", params)
     assert facts == {}
-    assert len(arrays["cancelling_kl"]) == 5
+    everything = np.ones((1, arrays["cancelling_kl"].shape[-1]))
+    gains = [
+        snr_gain(error, arrays["travelling_tokens"])(everything)[0, 0]
+        for error in arrays["travelling_error"]
+    ]
+    shares = [interaction(kl, 1)(everything)[0, 0] for kl in arrays["cancelling_kl"]]
+    # The size of the noise is one for all draws; P3's strength is each planting's own.
+    assert np.mean(gains) == pytest.approx(params.planted_gain, rel=0.25)
+    np.testing.assert_allclose(shares, params.planted_interaction, rtol=0.25)
     made = observe()
-    made.arrays.update({name: arrays[name] for name in arrays if name.startswith("cancelling")})
-    assert "5 of 5" in control(t004.EXPERIMENT.judge(made, QUICK), "P3").detail
+    made.arrays.update(
+        {k: v for k, v in arrays.items() if k.startswith(("cancelling", "travelling"))}
+    )
+    finding = t004.EXPERIMENT.judge(made, QUICK)
+    assert "5 of 5" in control(finding, "noise in block 0 that travels").detail
+    assert control(finding, "P3").passed is True
 
 
 def test_measured_observations_are_shown_by_depth():

@@ -10,13 +10,12 @@ from lab_samples import make_lab, write_corpus
 from scipy import stats
 
 from bitgap.experiments import t006_error_cancellation as t006
-from bitgap.experiments.t006_error_cancellation.controls import CLIPPED
 from bitgap.experiments.t006_error_cancellation.measure import (
     ends_gram,
     measure_controls,
     stochastic_form,
 )
-from bitgap.experiments.t006_error_cancellation.plans import clipped_form, error_plans, scored_plans
+from bitgap.experiments.t006_error_cancellation.plans import error_plans, other_form, scored_plans
 from bitgap.experiments.t006_error_cancellation.statistic import (
     cancellation,
     correlations,
@@ -24,7 +23,7 @@ from bitgap.experiments.t006_error_cancellation.statistic import (
     other_pairs,
 )
 from bitgap.quant.plan import Plan
-from bitgap.records import Floats, Observations
+from bitgap.records import Finding, Floats, Observations
 from harness import (
     CHANCE,
     QUICK,
@@ -34,6 +33,7 @@ from harness import (
     control,
     covers,
     kept_scores,
+    labels,
 )
 
 BLOCKS, LANGUAGES, SENTENCES, PLANTINGS, DRAWS = 8, 2, 24, 10, 10
@@ -82,7 +82,9 @@ def observe(
     clipped: float | None = None,
     stochastic: float = 0.0,
     untrained: float = 0.0,
+    untrained_clipped: float = 0.0,
     found: int = PLANTINGS,
+    found_clipped: int = PLANTINGS,
     text: dict[str, Any] | None = None,
     **shape: Any,
 ) -> Observations:
@@ -92,20 +94,27 @@ def observe(
     arrays, facts = kept_scores({"scored": damage(gram)}, **(text or {}))
     return Observations(
         experiment=t006.ID,
-        version=1,
+        version=2,
         arrays={
             **arrays,
             "gram": gram.astype(np.float32),
-            "clipped_gram": ends(rng, rho if clipped is None else clipped).astype(np.float32),
+            "other_gram": ends(rng, rho if clipped is None else clipped).astype(np.float32),
             "moments": np.array([[100.0, 1.0, 2.0], [1.0, 50.0, 9.0], [2.0, 9.0, 50.0]]),
-            "random_gram": ends(rng, untrained),
+            "random_gram": np.array([ends(rng, r) for r in (untrained, untrained_clipped)]),
             "stochastic_gram": np.array([ends(rng, stochastic, 20) for _ in range(DRAWS)]),
-            "cancelling_gram": np.array(
-                [ends(rng, -0.6 if i < found else 0.0) for i in range(PLANTINGS)]
-            ),
+            **{
+                f"{name}_gram": np.array(
+                    [ends(rng, -0.2 if i < hits else 0.0) for i in range(PLANTINGS)]
+                )
+                for name, hits in (("cancelling", found), ("cancelling_other", found_clipped))
+            },
         },
         facts={**facts, "scheme": "rtn4-g128", "n_blocks": BLOCKS, "params": {}},
     )
+
+
+def part_labels(finding: Finding) -> list[str]:
+    return [part.label for part in finding.verdict.parts]
 
 
 # -- the judge ------------------------------------------------------------------------------------
@@ -115,11 +124,69 @@ def test_judge_finds_planted_cancellation():
     assert_planted(t006.EXPERIMENT.judge, observe, seeds=range(20))
 
 
-@pytest.mark.parametrize("rho", [0.0, 0.4, -0.03])
+@pytest.mark.parametrize("rho", [0.0, 0.4])
 def test_judge_refutes_where_there_is_none_or_the_opposite(rho):
     assert_planted(
         t006.EXPERIMENT.judge, lambda s: observe(s, rho=rho), seeds=range(10), label="refuted"
     )
+
+
+def test_cancellation_below_what_was_declared_to_matter_is_small():
+    finding = t006.EXPERIMENT.judge(observe(rho=-0.06, entries=1000), QUICK)
+    assert finding.verdict.label == "small"
+    assert "by less than was declared to matter" in finding.sentence
+
+
+def test_judge_refutes_what_is_as_large_as_declared_no_oftener_than_alpha():
+    found = labels(
+        t006.EXPERIMENT.judge, lambda s: observe(s, rho=-0.1, entries=20), range(60), QUICK
+    )
+    assert stats.binom.sf(found["refuted"] - 1, 60, QUICK.alpha) > CHANCE
+
+
+@pytest.mark.parametrize(("rho", "clipped", "row"), [(-0.4, 0.0, 1), (0.0, -0.4, 0)])
+def test_each_rule_for_scales_has_its_own_label_and_both_must_pass(rho, clipped, row):
+    finding = t006.EXPERIMENT.judge(observe(rho=rho, clipped=clipped), QUICK)
+    assert part_labels(finding)[row] == "refuted"
+    assert part_labels(finding)[1 - row] == "supported"
+    assert finding.verdict.label == "refuted"
+    assert "hangs on the scales" in finding.sentence
+
+
+@pytest.mark.parametrize("missed", ["found", "found_clipped"])
+def test_a_plant_that_is_missed_keeps_its_own_part_from_refuting(missed):
+    finding = t006.EXPERIMENT.judge(observe(rho=0.0, **{missed: 7}), QUICK)
+    row = ["found", "found_clipped"].index(missed)
+    assert part_labels(finding)[row] == "inconclusive"
+    assert part_labels(finding)[1 - row] == "refuted"
+
+
+def test_one_rule_for_scales_is_not_enough_for_support():
+    made = observe()
+    for name in ("other_gram", "cancelling_other_gram"):
+        del made.arrays[name]
+    made.facts["scheme"] = "seed4"
+    finding = t006.EXPERIMENT.judge(made, QUICK)
+    assert finding.verdict.label == "inconclusive"
+    assert "one rule for its scales" in finding.verdict.reason
+    assert_presentable(t006.EXPERIMENT, finding)
+
+
+def test_a_sign_that_hangs_on_the_unit_is_not_established():
+    made = observe(rho=0.0, entries=2000)
+    gram, tokens = made.arrays["gram"], made.arrays["tokens"]
+    for language, product in ((0, 0.1), (1, -0.06)):
+        gram[language, :, 0, LAST] = gram[language, :, LAST, 0] = product
+    # The second language has few tokens, so that per token it decides.
+    tokens[1] = 1
+    finding = t006.EXPERIMENT.judge(made, QUICK)
+    assert finding.estimates["minus_rho"].value < 0 < finding.estimates["minus_rho_per_token"].value
+    assert finding.verdict.label != "supported"
+
+
+def test_plants_are_twice_the_declared_smallest_effect():
+    declared = QUICK.of("H2.3")["sesoi"]
+    assert t006.Params().planted_correlation == QUICK.planted_strength * declared
 
 
 @pytest.mark.parametrize("entries", [2, 12])
@@ -138,8 +205,9 @@ def test_an_effect_lost_in_noise_is_inconclusive():
     ("change", "clause"),
     [
         ({"found": 7}, "no positive control was detected"),
-        ({"untrained": -0.4}, "random-init twin"),
-        ({"clipped": 0.0}, CLIPPED),
+        ({"found_clipped": 7}, "no positive control was detected"),
+        ({"untrained": -0.4}, "random-init twin, absmax scales"),
+        ({"untrained_clipped": -0.4}, "random-init twin, clipped scales"),
         ({"stochastic": -0.3}, "stochastic rounding"),
     ],
 )
@@ -157,14 +225,6 @@ def test_cancellation_everywhere_is_no_matter_of_the_ends():
     assert finding.verdict.label == "inconclusive"
 
 
-def test_halves_that_differ_are_told():
-    made = observe()
-    odd = np.arange(SENTENCES) % 2 == 1
-    made.arrays["gram"][:, odd, 0, LAST] *= -1
-    made.arrays["gram"][:, odd, LAST, 0] *= -1
-    assert control(t006.EXPERIMENT.judge(made, QUICK), "A/A").passed is False
-
-
 def test_ends_must_be_among_the_lowest_pairs():
     # Two pairs are lower, so the ends are third of 28: 11 %.
     finding = t006.EXPERIMENT.judge(observe(lower=2), QUICK)
@@ -177,7 +237,7 @@ def test_a_correlation_that_saves_next_to_nothing_is_not_supported():
     # −2 · .4 √1000 / 1001 = −.025 of the two damages.
     finding = t006.EXPERIMENT.judge(observe(last=1000.0), QUICK)
     assert finding.verdict.label == "inconclusive"
-    assert "the cancelled share is 0.02" in finding.verdict.reason
+    assert "the cancelled share with absmax scales is 0.02" in finding.verdict.reason
 
 
 def test_without_draws_of_the_null_there_is_no_p():
@@ -206,7 +266,7 @@ def test_p_of_the_null_is_uniform_where_theta_is_one_more_draw():
 
 def test_a_null_that_cancels_by_itself_raises_p():
     still, cancelling = (
-        t006.EXPERIMENT.judge(observe(stochastic=r), QUICK).verdict.p for r in (0.0, -0.3)
+        t006.EXPERIMENT.judge(observe(stochastic=r), QUICK).verdict.p for r in (0.0, -0.37)
     )
     assert still < 0.01 < cancelling
 
@@ -223,7 +283,11 @@ def test_finding_and_figure_can_be_shown_and_name_the_condition_for_synergy():
 
 @pytest.mark.parametrize(
     ("rho", "said"),
-    [(-0.4, "cancel (rho"), (0.4, "add to each other"), (0.0, "next to nothing in common")],
+    [
+        (-0.4, "last block cancel (rho"),
+        (0.4, "add to each other"),
+        (0.0, "next to nothing in common"),
+    ],
 )
 def test_sentence_says_what_was_found(rho, said):
     assert said in t006.EXPERIMENT.judge(observe(rho=rho), QUICK).sentence
@@ -268,16 +332,16 @@ def test_correlations_are_numpys():
 
 
 @pytest.mark.parametrize(
-    ("scheme", "clipped", "stochastic"),
+    ("scheme", "other", "stochastic"),
     [
         ("rtn3-g128", "rtn3-g128-mse", "stoch3-g128"),
-        ("rtn3-g128-mse", None, "stoch3-g128"),
+        ("rtn3-g128-mse", "rtn3-g128", "stoch3-g128"),
         ("seed4", None, "stoch4-tensor"),
         ("noise0.1-s0", None, None),
     ],
 )
-def test_schemes_have_the_relatives_they_have(scheme, clipped, stochastic):
-    assert clipped_form(scheme) == clipped
+def test_schemes_have_the_relatives_they_have(scheme, other, stochastic):
+    assert other_form(scheme) == other
     assert stochastic_form(scheme) == stochastic
 
 
@@ -287,14 +351,20 @@ def test_schemes_have_the_relatives_they_have(scheme, clipped, stochastic):
 @pytest.mark.parametrize("case", ["gpt2", "opt"])
 def test_planted_cancellation_is_found(case):
     lab = make_lab(case, blocks=5, corpus=write_corpus(6, ("en", "de", "he")))
-    params = t006.Params(control_sentences=4, null_draws=3, planted_seeds=5)
+    params = t006.Params(control_sentences=6, null_draws=3, planted_seeds=5)
     arrays, facts = measure_controls(lab, "rtn6-g32", params)
     assert facts == {}
-    rho = [correlations(gram)[0, 1] for gram in arrays["cancelling_gram"]]
-    assert max(rho) < -0.2
     made = observe()
-    made.arrays["cancelling_gram"] = arrays["cancelling_gram"]
-    assert "5 of 5" in control(t006.EXPERIMENT.judge(made, QUICK), "P3").detail
+    for name in ("cancelling_gram", "cancelling_other_gram"):
+        rho = [correlations(gram)[0, 1] for gram in arrays[name]]
+        # A plant crosses the model's own errors, and the search ends after a few tries.
+        np.testing.assert_allclose(rho, -params.planted_correlation, rtol=0.5)
+        assert np.median(rho) == pytest.approx(-params.planted_correlation, rel=0.2)
+        made.arrays[name] = arrays[name]
+    finding = t006.EXPERIMENT.judge(made, QUICK)
+    for rule in ("absmax", "clipped"):
+        name = f"P3: errors of the first and last block that cancel, {rule}"
+        assert control(finding, name).passed is True
     assert not [key for key in lab.bank._own if "cancelling" in key[1]]
 
 
@@ -318,7 +388,7 @@ def test_at_six_bits_next_to_nothing_is_beyond_the_quadratic_form():
     for name in ("remainder_all", "remainder_single"):
         assert abs(finding.estimates[name].value) < 0.1
     clipped = ends_gram(lab, ["rtn6-g32-mse"])[0]
-    np.testing.assert_allclose(measured.arrays["clipped_gram"], clipped, rtol=1e-3, atol=1e-9)
+    np.testing.assert_allclose(measured.arrays["other_gram"], clipped, rtol=1e-3, atol=1e-9)
 
 
 @pytest.mark.parametrize("blocks", [1, 2])

@@ -8,11 +8,14 @@ import numpy as np
 import pytest
 
 from bitgap.quant.sets import mask_of, pairs_of, popcount
+from bitgap.records import Floats
 from bitgap.stats.interactions import (
     banzhaf_interactions,
+    both_ends_interaction,
     chain_masks,
     corner_masks,
     derivatives_at,
+    end_corners,
     pair_derivatives,
     pair_design,
     permutation_chains,
@@ -328,3 +331,51 @@ def test_pair_design_holds_small_sets_and_their_complements(n):
 @pytest.mark.parametrize("n", [1, 2, 3, 4])
 def test_pair_design_of_few_blocks_is_all_masks(n):
     assert pair_design(n) == list(range(2**n))
+
+
+# -------------------------------------------------------------------------------- from both ends
+
+
+def game_to_order(n: int, order: int, seed: int) -> Floats:
+    """Returns a game whose Möbius coefficients above an order are 0, (2^n)."""
+    rng, masks = np.random.default_rng(seed), np.arange(2**n)
+    coefficients = np.where(popcount(masks) <= order, rng.normal(size=2**n), 0.0)
+    inside = (masks[:, None] & masks[None, :]) == masks[None, :]
+    return inside @ coefficients
+
+
+@pytest.mark.parametrize("order", [1, 2, 3])
+@pytest.mark.parametrize("n", [4, 7])
+def test_both_ends_give_the_banzhaf_interaction_of_games_to_third_order(n, order):
+    values = game_to_order(n, order, seed=order)
+    exact = banzhaf_interactions(values)
+    by_mask = dict(enumerate(values))
+    for pair in pairs_of(n):
+        found = both_ends_interaction(by_mask, n, pair)
+        assert found == pytest.approx(exact[mask_of(pair)], abs=1e-10)
+
+
+def test_both_ends_miss_a_quarter_of_what_four_blocks_do_with_the_pair():
+    # Σ_{|U|=2} (½ − ¼) m(ij∪U), by the formula.
+    n, pair = 5, (0, 4)
+    values = np.zeros(2**n)
+    four = mask_of([0, 1, 2, 4])
+    values[[m for m in range(2**n) if m & four == four]] = 1.0
+    off = both_ends_interaction(dict(enumerate(values)), n, pair)
+    assert off - banzhaf_interactions(values)[mask_of(pair)] == pytest.approx(1 / 2 - 1 / 4)
+
+
+def test_both_ends_are_free_of_odd_orders_in_the_basis_of_walsh():
+    n, pair = 6, (1, 4)
+    for others in ([0], [0, 2, 3]):
+        wave = mask_of([*pair, *others])
+        values = (-1.0) ** popcount(np.arange(2**n) & wave)
+        assert both_ends_interaction(dict(enumerate(values)), n, pair) == 0
+        assert banzhaf_interactions(values)[mask_of(pair)] == pytest.approx(0, abs=1e-12)
+
+
+def test_corners_of_both_ends_are_opposite_and_in_the_design_of_pairs():
+    for pair in pairs_of(6):
+        near, far = end_corners(6, pair)
+        assert [63 - mask for mask in near] == [far[3], far[2], far[1], far[0]]
+        assert {*near, *far} <= set(pair_design(6))

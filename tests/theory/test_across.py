@@ -43,14 +43,24 @@ def profiles(slope: float, seed: int = 0, n: int = 12) -> list[Evidence]:
     return found
 
 
+def cancelling(rho: Estimate, share: Estimate) -> dict[str, Estimate]:
+    """Estimates of H2.3 that are the same under both rules for scales and both units."""
+    return {
+        "minus_rho": rho,
+        "minus_rho_other": rho,
+        "minus_rho_per_token": rho,
+        "cancelled_share": share,
+        "cancelled_share_other": share,
+    }
+
+
 def effects(values: list[float], **changes: object) -> list[Evidence]:
     tables = {"rank_from_below": 1, "n_pairs": 66}
     return [
         evidence(
             family,
             replace(
-                finding("T-006", "H2.3", {"minus_rho": effect(value),
-                                          "cancelled_share": effect(0.2)}, tables=tables),
+                finding("T-006", "H2.3", cancelling(effect(value), effect(0.2)), tables=tables),
                 **changes,  # type: ignore[arg-type]
             ),
         )
@@ -124,8 +134,7 @@ def test_families_that_are_not_testable_are_left_out_and_told() -> None:
 
 def test_where_no_family_is_testable_neither_is_the_theory() -> None:
     none = Estimate(value=None, unit="share", reason="nothing there")
-    closed = finding("T-006", "H2.3", {"minus_rho": none, "cancelled_share": none},
-                     label="not testable")  # fmt: skip
+    closed = finding("T-006", "H2.3", cancelling(none, none), label="not testable")
     result = judged("H2.3", [evidence(m, closed) for m in FAMILIES])
     assert result.verdict.label == "not testable"
     assert "not testable for a reason" in result.verdict.reason

@@ -14,10 +14,12 @@ Banzhaf             mean over all T alike; four times the Walsh–Hadamard coeff
 Shapley (SII)       mean over sizes of T, and over the T of a size (Grabisch & Roubens 1999)
 ==================  ==========================================================================
 
-All are exact on 2^L masks. Above that, Δ_ij at random backgrounds of one pair is an unbiased sample
-of its Banzhaf or Shapley interaction, by the law they are drawn from; at ∅ and at all others it is
-known for every pair of :func:`pair_design`. Chains of :func:`permutation_chains` give unbiased
-Shapley values and no interactions, as no chain holds all four corners of a derivative.
+All are exact on 2^L masks. On fewer, the mean of the Möbius and the co-Möbius term is the Banzhaf
+interaction of a game without interactions of four blocks or more (:func:`both_ends_interaction`),
+and masks of at most two protected and of at most two rounded blocks, :func:`pair_design`, hold it
+for every pair. Δ_ij at random backgrounds of one pair is an unbiased sample of its Banzhaf or
+Shapley interaction, by the law they are drawn from. Chains of :func:`permutation_chains` give
+unbiased Shapley values and no interactions, as no chain holds all four corners of a derivative.
 """
 
 from __future__ import annotations
@@ -308,6 +310,44 @@ def derivatives_at(corners: Floats) -> Floats:
         2.0
     """
     return corners[..., 3] - corners[..., 1] - corners[..., 2] + corners[..., 0]
+
+
+def end_corners(n: int, pair: tuple[int, int]) -> list[tuple[int, ...]]:
+    """Returns the corners of a pair's derivative where nothing else, and where all is protected.
+
+    Example:
+        >>> end_corners(4, (0, 3))
+        [(0, 1, 8, 9), (6, 7, 14, 15)]
+    """
+    return corner_masks([0, (1 << n) - 1 - mask_of(pair)], pair)
+
+
+def both_ends_interaction(values: Mapping[int, Floats], n: int, pair: tuple[int, int]) -> Floats:
+    """Returns the mean of a pair's Möbius and co-Möbius terms, (...), from eight masks.
+
+    With m the Möbius coefficients of the game, Δ_ij v(T) = Σ_{U⊆T} m(ij∪U), U without i and j, so
+
+        (Δ_ij v(∅) + Δ_ij v(all)) / 2 = m(ij) + ½ Σ_{U≠∅} m(ij∪U)
+
+        Banzhaf = Σ_U 2^−|U| m(ij∪U)
+
+    Both weigh |U| ≤ 1 alike: it is the Banzhaf interaction of every game without interactions of
+    four blocks or more, and else differs by Σ_{|U|≥2} (½ − 2^−|U|) m(ij∪U). In the orthogonal basis
+    of Walsh and Hadamard ∅ and all others are opposite corners, in whose mean all odd orders
+    cancel: what is left beside it is of order 4, 6, and so on, that holds i and j. Source: own
+    derivation, from Grabisch & Roubens 1999.
+
+    Args:
+        values: v for every mask of :func:`end_corners`.
+        n: Number of blocks.
+        pair: i and j.
+
+    Example:
+        >>> float(both_ends_interaction({0: 0.0, 1: 1.0, 2: 2.0, 3: 5.0}, 2, (0, 1)))
+        2.0
+    """
+    corners = [np.stack([values[m] for m in four], -1) for four in end_corners(n, pair)]
+    return np.mean([derivatives_at(four) for four in corners], axis=0)
 
 
 def pair_design(n: int) -> list[int]:

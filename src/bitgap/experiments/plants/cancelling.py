@@ -5,23 +5,28 @@ does harm, together little; so protecting the last block costs where block 0 is 
 where it is protected: the largest interaction of the two there can be, and a large error that only
 protecting block 0 takes away. The error sits in weights, so plans carry it like any other variant:
 ΔW = δ uᵀ in the last linear that writes to the state, where u is the ridge solution of X u = 1 over
-that linear's inputs X. Source: method, section 2 (P3).
+that linear's inputs X. Source: method, section 2 (P3). How large δ is, the judged statistic says
+(:mod:`.strength`): it is to come out at twice its smallest effect of interest.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from bitgap.errors import UnsupportedArchitecture
+from bitgap.experiments.plants.strength import strengths_for
+from bitgap.experiments.protocol.twins import kl_of
 from bitgap.lab.activations import stream
 from bitgap.lab.engine.text import Chunk
 from bitgap.lab.lab import Lab
 from bitgap.quant.plan import Plan
+from bitgap.records import Floats
 
 # Of the mean squared input: enough that u stays small where inputs hardly vary.
 _RIDGE = 1e-3
@@ -60,7 +65,8 @@ def plant_cancellation(lab: Lab, scheme: str, *, strength: float, seed: int) -> 
     Args:
         lab: Its bank holds the variants until they are dropped.
         scheme: How the blocks are rounded beside.
-        strength: Root mean square of δ over that of the states after block 0.
+        strength: Root mean square of δ over that of the states after block 0; below 0 both blocks
+            add the same δ, so that their errors add up.
         seed: Of the direction of δ, Gaussian.
 
     Raises:
@@ -68,9 +74,11 @@ def plant_cancellation(lab: Lab, scheme: str, *, strength: float, seed: int) -> 
     """
     writers = lab.once("writers", lambda: find_writers(lab))
     generator = torch.Generator().manual_seed(seed)
-    delta = strength * writers.size * torch.randn(lab.decoder.width, generator=generator)
+    delta = abs(strength) * writers.size * torch.randn(lab.decoder.width, generator=generator)
     weights: dict[int, dict[str, Tensor]] = {}
-    for block, sign in zip((0, lab.n_blocks - 1), (1.0, -1.0), strict=True):
+    for block, sign in zip(
+        (0, lab.n_blocks - 1), (1.0, -1.0 if strength >= 0 else 1.0), strict=True
+    ):
         rounded = dict(lab.bank.rounded_linears(block, scheme))
         name, reader = writers.names[block], writers.readers[block]
         change = sign * torch.outer(delta.to(reader), reader)
@@ -85,6 +93,55 @@ def cancelling_plan(scheme: str, variant: str, n_blocks: int, protect: tuple[int
     return Plan(
         tuple("fp" if i in protect else variant if i in ends else scheme for i in range(n_blocks))
     )
+
+
+def planted_damage(
+    lab: Lab,
+    scheme: str,
+    sets: Sequence[tuple[int, ...]],
+    statistic: Callable[[Floats], float],
+    *,
+    wanted: float,
+    start: float,
+    seeds: Sequence[int],
+) -> Floats:
+    """Returns damage under plantings in each of which the statistic is about what is wanted.
+
+    Args:
+        lab: Model and text.
+        scheme: How blocks are rounded beside.
+        sets: Protected blocks of each plan.
+        statistic: What is judged, of damage in nats, (P x A x N).
+        wanted: The value it is to have.
+        start: Strength that the search begins with; see :func:`plant_cancellation`.
+        seeds: Of the directions.
+
+    Returns:
+        (S x P x A x N), nats.
+
+    Raises:
+        UnsupportedArchitecture: If a block has no linear that writes to the state.
+    """
+    # Where nothing can be planted is told before anything is tried.
+    lab.once("writers", lambda: find_writers(lab))
+    plain = kl_of(lab, [cancelling_plan(scheme, scheme, lab.n_blocks, kept) for kept in sets])
+    found: dict[tuple[int, float], Floats] = {(i, 0.0): plain for i in range(len(seeds))}
+
+    def plant(i: int, strength: float) -> float:
+        variant = plant_cancellation(lab, scheme, strength=strength, seed=seeds[i])
+        plans = [cancelling_plan(scheme, variant, lab.n_blocks, kept) for kept in sets]
+        found[i, strength] = kl_of(lab, plans)
+        lab.bank.drop(variant)
+        return statistic(found[i, strength])
+
+    strengths = strengths_for(
+        lambda trying: {i: plant(i, strength) for i, strength in trying.items()},
+        len(seeds),
+        without=statistic(plain),
+        wanted=wanted,
+        start=start,
+    )
+    return np.array([found[i, strength] for i, strength in enumerate(strengths)])
 
 
 def state_writer(lab: Lab, block: int) -> str:

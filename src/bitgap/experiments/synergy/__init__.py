@@ -3,24 +3,29 @@
 Prediction: Protecting blocks 0 and L−1 together saves more damage than protecting each saves alone,
 more so than for other pairs.
 
-Method: Mean damage K over languages is measured under all 2^L sets of protected blocks. Above L =
-14 it is measured under all sets of at most two blocks, their complements, and the four corners of
-the pair at random backgrounds; θ is then unbiased, and its interval resamples backgrounds too. The
-four cells D(∅), D({0}), D({L−1}), D({0, L−1}) are compared with what damage that adds up implies,
-since adding up already looks like synergy in a ratio of languages.
+Method: Mean damage K over languages is measured under the layer map's sets of protected blocks: ∅,
+single blocks and pairs, from both ends (as many protected, and as many rounded), and more. The four
+cells with neither, one or both protected are compared in damage and in the gap S with what damage
+that adds up implies, since adding up already looks like synergy in a ratio of languages.
 
-Statistic: The Banzhaf interaction of i = 0 and j = L−1 on −K, over K(∅), averaged over every
-background T of other protected blocks::
+Statistic: The Banzhaf interaction of i = 0 and j = L−1 on −K, the mean over every background T of
+other protected blocks, over what protecting the last block is worth alone::
 
-    θ = mean_T −[K(T∪ij) − K(T∪i) − K(T∪j) + K(T)] / K(∅)
+    θ = mean_T −[K(T∪ij) − K(T∪i) − K(T∪j) + K(T)] / [K(∅) − K({L−1})]
 
-Unit and direction: share of K(∅), > 0 for synergy. p is the share of resampled texts without one,
-and never under 2^−N: N sentences that agree by chance do so as often.
+Where all sets were measured the mean is exact. Else it is the mean of the two ends, T = ∅ and T =
+all others, which is the same where no four blocks or more interact.
 
-Rule: Supported if θ is clear, among the top 5 % of pairs, of the same sign on the text's own
-likelihood Δ, and the four cells leave what adding up implies. Where they do not, the apparent
-synergy may be a ratio artefact. An interaction that is there only after a logarithm is called
-removable. Refuted if the interval of θ lies below its smallest effect of interest.
+Unit and direction: share of what the last block is worth, > 0 for synergy. p is the share of
+resampled texts without one, and never under 2^−N: N sentences, or documents where they are known,
+that agree by chance do so as often.
+
+Rule: Supported if θ is at least a tenth and clear, among the top 5 % of pairs, of the same sign on
+the text's own likelihood Δ and per token, and the four cells leave what adding up implies. An
+interaction that is there only after a logarithm is called removable. Refuted if the interval of θ
+lies below its smallest effect of interest and errors planted to make θ twice that are found. That
+the ends beat pairs one block shorter, and an untrained twin shows nothing, are conditions for
+support; the first fails where there is nothing, and speaks against no refutation.
 
 Cost: The layer map's masks, shared with it; controls on a few sentences come on top.
 
@@ -48,15 +53,14 @@ class Params:
     """Sentences that masks are scored on; those of the layer map, so that it is shared."""
     complete: bool = False
     """Whether all masks are scored where L allows it; as the layer map does."""
-    background_twins: int = 16
-    """Random backgrounds, each with its complement, where masks are sampled: an error of some
-    eighth of one background's spread."""
-    control_twins: int = 2
-    """Backgrounds of controls, each with its complement; a planted interaction is on all alike."""
+    pairs: bool = True
+    """Whether all pairs of blocks are scored, from both ends; without, the pair has no rank."""
     control_sentences: int = 12
     """Sentences the controls are run on; an effect of the size that counts shows on few."""
+    planted_interaction: float = 0.2
+    """θ that P3 is to make: twice the declared smallest."""
     planted_strength: float = 0.1
-    """Root mean square of P3's error over that of the state, as where errors are traced (T-004)."""
+    """Root mean square of P3's error over that of the state where the search for it begins."""
     planted_seeds: int = 20
     """How often P3 is planted, each time in another direction; the method's number."""
 
@@ -79,16 +83,12 @@ EXPERIMENT = Experiment(
     question="Do the first and the last block protect more together than apart?",
     phase=3,
     value="high",
+    version=2,
     params=Params(),
     tiers={
-        "smoke": {
-            "background_twins": 2,
-            "control_twins": 1,
-            "control_sentences": 4,
-            "planted_seeds": 5,
-        },
-        "standard": {"control_twins": 1, "control_sentences": 6, "planted_seeds": 10},
+        "smoke": {"control_sentences": 4, "planted_seeds": 5},
+        "standard": {"control_sentences": 6, "planted_seeds": 10},
     },
-    figure_reading="Left: the interaction of every two blocks, the two ends framed. Right: D "
-    "as measured, beside D if damage simply added up.",
+    figure_reading="Left: the interaction of every two blocks, the two ends framed. Right: "
+    "the gap S as measured, beside S if damage simply added up.",
 )

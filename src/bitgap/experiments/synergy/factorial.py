@@ -2,9 +2,11 @@
 
 The origin read synergy off a ratio of languages: "L0 alone helps, the last alone harms, together
 they are best". Damage that merely adds up shows the same (:mod:`bitgap.stats.additive`), so the
-cells count for synergy only where they leave what that null implies. Its region is simultaneous
-over the four: null and cells are formed anew on every resampled text, each cell's difference is
-measured in its own standard errors, and the largest of the four decides. Pure numpy.
+cells count for synergy only where they leave what that null implies, in damage or in the gap S. The
+origin's ratio and D are shown beside and decide nothing: D goes through 0 with the unit.
+
+The region is simultaneous over the eight numbers: null and cells are formed anew on every resampled
+text, each difference is measured in its own standard errors, and the largest decides. Pure numpy.
 """
 
 from __future__ import annotations
@@ -24,19 +26,20 @@ from bitgap.disparity.formulas import (
     gap,
     harm_mean,
     original_disparity,
+    spread,
 )
 from bitgap.experiments.synergy.plans import cell_masks
 from bitgap.quant.sets import membership
-from bitgap.records import Bools, Floats, Integers, Scores, finite
+from bitgap.records import Bools, Floats, Integers, Scores, Units, finite
 from bitgap.stats.additive import additive_damage, fit_additive, log_r2, r2
-from bitgap.stats.bootstrap import bootstrap_weights, expanded_level
+from bitgap.stats.bootstrap import bootstrap_weights, expanded_level, n_units
 
 NULL_DRAWS = 200
 """Texts the null is fitted to anew; a 95 % margin is then known to some 8 %."""
 _COLUMNS = 320
 """Fits at once: 10 MB an array for 4,095 masks."""
 _ROUNDING = 1e-6
-"""Difference in D, log2, that is still rounding."""
+"""Difference in log2 that is still rounding."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,26 +48,30 @@ class AdditiveNull:
 
     Attributes:
         damage: Implied mean K, bits per reference character, (4).
+        spread: Implied S, log2 per token, (4).
         disparity: Implied D, log2 ratio, (4).
         ratio: The origin's ratio with implied damage in the place of harm, (4).
-        departure: Measured D less the implied one, (4).
-        margin: Half widths of the simultaneous region of the departure, (4); NaN where one sentence
-            has no spread.
+        departure: Measured log2 of mean K less the implied one, and the same of S, (2 x 4).
+        margin: Half widths of the simultaneous region of the departures, (2 x 4); NaN where one
+            sentence or document has no spread.
         log_r2: Of log K over masks, by language that counts.
+        spread_r2: Of S over masks; NaN where S does not vary.
         disparity_r2: Of D over masks; NaN where D does not vary.
     """
 
     damage: Floats
+    spread: Floats
     disparity: Floats
     ratio: Floats
     departure: Floats
     margin: Floats
     log_r2: Floats
+    spread_r2: float
     disparity_r2: float
 
     @property
     def reproduces(self) -> bool:
-        """Whether all four cells lie inside the region, or there is none."""
+        """Whether all four cells lie inside the region, or there is no region."""
         return not bool((np.abs(self.departure) > self.margin).any())
 
 
@@ -99,25 +106,51 @@ def additive_null(
         return damage, shares, additive_damage(shares, rounded).reshape(damage.shape)
 
     damage, shares, implied = fitted(np.ones((1, few.n_sentences)), None)
-    point = _log_ratios(damage[cells, :, 0]) - _log_ratios(implied[cells, :, 0])
+    per_token = _offsets(Sums(few))
+    point = _cells(damage[cells], per_token) - _cells(implied[cells], per_token)
     step = max(1, _COLUMNS // len(few.languages))
-    weights = bootstrap_weights(few.n_sentences, NULL_DRAWS, 0)
+    weights = bootstrap_weights(few.units, NULL_DRAWS, 0)
     draws = list[Floats]()
     for start in range(0, len(weights), step):
         part = weights[start : start + step]
         k, _, null = fitted(part, np.repeat(shares, len(part), axis=1))
-        draws.append(_log_ratios(np.moveaxis(k[cells], -1, 1))
-                     - _log_ratios(np.moveaxis(null[cells], -1, 1)))  # fmt: skip
+        of_part = _offsets(Sums(few, part))
+        draws.append(_cells(k[cells], of_part) - _cells(null[cells], of_part))
     flat = np.where(unresolved, np.nan, damage[..., 0])
     return AdditiveNull(
         damage=implied[cells, :, 0].mean(-1),
+        spread=_spreads(implied[cells], per_token)[:, 0],
         disparity=_log_ratios(implied[cells, :, 0]),
         ratio=_origin_ratio(implied[cells, :, 0], few),
-        departure=point,
-        margin=_margin(np.concatenate(draws, axis=1), point, few.n_sentences, level),
+        departure=point[..., 0],
+        margin=_margin(np.concatenate(draws, axis=-1), point, few.units, level),
         log_r2=log_r2(flat, shares, rounded),
+        spread_r2=float(
+            r2(_spreads(flat[..., None], per_token)[:, 0], _spreads(implied, per_token)[:, 0])
+        ),
         disparity_r2=float(r2(_log_ratios(flat), _log_ratios(implied[..., 0]))),
     )
+
+
+def _offsets(sums: Sums) -> Floats:
+    """Returns log2 of the reference's characters over a language's tokens, (A x W).
+
+    Added to log2 K per character of the reference it gives log2 K per token.
+    """
+    logs = np.log2(sums.length / sums.tokens)  # (... x 1 x A)
+    return logs.reshape(-1, logs.shape[-1]).T
+
+
+def _spreads(damage: Floats, offsets: Floats) -> Floats:
+    """Returns S per token of damage (P x A x W), (P x W)."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return (np.log2(damage) + offsets).std(1)
+
+
+def _cells(damage: Floats, offsets: Floats) -> Floats:
+    """Returns log2 of mean damage and S, of (4 x A x W), (2 x 4 x W)."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.stack([np.log2(damage.mean(1)), _spreads(damage, offsets)])
 
 
 def _reference_first(scores: Scores, eligible: Bools) -> Scores | None:
@@ -149,17 +182,23 @@ def _origin_ratio(damage_bits: Floats, few: Scores) -> Floats:
     return (increase[:, 1:] / increase[:, :1]).mean(-1)
 
 
-def _margin(draws: Floats, point: Floats, n: int, level: float) -> Floats:
-    """Returns half widths that hold the four centred draws, (4 x B), at once at this level.
+def _margin(draws: Floats, point: Floats, units: Units, level: float) -> Floats:
+    """Returns half widths that hold all centred draws, (... x B), at once at this level.
 
     They are stretched as intervals over few sentences are.
+
+    Args:
+        draws: Departures on resampled texts, (... x B).
+        point: Those of the text, (... x 1).
+        units: What was resampled.
+        level: Coverage of the region.
     """
-    if n < 2:
-        return np.full(len(point), np.nan)
-    away = draws - point[:, None]
-    scale = np.maximum(np.nanstd(away, axis=1), _ROUNDING)
-    largest = (np.abs(away) / scale[:, None]).max(0)
-    stretch = ndtri((1 + expanded_level(level, n)) / 2) / ndtri((1 + level) / 2)
+    if n_units(units) < 2:
+        return np.full(point.shape[:-1], np.nan)
+    away = draws - point
+    scale = np.maximum(np.nanstd(away, axis=-1), _ROUNDING)
+    largest = (np.abs(away) / scale[..., None]).reshape(-1, draws.shape[-1]).max(0)
+    stretch = ndtri((1 + expanded_level(level, units)) / 2) / ndtri((1 + level) / 2)
     return scale * float(np.nanquantile(largest, level) * stretch)
 
 
@@ -188,6 +227,7 @@ def cell_rows(
         "damage_reference": Sums(scores).against(damage_bits(scores))[:, 0],
         "harm": harm_mean(scores, languages=displayed),
         "gap": gap(scores, languages=displayed),
+        "spread": spread(scores, languages=displayed),
         "disparity": disparity(scores, languages=displayed),
         "original_disparity": ratio,
     }
@@ -195,10 +235,13 @@ def cell_rows(
     if null is not None:
         implied = {
             "additive_damage": null.damage,
+            "additive_spread": null.spread,
             "additive_disparity": null.disparity,
             "additive_ratio": null.ratio,
-            "departure": null.departure,
-            "margin": null.margin,
+            "damage_departure": null.departure[0],
+            "damage_margin": null.margin[0],
+            "spread_departure": null.departure[1],
+            "spread_margin": null.margin[1],
         }
     origin = _origin_wording(ratio, last)
     return [
@@ -221,11 +264,11 @@ def _origin_wording(ratio: Floats, last: int) -> list[str]:
 
 
 def _our_wording(ours: dict[str, Floats], c: int) -> str:
-    damage, reference, d = ours["damage"], ours["damage_reference"], ours["disparity"]
+    damage, reference, d = ours["damage"], ours["damage_reference"], ours["spread"]
     if c == 0:
-        ratio = f", D is {d[0]:+.2f}" if np.isfinite(d[0]) else ""
+        ratio = f", S is {d[0]:.2f}" if np.isfinite(d[0]) else ""
         return f"K is {damage[0]:.3g} bits per character of the reference{ratio}"
-    moved = f"; D moves by {d[c] - d[0]:+.2f}" if np.isfinite(d[c] - d[0]) else ""
+    moved = f"; S moves by {d[c] - d[0]:+.2f}" if np.isfinite(d[c] - d[0]) else ""
     levelled = ", the reference's rises" if reference[c] > reference[0] else ""
     if not damage[0] > 0:
         return f"K has nothing to fall from{moved}"

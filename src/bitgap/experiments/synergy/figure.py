@@ -22,18 +22,18 @@ from bitgap.show.charts import (
 
 
 def figure(finding: Finding) -> Mapping[str, Any]:
-    """Returns the interaction of every two blocks, and D of the four cells beside the null's."""
+    """Returns the interaction of every two blocks, and S of the four cells beside the null's."""
     charts = [
         _pairs_chart(
             finding.tables["pairs"],
             "What two blocks protect together beyond the sum",
-            "share of K(none)",
+            "share of what the last block is worth",
         )
     ]
     rows = [
-        {"protected": row["protected"], "disparity": row[name], "of": of}
+        {"protected": row["protected"], "spread": row[name], "of": of}
         for row in finding.tables["cells"]
-        for of, name in (("measured", "disparity"), ("if damage added up", "additive_disparity"))
+        for of, name in (("measured", "spread"), ("if damage added up", "additive_spread"))
         if row.get(name) is not None
     ]
     if rows:
@@ -49,7 +49,7 @@ def further_figures(finding: Finding) -> Sequence[Figure]:
     chart = _pairs_chart(
         [row | {"interaction": float(f"{100 * row['interaction']:.5g}")} for row in pairs],
         "What two blocks protect together beyond the sum of what each protects",
-        "% of K(none)",
+        "% of what the last block is worth",
     )
     return (
         Figure(
@@ -84,10 +84,10 @@ def _cells_chart(rows: list[dict[str, Any]]) -> dict[str, Any]:
     encoding = {
         "x": {"field": "protected", "type": "nominal", "title": "protected", "sort": names,
               "axis": {"labelAngle": 0}},
-        "y": number("disparity", "D, log2 ratio"),
+        "y": number("spread", "S, log2"),
         "color": of,
         "shape": of,
-        "tooltip": tip(("protected", "protected:"), ("of", "number:"), ("disparity", "D")),
+        "tooltip": tip(("protected", "protected:"), ("of", "number:"), ("spread", "S")),
     }  # fmt: skip
     # Moved apart by the mark: a scale of offsets would change the matrix beside it.
     dot = {"filled": True, "size": 90, "opacity": 1}
@@ -95,4 +95,4 @@ def _cells_chart(rows: list[dict[str, Any]]) -> dict[str, Any]:
         layer("point", encoding, [r for r in rows if r["of"] == name], xOffset=16 * k - 8, **dot)
         for k, name in enumerate(series)
     ]
-    return panel("D with neither, one or both ends protected", rows, layers, **SIZE)
+    return panel("Gap S with neither, one or both ends protected", rows, layers, **SIZE)

@@ -6,7 +6,11 @@ from typing import Any
 
 from bitgap.disparity.formulas import original_disparity
 from bitgap.experiments.protocol.controls import clear, halves
-from bitgap.experiments.protocol.effects import bounded_p, original_ratios
+from bitgap.experiments.protocol.effects import (
+    bounded_p,
+    bounded_p_equivalence,
+    original_ratios,
+)
 from bitgap.experiments.protocol.scores import eligible_languages, unpack_scores
 from bitgap.experiments.synergy import EXPERIMENT, FEWEST_BLOCKS, ID
 from bitgap.experiments.synergy.controls import synergy_controls
@@ -26,12 +30,11 @@ _RATIOS = ("d_original_none", "d_original_0", "d_original_last", "d_original_0_a
 
 
 def judge(observations: Observations, thresholds: Thresholds) -> Finding:
-    """Judges synergy: θ ≥ .02, clear, top 5 %, same sign on Δ, cells beyond the additive null."""
+    """Judges synergy: θ ≥ .1, clear, top 5 %, same sign on Δ, cells beyond the additive null."""
     n_blocks, declared = observations.facts["n_blocks"], thresholds.of(ID)
     if n_blocks < FEWEST_BLOCKS:
         return _untestable(n_blocks, thresholds)
-    parts = [name for name in ("map", "corners") if f"{name}_kl" in observations.arrays]
-    languages = eligible_languages(observations, parts, readable=["cells"])
+    languages = eligible_languages(observations, ["map", "cells", "far"], readable=["cells"])
     displayed, cells = languages.displayed, unpack_scores(observations, "cells")
     pair = PairInteraction.of(observations, displayed, thresholds)
     null = additive_null(
@@ -41,9 +44,16 @@ def judge(observations: Observations, thresholds: Thresholds) -> Finding:
         *synergy_controls(observations, pair, displayed, thresholds),
         halves(cells, 0, languages.eligible, thresholds),
     ]
-    p, smallest = bounded_p(pair.draws, cells.n_sentences)
+    p, smallest = bounded_p(pair.draws, pair.units)
+    sesoi = declared["sesoi"]
     part = Part(
-        name=_STATISTIC, estimate=pair.theta, sesoi=declared["sesoi"], p=p, p_minimum=smallest
+        name=_STATISTIC,
+        estimate=pair.theta,
+        sesoi=sesoi,
+        p=p,
+        p_minimum=smallest,
+        p_equivalence=bounded_p_equivalence(pair.draws, sesoi, pair.units),
+        concurring={"per token": bounded_p_equivalence(pair.draws_per_token, sesoi, pair.units)},
     )
     further = _further(pair, null, declared["top_share"])
     ratio = original_disparity(cells)
@@ -56,14 +66,14 @@ def judge(observations: Observations, thresholds: Thresholds) -> Finding:
         verdict=judge_parts(
             [part], checks, alpha=thresholds.alpha, gate=languages.gate_reason, extra=further
         ),
-        sentence=_sentence(pair, null, ratio, declared["sesoi"]) + languages.sentence,
+        sentence=_sentence(pair, null, ratio, sesoi) + languages.sentence,
         tables={
             "cells": cell_rows(cells, displayed, null, n_blocks),
             "terms": pair.rows(),
             "pairs": pair.pair_rows(),
             "variance_by_order": pair.variance_rows(),
             "additive": _additive_rows(observations, displayed, null),
-            "removable": _removable(pair, declared["sesoi"]),
+            "removable": _removable(pair, sesoi),
             "further": {
                 "top_pair": _is_top(pair, declared["top_share"]),
                 "beyond_additive": null is not None and not null.reproduces,
@@ -93,27 +103,39 @@ def _further(
     """Returns whether what else support needs is there, and what of it is not."""
     failed = list[str]()
     rank, n_pairs = pair.rank()
-    if not _is_top(pair, top_share):
+    if rank is None:
+        failed.append(f"the rank of the pair among {n_pairs} is not known: not all were scored")
+    elif not _is_top(pair, top_share):
         failed.append(
             f"the pair ranks {rank} of {n_pairs}, not in the top {top_share:.0%}"
             + (f" (which {n_pairs} pairs do not have)" if n_pairs * top_share < 1 else "")
         )
     if null is None:
-        failed.append("the four cells have no D to compare with the additive null")
+        failed.append("the four cells cannot be compared with damage that adds up")
     elif null.reproduces:
         failed.append(
-            "the four cells do not leave what damage that adds up implies: the apparent synergy "
-            "may be a ratio artefact"
+            "the four cells do not leave what damage that adds up implies, neither in damage nor "
+            "in S"
         )
     on_text = pair.on_text.value
     if on_text is None or on_text <= 0:
         failed.append("the sign does not hold on the text's own likelihood")
+    if turns := _sign_turns(pair):
+        failed.append(turns)
     return not failed, "; ".join(failed)
 
 
 def _is_top(pair: PairInteraction, top_share: float) -> bool:
     rank, n_pairs = pair.rank()
-    return rank / n_pairs <= top_share
+    return rank is not None and rank / n_pairs <= top_share
+
+
+def _sign_turns(pair: PairInteraction) -> str | None:
+    """Returns why the interaction is not established, where its sign hangs on the unit."""
+    text, token = pair.theta.value, pair.per_token.value
+    if text is None or token is None or text * token > 0:
+        return None
+    return f"not established: the interaction is {text:+.1%} per text and {token:+.1%} per token"
 
 
 def _removable(pair: PairInteraction, sesoi: float) -> bool:
@@ -126,15 +148,18 @@ def _sentence(pair: PairInteraction, null: AdditiveNull | None, ratio: Floats, s
     if theta.value is None:
         return "The interaction of the first and the last block is undefined on this text."
     within = "" if theta.low is None else f" [{theta.low:+.1%}, {theta.high:+.1%}]"
+    place = f"its rank among {n_pairs} pairs is not known"
+    if rank is not None:
+        place = f"rank {rank} of {n_pairs} pairs"
     text = (
-        f"Protecting the first and the last block together saves {theta.value:+.1%}{within} of the "
-        f"damage beyond what they save apart, rank {rank} of {n_pairs} pairs"
+        f"Protecting the first and the last block together saves {theta.value:+.1%}{within} of "
+        f"what the last block is worth beyond what they save apart, {place}"
     )
-    if clear(theta, sesoi):
+    if turns := _sign_turns(pair):
+        text += f"; that is {turns}"
+    elif clear(theta, sesoi):
         if null is not None and null.reproduces:
-            text += (
-                ", but the four ratios are within what damage that adds up gives: maybe an artefact"
-            )
+            text += ", but the four cells are within what damage that adds up gives"
     elif shows_origin_pattern(ratio):
         text += "; the origin's ratio shows its pattern all the same, so that is a ratio artefact"
     elif _removable(pair, sesoi):
@@ -145,7 +170,7 @@ def _sentence(pair: PairInteraction, null: AdditiveNull | None, ratio: Floats, s
 def _additive_rows(
     observations: Observations, displayed: Bools, null: AdditiveNull | None
 ) -> list[dict[str, Any]]:
-    """Returns how well damage adds up, by language and for D; whether the null has the pattern."""
+    """Returns how well damage adds up, by language, for S and for D; whether it has the pattern."""
     if null is None:
         return []
     facts = observations.facts
@@ -156,4 +181,8 @@ def _additive_rows(
         for code, r2 in zip(ordered, null.log_r2, strict=True)
     ]
     pattern = shows_origin_pattern(null.ratio)
-    return [*rows, {"of": "D", "r2": finite(null.disparity_r2), "origin_pattern": pattern}]
+    return [
+        *rows,
+        {"of": "S", "r2": finite(null.spread_r2)},
+        {"of": "D", "r2": finite(null.disparity_r2), "origin_pattern": pattern},
+    ]

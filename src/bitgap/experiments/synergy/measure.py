@@ -6,10 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from bitgap.experiments.protocol.masks import map_design
 from bitgap.experiments.protocol.scores import facts_of, pack_scores
 from bitgap.experiments.synergy import EXPERIMENT, FEWEST_BLOCKS, ID, Params
-from bitgap.experiments.synergy.plans import plans
+from bitgap.experiments.synergy.plans import design_of, plans
 from bitgap.experiments.synergy.twins import measure_controls
 from bitgap.lab.lab import Lab
 from bitgap.records import Observations
@@ -19,12 +18,12 @@ def measure(lab: Lab, scheme: str, params: Params) -> Observations:
     """Measures damage under the masks of the layer map, and what the controls need.
 
     Arrays: packed scores (:mod:`~bitgap.experiments.protocol.scores`) of the parts ``map`` (P
-    plans), ``cells`` (∅, {0}, {last}, both) and, where masks are sampled, ``corners`` (4B plans,
-    those of each background in turn); ``masks`` (P); and those of
+    plans), ``cells`` (∅, {0}, {last}, both) and ``far`` (the same with all others protected);
+    ``masks`` (P); and those of
     :func:`bitgap.experiments.synergy.twins.measure_controls`.
     """
     n, part = lab.n_blocks, lab.spread(params.map_sentences)
-    design = map_design(n, params, lab.settings.seed, pairs=True)
+    design = design_of(n, params, lab.settings.seed)
     twins: dict[str, Any] = {}
     missing: dict[str, str] = {}
     if n >= FEWEST_BLOCKS:

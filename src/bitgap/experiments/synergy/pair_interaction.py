@@ -1,59 +1,84 @@
 """What two blocks do together, from the scores of masks: every index, with intervals.
 
-Damage is averaged over languages sentence by sentence, and all but the logarithm is linear in it,
-so an index is formed once per sentence and resampled as a sum. Games are −K, −Δ, −G and −|D|, so
-that above 0 always means that protecting both helps more than the sum of protecting each. Where all
-masks were scored the Banzhaf interaction is exact on the text; else it is a mean over sampled
-backgrounds, unbiased, and its interval resamples sentences and backgrounds alike. Pairs are then
-ranked by the mean of their Möbius and co-Möbius terms, which are known for all. Pure numpy.
+All but the logarithm and what counts per token is linear in damage, so an index is formed once per
+sentence and resampled as a sum. Games are −K, −Δ, −G, −S and −|D|, so that above 0 always means
+that protecting both helps more than the sum of protecting each.
+
+Where all masks were scored the Banzhaf interaction is exact on the text. Else it is the mean of the
+Möbius term, where nothing else is protected, and the co-Möbius term, where all else is: the same
+for any game without interactions of four blocks or more
+(:func:`~bitgap.stats.interactions.both_ends_interaction`). Of the first and the last block the
+eight masks are always there; a rank among pairs is known where those of all pairs are. Pure numpy.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from bitgap.disparity.formulas import disparity
+from bitgap.disparity.formulas import disparity, spread
 from bitgap.experiments.protocol.effects import gap_per_sentence
-from bitgap.experiments.protocol.scores import unpack_scores
+from bitgap.experiments.protocol.scores import units_of, unpack_scores
 from bitgap.quant.sets import mask_of, pairs_of
-from bitgap.records import Bools, Estimate, Floats, Observations, Scores, finite
-from bitgap.stats.bootstrap import (
-    Statistic,
-    bca,
-    bootstrap_weights,
-    expanded_level,
-    few_estimates,
-    jackknife_weights,
-)
+from bitgap.records import Bools, Estimate, Floats, Observations, Scores, Units, finite
+from bitgap.stats.bootstrap import Statistic, bootstrap_weights, few_estimates
 from bitgap.stats.interactions import (
-    banzhaf_interactions,
+    both_ends_interaction,
     corner_masks,
     derivatives_at,
+    end_corners,
     pair_derivatives,
+    pair_design,
     shapley_interaction,
     variance_by_order,
 )
 from bitgap.stats.verdicts import Thresholds
 
-UNIT = "share of K(none)"
+UNIT = "share of what the last block is worth alone"
 _BITS = 1 / np.log(2)
 _LOG_DRAWS = 400
 """Draws of the interaction of logarithms, which needs every mask on every resampled text."""
+_LAST = 2
+"""Row of {last} among the corners ∅, {0}, {last}, {0, last}."""
 
 
-def interaction(corners: Floats, none: Floats) -> Statistic:
-    """Returns weights -> (W x 1): mean of −Δ_ij K over backgrounds, over K(∅).
+def of_corners(kl: Floats) -> tuple[Floats, Floats]:
+    """Returns the pair's term and what the last block is worth alone, (...) both.
 
     Args:
-        corners: K per sentence at T, T∪i, T∪j, T∪ij of each background, (B x 4 x N).
-        none: K(∅) per sentence, (N).
+        kl: Damage at the corners of both ends, (8 x ...), as
+            :func:`~bitgap.stats.interactions.end_corners`.
     """
-    return ratio_of_sums(-derivatives_at(np.moveaxis(corners, 1, -1)).mean(0), none)
+    at_none, at_all = (-derivatives_at(np.moveaxis(four, 0, -1)) for four in (kl[:4], kl[4:]))
+    return (at_none + at_all) / 2, kl[0] - kl[_LAST]
+
+
+def share_of_worth(term: Floats, worth: Floats) -> Statistic:
+    """Returns weights -> (W x 1): Σ term / Σ worth over sentences, of (N) each.
+
+    NaN where the last block is worth nothing.
+    """
+
+    def statistic(weights: Floats) -> Floats:
+        total = weights @ worth
+        return ((weights @ term) / np.where(total > 0, total, np.nan))[:, None]
+
+    return statistic
+
+
+def share_per_token(term: Floats, worth: Floats, tokens: Floats) -> Statistic:
+    """Returns the same where every language's damage counts per token of its own, of (A x N)."""
+
+    def statistic(weights: Floats) -> Floats:
+        counts = weights @ tokens.T
+        total = ((weights @ worth.T) / counts).sum(1)
+        joint = ((weights @ term.T) / counts).sum(1)
+        return (joint / np.where(total > 0, total, np.nan))[:, None]
+
+    return statistic
 
 
 def ratio_of_sums(term: Floats, total: Floats) -> Statistic:
@@ -76,12 +101,15 @@ class PairInteraction:
         damage: Mean KL over languages in nats, (P x N).
         delta: Mean increase of NLL, likewise.
         gap: Mean increase of NLL of the other languages less the reference's, likewise.
-        corners: ``damage`` at the corners of the backgrounds, (B x 4 x N).
-        delta_corners: ``delta`` likewise.
+        term: −K's term of the pair by language, (A x N), of languages that enter.
+        worth: K(∅) − K({last}) likewise.
+        text_term: −Δ's term, mean over languages, (N).
+        tokens: Of languages that enter, (A x N).
         length: Characters of the reference, (N).
         scores: Of the masks.
         displayed: Languages that enter, (A).
         complete: Whether all masks are there.
+        units: What is resampled.
         thresholds: With draws and level.
     """
 
@@ -90,19 +118,22 @@ class PairInteraction:
     damage: Floats
     delta: Floats
     gap: Floats | None
-    corners: Floats
-    delta_corners: Floats
+    term: Floats
+    worth: Floats
+    text_term: Floats
+    tokens: Floats
     length: Floats
     scores: Scores
     displayed: Bools
     complete: bool
+    units: Units
     thresholds: Thresholds
 
     @classmethod
     def of(
         cls, observations: Observations, displayed: Bools, thresholds: Thresholds
     ) -> PairInteraction:
-        """Returns it of observations with the parts ``map`` and, if sampled, ``corners``.
+        """Returns it of observations with the parts ``map``, ``cells`` and ``far``.
 
         Args:
             observations: Of the synergy experiment.
@@ -110,21 +141,25 @@ class PairInteraction:
             thresholds: With draws and level.
         """
         arrays, facts = observations.arrays, observations.facts
+        n_blocks, complete = facts["n_blocks"], facts["complete"]
         reference = facts["languages"].index(facts["reference"])
         harm = arrays["map_nll"] - arrays["nll_fp"]
-        nll_corners = corners_of(arrays, facts, "nll", displayed)
+        term, worth = pair_terms(observations, "kl", displayed)
         return cls(
-            n_blocks=facts["n_blocks"],
+            n_blocks=n_blocks,
             masks=tuple(int(mask) for mask in arrays["masks"]),
             damage=arrays["map_kl"][:, displayed].mean(1),
             delta=harm[:, displayed].mean(1),
             gap=gap_per_sentence(harm, displayed, reference),
-            corners=corners_of(arrays, facts, "kl", displayed),
-            delta_corners=nll_corners - arrays["nll_fp"][displayed].mean(0),
+            term=term,
+            worth=worth,
+            text_term=pair_terms(observations, "nll", displayed)[0].mean(0),
+            tokens=arrays["tokens"][displayed].astype(np.float64),
             length=arrays["characters"][reference].astype(np.float64),
             scores=unpack_scores(observations, "map"),
             displayed=displayed,
-            complete=facts["complete"],
+            complete=complete,
+            units=units_of(observations),
             thresholds=thresholds,
         )
 
@@ -139,46 +174,65 @@ class PairInteraction:
         return self.damage[self._row[0]]
 
     @cached_property
+    def _worth(self) -> Floats:
+        return self.worth.mean(0)
+
+    @cached_property
     def _row(self) -> dict[int, int]:
         return {mask: row for row, mask in enumerate(self.masks)}
-
-    @property
-    def _n_sentences(self) -> int:
-        return self.damage.shape[1]
 
     def _estimate(
         self, statistic: Statistic, unit: str = UNIT, draws: int | None = None
     ) -> Estimate:
         how = self.thresholds.how | ({"draws": draws} if draws else {})
-        return few_estimates(statistic, self._n_sentences, unit=unit, **how)[0]
+        return few_estimates(statistic, self.units, unit=unit, **how)[0]
+
+    def _drawn(self, statistic: Statistic) -> Floats:
+        return statistic(bootstrap_weights(self.units, self.thresholds.draws, 0))[:, 0]
 
     # -- θ ------------------------------------------------------------------------------------
 
     @cached_property
-    def _theta(self) -> tuple[Estimate, Floats]:
-        return self._banzhaf(self.corners)
+    def _statistic(self) -> Statistic:
+        return share_of_worth(self.term.mean(0), self._worth)
 
-    @property
+    @cached_property
+    def _per_token(self) -> Statistic:
+        return share_per_token(self.term, self.worth, self.tokens)
+
+    @cached_property
     def theta(self) -> Estimate:
-        """Banzhaf interaction of the pair on −K, share of K(∅)."""
-        return self._theta[0]
+        """Banzhaf interaction of the pair on −K, as a share of what the last block is worth."""
+        return self._estimate(self._statistic)
 
-    @property
+    @cached_property
     def draws(self) -> Floats:
         """θ on every resampled text, (B)."""
-        return self._theta[1]
+        return self._drawn(self._statistic)
+
+    @cached_property
+    def per_token(self) -> Estimate:
+        """θ where every language's damage counts per token of its own."""
+        return self._estimate(self._per_token)
+
+    @cached_property
+    def draws_per_token(self) -> Floats:
+        """The same on every resampled text, (B)."""
+        return self._drawn(self._per_token)
 
     @cached_property
     def on_text(self) -> Estimate:
-        """The same on −Δ, the text's own likelihood, share of K(∅)."""
-        return self._banzhaf(self.delta_corners)[0]
+        """The interaction on −Δ, the text's own likelihood, over what the last is worth in K."""
+        return self._estimate(share_of_worth(self.text_term, self._worth))
 
     @cached_property
     def on_logs(self) -> Estimate:
-        """The same on −log2 of mean K, over backgrounds that leave something to round."""
-        corners = self.corners
-        damaged = ~(corners[:, 3] == 0).all(-1)
-        rows = corners[damaged].reshape(-1, corners.shape[-1])
+        """The same on −log2 of mean K, over known backgrounds that leave something to round."""
+        full = (1 << self.n_blocks) - 1 - mask_of(self.pair)
+        # Where all else is protected both protected leave nothing, and no logarithm.
+        backgrounds = [m for m in range(full) if not m & ~full] if self.complete else [0]
+        corners = corner_masks(backgrounds, self.pair)
+        rows = self.damage[[self._row[mask] for four in corners for mask in four]]
 
         def statistic(weights: Floats) -> Floats:
             with np.errstate(divide="ignore", invalid="ignore"):
@@ -187,131 +241,146 @@ class PairInteraction:
 
         return self._estimate(statistic, "log2 ratio", min(_LOG_DRAWS, self.thresholds.draws))
 
-    def _banzhaf(self, corners: Floats) -> tuple[Estimate, Floats]:
-        """Returns the estimate and its draws, (B)."""
-        n = self._n_sentences
-        if self.complete or n < 2:
-            statistic = interaction(corners, self.none)
-            draws = statistic(bootstrap_weights(n, self.thresholds.draws, 0))[:, 0]
-            return self._estimate(statistic), draws
-        return self._sampled(corners)
-
-    def _sampled(self, corners: Floats) -> tuple[Estimate, Floats]:
-        """Returns the mean over sampled backgrounds; a set and its complement are one draw."""
-        each = -derivatives_at(np.moveaxis(corners, 1, -1))
-        twins, none = (each[::2] + each[1::2]) / 2, self.none
-        n_draws, (b, n) = self.thresholds.draws, twins.shape
-        sentences = bootstrap_weights(n, n_draws, 0)
-        backgrounds = bootstrap_weights(b, n_draws, 1) / b
-        draws = ((sentences @ twins.T) * backgrounds).sum(1) / (sentences @ none)
-        left_out = jackknife_weights(n)
-        without = (left_out @ twins.mean(0)) / (left_out @ none)
-        per_background = twins.sum(1) / none.sum()
-        without_twin = jackknife_weights(b) @ per_background / max(b - 1, 1)
-        point = np.array(per_background.mean())
-        level = expanded_level(self.thresholds.level, min(n, b))
-        low, high = bca(point, draws, np.concatenate([without, without_twin]), level)
-        ends = {"low": float(low), "high": float(high)} if np.isfinite([low, high]).all() else {}
-        theta = Estimate(
-            value=float(point),
-            unit=UNIT,
-            level=self.thresholds.level,
-            n=n,
-            method=f"BCa bootstrap over sentences and {b} sampled backgrounds with their "
-            f"complements, {n_draws} draws",
-            reason=None if ends else "the draws do not vary",
-            **ends,
-        )
-        return theta, draws
-
     # -- all pairs ----------------------------------------------------------------------------
 
     @cached_property
+    def _known(self) -> list[tuple[int, int]]:
+        """Pairs whose masks at both ends are there."""
+        return [
+            pair
+            for pair in pairs_of(self.n_blocks)
+            if all(m in self._row for four in end_corners(self.n_blocks, pair) for m in four)
+        ]
+
+    @property
+    def ranked(self) -> bool:
+        """Whether the pair can be ranked: the masks of all pairs are there."""
+        return all(mask in self._row for mask in pair_design(self.n_blocks))
+
+    def _term_of(self, values: Floats, pair: tuple[int, int]) -> Floats:
+        """Returns a pair's Banzhaf interaction, exact or by both ends, of (P x ...) by mask."""
+        return pair_term(values, self.masks, self.n_blocks, pair, complete=self.complete)
+
+    @cached_property
     def _terms(self) -> Floats:
-        """Each pair's term per sentence, (pairs x N): Banzhaf, or the mean of both ends."""
-        pairs = pairs_of(self.n_blocks)
-        if self.complete:
-            return banzhaf_interactions(-self.damage)[[mask_of(pair) for pair in pairs]]
-        return np.array([(self._end(p, False) + self._end(p, True)) / 2 for p in pairs])
-
-    def _end(self, pair: tuple[int, int], full: bool) -> Floats:
-        """Returns −Δ_ij K per sentence at ∅, or at all other blocks, (N)."""
-        return -derivatives_at(self.damage[self._corners(pair, full)].T)
-
-    def _corners(self, pair: tuple[int, int], full: bool) -> list[int]:
-        """Returns the rows of a pair's four corners at ∅, or at all other blocks."""
-        base = (1 << self.n_blocks) - 1 - mask_of(pair) if full else 0
-        return [self._row[mask] for mask in corner_masks([base], pair)[0]]
+        """Each known pair's term per sentence, (pairs x N)."""
+        terms = [self._term_of(-self.damage, pair) for pair in self._known]
+        return np.array(terms).reshape(len(terms), self.damage.shape[1])
 
     def _shares(self) -> Floats:
-        return self._terms.sum(1) / self.none.sum()
+        worth = self._worth.sum()
+        return self._terms.sum(1) / (worth if worth > 0 else np.nan)
 
-    def rank(self) -> tuple[int, int]:
-        """Returns the pair's rank among all, 1 the highest, and how many there are."""
-        shares = self._shares()
-        own = shares[pairs_of(self.n_blocks).index(self.pair)]
-        return int((shares >= own).sum()), len(shares)
+    def rank(self) -> tuple[int | None, int]:
+        """Returns the pair's rank among all, 1 the highest, and how many there are.
 
-    def beyond_neighbours(self) -> Estimate:
-        """Returns by how much the pair beats the better of the two that are one block shorter."""
-        pairs, last = pairs_of(self.n_blocks), self.n_blocks - 1
-        rows = [pairs.index(pair) for pair in ((0, last), (0, last - 1), (1, last))]
-        terms, none = self._terms[rows], self.none
+        None where the masks of some pair are not there.
+        """
+        n_pairs = len(pairs_of(self.n_blocks))
+        if not self.ranked:
+            return None, n_pairs
+        totals = self._terms.sum(1)
+        return int((totals >= totals[self._known.index(self.pair)]).sum()), n_pairs
+
+    def beyond_neighbours(self) -> Estimate | None:
+        """Returns by how much the pair beats the better of the two that are one block shorter.
+
+        None where their masks are not there.
+        """
+        last = self.n_blocks - 1
+        asked = [(0, last), (0, last - 1), (1, last)]
+        if not set(asked) <= set(self._known):
+            return None
+        terms = self._terms[[self._known.index(pair) for pair in asked]]
+        worth = self._worth
 
         def statistic(weights: Floats) -> Floats:
-            own, *others = (weights @ terms.T / (weights @ none)[:, None]).T
+            total = weights @ worth
+            shares = weights @ terms.T / np.where(total > 0, total, np.nan)[:, None]
+            own, *others = shares.T
             return (own - np.maximum(*others))[:, None]
 
         return self._estimate(statistic)
 
     # -- what is shown ------------------------------------------------------------------------
 
+    def _end(self, values: Floats, full: bool) -> Floats:
+        """Returns the pair's derivative at ∅, or at all other blocks, of (P x ...) by mask."""
+        four = [self._row[mask] for mask in end_corners(self.n_blocks, self.pair)[full]]
+        return derivatives_at(np.moveaxis(values[four], 0, -1))
+
+    @property
+    def _ends_known(self) -> bool:
+        return self.pair in self._known
+
     def estimates(self) -> dict[str, Estimate]:
         """Returns every index of the pair with its interval."""
-        terms = {"moebius": self._end(self.pair, False), "co_moebius": self._end(self.pair, True)}
+        out = {
+            "banzhaf": self.theta,
+            "banzhaf_per_token": self.per_token,
+            "banzhaf_on_text": self.on_text,
+            "banzhaf_of_total": self._estimate(
+                ratio_of_sums(self.term.mean(0), self.none), "share of K(none)"
+            ),
+            "worth_of_last": self._estimate(
+                ratio_of_sums(self._worth, self.none), "share of K(none)"
+            ),
+            "banzhaf_log": self.on_logs,
+        }
+        terms: dict[str, Floats] = {}
+        if self._ends_known:
+            terms = {
+                name: self._end(-self.damage, full)
+                for name, full in (("moebius", False), ("co_moebius", True))
+            }
         if self.complete:
             terms["shapley"] = shapley_interaction(-self.damage, *self.pair)
-        out = {"banzhaf": self.theta, "banzhaf_on_text": self.on_text}
-        out |= {k: self._estimate(ratio_of_sums(term, self.none)) for k, term in terms.items()}
-        if self.complete and self.gap is not None:
-            term = banzhaf_interactions(-self.gap * _BITS)[mask_of(self.pair)]
-            statistic = ratio_of_sums(term, self.length)
-            out["banzhaf_gap"] = self._estimate(statistic, "bits per English character")
-        return out | {"banzhaf_log": self.on_logs}
+        out |= {k: self._estimate(share_of_worth(t, self._worth)) for k, t in terms.items()}
+        if self.gap is not None and self._ends_known:
+            term = self._term_of(-self.gap * _BITS, self.pair)
+            out["banzhaf_gap"] = self._estimate(
+                ratio_of_sums(term, self.length), "bits per English character"
+            )
+        return out
 
     def _games(self) -> dict[str, Floats]:
-        """Returns −K and −Δ as shares of K(∅), −G in bits per character and −|D|, (P) each."""
+        """Returns −K and −Δ as shares of what the last is worth, −G, −S and −|D|, (P) each."""
+        worth = self._worth.sum()
         games = {
-            "damage": -self.damage.sum(1) / self.none.sum(),
-            "delta": -self.delta.sum(1) / self.none.sum(),
+            name: -values.sum(1) / (worth if worth > 0 else np.nan)
+            for name, values in (("damage", self.damage), ("delta", self.delta))
         }
+        ratios = {"spread": -spread(self.scores, languages=self.displayed)}
         if self.gap is not None:
             games["gap"] = -self.gap.sum(1) * _BITS / self.length.sum()
-            d = -np.abs(disparity(self.scores, languages=self.displayed))
+            ratios["disparity"] = -np.abs(disparity(self.scores, languages=self.displayed))
+        for game in ratios.values():
             # What is left of K where all is protected is rounding, and its ratio is anything.
-            d[self._row[(1 << self.n_blocks) - 1]] = 0.0
-            games["disparity"] = d
-        return games
+            if (all_kept := self._row.get((1 << self.n_blocks) - 1)) is not None:
+                game[all_kept] = 0.0
+        return games | ratios
 
     def rows(self) -> list[dict[str, Any]]:
         """Returns a row a game with the pair's indices, JSON-ready; None where undefined."""
-        ends = (("moebius", False), ("co_moebius", True))
+        if not self._ends_known:
+            return []
         out: list[dict[str, Any]] = []
         for name, game in self._games().items():
-            row = {k: derivatives_at(game[self._corners(self.pair, full)]) for k, full in ends}
+            row: dict[str, Any] = {"of": name}
+            row |= {"moebius": self._end(game, False), "co_moebius": self._end(game, True)}
+            row["banzhaf"] = self._term_of(game, self.pair)
             if self.complete:
-                row["banzhaf"] = banzhaf_interactions(game)[mask_of(self.pair)]
                 row["shapley"] = shapley_interaction(game, *self.pair)
-            out.append({"of": name} | {k: finite(value) for k, value in row.items()})
+            out.append({k: v if k == "of" else finite(v) for k, v in row.items()})
         return out
 
     def pair_rows(self) -> list[dict[str, Any]]:
-        """Returns the interaction of every pair, both ways round, for the matrix."""
-        both = zip(pairs_of(self.n_blocks), self._shares(), strict=True)
+        """Returns the interaction of every known pair, both ways round, for the matrix."""
         return [
             {"first": a, "second": b, "interaction": float(share)}
-            for (i, j), share in both
+            for (i, j), share in zip(self._known, self._shares(), strict=True)
             for a, b in ((i, j), (j, i))
+            if np.isfinite(share)
         ]
 
     def variance_rows(self) -> list[dict[str, Any]]:
@@ -325,21 +394,41 @@ class PairInteraction:
         ]
 
 
-def corners_of(
-    arrays: Mapping[str, Any], facts: Mapping[str, Any], kind: str, displayed: Bools
+def pair_term(
+    values: Floats,
+    masks: tuple[int, ...],
+    n_blocks: int,
+    pair: tuple[int, int],
+    *,
+    complete: bool,
 ) -> Floats:
-    """Returns the mean over languages at the pair's corners of every background, (B x 4 x N).
+    """Returns a pair's Banzhaf interaction, exact where all masks are there, else by both ends.
 
     Args:
-        arrays: With ``map_<kind>``, or ``corners_<kind>`` where masks were sampled.
-        facts: Of the same observations.
+        values: v by row of ``masks``, (P x ...).
+        masks: Bit sets of protected blocks.
+        n_blocks: L.
+        pair: Two blocks.
+        complete: Whether these are all masks, ascending.
+    """
+    if complete:
+        return pair_derivatives(values, *pair)[0].mean(0)
+    row = {mask: values[i] for i, mask in enumerate(masks)}
+    return both_ends_interaction(row, n_blocks, pair)
+
+
+def pair_terms(observations: Observations, kind: str, displayed: Bools) -> tuple[Floats, Floats]:
+    """Returns the term of the first and the last block, and the last's worth, (A x N) both.
+
+    Args:
+        observations: Of the synergy experiment.
         kind: ``kl`` or ``nll``.
         displayed: Languages that enter, (A).
     """
-    n_blocks = facts["n_blocks"]
-    if not facts["complete"]:
-        mean = arrays[f"corners_{kind}"][:, displayed].mean(1)
-        return mean.reshape(-1, 4, mean.shape[-1])
-    mean = arrays[f"map_{kind}"][:, displayed].mean(1)
-    _, backgrounds = pair_derivatives(mean[:, 0], 0, n_blocks - 1)
-    return mean[np.array(corner_masks(backgrounds.tolist(), (0, n_blocks - 1)))]
+    arrays, facts = observations.arrays, observations.facts
+    corners = np.concatenate([arrays[f"{part}_{kind}"] for part in ("cells", "far")])
+    term, worth = of_corners(corners[:, displayed])
+    if facts["complete"]:
+        values = -arrays[f"map_{kind}"][:, displayed]
+        term = pair_derivatives(values, 0, facts["n_blocks"] - 1)[0].mean(0)
+    return term, worth

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from bitgap.errors import UnsupportedArchitecture
-from bitgap.experiments.plants.cancelling import cancelling_plan, plant_cancellation
-from bitgap.experiments.protocol.twins import in_few_languages, kl_of, random_kl
+from bitgap.experiments.plants.cancelling import planted_damage
+from bitgap.experiments.protocol.twins import control_documents, in_few_languages, random_kl
 from bitgap.experiments.synergy import Params
-from bitgap.experiments.synergy.plans import corners
+from bitgap.experiments.synergy.pair_interaction import of_corners
+from bitgap.experiments.synergy.plans import cell_masks, far_masks
 from bitgap.lab.lab import Lab
 from bitgap.quant.sets import blocks_in
 from bitgap.records import Floats
@@ -18,28 +17,37 @@ from bitgap.records import Floats
 
 def measure_controls(
     lab: Lab, scheme: str, params: Params
-) -> tuple[dict[str, Floats], dict[str, str]]:
-    """Returns damage on a few sentences under ∅ and the pair's corners, and what is missing.
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Returns damage on a few sentences at the pair's corners of both ends, and what is missing.
 
     Returns:
-        Arrays: ``random_kl`` (1+4B x A' x N') of an untrained twin, and ``cancelling_kl``
-        (S x 1+4B x A' x N') of S plantings of P3. Facts: ``no_cancelling``, why it is not there.
+        Arrays: ``random_kl`` (8 x A' x N') of an untrained twin, ``cancelling_kl`` (S x 8 x A' x
+        N') of S plantings of P3, and ``control_documents`` (N') where known. Facts:
+        ``no_cancelling``, why it is not there.
     """
     few, seed = lab.spread(params.control_sentences), lab.settings.seed
-    masks = [0, *corners(lab.n_blocks, params.control_twins, seed)]
-    part = in_few_languages(few)
-    arrays: dict[str, Any] = {}
-    missing: dict[str, str] = {}
-    planted: list[Floats] = []
+    masks = [*cell_masks(lab.n_blocks), *far_masks(lab.n_blocks)]
+    arrays: dict[str, Any] = {
+        "random_kl": random_kl(few, scheme, masks),
+        **control_documents(few),
+    }
     try:
-        for s in range(params.planted_seeds):
-            variant = plant_cancellation(
-                part, scheme, strength=params.planted_strength, seed=seed + s
-            )
-            ends = [cancelling_plan(scheme, variant, lab.n_blocks, blocks_in(m)) for m in masks]
-            planted.append(kl_of(part, ends))
-            part.bank.drop(variant)
-        arrays["cancelling_kl"] = np.array(planted)
+        arrays["cancelling_kl"] = planted_damage(
+            in_few_languages(few),
+            scheme,
+            [blocks_in(mask) for mask in masks],
+            _judged,
+            wanted=params.planted_interaction,
+            start=params.planted_strength,
+            seeds=[seed + s for s in range(params.planted_seeds)],
+        )
     except UnsupportedArchitecture as error:
-        missing["no_cancelling"] = str(error)
-    return {"random_kl": random_kl(few, scheme, masks), **arrays}, missing
+        return arrays, {"no_cancelling": str(error)}
+    return arrays, {}
+
+
+def _judged(kl: Floats) -> float:
+    """Returns the interaction over what the last block is worth, of (8 x A x N)."""
+    term, worth = of_corners(kl)
+    total = float(worth.sum())
+    return float(term.sum()) / total if total > 0 else float("nan")

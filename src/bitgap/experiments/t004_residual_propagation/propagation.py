@@ -24,8 +24,9 @@ def state_errors(lab: Lab, masks: Sequence[Plan]) -> dict[str, Floats]:
     Returns:
         ``error`` and ``error_with_sinks`` (J x L+1 x A x N), squared standardised error averaged
         over dimensions and summed over tokens; ``tokens`` (L+1 x A x N), how many; at the last
-        block's output ``cosine`` (J), mean cosine with full precision, and ``cka`` (J), debiased
-        linear CKA of sentence means, NaN where undefined.
+        block's output ``cosine`` (J x A x N), cosine with full precision summed over tokens,
+        ``closer`` (J−1 x A x N), tokens whose cosine is higher than under the first plan, and
+        ``cka`` (J), debiased linear CKA of sentence means, NaN where undefined.
     """
     plans = [Plan.uniform("fp", lab.n_blocks), *masks]
     variance = lab.once("state variances", lambda: state_variances(lab))
@@ -33,7 +34,8 @@ def state_errors(lab: Lab, masks: Sequence[Plan]) -> dict[str, Floats]:
     kept, everything = np.zeros(shape), np.zeros(shape)
     tokens = np.zeros(shape[1:])
     pooled = np.zeros((len(plans), shape[-1], lab.decoder.width))
-    cosine = np.zeros(len(masks))
+    cosine = np.zeros((len(masks), shape[-1]))
+    closer = np.zeros((len(masks) - 1, shape[-1]))
     for part in stream(lab, plans):
         if part.depth < 0:
             continue
@@ -41,12 +43,17 @@ def state_errors(lab: Lab, masks: Sequence[Plan]) -> dict[str, Floats]:
         mask = without_sinks(clean, part.real)
         scale = 1.0 / (variance[part.depth] * clean.shape[-1])
         tokens[part.depth, where] += mask.sum(1).cpu().numpy()
+        first = None
         for j, state in enumerate(part.states[1:]):
             squared = ((state - clean).square_() * scale).sum(-1)
             kept[j, part.depth, where] += sum_by_sequence(squared, mask)
             everything[j, part.depth, where] += sum_by_sequence(squared, part.real)
             if part.depth == lab.n_blocks - 1:
-                cosine[j] += float(torch.cosine_similarity(state, clean, dim=-1)[mask].sum())
+                alike = torch.cosine_similarity(state.double(), clean.double(), dim=-1)
+                cosine[j, where] += sum_by_sequence(alike, mask)
+                first = alike if first is None else first
+                if j:
+                    closer[j - 1, where] += sum_by_sequence((alike > first).double(), mask)
         if part.depth == lab.n_blocks - 1:
             weights = mask.to(clean.dtype)[..., None]
             for j, state in enumerate(part.states):
@@ -58,7 +65,8 @@ def state_errors(lab: Lab, masks: Sequence[Plan]) -> dict[str, Floats]:
         "error": kept.reshape(*shape[:2], *grid),
         "error_with_sinks": everything.reshape(*shape[:2], *grid),
         "tokens": tokens.reshape(shape[1], *grid),
-        "cosine": cosine / tokens[lab.n_blocks - 1].sum(),
+        "cosine": cosine.reshape(len(masks), *grid),
+        "closer": closer.reshape(len(masks) - 1, *grid),
         "cka": np.array([np.nan if value is None else value for value in cka]),
     }
 

@@ -1,4 +1,4 @@
-"""What T-004 measures for its controls: an untrained twin, matched noise, errors that cancel."""
+"""What T-004 measures for its controls: twins, and plants at twice the smallest effects."""
 
 from __future__ import annotations
 
@@ -8,15 +8,25 @@ from typing import Any
 import numpy as np
 
 from bitgap.errors import UnsupportedArchitecture
-from bitgap.experiments.plants.cancelling import cancelling_plan, plant_cancellation
-from bitgap.experiments.protocol.twins import in_few_languages, kl_of
+from bitgap.experiments.plants.cancelling import planted_damage
+from bitgap.experiments.plants.strength import strengths_for
+from bitgap.experiments.protocol.twins import control_documents, in_few_languages, kl_of
 from bitgap.experiments.t004_residual_propagation import Params
-from bitgap.experiments.t004_residual_propagation.plans import plans, scored_sets
+from bitgap.experiments.t004_residual_propagation.plans import scored_sets
 from bitgap.experiments.t004_residual_propagation.propagation import state_errors
+from bitgap.experiments.t004_residual_propagation.statistic import interaction
 from bitgap.lab.lab import Lab
 from bitgap.lab.weight_errors import relative_errors
 from bitgap.quant.plan import Plan
+from bitgap.quant.schemes import Noise
 from bitgap.records import Floats
+
+_AT_ONCE = 10
+"""Plantings whose states are held together, at most."""
+_TRIED = 3
+"""Draws by which the size of the noise is found."""
+_START = 0.05
+"""Relative size of the noise that the search for the one to plant begins with."""
 
 
 def measure_controls(
@@ -25,20 +35,39 @@ def measure_controls(
     """Returns what the controls show on a few sentences, and why one is absent.
 
     Returns:
-        Arrays: for ``random`` and ``matched`` the last block's ``<name>_error`` (L x A x N) and
-        ``<name>_tokens`` (A x N), masks as in T-004; for S plantings of P3, with block 0 and two
-        others as j, ``cancelling_error`` (S x 4 x A' x N), ``cancelling_tokens`` (A' x N) and
-        ``cancelling_kl`` (S x 8 x A' x N), on the first three languages. Facts:
+        Arrays: for ``random`` and ``matched`` the last block's ``<name>_error`` (2 x A x N) under
+        {last} and {0, last}, ``<name>_tokens`` (A x N), and ``<name>_kl`` (4 x A x N) under ∅,
+        {last}, {0} and {0, last}; of S plantings, on the first three languages,
+        ``travelling_error`` (S x 2 x A' x N) with ``travelling_tokens`` (A' x N), and
+        ``cancelling_kl`` (S x 4 x A' x N); ``control_documents`` (N) where known. Facts:
         ``no_cancelling``.
     """
     few = lab.spread(params.control_sentences)
-    masks = plans(lab.n_blocks, scheme, params)["state"]
-    arrays: dict[str, Any] = _last_errors(few.random_twin(), masks, "random")
-    arrays |= _last_errors(few, _matched(few, scheme, masks), "matched")
+    part = in_few_languages(few)
+    schemes = (scheme,) * lab.n_blocks
+    arrays: dict[str, Any] = {
+        **_twin(few.random_twin(), schemes, "random"),
+        **_twin(few, _matched(few, scheme), "matched"),
+        **_travelling(part, scheme, params),
+        **control_documents(few),
+    }
     try:
-        return arrays | _cancelling(few, scheme, params), {}
+        return arrays | {"cancelling_kl": _cancelling(part, scheme, params)}, {}
     except UnsupportedArchitecture as error:
         return arrays, {"no_cancelling": str(error)}
+
+
+def _twin(lab: Lab, schemes: Sequence[str], name: str) -> dict[str, Floats]:
+    sets = scored_sets(lab.n_blocks, [0])
+    none, last, first, both = (_plan(schemes, kept) for kept in sets)
+    return {
+        **_last_errors(lab, [last, both], name),
+        f"{name}_kl": kl_of(lab, [none, last, first, both]),
+    }
+
+
+def _plan(schemes: Sequence[str], protect: Sequence[int]) -> Plan:
+    return Plan(tuple("fp" if i in protect else s for i, s in enumerate(schemes)))
 
 
 def _last_errors(lab: Lab, masks: Sequence[Plan], name: str) -> dict[str, Floats]:
@@ -46,36 +75,55 @@ def _last_errors(lab: Lab, masks: Sequence[Plan], name: str) -> dict[str, Floats
     return {f"{name}_error": errors["error"][:, -2], f"{name}_tokens": errors["tokens"][-2]}
 
 
-def _matched(lab: Lab, scheme: str, masks: Sequence[Plan]) -> list[Plan]:
-    """Returns the masks with noise of each block's own relative error in the place of rounding."""
+def _matched(lab: Lab, scheme: str) -> list[str]:
+    """Returns noise of each block's own relative error, to stand in the place of rounding."""
     sizes = np.sqrt(relative_errors(lab.decoder, scheme))
-    noise = [f"noise{size:.4f}-s{lab.settings.seed}" for size in sizes]
-    return [
-        Plan(tuple("fp" if s == "fp" else noise[i] for i, s in enumerate(plan.blocks)))
-        for plan in masks
-    ]
+    return [f"noise{size:.4f}-s{lab.settings.seed}" for size in sizes]
 
 
-def _cancelling(few: Lab, scheme: str, params: Params) -> dict[str, Floats]:
-    part = in_few_languages(few)
-    n = part.n_blocks
-    # Two blocks spread over the inside stand for all others.
-    others = [0, (n - 1) // 3, 2 * (n - 1) // 3]
-    sets = scored_sets(n, others)
-    streamed = [(n - 1,), *((j, n - 1) for j in others)]
-    kl, error, tokens = [], [], np.zeros(part.text.counts.tokens.shape)
-    for s in range(params.planted_seeds):
-        variant = plant_cancellation(
-            part, scheme, strength=params.planted_strength, seed=part.settings.seed + s
-        )
-        kl.append(kl_of(part, [cancelling_plan(scheme, variant, n, kept) for kept in sets]))
-        masks = [cancelling_plan(scheme, variant, n, kept) for kept in streamed]
-        errors = _last_errors(part, masks, "cancelling")
-        error.append(errors["cancelling_error"])
-        tokens = errors["cancelling_tokens"]
-        part.bank.drop(variant)
+def _travelling(part: Lab, scheme: str, params: Params) -> dict[str, Floats]:
+    """Returns errors where Gaussian noise in block 0, in the place of rounding, makes the gain.
+
+    With noise of relative size t the power of block 0's error goes as t², and so does what it adds
+    to the error of the other blocks: 10^(ΔSNR_0 / 10) − 1.
+    """
+    n, rounded = part.n_blocks, (scheme,) * part.n_blocks
+    seeds = [part.settings.seed + s for s in range(params.planted_seeds)]
+
+    def errors(t: float, some: Sequence[int]) -> dict[str, Floats]:
+        noisy = [_plan((Noise(round(t, 6), s).name, *rounded[1:]), (n - 1,)) for s in some]
+        return _last_errors(part, [*noisy, _plan(rounded, (0, n - 1))], "travelling")
+
+    def added(t: float) -> float:
+        sums = errors(t, seeds[:_TRIED])["travelling_error"].sum((1, 2))
+        return float(sums[:-1].mean() / sums[-1]) - 1
+
+    # Noise of one size is as large in every draw, so one size is found for all.
+    (t,) = strengths_for(
+        lambda trying: {0: added(trying[0])},
+        1,
+        without=0.0,
+        wanted=10 ** (params.planted_gain / 10) - 1,
+        start=_START,
+    )
+    parts = [errors(t, seeds[i : i + _AT_ONCE]) for i in range(0, len(seeds), _AT_ONCE)]
+    pairs = [[one, p["travelling_error"][-1]] for p in parts for one in p["travelling_error"][:-1]]
     return {
-        "cancelling_kl": np.array(kl),
-        "cancelling_error": np.array(error),
-        "cancelling_tokens": tokens,
+        "travelling_error": np.array(pairs),
+        "travelling_tokens": parts[0]["travelling_tokens"],
     }
+
+
+def _cancelling(part: Lab, scheme: str, params: Params) -> Floats:
+    def judged(kl: Floats) -> float:
+        return float(interaction(kl, 1)(np.ones((1, kl.shape[-1])))[0, 0])
+
+    return planted_damage(
+        part,
+        scheme,
+        scored_sets(part.n_blocks, [0]),
+        judged,
+        wanted=params.planted_interaction,
+        start=params.planted_strength,
+        seeds=[part.settings.seed + s for s in range(params.planted_seeds)],
+    )

@@ -24,13 +24,17 @@ block of every other pair; ties count half:
 
     θ = share of pairs {i, j} with min(o_i, o_j) < min(o_0, o_{L−1})
 
-Unit and direction: a percentile from 0 to 1; high supports H2.2. The interval resamples columns. It
-says how far the answer hangs on what was measured; another training run is not in it.
+Unit and direction: a percentile from 0 to 1; .5 is what two blocks like any others have, and high
+supports H2.2. The interval resamples columns. It says how far the answer hangs on what was
+measured; another training run is not in it. Beside it stands what training made of it: θ less the
+mean percentile of the same blocks, by the same columns, of twins whose weights are fresh.
 
-Rule: for support θ must be .9 or more and its interval above the middle of all pairs, and each end
-must stand out more than nine tenths of interior blocks. One end alone is inconclusive, and named.
-Refuted in this model if the interval lies below .9 and ends that were made fragile (P1) were found.
-Not testable below 8 blocks.
+Rule: for support θ must be .9 or more with its interval above .5; θ less the twins' must be clearly
+above 0; and each end must stand out more than nine tenths of interior blocks. One end alone is
+inconclusive, and named. Refuted in this model if the interval lies below .9, also without any one
+interior block, and ends that were made fragile (P1) are found. A percentile has no twice .9; the
+plant puts the ends half-way from the declared .9 to 1, where half as many pairs lie above them. Not
+testable below 8 blocks.
 
 Cost: weights only; no text is read.
 
@@ -45,8 +49,6 @@ from bitgap.experiments.protocol.experiment import Cost, Experiment
 from bitgap.experiments.protocol.hypothesis import Hypothesis
 
 ID = "T-005"
-NULL = 0.5
-"""The ends' percentile where they are like any two blocks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,8 +59,11 @@ class Params:
     """Samples that decide whether a tail is a power law; p = .1 is then known to about .04."""
     twins: int = 20
     """Random-init and shuffled twins each; of few, twice too many at the top would not be seen."""
-    planted_factor: float = 64.0
-    """Scale of the planted o-columns of P1; as in T-002, where it makes rounding errors explode."""
+    planted_percentile: float = 0.95
+    """Percentile that P1 is to give the ends: half as far from 1 as the declared .9."""
+    planted_factors: tuple[float, ...] = (2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
+    """Scales of the planted o-columns that are tried, from the weakest; at the last, as in T-002,
+    rounding errors explode."""
     planted_width: int = 128
     """Columns that one outlier is planted in each of; the groups of the method's primary scheme."""
     planted_seeds: int = 20
@@ -83,6 +88,7 @@ EXPERIMENT = Experiment(
     phase=1,
     value="high",
     passes=Cost.of(),
+    version=2,
     params=Params(),
     tiers={
         "smoke": {"tail_draws": 20},

@@ -9,10 +9,15 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from bitgap.experiments.t005_gateway_structure import EXPERIMENT, NULL
+from bitgap.experiments.t005_gateway_structure import EXPERIMENT
 from bitgap.experiments.t005_gateway_structure.controls import controls
 from bitgap.records import Control, Estimate, Finding, Floats, Observations, Verdict
-from bitgap.stats.bootstrap import bootstrap_weights, percentile_ends, percentile_estimate
+from bitgap.stats.bootstrap import (
+    bootstrap_p_equivalence,
+    bootstrap_weights,
+    percentile_ends,
+    percentile_estimate,
+)
 from bitgap.stats.outlyingness import (
     FEWEST_BLOCKS,
     decorrelated,
@@ -27,6 +32,7 @@ from bitgap.stats.verdicts import judge as judge_parts
 
 _PRIMARY, _UNIT = "percentile_of_ends", "percentile among pairs of blocks"
 _PART = "percentile of both ends"
+_BEYOND = "difference of percentiles"
 
 
 def judge(observations: Observations, thresholds: Thresholds) -> Finding:
@@ -38,7 +44,10 @@ def judge(observations: Observations, thresholds: Thresholds) -> Finding:
     t, spectral = prediction_t(arrays["measures"]), facts["spectral"]
     entries = [m for m in range(t.shape[1]) if m not in spectral]
     theta, outlying, interval = _percentile(t, thresholds)
-    ends = _ends(outlying, thresholds)
+    ends, beyond = (
+        _ends(outlying, thresholds),
+        _beyond_twins(t, arrays.get("random", ()), thresholds),
+    )
     standing = _standing_ends(ends, thresholds.of("H2.2")["sesoi"])
     checks = controls(observations, t, thresholds)
     return EXPERIMENT.finding(
@@ -46,14 +55,21 @@ def judge(observations: Observations, thresholds: Thresholds) -> Finding:
         primary=_PRIMARY,
         estimates={
             _PRIMARY: theta,
+            "percentile_beyond_twins": beyond,
             **ends,
             "percentile_by_spectra": _percentile(t[:, spectral], thresholds)[0],
             "percentile_by_entries": _percentile(t[:, entries], thresholds)[0],
         },
         original_measure=original,
         controls=checks,
-        verdict=_verdict(theta, outlying, standing, checks, thresholds),
-        sentence=_sentence(theta, standing),
+        verdict=_verdict(
+            _part(arrays["measures"], theta, outlying, thresholds),
+            beyond,
+            standing,
+            checks,
+            thresholds,
+        ),
+        sentence=_sentence(theta, beyond, standing, thresholds.of("H2.2")["chance"]),
         tables={
             "outlying": [
                 {"block": block, "value": value, "what": "outlyingness", "low": low, "high": high}
@@ -70,11 +86,10 @@ def judge(observations: Observations, thresholds: Thresholds) -> Finding:
 
 def _percentile(t: Floats, thresholds: Thresholds) -> tuple[Estimate, Floats, Floats]:
     """Returns the ends' percentile, outlyingness (L), and its interval (2 x L), over columns."""
-    z = decorrelated(t)
-    n_blocks, columns = z.shape[-1], z.reshape(-1, z.shape[-1])
-    pair, n = (0, n_blocks - 1), len(columns)
-    outlying = outlyingness(columns, np.ones((1, n)))
+    columns = _columns(t)
+    n, outlying = len(columns), outlyingness(columns, np.ones((1, len(columns))))
     draws = outlyingness(columns, bootstrap_weights(n, thresholds.draws, 0))
+    pair = (0, columns.shape[1] - 1)
     theta = percentile_estimate(
         pair_percentile(outlying, pair)[0],
         pair_percentile(draws, pair),
@@ -85,6 +100,41 @@ def _percentile(t: Floats, thresholds: Thresholds) -> tuple[Estimate, Floats, Fl
         f"the choice of measures",
     )
     return theta, outlying[0], percentile_ends(draws, thresholds.level)
+
+
+def _columns(t: Floats) -> Floats:
+    """Returns decorrelated t of every kind and measure, (columns x L)."""
+    return decorrelated(t).reshape(-1, t.shape[-1])
+
+
+def _drawn(t: Floats, weights: Floats) -> Floats:
+    """Returns the ends' percentile by weighted columns, (W)."""
+    columns = _columns(t)
+    return pair_percentile(outlyingness(columns, weights), (0, columns.shape[1] - 1))
+
+
+def _beyond_twins(t: Floats, twins: Sequence[Floats] | Floats, thresholds: Thresholds) -> Estimate:
+    """Returns the ends' percentile less the mean of random-init twins', in place.
+
+    The same blocks by the same columns; columns are resampled for model and twins at once, and
+    twins among themselves.
+    """
+    n, n_draws, r = t.shape[0] * t.shape[1], thresholds.draws, len(twins)
+    if not r:
+        why = "no twin was measured"
+        return Estimate(value=None, unit=_BEYOND, level=thresholds.level, reason=why)
+    weights = np.concatenate([np.ones((1, n)), bootstrap_weights(n, n_draws, 0)])
+    of_twins = np.array([_drawn(prediction_t(twin), weights) for twin in twins])  # (R x 1+B)
+    mixed = np.concatenate([np.ones((1, r)), bootstrap_weights(r, n_draws, 1)]) / r
+    values = _drawn(t, weights) - (mixed * of_twins.T).sum(1)
+    return percentile_estimate(
+        values[0],
+        values[1:],
+        unit=_BEYOND,
+        level=thresholds.level,
+        n=n,
+        method=f"percentile bootstrap over {n} columns and {r} twins, {n_draws} draws",
+    )
 
 
 def _ends(outlying: Floats, thresholds: Thresholds) -> dict[str, Estimate]:
@@ -108,29 +158,47 @@ def _standing_ends(ends: Mapping[str, Estimate], sesoi: float) -> list[str]:
     return [f"the {name} block" for name, s in shares.items() if s is not None and s >= sesoi]
 
 
+def _part(measures: Floats, theta: Estimate, outlying: Floats, thresholds: Thresholds) -> Part:
+    """Returns the part, with the percentile without any one interior block."""
+    n, declared = len(outlying), thresholds.of("H2.2")
+    columns = measures.shape[0] * measures.shape[1]
+    draws = _drawn(prediction_t(measures), bootstrap_weights(columns, thresholds.draws, 0))
+    # Without an end there is no pair of ends.
+    inside = range(1, n - 1) if n > FEWEST_BLOCKS else ()
+    return Part(
+        name=_PART,
+        estimate=theta,
+        sesoi=declared["sesoi"],
+        p=pair_p(outlying, (0, n - 1)),
+        p_minimum=smallest_p_both_ends(n),
+        p_equivalence=bootstrap_p_equivalence(draws, declared["sesoi"]),
+        chance=declared["chance"],
+        without={
+            f"without block {i}": _percentile(
+                prediction_t(np.delete(measures, i, axis=-1)), thresholds
+            )[0]
+            for i in inside
+        },
+    )
+
+
 def _verdict(
-    theta: Estimate,
-    outlying: Floats,
+    part: Part,
+    beyond: Estimate,
     standing: Sequence[str],
     checks: Sequence[Control],
     thresholds: Thresholds,
 ) -> Verdict:
-    n, sesoi = len(outlying), thresholds.of("H2.2")["sesoi"]
-    part = Part(
-        name=_PART,
-        estimate=theta,
-        sesoi=sesoi,
-        p=pair_p(outlying, (0, n - 1)),
-        p_minimum=smallest_p_both_ends(n),
-    )
     missing = (
-        f"of the ends, {' and '.join(standing) or 'neither end'} alone is above {sesoi:.0%} of "
-        f"interior blocks"
+        f"of the ends, {' and '.join(standing) or 'neither end'} alone is above {part.sesoi:.0%} "
+        f"of interior blocks"
     )
-    # Of a percentile the null value is the middle, not 0.
     extra = (
-        theta.low is not None and theta.low > NULL,
-        f"the interval {theta.low:.2f} to {theta.high:.2f} holds the middle of all pairs",
+        beyond.low is not None and beyond.low > 0,
+        f"the percentile is not clearly above that of untrained twins ({beyond.reason})"
+        if beyond.low is None
+        else f"the percentile exceeds that of untrained twins by {beyond.value:.2f} "
+        f"[{beyond.low:.2f}, {beyond.high:.2f}], not clearly",
     )
     if len(standing) < 2:
         extra = (False, missing)
@@ -189,14 +257,20 @@ def _original_measure(origin: Floats) -> dict[str, Estimate]:
     }
 
 
-def _sentence(theta: Estimate, standing: Sequence[str]) -> str:
+def _sentence(theta: Estimate, beyond: Estimate, standing: Sequence[str], chance: float) -> str:
     if len(standing) == 2:
         start = "The first and the last block stand out from the blocks between by their weights"
     elif standing:
         start = f"Of the ends only {standing[0]} stands out by its weights"
     else:
         start = "Neither end stands out from the blocks between by its weights"
-    return f"{start}; together they are at percentile {theta.value:.2f} of all pairs of blocks."
+    trained = ""
+    if beyond.value is not None and theta.value is not None:
+        trained = f" (of untrained twins {theta.value - beyond.value:.2f}, by chance {chance:g})"
+    return (
+        f"{start}; together they are at percentile {theta.value:.2f} of all pairs of "
+        f"blocks{trained}."
+    )
 
 
 def _heat(t: Floats, facts: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
 from bitgap.experiments.t005_gateway_structure import EXPERIMENT, Params
+from bitgap.experiments.t005_gateway_structure.controls import planted_percentile
 from bitgap.experiments.t005_gateway_structure.spectra import (
     MEASURES,
     SPECTRAL,
@@ -15,7 +17,10 @@ from bitgap.experiments.t005_gateway_structure.spectra import (
 )
 from bitgap.lab.lab import Lab
 from bitgap.records import Floats, Observations
-from bitgap.stats.outlyingness import FEWEST_BLOCKS
+from bitgap.stats.outlyingness import FEWEST_BLOCKS, prediction_t
+
+_TRIED = 3
+"""Plantings by which the strength of P1 is found."""
 
 
 def measure(lab: Lab, scheme: str, params: Params) -> Observations:
@@ -33,9 +38,9 @@ def measure(lab: Lab, scheme: str, params: Params) -> Observations:
         measures.append(matrices.measures(block, params.tail_draws, seed))
         origin.append(matrices.origin(block))
     arrays = {"measures": _by_block(measures), "origin": np.ascontiguousarray(np.array(origin).T)}
-    absent: dict[str, str] = {}
+    absent: dict[str, Any] = {}
     if n >= FEWEST_BLOCKS:
-        controls, absent = measure_controls(matrices, n, params, seed)
+        controls, absent = measure_controls(matrices, arrays["measures"], params, seed)
         arrays |= controls
     facts = {
         "kinds": matrices.kinds,
@@ -47,15 +52,22 @@ def measure(lab: Lab, scheme: str, params: Params) -> Observations:
 
 
 def measure_controls(
-    matrices: BlockMatrices, n_blocks: int, params: Params, seed: int
-) -> tuple[dict[str, Floats], dict[str, str]]:
+    matrices: BlockMatrices, measures: Floats, params: Params, seed: int
+) -> tuple[dict[str, Floats], dict[str, Any]]:
     """Returns the measures of twins and plantings, and why some are not there.
+
+    Args:
+        matrices: Of the model.
+        measures: The model's own, (kinds x measures x L).
+        params: How many twins and plantings.
+        seed: Of both.
 
     Returns:
         Arrays: ``shuffled`` and ``random`` (R x kinds x measures x L), and ``planted`` (P x 2 x
-        measures x 2), of v and o at both ends. Facts: ``no_planted``.
+        measures x 2), of v and o at both ends. Facts: ``planted_factor``, or ``no_planted``.
     """
     draws, twins = params.tail_draws, [seed + s for s in range(params.twins)]
+    n_blocks = measures.shape[-1]
 
     def profile(blocks: Iterable[Matrices]) -> Floats:
         return _by_block([matrices.measures(block, draws, seed) for block in blocks])
@@ -67,16 +79,28 @@ def measure_controls(
         "random": np.array([profile(matrices.random(s)) for s in twins]),
     }
     ends = {end: matrices.of(end) for end in (0, n_blocks - 1)}
-    factor, width, plantings = params.planted_factor, params.planted_width, []
-    for s in range(params.planted_seeds):
+    t = prediction_t(measures)
+
+    def plant(factor: float, s: int) -> Floats | None:
         planted = [
-            matrices.planted(end, block, factor=factor, width=width, seed=seed + s)
+            matrices.planted(end, block, factor=factor, width=params.planted_width, seed=seed + s)
             for end, block in ends.items()
         ]
-        if None in planted:
+        return None if None in planted else profile(filter(None, planted))
+
+    seeds = range(params.planted_seeds)
+    found = list[Floats]()
+    factor = params.planted_factors[0]
+    # The weakest factor that puts the ends where they are asked to be, by the first plantings.
+    for factor in params.planted_factors:
+        found = [p for s in seeds[:_TRIED] if (p := plant(factor, s)) is not None]
+        if not found:
             return arrays, {"no_planted": "no value rows that an output projection reads linearly"}
-        plantings.append(profile(filter(None, planted)))
-    return arrays | {"planted": np.array(plantings)}, {}
+        reached = [planted_percentile(measures, t, one, matrices.kinds) for one in found]
+        if float(np.mean(reached)) >= params.planted_percentile:
+            break
+    found += [p for s in seeds[_TRIED:] if (p := plant(factor, s)) is not None]
+    return arrays | {"planted": np.array(found)}, {"planted_factor": factor}
 
 
 def _by_block(measures: Sequence[Floats]) -> Floats:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from bitgap.experiments.protocol.family_rule import Effect, Rule, at_least
+from bitgap.experiments.protocol.family_rule import Effect, Rule, at_least, same_sign
 from bitgap.records import Finding
 
 
@@ -14,9 +14,16 @@ def among_the_lowest(finding: Finding, declared: Mapping[str, Any]) -> bool:
 
 
 RULE = Rule(
-    statistics=(Effect(name="-rho(0, last)", estimate="minus_rho"),),
+    statistics=(
+        Effect(name="-rho(0, last)", estimate="minus_rho"),
+        Effect(name="-rho(0, last), scales by the other rule", estimate="minus_rho_other"),
+    ),
     further={
         "the pair is among the lowest": among_the_lowest,
         "errors cancel enough": at_least("cancelled_share", "cancelled_share"),
+        "errors cancel enough with scales by the other rule": at_least(
+            "cancelled_share_other", "cancelled_share"
+        ),
+        "the sign holds per token": same_sign("minus_rho", "minus_rho_per_token"),
     },
 )

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from bitgap.experiments.protocol.scores import eligible_languages, unpack_scores
+from bitgap.experiments.protocol.controls import halves
+from bitgap.experiments.protocol.effects import bounded_p, bounded_p_equivalence
+from bitgap.experiments.protocol.scores import eligible_languages, units_of, unpack_scores
 from bitgap.experiments.t006_error_cancellation import EXPERIMENT
-from bitgap.experiments.t006_error_cancellation.controls import CLIPPED, controls
+from bitgap.experiments.t006_error_cancellation.controls import (
+    controls_of_rounding,
+    other_pairs_control,
+    shared_controls,
+)
+from bitgap.experiments.t006_error_cancellation.plans import rule_of
 from bitgap.experiments.t006_error_cancellation.statistic import (
     NullDraws,
     cancellation,
@@ -18,8 +25,9 @@ from bitgap.experiments.t006_error_cancellation.statistic import (
     minus_rho,
     null_draws,
 )
-from bitgap.records import Bools, Estimate, Finding, Floats, Observations
-from bitgap.stats.bootstrap import bootstrap_p, bootstrap_weights, estimates
+from bitgap.quant.schemes import parse_scheme
+from bitgap.records import Bools, Control, Estimate, Finding, Floats, Observations, Units
+from bitgap.stats.bootstrap import bootstrap_weights, estimates
 from bitgap.stats.verdicts import Part, Thresholds
 from bitgap.stats.verdicts import judge as judge_parts
 
@@ -30,59 +38,137 @@ _SYNERGY = (
 
 
 def judge(observations: Observations, thresholds: Thresholds) -> Finding:
-    """Judges H2.3: −ρ ≥ .10 clearly, among the lowest pairs, and a share of .05 cancelled."""
+    """Judges H2.3: −ρ ≥ .10 clearly under both rules for scales, each by its own controls.
+
+    Support needs a place among the lowest pairs and a share of .05 cancelled besides.
+    """
     declared, arrays = thresholds.of("H2.3"), observations.arrays
     languages = eligible_languages(observations, ["scored"], readable=["scored"])
     gate, displayed = languages.gate_reason, languages.displayed
     if observations.facts["n_blocks"] < 2:
         gate = "1 block: the first and the last are the same"
+    units = units_of(observations)
     gram = arrays["gram"][displayed].astype(np.float64)
-    theta, share = estimates(cancellation(gram), gram.shape[1], unit="-rho", **thresholds.how)
-    share = replace(share, unit="share of both damages")
+    tokens = arrays["tokens"][displayed].astype(np.float64)
     null, rho = null_draws(observations, thresholds.level), correlations(gram)
     rank, n_pairs = _rank(rho)
-    checks = controls(observations, displayed, theta, null, thresholds)
-    clipped = next((check.estimate for check in checks if check.name == CLIPPED), None)
+    parts = [
+        _OneRule.of(observations, row, rule, displayed, null, thresholds)
+        for row, rule in enumerate(_rules(observations))
+    ]
+    checks = [
+        *shared_controls(observations, null, thresholds),
+        halves(unpack_scores(observations, "scored"), 0, languages.eligible, thresholds),
+    ]
+    pairs = other_pairs_control(gram, units, thresholds)
+    per_token = minus_rho(gram, units, thresholds, tokens)
+    further = _further_conditions(rank, n_pairs, parts, per_token, declared)
     return EXPERIMENT.finding(
         thresholds,
         primary="minus_rho",
         estimates={
-            "minus_rho": theta,
-            "cancelled_share": share,
-            **({"minus_rho_clipped": clipped} if clipped else {}),
+            "minus_rho": parts[0].theta,
+            "cancelled_share": parts[0].share,
+            **_of_other(parts, thresholds.level),
+            "minus_rho_per_token": per_token,
             **_remainders(observations, displayed, thresholds),
         },
         original_measure=_original_measure(arrays["moments"]),
-        controls=checks,
+        controls=[*(c for part in parts for c in part.controls), pairs, *checks],
         verdict=judge_parts(
-            [_part(theta, gram, null, declared["sesoi"], thresholds)],
-            checks,
+            [part.part for part in parts],
+            [pairs, *checks],
             alpha=thresholds.alpha,
             gate=gate,
-            extra=_further_conditions(rank, n_pairs, share, declared),
+            extra=further,
         ),
-        sentence=_sentence(theta, share, clipped, declared["sesoi"]) + languages.sentence,
+        sentence=_sentence(parts, per_token, declared["sesoi"]) + languages.sentence,
         tables={
             "pairs": _pair_rows(rho),
             "rank_from_below": rank,
             "n_pairs": n_pairs,
             "decomposition": _decomposition(observations, displayed),
-            "languages": _by_language(observations, thresholds),
+            "languages": _by_language(observations, units, thresholds),
             "read_with": {"synergy": _SYNERGY},
             "left_out": languages.left_out,
         },
     )
 
 
-def _part(
-    theta: Estimate, gram: Floats, null: NullDraws | None, sesoi: float, thresholds: Thresholds
-) -> Part:
-    """Returns the part whose p is the larger of the bootstrap's and the null draws'."""
-    p, smallest = None, 1 / (1 + thresholds.draws)
-    if null is not None and theta.value is not None:
-        draws = cancellation(gram)(bootstrap_weights(gram.shape[1], thresholds.draws, 0))[:, 0]
-        p, smallest = max(bootstrap_p(draws), null.p(theta.value)), max(smallest, null.p(1.0))
-    return Part(name="-rho(0, last)", estimate=theta, sesoi=sesoi, p=p, p_minimum=smallest)
+@dataclass(frozen=True)
+class _OneRule:
+    """What is judged under one rule for scales.
+
+    Attributes:
+        rule: What it is called.
+        theta: −ρ of the first and the last block's error.
+        share: What of both damages cancels.
+        controls: Those that guard this part.
+        part: The part of the verdict.
+    """
+
+    rule: str
+    theta: Estimate
+    share: Estimate
+    controls: tuple[Control, ...]
+    part: Part
+
+    @classmethod
+    def of(
+        cls,
+        observations: Observations,
+        row: int,
+        rule: str,
+        displayed: Bools,
+        null: NullDraws | None,
+        thresholds: Thresholds,
+    ) -> _OneRule:
+        """Returns it of the scheme's own rule, row 0, or of the other."""
+        arrays, units = observations.arrays, units_of(observations)
+        gram = arrays[("gram", "other_gram")[row]][displayed].astype(np.float64)
+        of = cancellation(gram)
+        theta, share = estimates(of, units, unit="-rho", **thresholds.how)
+        controls = controls_of_rounding(observations, row, rule, displayed, thresholds)
+        tokens = arrays["tokens"][displayed].astype(np.float64)
+        weights = bootstrap_weights(units, thresholds.draws, 0)
+        draws, per_token = of(weights)[:, 0], cancellation(gram, tokens)(weights)[:, 0]
+        sesoi = thresholds.of("H2.3")["sesoi"]
+        p, smallest = bounded_p(draws, units)
+        if null is not None and theta.value is not None:
+            p, smallest = max(p, null.p(theta.value)), max(smallest, null.p(1.0))
+        part = Part(
+            name=f"-rho(0, last) with {rule}",
+            estimate=theta,
+            sesoi=sesoi,
+            # Without draws of the null there is no valid p.
+            p=None if null is None or theta.value is None else p,
+            p_minimum=smallest,
+            p_equivalence=bounded_p_equivalence(draws, sesoi, units),
+            concurring={"per token": bounded_p_equivalence(per_token, sesoi, units)},
+            controls=tuple(controls),
+        )
+        return cls(rule, theta, replace(share, unit="share of both damages"), part.controls, part)
+
+
+def _rules(observations: Observations) -> list[str]:
+    """Returns what the rules for scales are called that were measured, the scheme's own first."""
+    scheme = observations.facts["scheme"]
+    if "other_gram" not in observations.arrays:
+        return [rule_of(scheme)]
+    other = "absmax scales" if parse_scheme(scheme).name.endswith("-mse") else "clipped scales"
+    return [rule_of(scheme), other]
+
+
+def _of_other(parts: Sequence[_OneRule], level: float) -> dict[str, Estimate]:
+    """Returns the estimates under the other rule; without a value where there is none."""
+    if len(parts) > 1:
+        return {"minus_rho_other": parts[1].theta, "cancelled_share_other": parts[1].share}
+    none = Estimate(value=None, unit="-rho", level=level, reason=_one_rule(parts[0].rule))
+    return {"minus_rho_other": none, "cancelled_share_other": replace(none, unit="share")}
+
+
+def _one_rule(scheme: str) -> str:
+    return f"{scheme} has one rule for its scales, and support needs two"
 
 
 def _rank(rho: Floats) -> tuple[int | None, int]:
@@ -96,19 +182,35 @@ def _rank(rho: Floats) -> tuple[int | None, int]:
 
 
 def _further_conditions(
-    rank: int | None, n_pairs: int, share: Estimate, declared: Mapping[str, Any]
+    rank: int | None,
+    n_pairs: int,
+    parts: Sequence[_OneRule],
+    per_token: Estimate,
+    declared: Mapping[str, Any],
 ) -> tuple[bool, str]:
-    """Returns whether the two further conditions for support hold, and which does not."""
+    """Returns whether the further conditions for support hold, and which does not."""
     percentile, least = declared["percentile"], declared["cancelled_share"]
     if rank is None or rank > percentile * n_pairs:
         return False, (
             f"the first and the last block are number {rank} from below of {n_pairs} pairs, not "
             f"in the lowest {percentile:.0%}"
         )
-    if share.value is None or share.value < least:
-        value = "undefined" if share.value is None else f"{share.value:.3f}"
-        return False, f"the cancelled share is {value}, under {least:g}"
-    return True, ""
+    for part in parts:
+        if part.share.value is None or part.share.value < least:
+            value = "undefined" if part.share.value is None else f"{part.share.value:.3f}"
+            return False, f"the cancelled share with {part.rule} is {value}, under {least:g}"
+    if len(parts) < 2:
+        return False, _one_rule(parts[0].rule)
+    turns = _sign_turns(parts[0].theta, per_token)
+    return turns is None, turns or ""
+
+
+def _sign_turns(per_text: Estimate, per_token: Estimate) -> str | None:
+    """Returns why the sign is not established, where it hangs on the unit."""
+    if per_text.value is None or per_token.value is None or per_text.value * per_token.value > 0:
+        return None
+    text, token = -per_text.value, -per_token.value
+    return f"not established: rho is {text:+.3f} per text and {token:+.3f} per token"
 
 
 def _decomposition(observations: Observations, displayed: Bools) -> list[dict[str, Any]]:
@@ -153,15 +255,17 @@ def _remainders(
 
     unit = "share of observed damage"
     names = ("remainder_all", "remainder_first_and_last", "remainder_single")
-    shares = estimates(remainder, gram.shape[0], unit=unit, **thresholds.how)
+    shares = estimates(remainder, units_of(observations), unit=unit, **thresholds.how)
     return dict(zip(names, shares, strict=True))
 
 
-def _by_language(observations: Observations, thresholds: Thresholds) -> list[dict[str, Any]]:
+def _by_language(
+    observations: Observations, units: Units, thresholds: Thresholds
+) -> list[dict[str, Any]]:
     rows = list[dict[str, Any]]()
     grams = observations.arrays["gram"].astype(np.float64)
     for code, gram in zip(observations.facts["languages"], grams, strict=True):
-        theta = minus_rho(gram[None], thresholds)
+        theta = minus_rho(gram[None], units, thresholds)
         rows.append(
             {"language": code, "minus_rho": theta.value, "low": theta.low, "high": theta.high}
         )
@@ -185,22 +289,44 @@ def _original_measure(moments: Floats) -> dict[str, Estimate]:
     }
 
 
-def _sentence(theta: Estimate, share: Estimate, clipped: Estimate | None, sesoi: float) -> str:
-    if theta.value is None or theta.low is None or theta.high is None or share.value is None:
+def _sentence(parts: Sequence[_OneRule], per_token: Estimate, sesoi: float) -> str:
+    own = parts[0]
+    if any(part.theta.low is None or part.theta.value is None for part in parts):
         return "The correlation of the two errors has no interval on this text."
-    if theta.low > 0 and theta.value >= sesoi:
-        start = "Errors of the first and the last block cancel"
-    elif theta.high < 0:
-        start = "Errors of the first and the last block add to each other"
-    elif theta.high < sesoi:
-        start = "Errors of the first and the last block have next to nothing in common"
+    said = [_said(part.theta, sesoi) for part in parts]
+    turns = _sign_turns(own.theta, per_token)
+    if turns is not None and said[0] != _SAID["nothing"]:
+        start = f"Whether errors of the first and the last block cancel is {turns}"
+    elif len(set(said)) == 1:
+        start = f"Errors of the first and the last block {said[0]}"
     else:
-        start = "Whether errors of the first and the last block cancel is open"
-    numbers = f"(rho {-theta.value:+.3f}, {max(share.value, 0):.1%} of their damage cancelled)"
-    with_clipped = (
-        f", where with clipped scales rho is {-(clipped.value or 0.0):+.3f}" if clipped else ""
-    )
-    return f"{start} {numbers}{with_clipped}; this {_SYNERGY}."
+        both = ", ".join(f"{s} with {part.rule}" for s, part in zip(said, parts, strict=True))
+        start = f"What errors of the first and the last block do hangs on the scales: they {both}"
+    numbers = ", ".join(f"{-(part.theta.value or 0.0):+.3f} with {part.rule}" for part in parts)
+    cancelled = f"{max(own.share.value or 0.0, 0):.1%} of their damage cancelled"
+    return f"{start} (rho {numbers}; {cancelled}); this {_SYNERGY}."
+
+
+_SAID = {
+    "cancel": "cancel",
+    "little": "cancel by less than was declared to matter",
+    "add": "add to each other",
+    "nothing": "have next to nothing in common",
+    "open": "cancel or do not: it is open",
+}
+
+
+def _said(theta: Estimate, sesoi: float) -> str:
+    assert theta.value is not None
+    assert theta.low is not None
+    assert theta.high is not None
+    if theta.low > 0 and theta.value >= sesoi:
+        return _SAID["cancel"]
+    if theta.low > 0 and theta.high < sesoi:
+        return _SAID["little"]
+    if theta.high < 0:
+        return _SAID["add"]
+    return _SAID["nothing"] if theta.high < sesoi else _SAID["open"]
 
 
 def _pair_rows(rho: Floats) -> list[dict[str, Any]]:

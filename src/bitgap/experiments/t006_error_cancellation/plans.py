@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from bitgap.experiments.protocol.experiment import COST_SCHEME, Cost
 from bitgap.quant.plan import Plan
 from bitgap.quant.schemes import RoundToNearest, parse_scheme
@@ -16,18 +18,29 @@ def scored_plans(scheme: str, n_blocks: int) -> list[Plan]:
 
 
 def error_plans(scheme: str, n_blocks: int) -> list[Plan]:
-    """Returns each block rounded alone, then the first and the last with clipped scales, if any."""
-    clipped = clipped_form(scheme)
-    ends = [Plan.only(clipped, n_blocks, i) for i in (0, n_blocks - 1)] if clipped else []
+    """Returns each block rounded alone, then the ends with scales by the other rule, if any."""
+    other = other_form(scheme)
+    ends = [Plan.only(other, n_blocks, i) for i in (0, n_blocks - 1)] if other else []
     return [*(Plan.only(scheme, n_blocks, i) for i in range(n_blocks)), *ends]
 
 
-def clipped_form(scheme: str) -> str | None:
-    """Returns the scheme with scales clipped to the least squared error; None where none is."""
+def other_form(scheme: str) -> str | None:
+    """Returns the scheme with scales by the other rule; None where there is only one.
+
+    Scales are set by the largest weight of a group or clipped to the least squared error.
+    """
     parsed = parse_scheme(scheme)
-    if isinstance(parsed, RoundToNearest) and parsed.clip == "absmax":
-        return f"{parsed.name}-mse"
-    return None
+    if not isinstance(parsed, RoundToNearest):
+        return None
+    return replace(parsed, clip="mse" if parsed.clip == "absmax" else "absmax").name
+
+
+def rule_of(scheme: str) -> str:
+    """Returns how the scheme sets its scales, as people say it."""
+    parsed = parse_scheme(scheme)
+    if not isinstance(parsed, RoundToNearest):
+        return scheme
+    return "absmax scales" if parsed.clip == "absmax" else "clipped scales"
 
 
 COST = Cost.of(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from bitgap.records import Estimate, Floats, Observations
+from bitgap.records import Estimate, Floats, Observations, Units
 from bitgap.stats.bootstrap import Statistic, estimate
 from bitgap.stats.verdicts import Thresholds
 
@@ -18,18 +18,23 @@ FEWEST_DRAWS = 3
 """Draws below which their spread says nothing."""
 
 
-def cancellation(gram: Floats) -> Statistic:
+def cancellation(gram: Floats, tokens: Floats | None = None) -> Statistic:
     """Returns weights -> (W x 2): −ρ of the first and last error, and the share they cancel.
 
     ρ = ⟨a, b⟩/(‖a‖‖b‖); the share is −2⟨a, b⟩/(‖a‖² + ‖b‖²). NaN where an error is 0.
 
     Args:
         gram: Inner products of J errors of every sentence, (A x N x J x J); summed over languages.
+        tokens: (A x N), where every language's products count per token of its own.
     """
-    a, both, b = (gram[..., i, j].sum(0) for i, j in ((0, 0), (0, -1), (-1, -1)))
+
+    def summed(weights: Floats, i: int, j: int) -> Floats:
+        if tokens is None:
+            return weights @ gram[..., i, j].sum(0)
+        return ((weights @ gram[..., i, j].T) / (weights @ tokens.T)).sum(1)
 
     def statistic(weights: Floats) -> Floats:
-        first, product, last = weights @ a, weights @ both, weights @ b
+        first, product, last = (summed(weights, i, j) for i, j in ((0, 0), (0, -1), (-1, -1)))
         with np.errstate(divide="ignore", invalid="ignore"):
             share = -2 * product / (first + last)
             return np.stack([-product / np.sqrt(first * last), share], 1)
@@ -37,10 +42,12 @@ def cancellation(gram: Floats) -> Statistic:
     return statistic
 
 
-def minus_rho(gram: Floats, thresholds: Thresholds) -> Estimate:
-    """Returns −ρ of the first and last error with its interval over sentences."""
-    of = cancellation(gram)
-    return estimate(lambda w: of(w)[:, :1], gram.shape[1], unit="-rho", **thresholds.how)
+def minus_rho(
+    gram: Floats, units: Units, thresholds: Thresholds, tokens: Floats | None = None
+) -> Estimate:
+    """Returns −ρ of the first and last error with its interval over sentences or documents."""
+    of = cancellation(gram, tokens)
+    return estimate(lambda w: of(w)[:, :1], units, unit="-rho", **thresholds.how)
 
 
 def other_pairs(gram: Floats) -> Statistic:
