@@ -20,6 +20,7 @@ def make_scores(
     unigram=UNIGRAM_NATS,
     floor_nats=1e-6,
     reference="en",
+    unigram_tokens=100_000,
 ):
     """Returns scores from nats per token: kl and delta (P x A x N), the rest broadcast to (A x N).
 
@@ -44,6 +45,8 @@ def make_scores(
         floor_nats=floor_nats,
         arithmetic="exact",
         reference=reference,
+        unigram_tokens=None if unigram_tokens is None else np.broadcast_to(unigram_tokens, (a,)),
+        vocabulary=8192,
     )
 
 

@@ -11,7 +11,12 @@ import pytest
 
 from bitgap.disparity.audit import audit
 from bitgap.disparity.compare import compare
-from bitgap.disparity.formulas import disparity, mean_absolute_log_ratio, spread
+from bitgap.disparity.formulas import (
+    disparity,
+    mean_absolute_log_ratio,
+    spread,
+    unigrams_known,
+)
 from bitgap.errors import UsageError
 from bitgap.records import Estimate
 from score_samples import make_scores, random_scores
@@ -25,7 +30,7 @@ def noisy(levels, seed=0, sentences=SENTENCES, **others):
     noise = np.random.default_rng(seed).gamma(20, 1 / 20, (levels.shape[1], sentences))
     noise = noise * own_noise((*levels.shape, sentences), seed)
     wobble = np.random.default_rng(seed + 1).normal(1, 0.1, (levels.shape[1], sentences))
-    unigram = 7.0 * wobble if "unigram" not in others else others.pop("unigram") * wobble
+    unigram = np.asarray(others.pop("unigram", 7.0)) * wobble
     return make_scores(levels[..., None] * noise, unigram=unigram, **others)
 
 
@@ -454,3 +459,40 @@ def test_spread_of_fewer_than_two_languages_is_undefined():
     scores = noisy([[0.1, 0.2]])
     assert np.isnan(spread(scores, languages=np.array([True, False]))).all()
     assert np.isfinite(spread(scores, languages=np.array([True, True]))).all()
+
+
+def test_what_was_learned_is_not_known_of_small_unigrams():
+    kl = [0.1, 0.2, 0.2]
+    small = report(kl, languages=("en", "he", "de"), unigram_tokens=[60_000, 49_999, 0])
+    assert small.language("en").learned.value is not None
+    for code, rest in (("he", "49,999 tokens of other text"), ("de", "no other text")):
+        found = small.language(code)
+        for estimate in (found.learned, found.learned_share, found.log_share_ratio):
+            assert estimate.value is None
+            assert f"unigrams of {code} rest on {rest}, 50,000 tokens are needed" in estimate.reason
+    assert small.share_disparity.value is None
+    assert small.unigram_tokens == 0
+    assert any("not known of he, de" in caveat for caveat in small.caveats)
+    partly = report(kl, languages=("en", "he", "de"), unigram_tokens=[60_000, 60_000, 0])
+    assert partly.share_disparity.value is not None
+    assert "left out: de" in partly.share_disparity.reason
+    blind = report(kl, languages=("en", "he", "de"), unigram_tokens=[0, 60_000, 60_000])
+    assert "unigrams of en rest on no other text" in blind.share_disparity.reason
+    known = report(kl, languages=("en", "he", "de"))
+    assert not any("not known" in caveat for caveat in known.caveats)
+
+
+def test_more_types_need_more_tokens():
+    scores = replace(make_scores([[[0.1] * 8] * 2]), vocabulary=4 * 8192)
+    assert not unigrams_known(scores).any()
+    assert unigrams_known(replace(scores, unigram_tokens=np.full(2, 200_000))).all()
+
+
+def test_collapse_by_the_weaker_rule_is_called_so():
+    collapsing = {"unigram": [[7.0], [4.05], [7.0]], "languages": ("en", "he", "de")}
+    known = report([0.1, 0.2, 0.2], **collapsing)
+    weak = report([0.1, 0.2, 0.2], **collapsing, unigram_tokens=None)
+    assert known.language("he").collapsed and weak.language("he").collapsed
+    assert known.left_out["he"].endswith("no better than add-one unigrams")
+    assert "a weaker rule" in weak.left_out["he"]
+    assert any("by a weaker rule" in " ".join(c.split()) for c in weak.caveats)

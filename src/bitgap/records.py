@@ -94,6 +94,9 @@ class ModelInfo:
     """Whether head and embedding are one matrix."""
     fingerprint: str
     """SHA-256 over the weights and the parts of the config that change the function (hex)."""
+    note: str = ""
+    """What the model's folder says of its weights that belongs beside every result, such as that
+    they were rounded before; empty where it says nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,7 +147,8 @@ class Scores:
     nll_fp_nats: Floats
     """Negative log-likelihood in full precision, (A x N)."""
     unigram_nats: Floats
-    """Add-one unigram cross-entropy of the same tokens, counted on the other sentences, (A x N)."""
+    """Add-one unigram cross-entropy of the same tokens, (A x N): by counts of other text where
+    there are any, else counted on the other sentences."""
     counts: TextCounts
     floor_nats: float
     """Numerical floor: largest |KL| per token between two evaluations of one plan that differ in
@@ -156,7 +160,10 @@ class Scores:
     """Number of the document that each sentence is from, (N); None where that is not known and
     every sentence counts as a document of its own."""
     unigram_tokens: Integers | None = None
-    """Tokens that each language's unigrams were counted on, (A); None where not known."""
+    """Tokens of other text that each language's unigrams rest on, (A), 0 where they were counted on
+    the other sentences; None where not known, as in what was stored before 2026-11-30."""
+    vocabulary: int | None = None
+    """Number of logits V; None where not known."""
     floors_nats: Floats | None = None
     """Floor of each plan, (P), where plans were scored in more than one arithmetic; None where
     ``floor_nats``, which is the largest then, is that of all."""

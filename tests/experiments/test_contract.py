@@ -122,7 +122,7 @@ SAMPLES: dict[str, Sample] = {
         measured={"planted_seeds": 2},
     ),
     "T-008": Sample(
-        refuted={"place": 2},
+        refuted={"place": 2, "words": 1500},
         missed={"found": 4},
         absent=("broken",),
         measured={
@@ -132,7 +132,8 @@ SAMPLES: dict[str, Sample] = {
             "items": 6,
             "folds": 2,
             "control_items": 6,
-            "planted_seeds": 2,
+            "broken_items": 6,
+            "pushes": 2,
         },
     ),
     "T-009": Sample(refuted={"place": 2}, missed={"found": 4}),

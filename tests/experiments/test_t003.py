@@ -117,7 +117,6 @@ def observe(
             "linear_block": BLOCK.astype(np.float32),
             "linear_width": np.full(len(BLOCK), 16.0),
             "linear_tokens": np.full(error.shape, 20.0),
-            "masks": np.array(DESIGN.masks),
             "linear_total": np.zeros(error.shape),
             "linear_square": 320 * np.exp(rng.normal(size=error.shape)),
             "linear_error": error,

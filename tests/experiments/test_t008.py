@@ -8,18 +8,23 @@ from typing import Any
 import numpy as np
 import pytest
 from lab_samples import make_lab, write_corpus
+from scipy import stats
 
 from bitgap.experiments import t008_morphology as t008
 from bitgap.experiments.t008_morphology import twins
 from bitgap.experiments.t008_morphology.causal import (
     contrast_estimates,
     contrast_p,
+    equivalence_p,
     group_contrast,
     inside_less_outside,
+    planted_contrast,
     window_of,
+    without_each_block,
 )
 from bitgap.experiments.t008_morphology.lens import margins as margins_of
 from bitgap.experiments.t008_morphology.matched_pairs import choose_items
+from bitgap.experiments.t008_morphology.probed import Probed
 from bitgap.experiments.t008_morphology.sources import sources
 from bitgap.experiments.t008_morphology.tagged_words import sample_words
 from bitgap.experiments.t008_morphology.twins import pushed_margins
@@ -27,20 +32,31 @@ from bitgap.lab.lab import Lab
 from bitgap.models.decoder import Decoder
 from bitgap.quant.plan import Plan
 from bitgap.records import Floats, Observations
+from bitgap.stats.best_block import p_best_by_draws
+from bitgap.stats.bootstrap import bootstrap_weights
 from bitgap.stats.profiles import depths
 from grammar_samples import sample_grammar
 from harness import (
-    QUICK,
+    CHANCE,
     assert_null,
     assert_planted,
     assert_presentable,
     control,
     labels,
 )
+from harness import QUICK as DECLARED
 
-BLOCKS, ITEMS, WORDS = 12, 24, 150
+BLOCKS, ITEMS, WORDS = 12, 100, 150
 LANGUAGES, RICH = ("en", "fr", "he", "fi"), (False, False, True, True)
 IN_WINDOW = 8
+# The declared rules on fewer words than are declared, so that many data can be made.
+QUICK = replace(
+    DECLARED,
+    hypotheses={
+        **DECLARED.hypotheses,
+        "H3.2": {**DECLARED.hypotheses["H3.2"], "words_min": 40},
+    },
+)
 # One model's p is the window's share of its blocks, 2 of 12, which α = .05 does not let through.
 LENIENT = replace(QUICK, alpha=0.2)
 
@@ -81,11 +97,12 @@ def observe(
     leaks: float = 0.0,
     english: float = 0.0,
     items: int = ITEMS,
+    words: int = WORDS,
 ) -> Observations:
     """Number peaks at block ``place``, and rounding the window costs ``effect`` nats."""
     rng = np.random.default_rng(seed)
-    n, few = WORDS * len(RICH), np.arange(3 * WORDS)
-    of, units = np.repeat(np.arange(len(RICH)), WORDS), np.arange(n) // 2
+    n, few = words * len(RICH), np.arange(3 * words)
+    of, units = np.repeat(np.arange(len(RICH)), words), np.arange(n) // 2
     real, drawn = rng.integers(0, 2, n), rng.integers(0, 2, n)
     chance = np.full(BLOCKS + 1, 0.48)
     margin = margins(rng, effect, items)
@@ -94,7 +111,7 @@ def observe(
     planted = margin[1 + blocks][:, 0, 2:] - broken
     return Observations(
         experiment=t008.ID,
-        version=1,
+        version=2,
         arrays={
             "Number_hits": named(rng, accuracies(place, height), n),
             "Number_control_hits": named(rng, chance + leaks, n),
@@ -122,7 +139,7 @@ def observe(
         },
         facts={
             "n_blocks": BLOCKS,
-            "params": {"features": ["Number", "Gender"]},
+            "params": {"features": ["Number", "Gender"], "plantings": 20, "planted_height": 0.1},
             "sources": {"agreement": "sample"},
             "word_languages": list(LANGUAGES),
             "word_rich": list(RICH),
@@ -150,7 +167,11 @@ def test_judge_finds_morphology_that_is_told_and_used_in_the_window():
 @pytest.mark.parametrize("place", [1, 4, 11])
 def test_judge_refutes_a_peak_elsewhere(place):
     assert_planted(
-        t008.EXPERIMENT.judge, lambda s: observe(s, place=place), seeds=range(10), label="refuted"
+        t008.EXPERIMENT.judge,
+        lambda s: observe(s, place=place),
+        seeds=range(10),
+        label="refuted",
+        thresholds=QUICK,
     )
 
 
@@ -201,6 +222,77 @@ def test_nothing_above_the_embedding_is_not_testable():
     assert "nothing to locate" in finding.verdict.reason
     assert finding.verdict.p is None
     assert_presentable(t008.EXPERIMENT, finding)
+
+
+def test_languages_with_fewer_words_than_declared_are_not_probed():
+    made = observe()
+    finding = t008.EXPERIMENT.judge(made, DECLARED)
+    assert finding.verdict.label == "not testable"
+    assert "1,500 tagged words with Number: en 150, fr 150, he 150" in finding.verdict.reason
+    assert control(finding, "P6").passed is None
+    assert_presentable(t008.EXPERIMENT, finding)
+    # Of one language half the words are gone, and with them the language.
+    few = made.arrays["few"]
+    keep = (made.arrays["Number_languages"] != 3) | (np.arange(WORDS * 4) % 4 == 0)
+    for name in list(made.arrays):
+        if name.startswith("Number_"):
+            made.arrays[name] = made.arrays[name][..., keep]
+    assert keep[few].all()
+    enough = replace(
+        LENIENT,
+        hypotheses={**LENIENT.hypotheses, "H3.2": {**LENIENT.of("H3.2"), "words_min": 100}},
+    )
+    finding = t008.EXPERIMENT.judge(made, enough)
+    assert finding.verdict.label == "supported"
+    assert "fi words (37 of the 100 that are needed)" in finding.sentence
+    assert finding.tables["words"] == 3 * WORDS
+
+
+def test_the_best_of_many_blocks_is_something_no_oftener_than_declared():
+    # 24 blocks that tell number as well as the embedding and no better; words answer alike at all.
+    def told(seed: int, rise: float = 0.0) -> bool:
+        rng, n = np.random.default_rng(seed), 600
+        easy = rng.random((1, n)) < 0.5
+        hits = np.where(
+            easy, True, rng.random((25, n)) < 0.5 + np.append(0, np.full(24, rise))[:, None]
+        )
+        probed = Probed(hits, np.zeros_like(hits), np.arange(n) // 2, np.arange(n) % 3)
+        drawn = probed.selectivity(bootstrap_weights(n // 2, 300, seed))
+        sites = probed.selectivity()[0]
+        return p_best_by_draws(sites[1:] - sites[0], drawn[:, 1:] - drawn[:, :1]) < 0.05
+
+    opened = sum(told(seed) for seed in range(150))
+    assert stats.binom.sf(opened - 1, 150, 0.05) > CHANCE
+    assert all(told(seed, 0.2) for seed in range(10))
+
+
+def test_a_planted_contrast_is_of_the_size_asked_for_and_found_at_this_design():
+    rng, rich = np.random.default_rng(0), np.array(RICH)
+    own = rng.normal(0, 0.2, (4, 24))
+    nothing = own - own.mean(1, keepdims=True)
+    push = rng.normal(1.0, 0.5, (2, 24))
+    planted = planted_contrast(nothing, push, rich, 0.6)
+    theta, size = group_contrast(planted, rich)(np.ones((1, 24)))[0]
+    assert size == pytest.approx(0.6, abs=1e-4) and theta > 0
+    np.testing.assert_array_equal(planted[~rich], nothing[~rich])
+    # Too few items to see a contrast of twice the SESOI: nothing may be refuted with them.
+    few = control(t008.EXPERIMENT.judge(observe(items=4), LENIENT), "agreement broken")
+    many = control(t008.EXPERIMENT.judge(observe(items=60), LENIENT), "agreement broken")
+    assert few.passed is False and many.passed is True
+
+
+def test_d_z_without_each_block_is_that_of_the_others():
+    margin, rich = margins(np.random.default_rng(3), 0.3), np.array(RICH)
+    left_out = without_each_block(margin, rich, QUICK)
+    assert list(left_out) == [f"without block {block}" for block in range(BLOCKS)]
+    kept = np.delete(np.arange(BLOCKS), 4)
+    values = inside_less_outside(
+        margin[np.append(0, 1 + kept)], window_of(BLOCKS, QUICK.window)[kept]
+    )
+    wanted = group_contrast(values, rich)(np.ones((1, ITEMS)))[0, 1]
+    assert left_out["without block 4"].value == pytest.approx(wanted)
+    assert equivalence_p(margins(np.random.default_rng(3), 0.0, 400), rich, QUICK) < 0.05
+    assert equivalence_p(margins(np.random.default_rng(3), 0.5, 400), rich, QUICK) > 0.9
 
 
 def test_no_block_in_the_window_is_not_testable():
@@ -336,7 +428,13 @@ def test_what_all_languages_or_both_kinds_of_pairs_lose_cancels():
 # -- on models ------------------------------------------------------------------------------------
 
 SMALL = t008.Params(
-    features=("Number",), fewest_words=6, folds=2, items=6, control_items=4, planted_seeds=4
+    features=("Number",),
+    fewest_words=6,
+    folds=2,
+    items=6,
+    control_items=4,
+    broken_items=4,
+    pushes=4,
 )
 
 
@@ -364,7 +462,7 @@ def test_the_last_blocks_lens_is_the_model_itself(measured):
 def test_labels_written_into_a_models_states_are_found_at_every_block(measured):
     found = control(t008.EXPERIMENT.judge(measured, QUICK), "P6")
     assert found.passed is True
-    assert "5 of 5" in found.detail
+    assert "20 of 20" in found.detail
 
 
 def test_agreement_is_pushed_towards_the_wrong_form_in_rich_languages(measured):

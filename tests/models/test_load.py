@@ -346,6 +346,26 @@ def test_says_that_the_hub_cannot_be_reached(monkeypatch: Any) -> None:
         load_model("org/model")
 
 
+def test_what_a_folder_says_of_its_weights_is_told_beside_results(folder: Path) -> None:
+    plain = load.load_model(folder)
+    assert plain.info.note == ""
+    note = folder / load.NOTE_FILE
+    note.write_text(
+        "These weights were rounded to 4 bits before;\n  that is full precision here.\n"
+    )
+    noted = load.load_model(folder)
+    assert noted.info.note == (
+        "These weights were rounded to 4 bits before; that is full precision here."
+    )
+    assert noted.info.fingerprint == plain.info.fingerprint
+    note.write_text("word " * 200)
+    with pytest.raises(ModelError, match="999 characters; say it in 400"):
+        load.load_model(folder)
+    note.write_bytes(b"\xff")
+    with pytest.raises(ModelError, match="cannot be read as UTF-8"):
+        load.load_model(folder)
+
+
 def test_a_name_that_no_hub_could_have_is_refused() -> None:
     with pytest.raises(ModelError, match="it is no hub id"):
         load_model("two words")

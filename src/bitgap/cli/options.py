@@ -157,6 +157,10 @@ _CORPUS = (
 )
 _PAIRS = "minimal pairs, as CLAMS or MultiBLiMP lay them out (default: bundled)"
 _TREEBANKS = "CoNLL-U file or folder to probe (default: bundled sentences)"
+_UNIGRAMS = (
+    "folder of <language>.txt (text) or .tsv (token ids and counts) by which what a model had "
+    "learned is told; 50,000 tokens a language or more (default: those of the bundled models)"
+)
 _ARITHMETIC = "float32, or bfloat16 products where the processor has them"
 _RUN = "number of a run, or latest (default: latest); `bitgap results` lists them"
 
@@ -170,6 +174,7 @@ MEASURING = (
     option("--corpus", _CORPUS),
     option("--pairs", _PAIRS, metavar="DIR", type=path),
     option("--treebanks", _TREEBANKS, metavar="PATH", type=path),
+    option("--unigrams", _UNIGRAMS, metavar="DIR", type=path),
     option("--languages", "such as en,he,ar (default: all of the corpus)", metavar="CODES"),
     option("--arithmetic", _ARITHMETIC, choices=("exact", "fast")),
     option("--seed", "where random choices start", type=whole(0, 2**31 - 1), default=0),

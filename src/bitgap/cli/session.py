@@ -122,6 +122,7 @@ class Session:
             languages=asked.languages,
             pairs=asked.pairs,
             treebanks=asked.treebanks,
+            unigrams=asked.unigrams,
             store=self._store if keep and not self._dry_run else None,
             settings=self._settings,
             progress=console.Bar(),

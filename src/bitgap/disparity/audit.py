@@ -46,7 +46,9 @@ from bitgap.disparity.gates import (
     select_plans,
     span,
     void,
+    weaker_rule,
     why_no_disparity,
+    why_not_known,
 )
 from bitgap.disparity.records import DisparityReport, LanguageDamage
 from bitgap.records import Bools, Estimate, Floats, Scores, finite
@@ -64,7 +66,7 @@ SHARE_UNSETTLED = (
     "with a unigram model of fewer than 50,000 tokens a language neither its size nor its sign is "
     "established"
 )
-"""Why D_share, the disparity of K/M, is told and nothing is concluded from it."""
+"""Why nothing is concluded from D_share of a report stored before it was asked for so many."""
 _PER_LANGUAGE: Quantities = {
     "damage": (damage_bits, PER_TEXT),
     "damage_per_token": (partial(damage_bits, per="token"), "bits per token"),
@@ -147,11 +149,14 @@ def audit(scores: Scores, plan: str, *, seed: int, draws: int = DRAWS) -> Dispar
         languages=_language_records(mine, table, reasons),
         **summary,
         share_agrees=_same_sign(summary["disparity"], summary["share_disparity"]),
+        unigram_tokens=(
+            None if scores.unigram_tokens is None else int(scores.unigram_tokens.min())
+        ),
         nothing_to_explain=_all_cover_zero(_others(mine, table["log_ratio"])),
         left_out=reasons,
         caveats=(),
     )
-    return replace(report, caveats=(*_STANDING_CAVEATS, *_caveats(report)))
+    return replace(report, caveats=(*_STANDING_CAVEATS, *_caveats(report), *_of_unigrams(mine)))
 
 
 def _language_table(scores: Scores, seed: int, draws: int) -> Table:
@@ -176,7 +181,11 @@ def _language_table(scores: Scores, seed: int, draws: int) -> Table:
 
 
 def _gate_languages(scores: Scores, table: Table, reasons: Mapping[str, str]) -> None:
-    unlearned = [_why_unlearned(learned) for learned in table["learned"]]
+    unknown = why_not_known(scores)
+    unlearned = [
+        unknown.get(code) or _why_unlearned(learned)
+        for code, learned in zip(scores.languages, table["learned"], strict=True)
+    ]
     blind = unlearned[scores.languages.index(scores.reference)]
     no_reference = reasons.get(scores.reference)
     for row, code in enumerate(scores.languages):
@@ -185,6 +194,7 @@ def _gate_languages(scores: Scores, table: Table, reasons: Mapping[str, str]) ->
         for name, why in (
             ("log_ratio", out),
             ("log_ratio_per_token", out),
+            ("learned", unknown.get(code)),
             ("learned_share", unlearned[row]),
             ("log_share_ratio", out or unshared),
         ):
@@ -278,6 +288,9 @@ def _gate_harm(scores: Scores, harm: Estimate, table: Table) -> Estimate:
 def _gate_share(scores: Scores, share: Estimate, table: Table, why: str | None) -> Estimate:
     if why:
         return void(share, why)
+    unknown = why_not_known(scores)
+    if scores.reference in unknown:
+        return void(share, unknown[scores.reference])
     columns = zip(scores.languages, table["log_share_ratio"], strict=True)
     missing = {code: ratio.reason or "" for code, ratio in columns if ratio.value is None}
     if share.value is None:
@@ -324,6 +337,11 @@ def _same_sign(one: Estimate, other: Estimate) -> bool | None:
     return (one.value > 0) == (other.value > 0)
 
 
+def _of_unigrams(scores: Scores) -> list[str]:
+    rule = weaker_rule(scores)
+    return [f"{rule}."] if rule else []
+
+
 def _caveats(report: DisparityReport) -> list[str]:
     reference, d = report.reference, report.disparity.value
     share, ends = report.share_disparity, interval(report.disparity)
@@ -335,9 +353,11 @@ def _caveats(report: DisparityReport) -> list[str]:
         ),
         f"D is below 0: on average {reference} takes more damage than the other languages; a "
         "language the model barely knows has few bits to lose.": bool(ends and ends[1] < 0),
-        f"D and D_share differ in sign ({signs}), and of D_share nothing is concluded: "
-        f"{SHARE_UNSETTLED}.": bool(signs),
-        f"D_share is missing: {share.reason}.": d is not None and share.value is None,
+        f"D and D_share differ in sign ({signs}): who is changed more is not who loses the larger "
+        "share of what the model had learned.": bool(signs),
+        f"D_share is missing: {share.reason}.": (
+            d is not None and share.value is None and "not known" not in (share.reason or "")
+        ),
         "D and G differ in sign: a claim about disparity would be inconclusive.": (
             _same_sign(report.disparity, report.gap) is False
         ),

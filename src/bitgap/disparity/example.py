@@ -29,6 +29,8 @@ def _example() -> Scores:
         floor_nats=1e-6,
         arithmetic="exact",
         reference="en",
+        unigram_tokens=np.full(3, 100_000),
+        vocabulary=8192,
     )
 
 

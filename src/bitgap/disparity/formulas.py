@@ -16,7 +16,8 @@ D           mean_{λ≠ref} log2(K_λ / K_ref)                         signed di
 G           mean_{λ≠ref} (Δ_λ − Δ_ref)                             co-primary gap
 H           mean_λ Δ_λ and max_λ Δ_λ                               guard against levelling down
 D_original  mean_{λ≠ref} of relative perplexity increases' ratio   the origin's measure
-M_λ         (unigram_λ − N_λ^fp) / U                               what the model had learned
+M_λ         (unigram_λ − N_λ^fp) / U                               what the model had learned;
+                                                                   of large unigrams only
 ==========  =====================================================  ===========================
 
 U is the number of characters of the *reference* language's sentences, the same for every language
@@ -34,11 +35,14 @@ from typing import Literal
 import numpy as np
 
 from bitgap.records import Bools, Floats, Integers, Scores
+from bitgap.stats.verdicts import load_thresholds
 
 Per = Literal["text", "token", "byte", "character"]
 # A damage under this many times the numerical floor is below resolution (method, section 1).
 RESOLUTION = 10.0
 _BITS = 1 / math.log(2)
+# Types of the bundled models, for which the declared number of tokens was found.
+_DECLARED_TYPES = 8192
 # Draws x plans x languages that one slice of a resampling holds: 8 MB an array, where 4096 plans at
 # once would need a gigabyte.
 _SLICE = 1_000_000
@@ -69,7 +73,7 @@ class Sums:
 
     @cached_property
     def unigram_bits(self) -> Floats:
-        """Bits of the text under add-one unigrams, (... x 1 x A)."""
+        """Bits of the text under add-one unigrams, (... x 1 x A); see :func:`unigrams_known`."""
         return self._sum(self.scores.unigram_nats[None], _BITS)
 
     @cached_property
@@ -377,23 +381,63 @@ def original_disparity(of: Scores | Sums, *, languages: Bools | None = None) -> 
     return _mean_of_others(sums, ratio, _or_all(sums, languages))
 
 
+def unigram_tokens_needed(vocabulary: int | None = None) -> int:
+    """Returns how many tokens a language's unigrams need to tell what a model had learned.
+
+    The number is declared (``unigram_tokens_min``) for the 8,192 types of the bundled models. What
+    add-one smoothing costs a token, up to log2(1 + V/n) bits, goes with V over n tokens, so that
+    more types need as many more tokens.
+
+    Args:
+        vocabulary: V; None where it is not known, and the declared number is all that is asked.
+
+    Example:
+        >>> [unigram_tokens_needed(types) for types in (None, 4096, 8192, 49152)]
+        [50000, 50000, 50000, 300000]
+    """
+    declared = load_thresholds().unigram_tokens_min
+    scaled = 0 if vocabulary is None else math.ceil(declared * vocabulary / _DECLARED_TYPES)
+    return max(declared, scaled)
+
+
+def unigrams_known(of: Scores | Sums) -> Bools:
+    """Returns of which languages unigrams rest on other text, and on enough of it, (A).
+
+    Where they do not, what the model had learned is not known, and whether a language collapsed is
+    judged by a weaker rule, see :func:`collapsed`.
+
+    Example:
+        >>> unigrams_known(SCORES)
+        array([ True,  True,  True])
+        >>> unigrams_known(replace(SCORES, unigram_tokens=None))
+        array([False, False, False])
+    """
+    scores = _sums(of).scores
+    if scores.unigram_tokens is None:
+        return np.zeros(len(scores.languages), dtype=np.bool_)
+    return scores.unigram_tokens >= unigram_tokens_needed(scores.vocabulary)
+
+
 def learned_bits(of: Scores | Sums) -> Floats:
     """Returns M_λ, what the model knows beyond word frequencies, (... x 1 x A).
 
-    In bits per reference character; 0 or less where the model is no better than add-one unigrams.
+    In bits per reference character; 0 or less where the model is no better than add-one unigrams,
+    NaN where these are not :func:`unigrams_known`: those of a few thousand tokens are 1 to 2.8 bits
+    a token worse than the language's own, unequally by language.
 
     Example:
         >>> learned_bits(SCORES)[0].round(3)
         array([0.369, 0.616, 0.844])
     """
     sums = _sums(of)
-    return _ratio(sums.unigram_bits - sums.nll_fp_bits, sums.length)
+    learned = _ratio(sums.unigram_bits - sums.nll_fp_bits, sums.length)
+    return np.where(unigrams_known(sums), learned, np.nan)
 
 
 def learned_share(of: Scores | Sums) -> Floats:
     """Returns K_λ/M_λ, the damage as a share of what was learned, (... x P x A).
 
-    NaN where nothing was learned (M_λ not above 0).
+    NaN where nothing was learned (M_λ not above 0) or M_λ is not known.
 
     Example:
         >>> learned_share(SCORES)[0].round(4)
@@ -417,10 +461,10 @@ def log_share_ratio(of: Scores | Sums) -> Floats:
 
 
 def share_disparity(of: Scores | Sums, *, languages: Bools | None = None) -> Floats:
-    """Returns D_share, the disparity of K_λ/M_λ, (... x P).
+    """Returns D_share, the disparity of K_λ/M_λ, (... x P); it has no unit that could be changed.
 
-    When ``languages`` is None those count that are :func:`usable` and of which the model has
-    learned something.
+    When ``languages`` is None those count that are :func:`usable` and of which the model is known
+    to have learned something.
 
     Example:
         >>> share_disparity(SCORES)[:2].round(3)
@@ -446,7 +490,10 @@ def fraction_of_bits(of: Scores | Sums) -> Floats:
 def collapsed(of: Scores | Sums) -> Bools:
     """Returns where a plan does no better than add-one unigrams, (P x A); also where not finite.
 
-    Judged by the whole text, also where the sums are resampled.
+    By counts of other text where these are :func:`unigrams_known`. Elsewhere by whatever unigrams
+    there are, such as those counted on the other sentences of the text: too few tokens make
+    unigrams worse than the language's own, never better, so the rule is weaker and nothing is
+    called collapsed that is not. Judged by the whole text, also where the sums are resampled.
 
     Example:
         >>> collapsed(SCORES)[0]

@@ -7,7 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from bitgap.disparity.formulas import RESOLUTION, Sums
+from bitgap.disparity.formulas import (
+    RESOLUTION,
+    Sums,
+    unigram_tokens_needed,
+    unigrams_known,
+)
 from bitgap.errors import UsageError
 from bitgap.records import Bools, Estimate, Floats, Scores, defined
 from bitgap.stats.bootstrap import estimates
@@ -54,15 +59,54 @@ def reasons_left_out(scores: Scores, gone: Bools, faint: Bools) -> dict[str, str
         {'he': 'he collapsed: no better than add-one unigrams'}
     """
     reasons: dict[str, str] = {}
+    weak = why_not_known(scores)
     for code, is_gone, is_faint in zip(scores.languages, gone, faint, strict=True):
         if is_gone:
-            reasons[code] = f"{code} collapsed: no better than add-one unigrams"
+            rule = " of this text alone, a weaker rule" if code in weak else ""
+            reasons[code] = f"{code} collapsed: no better than add-one unigrams{rule}"
         elif is_faint:
             reasons[code] = (
                 f"{code} is below resolution: KL per token is under {RESOLUTION:.0f} times the "
                 "numerical floor"
             )
     return reasons
+
+
+def why_not_known(scores: Scores) -> dict[str, str]:
+    """Returns why what the model had learned of a language is not known, by code.
+
+    Example:
+        >>> why_not_known(replace(SCORES, unigram_tokens=np.array([60_000, 9_000, 0])))["he"]
+        'not known: unigrams of he rest on no other text, 50,000 tokens are needed'
+    """
+    needed, known = unigram_tokens_needed(scores.vocabulary), unigrams_known(scores)
+    counted = np.zeros(len(known)) if scores.unigram_tokens is None else scores.unigram_tokens
+    found: dict[str, str] = {}
+    for code, n in ((scores.languages[i], int(counted[i])) for i in np.flatnonzero(~known)):
+        rest = f"{n:,} tokens of other text" if n else "no other text"
+        found[code] = f"not known: unigrams of {code} rest on {rest}, {needed:,} tokens are needed"
+    return found
+
+
+def weaker_rule(scores: Scores) -> str | None:
+    """Returns by which weaker rule languages were judged collapsed or not, or None.
+
+    Example:
+        >>> weaker_rule(SCORES)
+        >>> weaker_rule(replace(SCORES, unigram_tokens=None))[:44]
+        'What the model had learned is not known of a'
+    """
+    weak = list(why_not_known(scores))
+    if not weak:
+        return None
+    needed = unigram_tokens_needed(scores.vocabulary)
+    of_whom = "any language" if len(weak) == len(scores.languages) else ", ".join(weak)
+    return (
+        f"What the model had learned is not known of {of_whom}: that takes unigrams of {needed:,} "
+        f"tokens of other text a language (--unigrams). Who collapsed is judged there by a weaker "
+        f"rule, unigrams of fewer tokens or of the other sentences of this text, which are easier "
+        f"to beat"
+    )
 
 
 def why_no_disparity(scores: Scores, reasons: Mapping[str, str]) -> str:

@@ -33,7 +33,8 @@ class LanguageDamage:
     nll_q_bits: float | None
     """N^q: bits of the text under the plan."""
     unigram_bits: float | None
-    """Bits of the text under add-one unigrams counted on other text; N^q must be less."""
+    """Bits of the text under add-one unigrams counted on other text, or on its other sentences
+    where there is none; N^q must be less."""
     kl_bits: float | None
     """Σ KL from full precision to the plan, in bits, over all tokens."""
     collapsed: bool
@@ -127,6 +128,9 @@ class DisparityReport:
     """Languages that are not in D, with the reason."""
     caveats: tuple[str, ...]
     """Sentences to print beside the numbers."""
+    unigram_tokens: int | None = None
+    """Tokens of other text that unigrams rest on, in the language that has fewest; 0 where one has
+    none, None where not known, as in what was stored before 2026-11-30."""
 
     def language(self, code: str) -> LanguageDamage:
         """Returns one language's damage.
@@ -155,7 +159,7 @@ class DisparityReport:
             name: getattr(self, name)
             for name in (
                 *("plan", "reference", "arithmetic", "n_sentences", "reference_characters"),
-                *("floor_bits", "share_agrees", "nothing_to_explain"),
+                *("floor_bits", "share_agrees", "nothing_to_explain", "unigram_tokens"),
             )
         }
         return {

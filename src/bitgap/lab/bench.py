@@ -18,6 +18,7 @@ import torch
 from bitgap.corpora.grammar.agreement import AgreementSet
 from bitgap.corpora.grammar.treebank import Treebank
 from bitgap.corpora.parallel import ParallelCorpus
+from bitgap.corpora.unigrams import Unigrams, shipped_unigrams
 from bitgap.lab.engine.arithmetic import fast_products_round
 from bitgap.lab.engine.budget import (
     Dimensions,
@@ -63,8 +64,11 @@ class Bench:
         text_key: Of model and text in the store.
         grammar: Minimal pairs and tagged sentences for T-008; the bundled ones when None.
         treebanks: Gold morphology for its probes; the grammar's own when None.
+        unigrams: Token counts of other text, the bundled ones of this tokenizer unless others were
+            given; None where there are none.
         unreadable: Languages left out because the tokenizer knows too little of them, and why.
         rates: This machine's speed on this model, once measured; shared.
+        whole: The lab on all sentences that this one is part of; None where it is part of none.
         floor_nats: The numerical floor, once measured on this text or one it is part of.
     """
 
@@ -81,9 +85,11 @@ class Bench:
     text_key: str
     grammar: AgreementSet | None = None
     treebanks: Treebank | None = None
+    unigrams: Unigrams | None = None
     unreadable: dict[str, str] = field(default_factory=dict)
     rates: list[Rates] = field(default_factory=list)
     floor_nats: float | None = None
+    whole: Bench | None = None
     _once: dict[str, Any] = field(init=False, default_factory=dict)
 
     @classmethod
@@ -95,6 +101,7 @@ class Bench:
         store: Store | None = None,
         settings: Settings | None = None,
         progress: Progress | None = None,
+        unigrams: Unigrams | None = None,
     ) -> Self:
         """Splits the model and tokenizes the text; measures nothing yet.
 
@@ -104,6 +111,7 @@ class Bench:
             store: Where results are kept; in memory when None.
             settings: How to work.
             progress: Who is told.
+            unigrams: Token counts of other text, before the bundled ones.
 
         Raises:
             UnsupportedArchitecture: If the model cannot be split.
@@ -113,7 +121,8 @@ class Bench:
         settings = settings or Settings()
         decoder, bank = _split(loaded, settings)
         corpus, left_out = _readable(corpus, loaded)
-        text = _tokenized(corpus, loaded)
+        counted = _counted(corpus, loaded, unigrams)
+        text = _tokenized(corpus, loaded, counted)
         return cls(
             settings=settings,
             store=store or Store(":memory:"),
@@ -125,7 +134,8 @@ class Bench:
             corpus=corpus,
             text=text,
             engine=_make_engine(decoder, bank, text, settings),
-            text_key=_text_key(loaded.info, corpus, text, settings),
+            text_key=_text_key(loaded.info, corpus, text, settings, counted),
+            unigrams=counted,
             unreadable=left_out,
         )
 
@@ -176,7 +186,9 @@ class Bench:
         """
         corpus, left_out = _readable(self.corpus.select(languages, sentences), self.loaded)
         part = replace(self, corpus=corpus, unreadable={**self.unreadable, **left_out})
-        return part._with_text(_tokenized(corpus, self.loaded))
+        made = part._with_text(_tokenized(corpus, self.loaded, self.unigrams))
+        made.whole = (self.whole or self) if languages is None else None
+        return made
 
     def spread(self, n: int | None) -> Self:
         """Returns the lab on n sentences spread over its text, as many documents as there can be.
@@ -254,7 +266,8 @@ class Bench:
             self,
             text=text,
             engine=_make_engine(self.decoder, self.bank, text, self.settings),
-            text_key=_text_key(self.info, self.corpus, text, self.settings),
+            text_key=_text_key(self.info, self.corpus, text, self.settings, self.unigrams),
+            whole=None,
         )
 
     def in_exact_arithmetic(self) -> Self:
@@ -346,13 +359,25 @@ def _readable(corpus: ParallelCorpus, loaded: LoadedModel) -> tuple[ParallelCorp
     return corpus, odd
 
 
-def _tokenized(corpus: ParallelCorpus, loaded: LoadedModel) -> TokenizedText:
+def _counted(
+    corpus: ParallelCorpus, loaded: LoadedModel, given: Unigrams | None
+) -> Unigrams | None:
+    """Returns token counts of other text, those that were given before those that ship."""
+    languages = corpus.languages
+    shipped = shipped_unigrams(loaded.tokenizer, loaded.info.vocabulary, languages)
+    return shipped if given is None else given.over(shipped)
+
+
+def _tokenized(
+    corpus: ParallelCorpus, loaded: LoadedModel, unigrams: Unigrams | None
+) -> TokenizedText:
     with hushed_log():  # a sentence that is too long is dropped, and said below
         text = tokenize(
             corpus,
             loaded.tokenizer,
             context=loaded.info.context,
             vocabulary=loaded.info.vocabulary,
+            unigrams=unigrams.counts if unigrams else None,
         )
     if text.n_dropped:
         _log.warning(
@@ -379,8 +404,14 @@ def _make_engine(decoder: Decoder, bank: Bank, text: TokenizedText, settings: Se
 
 
 def _text_key(
-    info: ModelInfo, corpus: ParallelCorpus, text: TokenizedText, settings: Settings
+    info: ModelInfo,
+    corpus: ParallelCorpus,
+    text: TokenizedText,
+    settings: Settings,
+    unigrams: Unigrams | None,
 ) -> str:
+    # Scores hold what unigrams say of the text. Without counts the key is what it always was.
+    counted = unigrams.fingerprint(text.languages) if unigrams else {}
     return content_key(
         "text",
         ENGINE_VERSION,
@@ -390,4 +421,5 @@ def _text_key(
         # The fingerprint is of the weights; another tokenizer is another text.
         text.ids,
         "rounded but for light plans" if products_round(settings) else "float32",
+        *([counted] if counted else []),
     )

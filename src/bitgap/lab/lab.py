@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Self
 
 from bitgap.corpora.grammar.agreement import load_agreement
 from bitgap.corpora.grammar.treebank import load_treebanks
 from bitgap.corpora.parallel import by_first, load_corpus
+from bitgap.corpora.unigrams import load_unigrams
 from bitgap.disparity.audit import audit
 from bitgap.disparity.layer_map import LayerMap, make_map
 from bitgap.disparity.records import DisparityReport
@@ -47,6 +49,7 @@ class Lab(Bench):
         languages: str | Sequence[str] | None = None,
         pairs: str | os.PathLike[str] | None = None,
         treebanks: str | os.PathLike[str] | None = None,
+        unigrams: str | os.PathLike[str] | None = None,
         store: str | os.PathLike[str] | None = None,
         settings: Settings | None = None,
         progress: Progress | None = None,
@@ -63,6 +66,8 @@ class Lab(Bench):
                 when None.
             treebanks: CoNLL-U file or folder whose gold features are probed; the bundled tagged
                 sentences when None.
+            unigrams: Folder of text or token counts that say what a language's words alone tell,
+                see :mod:`bitgap.corpora.unigrams`; before those that ship for the bundled models.
             store: SQLite file; in memory when None.
             settings: How to work.
             progress: Who is told.
@@ -79,7 +84,14 @@ class Lab(Bench):
         grammar = None if pairs is None else load_agreement(pairs)
         parsed = None if treebanks is None else load_treebanks(treebanks)
         loaded = load_model(model, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
-        lab = cls.of(loaded, text, store=opened, settings=settings, progress=progress)
+        counted = None
+        if unigrams is not None:
+            counted = load_unigrams(
+                unigrams, loaded.tokenizer, loaded.info.vocabulary, text.languages
+            )
+        lab = cls.of(
+            loaded, text, store=opened, settings=settings, progress=progress, unigrams=counted
+        )
         lab.grammar, lab.treebanks = grammar, parsed
         return lab
 
@@ -128,7 +140,10 @@ class Lab(Bench):
             plan: A plan or its text, such as ``rtn4-g128 protect 0,9,11``.
         """
         chosen = Plan.parse(plan, self.n_blocks) if isinstance(plan, str) else plan
-        return audit(self.score([chosen], "audit"), chosen.text, seed=self.settings.seed)
+        report = audit(self.score([chosen], "audit"), chosen.text, seed=self.settings.seed)
+        if not self.info.note:
+            return report
+        return replace(report, caveats=(f"Of this model: {self.info.note}", *report.caveats))
 
     def map(self, scheme: str = "rtn4-g128", *, complete: bool | None = None) -> LayerMap:
         """Returns what keeping sets of blocks whole does.

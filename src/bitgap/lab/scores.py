@@ -141,10 +141,13 @@ def text_reference(bench: Bench) -> tuple[dict[str, Any], dict[str, Any]]:
         "arithmetic": bench.settings.arithmetic,
         "products_round": products_round(bench.settings),
         "floor_nats": bench.floor_nats,
+        "vocabulary": bench.info.vocabulary,
+        "unigrams": bench.unigrams.name if bench.unigrams else None,
     }
     arrays = {
         "nll_fp_nats": bench.engine.reference().reshape(shape),
         "unigram_nats": bench.text.unigram_nats,
+        "unigram_tokens": bench.text.unigram_tokens,
         "tokens": counts.tokens,
         "bytes": counts.bytes,
         "characters": counts.characters,

@@ -446,6 +446,8 @@ def assemble(
         reference=facts["reference"],
         documents=arrays.get("documents"),
         floors_nats=_floors(plans, facts),
+        unigram_tokens=arrays.get("unigram_tokens"),
+        vocabulary=facts.get("vocabulary"),
     )
 
 

@@ -14,7 +14,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,9 @@ REFERENCE = "reference"
 """Name of the bundled model; a folder of that name is reached as ``./reference``."""
 
 _REFERENCE_FOLDER = Path(__file__).parent / "reference"
+NOTE_FILE = "bitgap-note.txt"
+"""File in a model's folder whose text is told as a caveat beside all that is measured on it."""
+_LONGEST_NOTE = 400
 _PICKLES = "pytorch_model*.bin"
 _ASKED_OF_HUB = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
 # Keys of a config that name or date a model, or say how it was stored, trained or generates: what
@@ -87,7 +90,7 @@ def load_model(
         _check_files(name, folder, allow_pickle)
         model = _read_model(name, folder, config, allow_pickle, trust_remote_code)
         tokenizer = _read_tokenizer(name, folder, model, trust_remote_code)
-    return LoadedModel(model, tokenizer, _describe(name, model))
+    return LoadedModel(model, tokenizer, replace(_describe(name, model), note=_note(name, folder)))
 
 
 # -- finding -------------------------------------------------------------------------------------
@@ -278,6 +281,23 @@ def _read_tokenizer(name: str, folder: Path, model: Any, trust_remote_code: bool
 
 
 # -- describing ----------------------------------------------------------------------------------
+
+
+def _note(name: str, folder: Path) -> str:
+    """Returns what the folder's own note says, in one line; empty without a note."""
+    file = folder / NOTE_FILE
+    if not file.is_file():
+        return ""
+    try:
+        text = " ".join(file.read_text(encoding="utf-8-sig").split())
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelError(f"{name}: {NOTE_FILE} cannot be read as UTF-8 text: {error}") from None
+    if len(text) > _LONGEST_NOTE:
+        raise ModelError(
+            f"{name}: {NOTE_FILE} has {len(text)} characters; say it in {_LONGEST_NOTE}, as it is "
+            f"printed beside every result"
+        )
+    return text
 
 
 def _describe(name: str, model: Any) -> ModelInfo:

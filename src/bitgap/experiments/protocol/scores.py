@@ -26,9 +26,9 @@ def pack_scores(scores: Scores, parts: Mapping[str, Sequence[Plan]]) -> dict[str
 
     Returns:
         ``nll_fp``, ``unigram`` in nats, ``tokens``, ``bytes``, ``characters``, (A x N) each;
-        ``documents``, (N), and ``unigram_tokens``, (A), where known; and for each part
-        ``<part>_kl`` and ``<part>_nll`` in nats, (plans x A x N), and ``<part>_floor`` (plans)
-        where plans have floors of their own.
+        ``documents``, (N), ``unigram_tokens``, (A), and ``vocabulary``, (), where known; and for
+        each part ``<part>_kl`` and ``<part>_nll`` in nats, (plans x A x N), and ``<part>_floor``,
+        (plans), where plans have floors of their own.
     """
     counts = scores.counts
     arrays: dict[str, NDArray[Any]] = {
@@ -44,9 +44,9 @@ def pack_scores(scores: Scores, parts: Mapping[str, Sequence[Plan]]) -> dict[str
         arrays |= {f"{name}_kl": of_part.kl_nats, f"{name}_nll": of_part.nll_nats}
         if of_part.floors_nats is not None:
             arrays[f"{name}_floor"] = of_part.floors_nats
-    for name in ("documents", "unigram_tokens"):
+    for name in ("documents", "unigram_tokens", "vocabulary"):
         values = getattr(scores, name)
-        arrays |= {} if values is None else {name: values}
+        arrays |= {} if values is None else {name: np.asarray(values)}
     return arrays
 
 
@@ -79,6 +79,7 @@ def unpack_scores(observations: Observations, part: str) -> Scores:
         documents=arrays.get("documents"),
         unigram_tokens=arrays.get("unigram_tokens"),
         floors_nats=arrays.get(f"{part}_floor"),
+        vocabulary=int(arrays["vocabulary"]) if "vocabulary" in arrays else None,
     )
 
 

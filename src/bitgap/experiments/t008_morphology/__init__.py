@@ -3,10 +3,9 @@
 Prediction: Morphology is consolidated at r ≈ .75, more so in morphologically rich languages.
 
 Method: (a) Probe. A logistic regression predicts Number from the state at a word's last token, at
-every site; Gender, Person and Case are reported beside it. Word types are disjoint between training
-and test, so memory helps no task. The control task is a random label for every type (Hewitt & Liang
-2019); its accuracy is what chance and imbalance give. The online code of the labels (Voita & Titov
-2020) stands beside.
+every site; Gender, Person and Case stand beside it. Word types are disjoint between training and
+test. The control task is a random label for every type (Hewitt & Liang 2019); the online code of
+labels is told (Voita & Titov 2020). Languages with fewer than 1,500 words are not probed.
 
 (b) Readout. The margin log p(good) − log p(bad) of minimal pairs (Mueller 2020) is read at every
 block, through a tuned lens (Belrose 2023) and the logit lens.
@@ -25,10 +24,11 @@ Unit and direction: a block position r between 0 and 1, and standard deviations 
 H3.2 holds.
 
 Rule: Supported if the peak lies in W and d_z ≥ .3 above 0. A peak in W without the causal part is
-inconclusive: encoded, not used. Refuted in this model if the interval of the peak lies wholly
-outside W and written labels were found (P6). Refuted too, where the peak is not in W, if d_z lies
-below .3 and planted damage to agreement was found. One model's p is at least the window's share of
-blocks, so one model cannot support.
+inconclusive: encoded, not used. Refuted in this model, by the engine's guards, if the interval of
+the peak lies wholly outside W (P6: labels written so that a block rises .1 above the best), or d_z
+below .3 (planted: .6). Not testable where no language has words enough, or the best of L blocks is
+not above the embedding at α, by the distribution of the maximum. One model cannot support: its p is
+at least the window's share of blocks.
 
 Cost: One pass over tagged sentences and one shared over the text for the lens; for the pairs two
 passes and L(L+1)/2 + L − 1 blocks; regressions on top.
@@ -53,11 +53,11 @@ class Params:
     """What may be chosen."""
 
     features: tuple[str, ...] = ("Number", "Gender", "Person", "Case")
-    """Features that are probed; the verdict is on the first, marked in the most languages."""
+    """Features that are probed; the verdict is on the first."""
     languages: int = 99
     """Languages of either kind, morphologically rich and other, at most; all there are."""
-    words: int = 600
-    """Tagged words of each language, at most; ten for every direction a probe may use."""
+    words: int = 3000
+    """Tagged words of each language, at most, drawn over all its sentences."""
     per_type: int = 4
     """Occurrences of one word type, at most, or a few function words would decide."""
     fewest_words: int = 20
@@ -67,23 +67,26 @@ class Params:
     folds: int = 3
     """Parts that word types are held out in; two thirds of the words train each probe."""
     penalty: float = 30.0
-    """Weight of ½‖w‖²: at it the online code of labels without meaning is 3 to 10 % too long and
-    that of planted ones still short, by simulation without a model."""
+    """Weight of ½‖w‖²: at it labels without meaning have an online code 3 to 10 % too long."""
     items: int = 100
     """Agreement items of each language, and as many lexical ones; an item is two mirrored pairs."""
     fewest_items: int = 6
     """Items a language must have; below it the spread over items is anybody's guess."""
     lens_ridge: float = 0.1
     """Penalty of the tuned lens, in units of the states' variance; calibration text is short."""
-    control_items: int = 8
-    """Items of each language that controls are run on; broken agreement shows on few."""
+    control_items: int = 24
+    """Items of each language that the untrained twin is asked."""
+    broken_items: int = 100
+    """Items of each language that agreement is broken in: as many as are judged."""
     planted_label: float = 1.0
-    """Length of P6's label direction over the states'; plain to see, or the probe is blind."""
+    """Length of P6's label direction over the states': plain to see, and thinned by the judge."""
+    planted_height: float = 0.1
+    """How far a written block rises above the model's best, in selectivity: twice .05."""
     planted_push: float = 0.01
-    """Length of the planted push towards the wrong form over the state's own, at one token: on the
-    small reference model some fifth of a nat, a few times the smallest effect of interest."""
-    planted_seeds: int = 20
-    """How often agreement is broken, each time with other noise; the method's number."""
+    """Length of the push towards the wrong form over the state's own; scaled by the judge."""
+    pushes: int = 4
+    """How often agreement is broken, with other noise; and plantings, on other draws of data."""
+    plantings: int = 20
 
 
 EXPERIMENT = Experiment(
@@ -106,12 +109,12 @@ EXPERIMENT = Experiment(
     params=Params(),
     tiers={
         "smoke": dict(
-            languages=3, words=120, items=6, control_items=6, features=("Number",), folds=2
+            languages=3, words=1600, items=6, control_items=6, features=("Number",), folds=2
         ),
-        "standard": {"words": 300, "items": 12, "features": ("Number", "Gender", "Person")},
+        "standard": {"words": 2000, "items": 12, "features": ("Number", "Gender", "Person")},
     },
+    version=2,
     figure_reading="By depth: how well a probe tells number beyond a control task, how much the "
-    "right form is preferred, and what rounding the block costs that preference. The theory puts "
-    "the highest points in the shaded window.",
+    "right form is preferred, what rounding costs that. The theory's window is shaded.",
     reads_inputs=True,
 )

@@ -4,7 +4,8 @@
 random            fresh weights as the class draws them                   no contrast
 English           the language of little morphology, alone                no contrast
 agreement broken  one block of the window pushed towards the wrong form,  the contrast must show
-                  in agreement of morphologically rich languages only
+                  in agreement of morphologically rich languages only,
+                  scaled to a d_z of twice the SESOI
 ================  ======================================================  ==========================
 
 Margins are (1+L x 2 x A x m) in nats: full precision, then each block alone rounded; agreement,
@@ -33,6 +34,7 @@ from bitgap.stats.verdicts import Thresholds
 
 SPREAD = "standard deviations of items"
 """Unit of d_z."""
+_LARGEST_SCALE, _HALVINGS = 64.0, 20
 _CONTROLS: dict[str, ControlKind] = {
     "random-init twin, rounded": "negative",
     "English alone": "negative",
@@ -114,6 +116,30 @@ def contrast_p(margin: Floats, rich: Bools, thresholds: Thresholds) -> float:
     return bootstrap_p(_contrast(margin, rich, thresholds)(weights)[:, 0])
 
 
+def equivalence_p(margin: Floats, rich: Bools, thresholds: Thresholds) -> float:
+    """Returns the share of draws whose d_z is the smallest of interest or more, and one of them."""
+    weights = bootstrap_weights(margin.shape[-1], thresholds.draws, 0)
+    drawn = _contrast(margin, rich, thresholds)(weights)[:, 1]
+    return bootstrap_p(thresholds.of("H3.2")["d_z"] - drawn)
+
+
+def without_each_block(margin: Floats, rich: Bools, thresholds: Thresholds) -> dict[str, Estimate]:
+    """Returns d_z with one block left out, by ``without block 0`` and so on.
+
+    A block without which the window has none, or none is outside, is not left out.
+    """
+    inside, left_out = window_of(len(margin) - 1, thresholds.window), dict[str, Estimate]()
+    for block in range(len(inside)):
+        kept = np.delete(np.arange(len(inside)), block)
+        if not inside[kept].any() or inside[kept].all():
+            continue
+        values = inside_less_outside(margin[np.append(0, kept + 1)], inside[kept])
+        _, left_out[f"without block {block}"] = estimates(
+            group_contrast(values, rich), margin.shape[-1], unit=SPREAD, **thresholds.how
+        )
+    return left_out
+
+
 def causal_controls(observations: Observations, thresholds: Thresholds) -> list[Control]:
     """Returns the controls of the causal part."""
     arrays, facts = observations.arrays, observations.facts
@@ -145,17 +171,60 @@ def _english(
 def _agreement_broken(
     name: str, observations: Observations, rich: Bools, thresholds: Thresholds
 ) -> Control:
+    """Returns whether a contrast of twice the SESOI is found, planted where there is none.
+
+    What every item has in the window beyond the rest is set to 0 on average, language by language,
+    which leaves its scatter; what broken agreement loses is added, scaled until d_z is twice the
+    SESOI; and items are drawn again for each planting.
+    """
     arrays = observations.arrays
     if "broken_margin" not in arrays:
         return not_run(name, "positive", absent(observations.facts, "broken"))
     few = arrays["broken_margin"].shape[-1]
     inside = window_of(len(arrays["margin"]) - 1, thresholds.window)
+    sesoi = float(thresholds.of("H3.2")["d_z"])
+    own = inside_less_outside(arrays["margin"][..., :few], inside)
+    nothing = own - own.mean(1, keepdims=True)
+    pushes = [
+        (arrays["margin"][1 + block, 0, rich, :few] - broken) / inside.sum()
+        for block, broken in zip(arrays["broken_block"], arrays["broken_margin"], strict=True)
+        if inside[block]
+    ]
     detected = list[bool]()
-    for block, broken in zip(arrays["broken_block"], arrays["broken_margin"], strict=True):
-        if not inside[block]:
-            continue
-        margin = arrays["margin"][..., :few].copy()
-        margin[1 + block, 0, rich] = broken
-        _, size = contrast_estimates(margin, rich, thresholds)
-        detected.append(clear(size, thresholds.of("H3.2")["d_z"]))
-    return detection(name, detected, "the contrast should pass", thresholds)
+    for k in range(observations.facts["params"]["plantings"] if pushes else 0):
+        planted = planted_contrast(
+            nothing, pushes[k % len(pushes)], rich, thresholds.planted_strength * sesoi
+        )
+        drawn = np.random.default_rng(k).integers(0, few, few)
+        statistic = group_contrast(planted[:, drawn], rich)
+        _, size = estimates(statistic, few, unit=SPREAD, **thresholds.how)
+        detected.append(clear(size, sesoi))
+    sought = f"a contrast of d_z = {thresholds.planted_strength * sesoi:g} should pass"
+    return detection(name, detected, sought, thresholds)
+
+
+def planted_contrast(nothing: Floats, push: Floats, rich: Bools, d_z: float) -> Floats:
+    """Returns values in which rich languages have lost so much more that the contrast is d_z.
+
+    Args:
+        nothing: One number an item, mean 0 in each language, (A x m).
+        push: What rich languages lose by broken agreement, (A' x m); it is scaled.
+        rich: Which languages are rich, (A).
+        d_z: The contrast that is wanted; where no scale gives it, the largest scale is taken.
+    """
+
+    def at(scale: float) -> Floats:
+        planted = nothing.copy()
+        planted[rich] += scale * push
+        return planted
+
+    def size(scale: float) -> float:
+        return float(group_contrast(at(scale), rich)(np.ones((1, nothing.shape[1])))[0, 1])
+
+    low, high = 0.0, 1.0
+    while size(high) < d_z and high < _LARGEST_SCALE:
+        high *= 2
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if size(middle) < d_z else (low, middle)
+    return at(high)

@@ -15,7 +15,9 @@ from bitgap.experiments.t008_morphology.causal import (
     causal_controls,
     contrast_estimates,
     contrast_p,
+    equivalence_p,
     window_of,
+    without_each_block,
 )
 from bitgap.experiments.t008_morphology.controls import BY_TYPES, probe_controls
 from bitgap.experiments.t008_morphology.probed import Probed
@@ -26,13 +28,12 @@ from bitgap.experiments.t008_morphology.tables import (
     sentence,
     tables,
 )
-from bitgap.records import Control, Estimate, Finding, Observations, Verdict
+from bitgap.records import Bools, Control, Estimate, Finding, Observations, Verdict
+from bitgap.stats.best_block import p_best_by_draws
 from bitgap.stats.bootstrap import bootstrap_weights, percentile_estimate
 from bitgap.stats.profiles import locate_peak
 from bitgap.stats.verdicts import Part, Thresholds
 from bitgap.stats.verdicts import judge as judge_parts
-
-NO_WORDS = "no language of the text has tagged words enough for a probe"
 
 
 def judge(observations: Observations, thresholds: Thresholds) -> Finding:
@@ -40,20 +41,21 @@ def judge(observations: Observations, thresholds: Thresholds) -> Finding:
     arrays, facts = observations.arrays, observations.facts
     damage_checks = causal_controls(observations, thresholds)
     causal, contrast = _causal(observations, damage_checks, thresholds)
-    if f"{PRIMARY}_hits" not in arrays:
-        checks = probe_controls(observations, np.ones((1, 1)), thresholds)
+    kept, gate = enough_words(observations, thresholds)
+    if kept is None:
+        checks = probe_controls(observations, None, None, np.ones((1, 1)), thresholds)
         return EXPERIMENT.untestable(
             thresholds,
-            NO_WORDS,
+            gate,
             primary="peak_depth",
             unit="relative depth",
             part="peak",
             estimates=contrast,
             original_measure=original_measure(facts),
             controls=(*checks, *damage_checks),
-            tables=tables(observations, None, None, thresholds),
+            tables=tables(observations, None, None, None, thresholds),
         )
-    probed = Probed.of(arrays)
+    probed = Probed.of(arrays).only(kept).renumbered()
     weights = bootstrap_weights(probed.n_units, thresholds.draws, 0)
     sites, drawn = probed.selectivity()[0], probed.selectivity(weights)
     profile, draws = sites[1:] - sites[0], drawn[:, 1:] - drawn[:, :1]
@@ -63,12 +65,13 @@ def judge(observations: Observations, thresholds: Thresholds) -> Finding:
         draws[:, peak.block],
         unit="selectivity above the embedding's",
         level=thresholds.level,
-        n=len(draws),
-        method=BY_TYPES.format(thresholds.draws),
+        n=probed.n_units,
+        method=BY_TYPES.format(thresholds.draws) + "; of one block, chosen",
     )
-    checks = probe_controls(observations, weights, thresholds)
+    checks = probe_controls(observations, kept, peak, weights, thresholds)
+    gate = _gate(height, p_best_by_draws(profile, draws), thresholds.alpha)
     verdict = judge_window(
-        peak, facts["n_blocks"], checks, thresholds, hypothesis="H3.2", gate=_gate(height),
+        peak, facts["n_blocks"], checks, thresholds, hypothesis="H3.2", gate=gate,
         also=causal,
     )  # fmt: skip
     hit = is_hit(peak, thresholds.window)
@@ -88,9 +91,13 @@ def judge(observations: Observations, thresholds: Thresholds) -> Finding:
         original_measure=original_measure(facts),
         controls=(*checks, *damage_checks),
         verdict=verdict,
-        sentence=sentence(peak, contrast["contrast_d_z"], hit, facts)
-        + left_out_sentence(facts["left_out"]),
-        tables=tables(observations, profile, draws, thresholds),
+        sentence=(
+            f"Where number is told best cannot be said here: {gate}."
+            if gate
+            else sentence(peak, contrast["contrast_d_z"], hit, facts)
+        )
+        + left_out_sentence({**facts["left_out"], **_too_few(observations, kept, thresholds)}),
+        tables=tables(observations, probed, profile, draws, thresholds),
     )
 
 
@@ -105,25 +112,66 @@ def _causal(
         why = "no minimal pairs enough in both morphologically rich and other languages"
         why = why if inside.any() else "no block lies in the window"
         contrast, p = {"contrast_d_z": Estimate(value=None, unit=SPREAD, reason=why)}, None
+        equivalence, without = None, dict[str, Estimate]()
     else:
         theta, size = contrast_estimates(arrays["margin"], rich, thresholds)
         contrast = {"contrast_d_z": size, "contrast": theta}
         p = contrast_p(arrays["margin"], rich, thresholds)
+        equivalence = equivalence_p(arrays["margin"], rich, thresholds)
+        without = without_each_block(arrays["margin"], rich, thresholds)
     part = Part(
         name="causal contrast, d_z",
         estimate=contrast["contrast_d_z"],
         sesoi=thresholds.of("H3.2")["d_z"],
         p=p,
         p_minimum=1 / (1 + thresholds.draws),
+        p_equivalence=equivalence,
+        without=without,
     )
     return judge_parts([part], checks, alpha=thresholds.alpha), contrast
 
 
-def _gate(height: Estimate) -> str | None:
-    assert height.value is not None and height.low is not None
-    if height.low > 0:
+def enough_words(observations: Observations, thresholds: Thresholds) -> tuple[Bools | None, str]:
+    """Returns which words are of languages that have enough of them, (n), or why there are none."""
+    arrays, facts = observations.arrays, observations.facts
+    least = int(thresholds.of("H3.2")["words_min"])
+    if f"{PRIMARY}_hits" not in arrays:
+        return None, (
+            f"no language of the text has tagged words with {PRIMARY} enough for a probe; "
+            f"{least:,} of a language are needed (--treebanks)"
+        )
+    probed = Probed.of(arrays)
+    kept = probed.with_enough(least)
+    if kept.any():
+        return kept, ""
+    have = ", ".join(
+        f"{facts['word_languages'][code]} {(probed.languages == code).sum():,}"
+        for code in probed.codes
+    )
+    return None, (
+        f"no language has {least:,} tagged words with {PRIMARY}: {have}; give treebanks that have "
+        f"(--treebanks)"
+    )
+
+
+def _too_few(observations: Observations, kept: Bools, thresholds: Thresholds) -> dict[str, str]:
+    """Returns the languages whose words are too few to be probed, and how many there are."""
+    every, least = Probed.of(observations.arrays), int(thresholds.of("H3.2")["words_min"])
+    codes, counts = np.unique(every.languages[~kept], return_counts=True)
+    names = observations.facts["word_languages"]
+    return {
+        f"{names[int(code)]} words": f"{n:,} of the {least:,} that are needed"
+        for code, n in zip(codes, counts, strict=True)
+    }
+
+
+def _gate(height: Estimate, p_best: float, alpha: float) -> str | None:
+    """Returns why there is no peak, by a test of the best of L blocks, or None."""
+    if p_best < alpha:
         return None
+    assert height.value is not None and height.low is not None
     return (
         f"nothing to locate: the best block's selectivity is {height.value:+.3f} "
-        f"[{height.low:+.3f}, {height.high:+.3f}] above the embedding's"
+        f"[{height.low:+.3f}, {height.high:+.3f}] above the embedding's, and the best of as many "
+        f"blocks is as good without anything there with p = {p_best:.2g}"
     )

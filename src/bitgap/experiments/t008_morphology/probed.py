@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -41,6 +41,15 @@ class Probed:
             self.hits[:, words], self.control_hits[:, words], self.units[words],
             self.languages[words],
         )  # fmt: skip
+
+    def with_enough(self, least: int) -> Bools:
+        """Returns which words are of languages that have at least so many, (n)."""
+        codes, counts = np.unique(self.languages, return_counts=True)
+        return np.isin(self.languages, codes[counts >= least])
+
+    def renumbered(self) -> Probed:
+        """Returns the same with word types numbered from 0, as they are drawn."""
+        return replace(self, units=np.unique(self.units, return_inverse=True)[1])
 
     @property
     def n_units(self) -> int:

@@ -117,23 +117,28 @@ def sentence(peak: Peak, size: Estimate, hit: bool, facts: Mapping[str, Any]) ->
 
 
 def tables(
-    observations: Observations, profile: Floats | None, draws: Floats | None, thresholds: Thresholds
+    observations: Observations,
+    probed: Probed | None,
+    profile: Floats | None,
+    draws: Floats | None,
+    thresholds: Thresholds,
 ) -> dict[str, Any]:
     """Returns profiles by block, features by site, languages, and what was left out.
 
     Args:
         observations: Of T-008.
+        probed: Answers about the primary feature in languages with words enough, or None.
         profile: Selectivity above the embedding's, (L); None where nothing was probed.
         draws: Its draws, (B x L).
         thresholds: With window and level.
     """
     arrays, facts = observations.arrays, observations.facts
     columns: dict[str, Floats | None] = {}
-    if profile is not None and draws is not None:
+    if probed is not None and profile is not None and draws is not None:
         low, high = percentile_ends(draws, thresholds.level)
         columns = {"risen": profile, "low": low, "high": high}
         for kind, name in GROUPS.items():
-            group = _of_kind(Probed.of(arrays), facts, kind)
+            group = _of_kind(probed, facts, kind)
             columns[f"selectivity_{name}"] = group and group.by_language()[1].mean(0)[1:]
     if "margin" in arrays:
         by_block = {
@@ -159,7 +164,7 @@ def tables(
         "excluded": facts["excluded"],
         "sources": facts["sources"],
         "window": list(thresholds.window),
-        "words": len(arrays.get(f"{PRIMARY}_labels", ())),
+        "words": 0 if probed is None else len(probed.units),
     }
 
 

@@ -46,7 +46,7 @@ def site_scores(states: States, task: Task, n_components: int) -> dict[int, list
 def measure_probes(
     twin: Lab, words: TaggedWords, states: States, task: Task, params: Params
 ) -> dict[str, Any]:
-    """Returns what the controls of the probe show on the words of the first three languages, (n').
+    """Returns what the controls of the probe show on words of the three languages that have most.
 
     Args:
         twin: The random-init twin.
@@ -62,7 +62,9 @@ def measure_probes(
     """
     if not len(task.rows):
         return {}
-    few = task.only([int(code) for code in np.unique(task.languages)[:PLANTED_LANGUAGES]])
+    codes, counts = np.unique(task.languages, return_counts=True)
+    most = np.argsort(-counts, kind="stable")[:PLANTED_LANGUAGES]
+    few = task.only(sorted(int(code) for code in codes[most]))
     small = _part_of(task, few)
     rng = np.random.default_rng(twin.settings.seed)
     shuffled = small.labels.copy()
@@ -101,11 +103,11 @@ def _part_of(task: Task, rows: Integers) -> Task:
 def measure_damage(
     lab: Lab, twin: Lab, scheme: str, items: Items, params: Params
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """Returns margins of the first few items (k) for the controls of the causal part.
+    """Returns margins of the first items for the controls of the causal part.
 
     Returns:
         Arrays: ``random_margin`` (1+L x 2 x A x k) of the untrained twin; of agreement in rich
-        languages ``broken_margin`` (P x A' x k) with ``broken_block`` (P). Facts: ``no_broken``,
+        languages ``broken_margin`` (P x A' x k') with ``broken_block`` (P). Facts: ``no_broken``,
         why they are not there. Empty where there are no items.
     """
     if not items.n_items:
@@ -113,7 +115,8 @@ def measure_damage(
     few = items.first(params.control_items)
     untrained = few.by_item(margins(twin, few.pairs, plans(lab.n_blocks, scheme)))
     try:
-        return {"random_margin": untrained, **_broken(lab, scheme, few, params)}, {}
+        broken = _broken(lab, scheme, items.first(params.broken_items), params)
+        return {"random_margin": untrained, **broken}, {}
     except UnsupportedArchitecture as error:
         return {"random_margin": untrained}, {"no_broken": str(error)}
 
@@ -126,7 +129,7 @@ def _broken(lab: Lab, scheme: str, few: Items, params: Params) -> dict[str, Any]
     chosen = np.flatnonzero((kind == 0) & rich[row])
     if not len(inside) or not len(chosen):
         return {}
-    blocks = inside[np.arange(params.planted_seeds) % len(inside)]
+    blocks = inside[np.arange(params.pushes) % len(inside)]
     every = np.zeros((len(blocks), few.pairs.n_pairs))
     every[:, chosen] = pushed_margins(
         lab, few.pairs.select(chosen), scheme, blocks.tolist(), params.planted_push

@@ -2,55 +2,73 @@
 
 ================  ================================================  ==============================
 shuffled pairing  every sentence is given a wrong partner           must be found at chance
-random            fresh weights as the class draws them             must add less to its embedding
+random            fresh weights as the class draws them             the model must rise higher at
+                                                                    the peak, on one scale
 other scripts     languages in the reference's script left out      the peak must stay
-pulled together   parallel sentences moved to their mean (P5)       that block must be the peak
+pulled together   parallel sentences moved to their mean, until d′  that block must be the peak
+                  is above the best block's by twice the SESOI
 ================  ================================================  ==============================
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
-from bitgap.experiments.protocol.controls import RANDOM_TWIN, detection, not_run
+from bitgap.experiments.protocol.controls import RANDOM_TWIN, detection, must_exceed, not_run
 from bitgap.experiments.protocol.peak_window import must_stay
-from bitgap.records import Control, Floats, Observations
-from bitgap.stats.bootstrap import bootstrap_weights
+from bitgap.records import Control, Floats, Observations, Units
+from bitgap.stats.bootstrap import bootstrap_weights, n_units, percentile_estimate
 from bitgap.stats.profiles import Peak, locate_peak
 from bitgap.stats.verdicts import Thresholds
 
+UNIT = "d′ above the embedding's"
 
-def peak_of(values: Floats, thresholds: Thresholds) -> tuple[Peak, Floats, Floats]:
+
+def units_of(arrays: Mapping[str, Any], name: str = "documents", of: str = "separation") -> Units:
+    """Returns what is resampled: test sentences, or their documents where these are known."""
+    return arrays[name] if name in arrays else int(arrays[of].shape[-1])
+
+
+def risen(values: Floats) -> Floats:
+    """Returns how far each block rises above the embedding, by sentence, (L x n).
+
+    Args:
+        values: d′ contributions, (L+1 x A−1 x n).
+    """
+    by_sentence = values.mean(1)
+    return by_sentence[1:] - by_sentence[:1]
+
+
+def peak_of(values: Floats, units: Units, thresholds: Thresholds) -> tuple[Peak, Floats, Floats]:
     """Returns where the profile over blocks peaks, the profile (L), and its draws (B x L).
 
     Args:
-        values: By sentence, (L+1 x A−1 x n); averaged over languages, the embedding subtracted.
+        values: d′ contributions, (L+1 x A−1 x n); averaged over languages, the embedding
+            subtracted.
+        units: What is resampled.
         thresholds: With draws and level.
     """
-    by_sentence = values.mean(1)
-    above = by_sentence[1:] - by_sentence[:1]
-    weights = bootstrap_weights(above.shape[1], thresholds.draws, 0)
-    profile, draws = above.mean(1), weights @ above.T / above.shape[1]
+    above = risen(values)
+    weights = bootstrap_weights(units, thresholds.draws, 0)
+    profile, draws = above.mean(1), weights @ above.T / weights.sum(1, keepdims=True)
     return locate_peak(draws, profile, thresholds.level), profile, draws
 
 
-def controls(
-    observations: Observations, measure: str, peak: Peak, thresholds: Thresholds
-) -> list[Control]:
+def controls(observations: Observations, peak: Peak, thresholds: Thresholds) -> list[Control]:
     """Returns the controls of T-009.
 
     Args:
         observations: As T-009 measures them.
-        measure: Which one the profile is of, ``hits`` or ``separation``.
         peak: Where it peaks.
         thresholds: What was declared.
     """
-    arrays = observations.arrays
+    arrays, scripts = observations.arrays, observations.facts["scripts"]
     return [
         _wrong_partners(arrays),
-        _untrained(arrays, measure),
-        _other_scripts(arrays[measure], observations.facts["scripts"], peak, thresholds),
-        _planted(arrays[measure], arrays[f"planted_{measure}"], thresholds),
+        _untrained(arrays, peak, thresholds),
+        _other_scripts(arrays["separation"], units_of(arrays), scripts, peak, thresholds),
+        _planted(arrays, thresholds),
     ]
 
 
@@ -64,23 +82,27 @@ def _wrong_partners(arrays: Mapping[str, Floats]) -> Control:
     )
 
 
-def _untrained(arrays: Mapping[str, Floats], measure: str) -> Control:
-    """Compares how far both profiles rise above their embeddings, on the same sentences."""
-    trained, twin = (
-        float(profile[1:].max() - profile[0])
-        for profile in (arrays[f"{name}_{measure}"].mean((1, 2)) for name in ("few", "random"))
+def _untrained(arrays: Mapping[str, Floats], peak: Peak, thresholds: Thresholds) -> Control:
+    """Compares how far both rise above their embeddings at one block, on the same sentences."""
+    units = units_of(arrays, "few_documents", "few_separation")
+    surplus = (
+        risen(arrays["few_separation"])[peak.block] - risen(arrays["random_separation"])[peak.block]
     )
-    return Control(
-        name=RANDOM_TWIN,
-        kind="negative",
-        passed=twin < trained,
-        detail=f"an untrained twin's best block should add less to its bag of embeddings: "
-        f"{twin:+.3f} against {trained:+.3f}",
+    weights = bootstrap_weights(units, thresholds.draws, 0)
+    more = percentile_estimate(
+        surplus.mean(),
+        weights @ surplus / weights.sum(1),
+        unit=UNIT,
+        level=thresholds.level,
+        n=n_units(units),
+        method=f"percentile bootstrap, {thresholds.draws} draws",
     )
+    detail = "at the peak the model should rise further above its embeddings than an untrained twin"
+    return must_exceed(RANDOM_TWIN, more, detail)
 
 
 def _other_scripts(
-    values: Floats, scripts: list[str], peak: Peak, thresholds: Thresholds
+    values: Floats, units: Units, scripts: list[str], peak: Peak, thresholds: Thresholds
 ) -> Control:
     """Locates the peak anew without the languages that share the reference's script."""
     name, (reference, *others) = "languages of other scripts alone", scripts
@@ -92,15 +114,18 @@ def _other_scripts(
         f"the peak should stay where it is without languages in {reference}, or shared strings "
         f"make it"
     )
-    return must_stay(name, peak, peak_of(values[:, rows], thresholds)[0], detail)
+    return must_stay(name, peak, peak_of(values[:, rows], units, thresholds)[0], detail)
 
 
-def _planted(values: Floats, planted: Floats, thresholds: Thresholds) -> Control:
-    """Puts each planted block in the place of the model's, and locates the peak anew."""
-    detected = list[bool]()
-    for block in range(len(values) - 1):
-        changed = values.copy()
-        changed[block + 1] = planted[block + 1]
-        detected.append(peak_of(changed, thresholds)[0].block == block)
+def _planted(arrays: Mapping[str, Any], thresholds: Thresholds) -> Control:
+    """Puts each planting in the place of the model's block, and locates the peak anew."""
+    detected, some = list[bool](), arrays["planted_on"]
+    own, units = arrays["separation"][..., some], len(some)
+    if "documents" in arrays:
+        units = arrays["documents"][some]
+    for block, planted in zip(arrays["planted_block"], arrays["planted_separation"], strict=True):
+        changed = own.copy()
+        changed[block + 1] = planted
+        detected.append(peak_of(changed, units, thresholds)[0].block == block)
     name = "P5: parallel sentences pulled together at one block"
     return detection(name, detected, "the peak should be at the planted block", thresholds)

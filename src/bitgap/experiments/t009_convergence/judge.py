@@ -10,59 +10,85 @@ import numpy as np
 from bitgap.experiments.protocol.peak_window import empty_window, is_hit, judge_window
 from bitgap.experiments.protocol.tables import block_rows
 from bitgap.experiments.t009_convergence import EXPERIMENT
-from bitgap.experiments.t009_convergence.controls import controls, peak_of
+from bitgap.experiments.t009_convergence.controls import UNIT, controls, peak_of, units_of
 from bitgap.records import Estimate, Finding, Floats, Observations
-from bitgap.stats.bootstrap import percentile_ends, percentile_estimate
+from bitgap.stats.best_block import p_best_by_draws, p_best_by_null
+from bitgap.stats.bootstrap import n_units, percentile_ends, percentile_estimate
 from bitgap.stats.profiles import Peak, depths
 from bitgap.stats.verdicts import Thresholds
 
 
 def judge(observations: Observations, thresholds: Thresholds) -> Finding:
     """Judges H3.3 in this model: a hit whose interval lies inside the window, or wholly outside."""
-    arrays, facts = observations.arrays, observations.facts
-    window, measure = thresholds.window, _measure(arrays["hits"], thresholds)
-    n, n_blocks = arrays["hits"].shape[-1], facts["n_blocks"]
-    peak, profile, draws = peak_of(arrays[measure], thresholds)
+    arrays, facts, window = observations.arrays, observations.facts, thresholds.window
+    units, n = units_of(arrays), arrays["separation"].shape[-1]
+    peak, profile, draws = peak_of(arrays["separation"], units, thresholds)
+    over = "sentences" if isinstance(units, int) else "documents"
     height = percentile_estimate(
         profile[peak.block],
         draws[:, peak.block],
-        unit="retrieval above the embedding's, or d′",
+        unit=UNIT,
         level=thresholds.level,
-        n=n,
-        method=f"percentile bootstrap over sentences, {thresholds.draws} draws",
+        n=n_units(units),
+        method=f"percentile bootstrap over {over}, {thresholds.draws} draws; of one block, chosen",
     )
-    checks = controls(observations, measure, peak, thresholds)
-    gate = empty_window(n_blocks, window) or _nothing_to_locate(height)
+    checks = controls(observations, peak, thresholds)
+    p_best = _p_best(profile, draws, arrays["shuffled"])
+    gate = (
+        _too_few(n, facts, thresholds)
+        or empty_window(facts["n_blocks"], window)
+        or _nothing_to_locate(height, p_best, thresholds.alpha)
+    )
+    verdict = judge_window(
+        peak, facts["n_blocks"], checks, thresholds, hypothesis="H3.3", gate=gate
+    )
     return EXPERIMENT.finding(
         thresholds,
         primary="peak_depth",
         estimates={"peak_depth": peak.place, "peak_height": height},
         original_measure=_original_measure(arrays["cosine_raw"][1:], facts["languages"][1:]),
         controls=checks,
-        verdict=judge_window(peak, n_blocks, checks, thresholds, hypothesis="H3.3", gate=gate),
-        sentence=_sentence(peak, window, facts, n, gate),
+        verdict=verdict,
+        sentence=_sentence(peak, window, facts, gate),
         tables={
-            "profile": _table(observations, measure, percentile_ends(draws, thresholds.level)),
-            "measure": measure,
+            "profile": _table(observations, percentile_ends(draws, thresholds.level)),
+            "p_best": p_best,
+            "sentences": n,
             "window": list(window),
         },
     )
 
 
-def _measure(hits: Floats, thresholds: Thresholds) -> str:
-    """Returns which measure the profile is of: retrieval, or d′ where retrieval saturates."""
-    highest = float(hits.mean((1, 2)).max())
-    return "separation" if highest > thresholds.of("H3.3")["saturation"] else "hits"
+def _p_best(profile: Floats, draws: Floats, shuffled: Floats) -> float:
+    """Returns the p of there being nothing at the best block, the larger of two.
+
+    One asks whether parallel sentences lie closer than shuffled pairs, the other whether any block
+    rises above the embedding; both are of the maximum over blocks.
+    """
+    null = shuffled[:, 1:] - shuffled[:, :1]
+    return max(p_best_by_null(profile, null), p_best_by_draws(profile, draws))
 
 
-def _nothing_to_locate(height: Estimate) -> str | None:
-    """Returns why there is no peak, or None."""
-    assert height.value is not None and height.low is not None
-    if height.low > 0:
+def _too_few(n: int, facts: Mapping[str, Any], thresholds: Thresholds) -> str | None:
+    least = int(thresholds.of("H3.3")["sentences_min"])
+    if n >= least:
         return None
+    total = -(-least * (n + facts["n_calibration"]) // max(n, 1))
     return (
-        f"nothing to locate: the best block finds {height.value:+.3f} "
-        f"[{height.low:+.3f}, {height.high:+.3f}] more than a bag of embeddings does"
+        f"{n} test sentences, {least} are needed: give a text of some {total} parallel sentences, "
+        f"as {facts['n_calibration']} of {n + facts['n_calibration']} are for calibration"
+    )
+
+
+def _nothing_to_locate(height: Estimate, p_best: float, alpha: float) -> str | None:
+    """Returns why there is no peak, or None."""
+    if p_best < alpha:
+        return None
+    assert height.value is not None and height.low is not None
+    return (
+        f"nothing to locate: the best block's d′ is {height.value:+.3f} "
+        f"[{height.low:+.3f}, {height.high:+.3f}] above a bag of embeddings', and the best of as "
+        f"many blocks is as good without anything there with p = {p_best:.2g}"
     )
 
 
@@ -88,36 +114,36 @@ def _original_measure(cosine: Floats, languages: list[str]) -> dict[str, Estimat
 
 
 def _sentence(
-    peak: Peak, window: tuple[float, float], facts: Mapping[str, Any], n: int, gate: str | None
+    peak: Peak, window: tuple[float, float], facts: Mapping[str, Any], gate: str | None
 ) -> str:
+    if gate:
+        return f"Where languages meet cannot be said here: {gate}."
     where = "inside" if is_hit(peak, window) else "outside"
-    wanted = facts["params"]["wanted_sentences"]
-    few = f" ({n} test sentences, fewer than the {wanted} asked for)" if n < wanted else ""
-    weak = "; but the verdict is not testable" if gate else ""
     return (
-        f"Languages meet most at block {peak.block} of {facts['n_blocks'] - 1}, {where} the window "
-        f"around three quarters of the depth{few}{weak}."
+        f"Languages meet most, by d′, at block {peak.block} of {facts['n_blocks'] - 1}, {where} "
+        f"the window around three quarters of the depth."
     )
 
 
-def _table(observations: Observations, measure: str, interval: Floats) -> list[dict[str, Any]]:
+def _table(observations: Observations, interval: Floats) -> list[dict[str, Any]]:
     """Returns a row for each block, with the interval (2 x L) of its profile."""
     arrays, languages = observations.arrays, observations.facts["languages"][1:]
+    above = arrays["separation"].mean(-1)
     rows = block_rows(
         {
-            "alignment": _block_means(arrays[measure]) - arrays[measure][0].mean(),
+            "alignment": (above[1:] - above[:1]).mean(1),
             "low": interval[0],
             "high": interval[1],
+            "separation": _block_means(arrays["separation"]),
             "retrieval": _block_means(arrays["hits"]),
             "retrieval_raw": _block_means(arrays["hits_raw"]),
             "retrieval_margin": _block_means(arrays["hits_margin"]),
-            "separation": _block_means(arrays["separation"]),
             "cosine_raw": _block_means(arrays["cosine_raw"]),
             "cka": _block_means(arrays["cka"]),
         }
     )
-    for row, hits in zip(rows, arrays["hits"][1:], strict=True):
-        row["by_language"] = dict(zip(languages, hits.mean(1).tolist(), strict=True))
+    for row, own in zip(rows, above[1:] - above[:1], strict=True):
+        row["by_language"] = dict(zip(languages, own.tolist(), strict=True))
     return rows
 
 

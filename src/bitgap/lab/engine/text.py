@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from bitgap.corpora.parallel import ParallelCorpus
+from bitgap.corpora.unigrams import add_one_nats
 from bitgap.errors import CorpusError
 from bitgap.records import Floats, Integers, TextCounts
 
@@ -38,8 +39,9 @@ class TokenizedText:
         kept: Numbers of the kept sentences in the corpus, (N).
         counts: Scored tokens, bytes and characters, (A x N) each.
         has_bos: Whether each sequence begins with a BOS.
-        unigram_nats: Add-one unigram cross-entropy of the scored tokens, counted on the other
-            kept sentences of the language, (A x N).
+        unigram_nats: Add-one unigram cross-entropy of the scored tokens, (A x N); counted on other
+            text where there are counts of the language, else on its other kept sentences.
+        unigram_tokens: Tokens of other text that it rests on, (A); 0 where there are no counts.
         n_dropped: How many sentences were too long or too short.
     """
 
@@ -49,11 +51,17 @@ class TokenizedText:
     counts: TextCounts
     has_bos: bool
     unigram_nats: Floats
+    unigram_tokens: Integers
     n_dropped: int
 
 
 def tokenize(
-    corpus: ParallelCorpus, tokenizer: Any, *, context: int | None, vocabulary: int
+    corpus: ParallelCorpus,
+    tokenizer: Any,
+    *,
+    context: int | None,
+    vocabulary: int,
+    unigrams: Mapping[str, Integers] | None = None,
 ) -> TokenizedText:
     """Turns a corpus into token ids.
 
@@ -62,6 +70,7 @@ def tokenize(
         tokenizer: A transformers tokenizer.
         context: Longest sequence the model takes, BOS included; None for no limit.
         vocabulary: Number of logits V, for the add-one unigram model.
+        unigrams: How often each token came in other text, (V), by language.
 
     Raises:
         CorpusError: If fewer than two sentences fit the context in every language.
@@ -87,13 +96,22 @@ def tokenize(
             f"model with a longer context"
         )
     rows = tuple(tuple(language[i] for i in kept) for language in ids)
+    counted = [(unigrams or {}).get(code) for code in corpus.languages]
     return TokenizedText(
         languages=corpus.languages,
         ids=rows,
         kept=kept,
         counts=_counts(corpus, kept, lengths),
         has_bos=bos is not None,
-        unigram_nats=np.stack([_unigram(language, vocabulary) for language in rows]),
+        unigram_nats=np.stack(
+            [
+                _unigram(language, vocabulary) if counts is None else _by_counts(language, counts)
+                for language, counts in zip(rows, counted, strict=True)
+            ]
+        ),
+        unigram_tokens=np.array(
+            [0 if counts is None else counts.sum() for counts in counted], dtype=np.int64
+        ),
         n_dropped=int((~fits).sum()),
     )
 
@@ -148,6 +166,11 @@ def _unigram(sentences: Sequence[Sequence[int]], vocabulary: int) -> Floats:
         others = total[tokens] - np.bincount(tokens, minlength=vocabulary)[tokens]
         nats[i] = -np.log((others + 1) / (total.sum() - len(tokens) + vocabulary)).sum()
     return nats
+
+
+def _by_counts(sentences: Sequence[Sequence[int]], counts: Integers) -> Floats:
+    """Add-one unigram cross-entropy in nats of each sentence's scored tokens, by other text."""
+    return np.array([add_one_nats(np.asarray(s[1:], dtype=np.int64), counts) for s in sentences])
 
 
 @dataclass(frozen=True, slots=True)

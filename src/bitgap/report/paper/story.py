@@ -196,7 +196,8 @@ def _model_limits(run: Run) -> tuple[str, ...]:
     if result["languages_unreadable"]:
         said.append(f"Left out, as unreadable: {joined(sorted(result['languages_unreadable']))}.")
     d, share = audit["D"], audit["D_share"]
-    if d is not None and share is not None and d * share < 0:
+    established = audit.get("unigram_tokens") is not None
+    if d is not None and share is not None and d * share < 0 and not established:
         said.append(
             f"D ({number(d)}) and its learned share ({number(share)}) differ in sign, and of the "
             f"learned share nothing is concluded: {SHARE_UNSETTLED}."

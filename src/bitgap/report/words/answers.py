@@ -130,10 +130,15 @@ def _disparity_line(audit: Json) -> str:
 
 
 def _share_line(audit: Json) -> list[str]:
-    """Returns D_share with why nothing is concluded from it."""
+    """Returns D_share, with why nothing is concluded from it where it rests on few tokens."""
     if audit["D"] is None or audit["D_share"] is None:
         return []
     shown = told(audit["D_share"], audit["D_share_ci"])
+    if audit.get("unigram_tokens") is not None:
+        return [
+            f"As a share of what was learned D is {shown}; what was learned is told by unigrams of "
+            f"other text."
+        ]
     return [f"As a share of what was learned D comes out at {shown}; {SHARE_UNSETTLED}."]
 
 
