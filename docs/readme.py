@@ -34,6 +34,7 @@ from bitgap.show.tables.audit import damage_table
 from bitgap.show.tables.findings import verdict_table
 from bitgap.show.to_markdown import rows_of, to_markdown
 from bitgap.show.withdrawn import withdrawal
+from bitgap.show.words import origin_place
 from bitgap.theory.formal import HYPOTHESIS as FORMAL
 
 DOCS = Path(__file__).parent
@@ -142,6 +143,11 @@ def origin_rank(name: str) -> str:
     return f"{standing[name]} [{low:.0f}, {high:.0f}] of {standing['sets']}"
 
 
+def origin_standing() -> str:
+    """Returns where the origin's set stands by damage and by S, as a predicate."""
+    return origin_place(record("investigate")["map"]["original_set"])
+
+
 def shared_work() -> str:
     """Returns how many blocks would have been evaluated for each one that was."""
     work = record("investigate")["work"]
@@ -171,9 +177,13 @@ def claims(state: str) -> str:
 
 
 NUMBERS: Mapping[str, Callable[[], str]] = {
+    "S": lambda: audit_number("S"),
+    "S_per_text": lambda: audit_number("S_per_text"),
     "D": lambda: audit_number("D"),
     "D_share": lambda: audit_number("D_share"),
     "rank_damage": lambda: origin_rank("rank_damage"),
+    "rank_spread": lambda: origin_rank("rank_spread"),
+    "origin_place": origin_standing,
     "rank_disparity": lambda: origin_rank("rank_disparity"),
     "shared_work": shared_work,
     "first_block": lambda: suggested("the first block takes more than its share of damage"),

@@ -259,7 +259,7 @@ def test_levelling_down_is_not_better_though_disparity_falls():
 
 
 CLAUSES = {
-    "D is not shown to fall": dict(kl=[0.19, 0.9, 0.9], delta=[0.19, 0.75, 0.75]),
+    "S is not shown to fall": dict(kl=[0.19, 0.9, 0.9], delta=[0.19, 0.75, 0.75]),
     "damage to en rises": dict(kl=[0.21, 0.3, 0.3], delta=[0.19, 0.3, 0.3]),
     "mean harm rises": dict(kl=[0.19, 0.3, 0.3], delta=[0.5, 0.7, 0.7]),
     "largest harm rises": dict(kl=[0.19, 0.3, 0.3], delta=[0.1, 0.1, 0.85]),
@@ -280,16 +280,31 @@ def test_each_clause_of_better_fails_by_its_own_cause_only(clause):
     assert found.failed[0].startswith(clause)
 
 
-def test_a_claim_is_inconclusive_where_d_and_g_change_with_different_signs():
+def test_a_claim_is_not_established_where_s_changes_otherwise_per_text_than_per_token():
     noise = np.random.default_rng(0).gamma(20, 1 / 20, (2, SENTENCES))
-    kl = np.array([[0.2, 0.8], [0.19, 0.4]])[..., None] * noise * own_noise((2, 2, SENTENCES))
-    delta = np.array([[0.2, 0.3], [0.1, 0.25]])[..., None] * noise
-    found = compare(make_scores(kl, delta), "plan0", "plan1", seed=0, draws=300)
-    assert found.disparity_change.high < 0
-    assert found.gap_change.low > 0
+    # Hebrew needs four tokens for one: what it loses per token less, it loses per text more.
+    kl = np.array([[0.4, 0.2], [0.3, 0.1]])[..., None] * noise * own_noise((2, 2, SENTENCES))
+    scores = make_scores(kl, tokens=[[10], [40]], languages=("en", "he"))
+    found = compare(scores, "plan0", "plan1", seed=0, draws=300)
+    assert found.spread_change.low > 0 > found.spread_per_text_change.high
     assert found.claim == "inconclusive"
-    assert "but G by" in found.claim_reason
+    assert found.claim_reason.startswith("not established: S changes by +")
     assert not found.better
+    assert found.disparity_change.high < 0  # described, and no claim is formed by it
+
+
+def test_the_sign_of_d_is_not_established_where_it_hangs_on_the_unit():
+    noise = np.random.default_rng(0).gamma(20, 1 / 20, (1, 2, SENTENCES))
+    kl = np.array([[0.4, 0.2]])[..., None] * noise
+    found = audit(
+        make_scores(kl, tokens=[[10], [40]], languages=("en", "he")), "plan0", seed=0, draws=300
+    )
+    assert found.disparity.low > 0 > found.disparity_per_token.high
+    assert found.sign_depends_on_unit is True
+    assert any("sign of D is not established" in caveat for caveat in found.caveats)
+    alike = report([0.1, 0.2])
+    assert alike.sign_depends_on_unit is False
+    assert not any("not established" in caveat for caveat in alike.caveats)
 
 
 def test_a_language_that_collapses_never_makes_a_plan_better():
@@ -365,7 +380,7 @@ AWKWARD = {
 
 def missing_without_reason(values):
     """Returns names of nulls in a dictionary that have no reason beside them."""
-    excused = ("left_out", "share_agrees", "nothing_to_explain")
+    excused = ("left_out", "share_agrees", "sign_depends_on_unit", "nothing_to_explain")
     bare = []
     for name, value in values.items():
         if isinstance(value, dict):

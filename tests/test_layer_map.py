@@ -12,12 +12,20 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bitgap.disparity.layer_map import DRAWS, LayerMap, make_map, shapley_rows
+from bitgap.disparity.layer_map import (
+    DRAWS,
+    LayerMap,
+    make_map,
+    shapley_of_games,
+    shapley_rows,
+    single_spreads,
+    spread_falls,
+)
 from bitgap.errors import UsageError
 from bitgap.quant.sets import blocks_in
 from bitgap.records import Estimate, Floats, Scores
 from bitgap.stats.bootstrap import bootstrap_weights
-from bitgap.stats.mask_design import Design, design_of_orders, make_design
+from bitgap.stats.mask_design import Design, design_of_orders, make_design, original_set
 from planted_games import shapley_by_permutations
 from score_samples import make_scores
 
@@ -47,10 +55,18 @@ class Planted:
 
     def disparity(self) -> Floats:
         """Returns D under each mask, NaN where all is protected."""
+        logs = self._logs()
+        return (logs[:, 1:] - logs[:, :1]).mean(1)
+
+    def spread(self, per: str = "token") -> Floats:
+        """Returns S under each mask, NaN where all is protected."""
+        tokens = self.scores.counts.tokens.sum(-1) if per == "token" else 1.0
+        return (self._logs() - np.log2(tokens)).std(1)
+
+    def _logs(self) -> Floats:
         k = self.left(self.damage)
         with np.errstate(invalid="ignore"):
-            logs = np.log2(np.where(k > 0, k, np.nan))
-        return (logs[:, 1:] - logs[:, :1]).mean(1)
+            return np.log2(np.where(k > 0, k, np.nan))
 
 
 def expanded(draws: Floats, n: int) -> Floats:
@@ -151,32 +167,67 @@ def test_shapley_values_of_disparity_are_mean_gains_over_all_orders(seed):
     game = -np.abs(planted.disparity())
     assert np.isnan(game[-1])
     game[-1] = 0.0
-    found = shapley_rows(mapped(planted), "disparity")
+    found = shapley_of_games(planted.scores, planted.design)["disparity"]
     assert found == pytest.approx(shapley_by_permutations(game), **EXACT)
-    assert sum(found) == pytest.approx(abs(planted.disparity()[0]))
+    assert found.sum() == pytest.approx(abs(planted.disparity()[0]))
 
 
-def test_equal_damage_of_all_languages_leaves_no_disparity_to_share():
+@pytest.mark.parametrize("seed", range(3))
+def test_falls_of_s_are_what_protecting_a_block_alone_takes_off(seed):
+    planted = plant(6, seed=seed)
+    found, where = mapped(planted), planted.design.masks.index
+    for per, name in (("token", "spread"), ("text", "spread_per_text")):
+        s, suffix = planted.spread(per), name.removeprefix("spread")
+        kept = np.array([s[where(1 << i)] for i in range(6)])
+        alone = [s[where(63 ^ (1 << i))] for i in range(6)]
+        falls = [row.as_dict()[f"spread_fall{suffix}"] for row in found.blocks]
+        assert falls == pytest.approx(s[0] - kept, **EXACT)
+        assert column(found, f"protected_{name}") == pytest.approx(kept, **EXACT)
+        assert column(found, f"single_{name}") == pytest.approx(alone, **EXACT)
+        assert getattr(found.unprotected, name).value == pytest.approx(s[0], **EXACT)
+        falls = spread_falls(planted.scores, planted.design, per=per)
+        assert falls == pytest.approx(s[0] - kept, **EXACT)
+        assert single_spreads(planted.scores, planted.design, per=per) == pytest.approx(alone)
+    assert shapley_rows(found, "spread") == column(found, "spread_fall")
+
+
+def test_equal_bias_of_all_blocks_leaves_nothing_for_a_block_to_take_off_s():
     even = np.tile(np.random.default_rng(0).gamma(2, 0.05, (5, 1)), 3)
     planted = plant(damage=even)
     relative = planted.damage / planted.damage[:, :1]
     assert np.ptp(relative, axis=0) == pytest.approx(0, abs=1e-12)
     found = mapped(planted)
-    # Languages differ by one factor in all blocks, so D is the same whatever is protected.
-    d = found.unprotected.disparity.value
+    # Languages differ by one factor in all blocks, so S and D are the same whatever is protected.
+    d, s = found.unprotected.disparity.value, found.unprotected.spread.value
     assert column(found, "protected_disparity") == pytest.approx([d] * 5)
-    assert shapley_rows(found, "disparity") == pytest.approx([abs(d) / 5] * 5)
+    assert column(found, "protected_spread") == pytest.approx([s] * 5)
+    assert column(found, "spread_fall") == pytest.approx([0] * 5, abs=1e-12)
 
 
-def test_rounding_noise_where_all_is_protected_is_no_disparity():
+def test_a_fall_that_turns_round_per_text_is_not_established():
+    # Twice the tokens in x1, so half the damage a token; block 1 is where it is hurt more.
+    tokens, damage = np.array([[10], [40]]), np.array([[0.4, 0.1], [0.1, 0.1]])
+    planted = plant(2, damage=damage * 1.0)
+    scores = replace(
+        planted.scores,
+        counts=replace(planted.scores.counts, tokens=np.tile(tokens, (1, 9))),
+        kl_nats=np.array([damage[rounded(m, planted.design)].sum(0) for m in range(4)])[:, :, None]
+        * tokens
+        * np.random.default_rng(0).gamma(50, 1 / 50, (2, 9)),
+    )
+    row = make_map(scores, SCHEME, planted.design).blocks[0]
+    assert row.spread_fall.value > 0 > row.spread_fall_per_text.value
+    assert row.fall_established is False and row.as_dict()["spread_fall_established"] is False
+    assert mapped(plant()).blocks[0].fall_established is not None
+
+
+def test_rounding_noise_where_all_is_protected_is_in_no_number_of_s():
     clean = mapped(plant())
     noise = 1e-12 * np.array([[1.0], [900.0], [1.0], [50.0]])
     noisy = mapped(plant(residue=noise))
-    wanted = shapley_rows(clean, "disparity")
-    assert shapley_rows(noisy, "disparity") == pytest.approx(wanted, **EXACT)
     for a, b in zip(clean.blocks, noisy.blocks, strict=True):
-        ends = interval(b.shapley["disparity"])
-        assert interval(a.shapley["disparity"]) == pytest.approx(ends, **EXACT)
+        assert a.spread_fall == b.spread_fall
+        assert a.single == b.single
 
 
 def test_intervals_are_the_expanded_range_over_sentences_drawn_for_all_languages_alike():
@@ -189,9 +240,9 @@ def test_intervals_are_the_expanded_range_over_sentences_drawn_for_all_languages
         draws = (weights @ scores.kl_nats[only].T / length[:, None]).mean(1)
         wanted = expanded(draws, 40)
         assert interval(found.blocks[layer].shapley["damage"]) == pytest.approx(wanted, **EXACT)
-    widths = [interval(row.shapley["disparity"]) for row in found.blocks]
-    values = shapley_rows(found, "disparity")
-    assert all(low <= v <= high for (low, high), v in zip(widths, values, strict=True))
+    for row in found.blocks:
+        assert row.spread_fall.low <= row.spread_fall.value <= row.spread_fall.high
+        assert row.spread_fall.method.startswith("test-inversion bootstrap over sentences, 2000")
 
 
 def test_what_one_mask_says_has_the_expanded_range_of_its_own_draws():
@@ -230,21 +281,30 @@ def _collapsing(language: int, masks: tuple[int, ...]) -> Planted:
     return replace(planted, scores=replace(planted.scores, nll_nats=nll))
 
 
-def test_a_language_that_collapses_under_one_mask_is_left_out_of_disparity_under_all():
-    found = mapped(_collapsing(2, (0b00110,)))
+def test_a_language_is_left_out_only_where_it_collapses_in_what_is_compared():
     planted = plant()
     others = planted.scores.select(languages=["en", "x1", "x3"])
     wanted = make_map(others, SCHEME, planted.design)
-    assert shapley_rows(found, "disparity") == pytest.approx(shapley_rows(wanted, "disparity"))
+    # Under one block protected: out of what is compared with that, but in where one is rounded.
+    found = mapped(_collapsing(2, (0b00100,)))
+    assert column(found, "spread_fall") == pytest.approx(column(wanted, "spread_fall"))
+    assert found.unprotected.spread.value == pytest.approx(wanted.unprotected.spread.value)
+    assert "left out: x2" in found.unprotected.spread.reason
+    assert found.languages == ("en", "x1", "x3")
+    assert column(found, "single_spread") == column(mapped(planted), "single_spread")
     assert any(c.startswith("x2: collapsed") for c in found.caveats)
     assert not any("collapsed" in c for c in wanted.caveats)
+    # Under a pair: in none of these numbers.
+    pair = mapped(_collapsing(2, (0b00110,)))
+    assert column(pair, "spread_fall") == column(mapped(planted), "spread_fall")
 
 
-def test_without_the_reference_there_are_no_shapley_values_of_disparity():
+def test_without_the_reference_there_is_s_of_the_others():
     found = mapped(_collapsing(0, (0,)))
-    assert shapley_rows(found, "disparity") == [None] * 5
-    assert column(found, "shapley_disparity_ci") == [[None, None]] * 5
-    assert any("no Shapley values of D" in c for c in found.caveats)
+    others = replace(plant().scores, reference="x1").select(languages=["x1", "x2", "x3"])
+    wanted = make_map(others, SCHEME, plant().design)
+    assert column(found, "spread_fall") == pytest.approx(column(wanted, "spread_fall"))
+    assert found.unprotected.disparity.value is None
     assert None not in shapley_rows(found, "damage")
     json.dumps(found.as_dict(), allow_nan=False)
 
@@ -256,23 +316,30 @@ def test_a_layer_without_damage_is_below_resolution_alone_and_shares_nothing():
     assert shapley_rows(found, "damage")[2] == pytest.approx(0, abs=1e-12)
     assert found.blocks[2].single.damage.value == 0
     assert found.blocks[2].single.disparity.value is None
-    # D has no value with only that block rounded, so no language counts under every mask.
-    assert shapley_rows(found, "disparity") == [None] * 5
+    assert found.blocks[2].single.spread.value is None
+    assert "fewer than two languages count" in found.blocks[2].single.spread.reason
+    # The others are as they are, and protecting it changes nothing.
+    assert None not in [row.single.spread.value for i, row in enumerate(found.blocks) if i != 2]
+    assert found.blocks[2].spread_fall.value == pytest.approx(0, abs=1e-12)
 
 
 def test_only_the_reference_leaves_damage_alone():
     found = mapped(plant(n_languages=1))
     assert None not in shapley_rows(found, "damage")
-    assert shapley_rows(found, "disparity") == shapley_rows(found, "gap") == [None] * 5
+    assert shapley_rows(found, "spread") == shapley_rows(found, "gap") == [None] * 5
+    assert any(c.startswith("no S with nothing") for c in found.caveats)
 
 
 # ---------------------------------------------------------------------------------------- best sets
 
 
-def _brute_best(planted: Planted, size: int) -> tuple[list[int], list[int] | None]:
-    """Returns the set of least damage, and that of least |D| that levels nobody down."""
+def _brute_best(
+    planted: Planted, size: int
+) -> tuple[list[int], list[int] | None, list[int] | None]:
+    """Returns the set of least damage, and those of least |D| and S that level nobody down."""
     n, k, h = planted.design.n_blocks, planted.damage, planted.harm
-    best: dict[str, tuple[float, list[int] | None]] = {"k": (math.inf, None), "d": (math.inf, None)}
+    tokens = planted.scores.counts.tokens.sum(-1)
+    best: dict[str, tuple[float, list[int] | None]] = {name: (math.inf, None) for name in "kds"}
     for kept in combinations(range(n), size):
         rest = [layer for layer in range(n) if layer not in kept]
         damage, harm = k[rest].sum(0), h[rest].sum(0)
@@ -285,8 +352,11 @@ def _brute_best(planted: Planted, size: int) -> tuple[list[int], list[int] | Non
         )
         if not worse and d < best["d"][0]:
             best["d"] = d, list(kept)
+        s = np.log2(damage / tokens).std()
+        if not worse and s < best["s"][0]:
+            best["s"] = s, list(kept)
     assert best["k"][1] is not None
-    return best["k"][1], best["d"][1]
+    return best["k"][1], best["d"][1], best["s"][1]
 
 
 def test_best_sets_of_every_size_are_those_of_an_exhaustive_search():
@@ -296,8 +366,10 @@ def test_best_sets_of_every_size_are_those_of_an_exhaustive_search():
         found = mapped(planted)
         assert [row.size for row in found.best] == [1, 2, 3, 4, 5]
         for row in found.best:
-            least, even = _brute_best(planted, row.size)
-            assert row.sets == math.comb(6, row.size)
+            least, even, closest = _brute_best(planted, row.size)
+            assert row.sets == row.of_all == math.comb(6, row.size)
+            found_s = row.least_spread
+            assert (found_s and list(found_s.blocks)) == closest
             assert list(row.least_damage.blocks) == least
             chosen = row.least_disparity
             assert (chosen and list(chosen.blocks)) == even
@@ -333,6 +405,8 @@ def test_a_set_that_levels_somebody_down_is_not_the_best(case):
     found = make_map(make_scores(kl, delta), SCHEME, design).best[0]
     assert found.least_disparity is not None
     assert list(found.least_disparity.blocks) == best
+    assert found.least_spread is not None
+    assert list(found.least_spread.blocks) == best
     assert found.least_damage.blocks == (0,)
 
 
@@ -349,6 +423,11 @@ def test_the_origins_set_is_ranked_among_all_of_its_size():
     mine = planted.design.masks.index(0b11000001)
     assert found.rank_damage.value == sorted(k[triples]).index(k[mine]) + 1
     assert found.rank_disparity.value == sorted(d[triples]).index(d[mine]) + 1
+    s = planted.spread()
+    assert found.rank_spread.value == sorted(s[triples]).index(s[mine]) + 1
+    assert found.beats_spread.value == pytest.approx((s[triples] > s[mine]).sum() / 55)
+    assert found.of.spread == pytest.approx(s[mine])
+    assert found.of.spread_per_text == pytest.approx(planted.spread("text")[mine])
     assert found.of.damage == pytest.approx(k[mine])
 
 
@@ -376,7 +455,9 @@ def test_the_rank_of_the_origins_set_is_as_uncertain_as_its_sentences():
     weights = bootstrap_weights(12, DRAWS, 1)
     k = (kl[triples] @ weights.T).mean(1)
     ranks = 1 + (k < k[mine]).sum(0)
-    assert interval(found.rank_damage) == pytest.approx(expanded(ranks, 12))
+    low, high = expanded(ranks, 12)
+    held = [min(low, found.rank_damage.value), max(high, found.rank_damage.value)]
+    assert interval(found.rank_damage) == pytest.approx(held)
     assert interval(found.rank_damage)[0] < interval(found.rank_damage)[1]
 
 
@@ -426,11 +507,13 @@ def test_the_origins_set_has_no_layer_that_is_not_there(n, layers):
 
 def test_all_masks_and_the_pair_design_agree_where_both_speak():
     n = 7
-    whole, pairs = plant(n), plant(n, design=make_design(n, complete=False))
+    whole, pairs = plant(n), plant(n, design=make_design(n, complete=False, sample=0))
     a, b = mapped(whole), mapped(pairs)
     assert len(pairs.design.masks) < 2**n
-    read_off = tuple(f"shapley_{g}{c}" for g in ("damage", "gap", "disparity") for c in ("", "_ci"))
+    falls = ("spread_fall", "spread_fall_ci", "spread_fall_per_text", "spread_fall_per_text_ci")
+    read_off = tuple(f"shapley_{g}{c}" for g in ("damage", "gap") for c in ("", "_ci"))
     for one, other in zip(*([r.as_dict() for r in m.blocks] for m in (a, b)), strict=True):
+        assert set(falls) < set(one)
         for name in one:
             if name not in read_off:
                 assert one[name] == pytest.approx(other[name], **EXACT), name
@@ -441,9 +524,11 @@ def test_all_masks_and_the_pair_design_agree_where_both_speak():
         if row.size in (1, 2, n - 2, n - 1):
             assert row.sets == best[row.size].sets
             assert row.least_damage.blocks == best[row.size].least_damage.blocks
-            one, other = (r.least_disparity for r in (row, best[row.size]))
+            one, other = (r.least_spread for r in (row, best[row.size]))
             assert one.blocks == other.blocks
-            assert one.disparity == pytest.approx(other.disparity, **EXACT)
+            assert one.spread == pytest.approx(other.spread, **EXACT)
+        elif row.size in best:
+            assert best[row.size].sets < best[row.size].of_all == row.of_all
 
 
 @pytest.mark.parametrize("n", [7, 9])
@@ -455,13 +540,43 @@ def test_shapley_values_from_the_ends_come_near_the_exact_ones(n):
         assert np.corrcoef(exact, found)[0, 1] > 0.98, game
 
 
-def test_a_map_of_some_masks_says_so_and_ranks_no_origin():
+def test_a_partial_map_says_so_and_ranks_no_origin_without_a_random_sample():
     found = mapped(plant(7, design=make_design(7, complete=False, sample=0)))
+    assert any(c.startswith(f"{len(found.design.masks)} of the 128 sets") for c in found.caveats)
     said = "Shapley values are of both ends, which is exact where damage is pairwise"
     assert said in found.caveats
     assert found.origin.rank_damage.value is None and found.origin.rank_damage.reason
+    assert found.origin.beats_spread.value is None
     assert found.as_dict()["all_masks"] is False
-    assert said not in mapped(plant(7)).caveats
+    assert found.as_dict()["original_set"]["of_all"] == 35
+    whole = mapped(plant(7)).caveats
+    assert said not in whole and not any("sets of blocks" in c for c in whole)
+
+
+def _with_triples(n: int, n_drawn: int | None, seed: int = 0) -> Design:
+    """Returns a partial design with all triples, or some drawn at random and one that was not."""
+    triples = [sum(1 << i for i in t) for t in combinations(range(n), 3)]
+    origin = sum(1 << i for i in original_set(n))
+    others = [t for t in triples if t != origin]
+    rng, base = np.random.default_rng(seed), make_design(n, complete=False, sample=0)
+    drawn = others if n_drawn is None else rng.choice(others, n_drawn, replace=False).tolist()
+    masks = tuple(sorted({*base.masks, origin, triples[0], *drawn}))
+    return replace(base, masks=masks, sampled=tuple(sorted(drawn)))
+
+
+def test_among_a_random_sample_of_triples_the_share_is_estimated_and_covers_the_exact_one():
+    n, held, held_s, times = 12, 0, 0, 60
+    damage = np.random.default_rng(3).gamma(2, 0.05, (n, 3))
+    exact = mapped(plant(n, damage=damage, design=_with_triples(n, None))).origin
+    assert exact.sets == 220
+    for seed in range(times):
+        found = mapped(plant(n, damage=damage, design=_with_triples(n, 60, seed))).origin
+        assert (found.sets, found.of_all) == (61, 220)
+        assert found.rank_damage.value is None and "at random" in found.rank_damage.reason
+        assert "random 60 of 219 sets" in found.beats_damage.method
+        held += found.beats_damage.low <= exact.beats_damage.value <= found.beats_damage.high
+        held_s += found.beats_spread.low <= exact.beats_spread.value <= found.beats_spread.high
+    assert stats.binom.cdf(min(held, held_s), times, 0.93) > 1e-3
 
 
 def test_a_map_that_an_earlier_version_sampled_keeps_its_orders():
@@ -495,5 +610,5 @@ def test_a_seed_names_its_intervals_and_moves_no_value():
     planted = plant(4)
     one, again, other = (mapped(planted, seed=s).as_dict() for s in (1, 1, 2))
     assert one == again != other
-    for name in ("shapley_damage", "shapley_gap", "shapley_disparity"):
+    for name in ("shapley_damage", "shapley_gap", "spread_fall"):
         assert [r[name] for r in one["blocks"]] == [r[name] for r in other["blocks"]]

@@ -20,7 +20,10 @@ WORTH = RNG.normal(size=L)
 
 def layer_map(worth: Any = WORTH) -> Any:
     rows = [
-        SimpleNamespace(shapley={game: SimpleNamespace(value=v) for game in GAMES}) for v in worth
+        SimpleNamespace(
+            shapley={"damage": SimpleNamespace(value=v)}, spread_fall=SimpleNamespace(value=v)
+        )
+        for v in worth
     ]
     return SimpleNamespace(blocks=rows)
 

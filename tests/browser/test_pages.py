@@ -10,6 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from bitgap.report.page import report_html
@@ -160,7 +161,7 @@ def test_measures_and_games_are_switched(investigated: Any) -> None:
         ("measure", "share", "first-languages-share"),
         ("measure", "delta", "first-languages-delta"),
         ("game", "gap", "first-blocks-gap"),
-        ("game", "disparity", "first-blocks-disparity"),
+        ("game", "spread", "first-blocks-spread"),
     ):
         page.click(f"[data-{name}='{key}']")
         assert page.get_attribute(f"[data-{name}='{key}']", "aria-pressed") == "true"
@@ -257,6 +258,8 @@ def test_languages_can_be_left_out(investigated: Any, kept: Path) -> None:
     page.uncheck("input[data-language='he']")
     rest = [masks.languages.index(code) for code in ("en", "de")]
     assert float(result(page)["damage"]) == pytest.approx(masks.damage[0, rest].mean(), rel=1e-3)
+    logs = np.log2(masks.damage[0] * masks.per_token)[rest]
+    assert float(result(page)["spread"]) == pytest.approx(logs.std(), rel=1e-2)
     assert "without interval" in page.locator("#explorer-result").inner_text()
     assert page.locator("input[data-language='en']").is_disabled()
 

@@ -172,10 +172,10 @@ SAMPLES: dict[str, Sample] = {
     ),
     "depth": Sample(
         refuted={"worth": 0.3},
-        missed={"found": 0},
-        absent=("random", "biased"),
-        positive="biased",
-        languages=packed("triples", "base"),
+        # Of one language there is no spread, so nothing can be planted in it.
+        missed={"collapsed": [1, 2]},
+        absent=("random",),
+        languages=packed("triples", "base", "singles"),
         collapse="collapsed",
         label_free=("beats_damage",),
         measured={"map_sentences": 2, "complete": False, "most_triples": 0},

@@ -13,13 +13,14 @@ from mask_games import damage_of, scattered
 from scipy import stats
 
 from bitgap.experiments import depth
+from bitgap.experiments.depth.controls import planted
 from bitgap.experiments.depth.gains import MarginalGains
+from bitgap.experiments.depth.judge import _parts as depth_parts
 from bitgap.experiments.depth.judge import guards
-from bitgap.experiments.depth.plans import triples_of
-from bitgap.experiments.depth.ranks import log_disparity, rank_share, share_estimate, share_p
-from bitgap.experiments.plants.biased import biased_plan, hurt_side, plant_bias
-from bitgap.quant.plan import Plan
-from bitgap.quant.sets import mask_of
+from bitgap.experiments.depth.plans import asked_triples, plans, ranked_triples, triples_of
+from bitgap.experiments.depth.ranks import estimate_of, share_p, values_of
+from bitgap.experiments.protocol.scores import unpack_scores
+from bitgap.quant.sets import blocks_in, mask_of
 from bitgap.records import Estimate, Floats, Observations
 from bitgap.stats.interactions import shapley_values
 from bitgap.stats.mask_design import make_design, original_set
@@ -34,7 +35,7 @@ from harness import (
     kept_scores,
 )
 
-BLOCKS, LANGUAGES, SENTENCES, PLANTINGS = 8, 3, 12, 10
+BLOCKS, LANGUAGES, SENTENCES = 8, 3, 12
 LAST = BLOCKS - 1
 TRIPLES = triples_of(BLOCKS)
 ORIGIN = original_set(BLOCKS)
@@ -43,7 +44,7 @@ MINE = TRIPLES.index(mask_of(ORIGIN))
 
 def planted_shares(worth: float, bias: float, triple: list[int] | None = None) -> Floats:
     """k (L x A) in which a triple's blocks do ``worth`` times another's harm, ``bias`` of it off
-    the reference."""
+    the reference; other blocks hurt all languages alike per token."""
     shares = np.full((BLOCKS, LANGUAGES), 0.05)
     shares[list(triple or ORIGIN), 0] *= worth
     shares[list(triple or ORIGIN), 1:] *= worth * bias
@@ -58,45 +59,46 @@ def observe(
     shares: Floats | None = None,
     joint: dict[tuple[int, ...], float] | None = None,
     untrained: bool = False,
-    found: int = PLANTINGS,
     own_spread: float = 0.01,
     sentences: int = SENTENCES,
     scored: bool = True,
     **text: Any,
 ) -> Observations:
-    """Observations in which the origin's triple is the best by damage and by |D|, or as told."""
+    """Observations in which the origin's triple is the best by damage and by S, or as told."""
     rng = np.random.default_rng(seed)
     shares = planted_shares(worth, bias) if shares is None else shares
     design = make_design(BLOCKS)
     more = {blocks: np.full(LANGUAGES, value) for blocks, value in (joint or {}).items()}
-    # Languages scatter alike, or what is left of D would hang on the sentences drawn.
+    # Languages scatter alike, or what is left of S would hang on the sentences drawn.
     kl = scattered(
         rng, damage_of(design.masks, shares, more), sentences, spread=0.05, own_spread=own_spread
     )
     kl[-1] = 0.0
-    parts = {"base": kl[[0, mask_of((0, LAST))]]}
+    singles = [1 << block for block in range(BLOCKS)]
+    parts = {"base": kl[[0, mask_of((0, LAST))]], "singles": kl[singles]}
     if scored:
         parts["triples"] = kl[TRIPLES]
     arrays, facts = kept_scores(parts, **text)
     few = [TRIPLES[MINE], *(t for i, t in enumerate(TRIPLES[::2]) if t != TRIPLES[MINE])]
 
-    def of_few(planted: bool) -> Floats:
-        like = planted_shares(4.0, 2.0) if planted else planted_shares(1.0, 1.0)
+    def of_few(special: bool) -> Floats:
+        like = planted_shares(4.0, 2.0) if special else planted_shares(1.0, 1.0)
         return scattered(rng, damage_of(few, like), sentences, spread=0.05)
 
     arrays |= {
         "triples": np.array(TRIPLES),
+        "ranked": np.ones(len(TRIPLES), dtype=bool),
         "shapley_kl": shapley_values(-kl),
         "shapley_nll": shapley_values(-(arrays["nll_fp"] + kl)),
     }
     if scored:
         arrays["random_kl"] = of_few(untrained)
-        arrays["biased_kl"] = np.array([of_few(i < found) for i in range(PLANTINGS)])
+        arrays["random_tokens"] = np.full((LANGUAGES, sentences), 10)
     return Observations(
         experiment=depth.ID,
-        version=1,
+        version=2,
         arrays=arrays,
-        facts={**facts, "scheme": "rtn4-g128", "n_blocks": BLOCKS, "complete": True},
+        facts={**facts, "scheme": "rtn4-g128", "n_blocks": BLOCKS, "n_triples": len(TRIPLES)},
     )
 
 
@@ -122,7 +124,7 @@ def test_a_triple_like_any_other_is_supported_no_oftener_than_alpha():
 
 @pytest.mark.parametrize("truth", [{"worth": 0.3}, {"worth": 4.0, "bias": 0.3}])
 def test_judge_refutes_where_another_triple_is_better_by_one_of_both(truth):
-    # In the second the triple's blocks even languages out, so protecting them leaves more |D|.
+    # In the second the triple's blocks even languages out, so protecting them leaves more of S.
     if "bias" in truth:
         shares = planted_shares(4.0, 0.3)
         shares[[1, 2, 4]] = [0.05, 0.2, 0.2]
@@ -135,7 +137,6 @@ def test_judge_refutes_where_another_triple_is_better_by_one_of_both(truth):
 @pytest.mark.parametrize(
     ("change", "clause"),
     [
-        ({"found": 7}, "no positive control was detected"),
         ({"untrained": True}, "random-init twin"),
     ],
 )
@@ -160,7 +161,7 @@ def test_the_middle_must_beat_its_neighbours():
     shares[ORIGIN[1] - 1] = shares[ORIGIN[1]]
     finding = depth.EXPERIMENT.judge(observe(shares=shares), QUICK)
     assert finding.verdict.label == "inconclusive"
-    for what in ("damage", "|D|"):
+    for what in ("damage", "S"):
         assert control(finding, f"middle block shifted by one, {what}").passed is False
 
 
@@ -170,37 +171,66 @@ def test_levelling_down_keeps_support_back():
     for kind, base in (("kl", 0.0), ("nll", 80.0)):
         hurt = levelled.arrays[f"triples_{kind}"]
         hurt[MINE, 0] = base + (levelled.arrays["base_kl"][0, 0]) * 1.05
-    # |D| is still the least, as the others are near the reference now.
-    levelled.arrays["triples_kl"][MINE, 1:] = levelled.arrays["triples_kl"][MINE, [0]]
     finding = depth.EXPERIMENT.judge(levelled, QUICK)
     assert finding.verdict.label != "supported"
-    ok, why = guards(levelled, MINE, np.ones(LANGUAGES, dtype=bool))
+    ok, why = guarded(levelled)
     assert not ok
     assert "damage_reference" in why
 
 
-def test_disparity_and_gap_must_move_the_same_way():
-    odd = observe()
-    gap_up = odd.arrays["triples_nll"]
-    gap_up[MINE, 1:] += 20.0
+def guarded(observations: Observations) -> tuple[bool, str]:
+    """Returns what the guards say of the origin's triple."""
+    everyone = np.ones(LANGUAGES, dtype=bool)
+    parts = depth_parts(observations, everyone, QUICK)
+    return guards(observations, MINE, everyone, parts)
+
+
+def test_a_place_by_s_that_turns_round_per_text_is_not_established():
+    shares = planted_shares(4.0, 2.0)
+    assert guarded(observe(shares=shares))[0]
+    # The others need eight times the tokens: per token the reference loses most, and all the more
+    # once the blocks are protected that hurt the others; per text these are what sets them apart.
+    odd = observe(shares=shares)
+    odd.arrays["tokens"] = odd.arrays["tokens"] * np.array([[1], [8], [8]])
+    text, token = (
+        values_of(unpack_scores(odd, "triples"), np.ones(LANGUAGES, dtype=bool), o)(
+            np.ones((1, SENTENCES))
+        )[0]
+        for o in ("spread_per_text", "spread")
+    )
+    assert (token[MINE] < token).mean() < 0.5 < (text[MINE] < text).mean()
     finding = depth.EXPERIMENT.judge(odd, QUICK)
-    assert finding.verdict.label == "inconclusive"
-    assert "D and G do not move the same way" in finding.verdict.reason
+    assert finding.verdict.label != "supported"
+    ok, why = guarded(odd)
+    assert not ok
+    assert "not established: it beats" in why
 
 
 def test_what_was_not_scored_is_not_testable_and_still_tells_what_blocks_are_worth():
     finding = depth.EXPERIMENT.judge(observe(scored=False), QUICK)
     assert finding.verdict.label == "not testable"
-    assert finding.verdict.reason == f"not all of {comb(BLOCKS, 3)} triples were scored"
+    assert (
+        finding.verdict.reason == f"none of the {comb(BLOCKS, 3)} triples was scored to be ranked"
+    )
     assert finding.estimates["middle_shapley_damage"].value > 0
     assert "Shapley value" in finding.sentence
     assert_presentable(depth.EXPERIMENT, finding)
 
 
-def test_without_the_reference_there_is_no_disparity_and_no_support():
+def test_without_the_reference_s_is_of_the_others():
     finding = depth.EXPERIMENT.judge(observe(collapsed=[0]), QUICK)
+    assert finding.verdict.label != "supported"
+    others = np.array([False, True, True])
+    values = values_of(unpack_scores(observe(), "triples"), others, "spread")
+    share = estimate_of(values, MINE, SENTENCES, QUICK)
+    assert finding.estimates["beats_spread"].value == pytest.approx(share.value)
+    assert_presentable(depth.EXPERIMENT, finding)
+
+
+def test_of_one_language_there_is_no_spread_and_no_support():
+    finding = depth.EXPERIMENT.judge(observe(collapsed=[0, 1]), QUICK)
     assert finding.verdict.label == "inconclusive"
-    assert finding.estimates["beats_disparity"].value is None
+    assert finding.estimates["beats_spread"].value is None
     assert_presentable(depth.EXPERIMENT, finding)
 
 
@@ -213,14 +243,6 @@ def test_language_labels_move_no_rank_by_damage():
 # -- ranks ----------------------------------------------------------------------------------------
 
 
-def test_share_counts_the_sets_with_larger_values():
-    values = np.array([3.0, 1.0, 2.0, 2.0, np.nan])
-    for mine, share in enumerate([0.25, 1.0, 0.5, 0.5]):
-        found = rank_share(lambda w: np.tile(values, (len(w), 1)), mine)(np.ones((2, 3)))
-        assert found.tolist() == [[share], [share]]
-    assert np.isnan(rank_share(lambda w: np.tile(values, (len(w), 1)), 4)(np.ones((1, 3))))
-
-
 def test_p_is_the_share_that_may_be_as_good_and_never_under_one_of_all():
     sure = Estimate(value=1.0, low=1.0, high=1.0, unit="share")
     assert share_p(sure, 220) == (1 / 220, 1 / 220)
@@ -229,26 +251,56 @@ def test_p_is_the_share_that_may_be_as_good_and_never_under_one_of_all():
     assert share_p(Estimate(value=0.9, unit="share", reason="one sentence"), 56) == (1.0, 1 / 56)
 
 
-def test_a_rank_that_never_moves_has_an_interval_and_one_that_does_holds_the_estimate():
-    still = share_estimate(rank_share(lambda w: np.tile([1.0, 2, 3], (len(w), 1)), 0), 4, QUICK)
-    assert (still.value, still.low, still.high) == (1, 1, 1)
-    kl = np.random.default_rng(0).gamma(1, 1, (40, 9))
-    kl[0] = kl.min(0)
-    moving = share_estimate(rank_share(lambda w: w @ kl.T, 0), 9, QUICK)
-    assert moving.low <= moving.value <= moving.high
-    one = share_estimate(rank_share(lambda w: w @ kl[:, :1].T, 0), 1, QUICK)
-    assert one.low is None
-    assert one.reason
+def test_values_are_the_formulas_on_plain_sums():
+    made, shown = observe(1), np.array([True, True, True])
+    kl, tokens = made.arrays["triples_kl"].sum(-1), made.arrays["tokens"].sum(-1)
+    once, scores = np.ones((1, SENTENCES)), unpack_scores(made, "triples")
+    for objective, logs in (("spread", np.log2(kl / tokens)), ("spread_per_text", np.log2(kl))):
+        found = values_of(scores, shown, objective)(once)[0]
+        np.testing.assert_allclose(found, logs.std(1), rtol=1e-12)
+    characters = made.arrays["characters"][0].sum() * np.log(2)
+    found = values_of(scores, shown, "damage")(once)[0]
+    np.testing.assert_allclose(found, kl.mean(1) / characters, rtol=1e-12)
 
 
-def test_log_disparity_is_the_mean_log_ratio_to_the_reference():
-    kl = np.array([[[1.0, 1.0], [4.0, 4.0], [8.0, 8.0]]])
-    found = log_disparity(kl, np.array([True, True, True]), 0)(np.ones((1, 2)))
-    assert found == pytest.approx(np.array([[2.5]]))
-    two = log_disparity(kl, np.array([True, False, True]), 0)(np.ones((1, 2)))
-    assert two == pytest.approx(np.array([[3.0]]))
-    for shown in ([False, True, True], [True, False, False]):
-        assert np.isnan(log_disparity(kl, np.array(shown), 0)(np.ones((1, 2)))).all()
+def test_a_plant_moves_both_statistics_by_what_was_planted():
+    made, everyone = arbitrary(3), np.ones(LANGUAGES, dtype=bool)
+    scores, masks = unpack_scores(made, "triples"), np.array(TRIPLES)
+    special, once = TRIPLES[20], np.ones((1, SENTENCES))
+    plant = planted(scores, masks, special, everyone, 2.0)
+    for objective in ("spread", "damage"):
+        before, after = (values_of(one, everyone, objective)(once)[0] for one in (scores, plant))
+        step = np.median(before) - np.quantile(before, 0.1)
+        missing = np.array([3 - len({*blocks_in(t)} & {*blocks_in(special)}) for t in TRIPLES])
+        others = masks != special
+        wanted = np.where(others, before, np.median(before)) + 2 * missing * step
+        np.testing.assert_allclose(after, wanted, rtol=1e-9, atol=1e-12)
+    none = planted(scores, masks, special, everyone, 0.0)
+    np.testing.assert_allclose(none.kl_nats[others], scores.kl_nats[others], rtol=1e-12)
+
+
+def test_plants_are_found_and_one_of_no_size_is_not():
+    finding = depth.EXPERIMENT.judge(arbitrary(0), QUICK)
+    assert control(finding, "three blocks made special").passed is True
+    nothing = replace(QUICK, planted_strength=1e-9)
+    missed = depth.EXPERIMENT.judge(arbitrary(0), nothing)
+    assert control(missed, "three blocks made special").passed is False
+    assert missed.verdict.label != "refuted"
+
+
+def test_places_of_exchangeable_blocks_are_uniform():
+    """Where no block is special the triple beats any share of the others alike often."""
+    for objective in ("beats_spread", "beats_damage"):
+        found = [
+            depth.EXPERIMENT.judge(arbitrary(seed), FEW_DRAWS).estimates[objective].value
+            for seed in range(60)
+        ]
+        assert stats.kstest(found, "uniform").pvalue > CHANCE
+        # Of .9 and more there should be a tenth; the count would show a bias to the top.
+        assert stats.binom.sf(sum(v >= 0.9 for v in found) - 1, 60, 0.11) > CHANCE
+
+
+FEW_DRAWS = replace(QUICK, draws=20)
 
 
 # -- what blocks are worth ------------------------------------------------------------------------
@@ -293,33 +345,65 @@ def test_gains_are_covered_as_often_as_they_say():
 
 # -- measuring ------------------------------------------------------------------------------------
 
-FEW = depth.Params(
-    map_sentences=3, complete=True, control_sentences=2, planted_seeds=2, control_triples=5
-)
+FEW = depth.Params(map_sentences=3, complete=True, control_sentences=2, control_triples=5)
 
 
 def test_masks_are_scored_once_for_the_map_and_for_this():
     lab = make_lab("gpt2", blocks=6, corpus=write_corpus(4))
-    part, design = lab.on(sentences=range(3)), make_design(6)
+    part, design = lab.spread(3), make_design(6)
     scores = part.score(design.plans("rtn4-g32"), "map")
-    first = depth.EXPERIMENT.measure(lab, "rtn4-g32", FEW)
+    whole = replace(FEW, complete=True)
+    first = depth.EXPERIMENT.measure(lab, "rtn4-g32", whole)
     heads = lab.ledger.head_rows
-    depth.EXPERIMENT.measure(lab, "rtn4-g32", FEW)
+    depth.EXPERIMENT.measure(lab, "rtn4-g32", whole)
     assert lab.ledger.head_rows == heads
-    np.testing.assert_array_equal(first.arrays["triples_kl"], scores.kl_nats[triples_of(6)])
+    masks = first.arrays["triples"]
+    assert sorted(masks) == sorted(triples_of(6))
+    np.testing.assert_array_equal(first.arrays["triples_kl"], scores.kl_nats[masks])
     np.testing.assert_allclose(first.arrays["shapley_kl"].sum(0), scores.kl_nats[0], atol=1e-9)
     assert_presentable(depth.EXPERIMENT, depth.EXPERIMENT.judge(first, QUICK))
 
 
 def test_triples_beyond_a_sampled_map_are_scored_where_they_are_few():
     lab = make_lab("gpt2", blocks=7, corpus=write_corpus(3))
-    few = replace(FEW, complete=False, planted_seeds=1)
+    few = replace(FEW, complete=False)
     scored = depth.EXPERIMENT.measure(lab, "rtn4-g32", few)
     assert len(scored.arrays["triples_kl"]) == 35
-    assert "not all" not in depth.EXPERIMENT.judge(scored, QUICK).verdict.reason
-    left = depth.EXPERIMENT.measure(lab, "rtn4-g32", replace(few, most_triples=0))
+    left = depth.EXPERIMENT.measure(
+        lab, "rtn4-g32", replace(few, most_triples=0, sampled_triples=0)
+    )
     assert "triples_kl" not in left.arrays
-    assert "not all of 35 triples" in depth.EXPERIMENT.judge(left, QUICK).verdict.reason
+    assert "none of the 35 triples" in depth.EXPERIMENT.judge(left, QUICK).verdict.reason
+
+
+def test_where_triples_are_many_a_random_sample_is_ranked_and_the_asked_are_told():
+    lab = make_lab("gpt2", blocks=7, corpus=write_corpus(3))
+    few = replace(FEW, complete=False, most_triples=20, sampled_triples=12)
+    made = depth.EXPERIMENT.measure(lab, "rtn4-g32", few)
+    ranked = made.arrays["triples"][made.arrays["ranked"]]
+    assert len(ranked) == 13 and mask_of(original_set(7)) in ranked
+    assert set(asked_triples(7)) <= set(made.arrays["triples"].tolist())
+    finding = depth.EXPERIMENT.judge(made, QUICK)
+    assert finding.estimates["beats_spread"].value is not None
+    assert "random 12 of 34 sets" in finding.estimates["beats_damage"].method
+    assert "added_spread" in finding.tables["blocks"][3]
+    assert_presentable(depth.EXPERIMENT, finding)
+
+
+def test_a_sample_of_triples_is_random_and_never_the_origins_own():
+    params = depth.Params(most_triples=0, sampled_triples=50)
+    counts = np.zeros(len(triples_of(16)))
+    own, where = mask_of(original_set(16)), {t: i for i, t in enumerate(triples_of(16))}
+    for seed in range(200):
+        drawn = ranked_triples(16, params, seed)
+        assert len(drawn) == len(set(drawn)) == 51 and own in drawn
+        counts[[where[t] for t in drawn]] += 1
+    assert counts[where[own]] == 200
+    others = np.delete(counts, where[own])
+    # Every other triple has the same chance, 50 of 559.
+    assert stats.chisquare(others).pvalue > CHANCE
+    parts = plans(16, "rtn4-g32", params)
+    assert len(parts["singles"]) == 16
 
 
 @pytest.mark.parametrize("blocks", [2, 4])
@@ -329,26 +413,3 @@ def test_where_the_rule_names_no_three_it_is_not_testable(blocks):
     assert finding.verdict.label == "not testable"
     assert "names no three" in finding.verdict.reason
     assert_presentable(depth.EXPERIMENT, finding)
-
-
-def test_planted_bias_hurts_its_side_and_only_where_it_is_not_protected():
-    lab = make_lab("gpt2", blocks=6, corpus=write_corpus(8))
-    side = np.array([False, True])
-    name = plant_bias(lab, "rtn8-g32", side, strength=0.5, seed=0)
-    triple = (1, 2, 4)
-    sets = [(), triple, (1, 2), (0, 3, 5)]
-    plans = [biased_plan("rtn8-g32", name, 6, triple, s) for s in sets]
-    plain = lab.score([Plan.uniform("rtn8-g32", 6, triple)]).kl_nats[0].sum(-1)
-    kl = lab.score(plans).kl_nats.sum(-1)
-    assert (kl[0] > 3 * plain).all()
-    # Protecting the three is plain rounding of the others, to the bit.
-    assert kl[1] == pytest.approx(plain)
-    ratio = kl[:, 1] / kl[:, 0]
-    assert ratio[0] > 2 * ratio[1]
-    assert (kl[[2, 3]] > kl[1]).all()
-
-
-def test_bias_is_planted_on_the_side_that_is_hurt_more():
-    codes = ("en", "he", "ar")
-    assert hurt_side(0.5, codes, "en").tolist() == [False, True, True]
-    assert hurt_side(-0.5, codes, "en").tolist() == [True, False, False]

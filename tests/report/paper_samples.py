@@ -108,15 +108,20 @@ def small_map(origin: Sequence[int], *best: BestSets) -> LayerMap:
     none = Estimate(value=None, unit="rank", reason="not all sets of its size scored")
     alone = ScoredSet(blocks=tuple(origin), damage=None, disparity=None)
     rank = OriginalRank(of=alone, sets=None, rank_damage=none, rank_disparity=none)
-    sampled = replace(found.design, orders=(tuple(range(N_BLOCKS)),))
+    design = found.design
+    sampled = replace(design, masks=design.masks[:-1], orders=(tuple(range(N_BLOCKS)),))
     return replace(found, design=sampled, best=best, origin=rank)
 
 
-def masks(*, reference: Sequence[float], other: Sequence[float]) -> Masks:
-    """Returns damage of English and Hebrew with nothing protected, and with the origin's set."""
+def masks(*, reference: Sequence[float], other: Sequence[float], per_token: float = 1.0) -> Masks:
+    """Returns damage of English and Hebrew with nothing protected, and with the origin's set.
+
+    Hebrew's is told per text; per token it is ``per_token`` times that.
+    """
     damage = np.array([reference, other]).T
     ratio = np.log2(damage[:, 1] / damage[:, 0])
     gap = damage[:, 1] - damage[:, 0]
+    s = np.abs(ratio + np.log2(per_token)) / 2
     return Masks(
         n_blocks=N_BLOCKS, scheme="rtn4-g128", reference="en", languages=("en", "he"),
         n_sentences=9,
@@ -124,11 +129,13 @@ def masks(*, reference: Sequence[float], other: Sequence[float]) -> Masks:
         counted=np.ones_like(damage, bool), mean_damage=damage.mean(1),
         mean_damage_ends=np.stack([damage.mean(1)] * 2), disparity=ratio,
         disparity_ends=np.stack([ratio - 0.1, ratio + 0.1]), gap=gap,
-        gap_ends=np.stack([gap, gap]), harm_mean=damage.mean(1),
+        gap_ends=np.stack([gap, gap]), harm_mean=damage.mean(1), spread=s,
+        spread_ends=np.stack([0.9 * s, 1.1 * s]), spread_per_text=np.abs(ratio) / 2,
+        per_token=np.array([1.0, per_token]),
     )  # fmt: skip
 
 
-def theory(*findings: Finding, damage: bool = True, disparity: bool = False) -> Run:
+def theory(*findings: Finding, damage: bool = True, spread: bool = False) -> Run:
     """Returns a run over two families, in which the triple hits or misses."""
 
     def model(name: str, family: str) -> dict[str, Any]:
@@ -140,7 +147,7 @@ def theory(*findings: Finding, damage: bool = True, disparity: bool = False) -> 
             "bits_per_byte": {"en": 2.5}, "fingerprint": name * 16,
         }  # fmt: skip
 
-    hits = {"damage": damage, "disparity": disparity}
+    hits = {"damage": damage, "spread": spread}
     summary = [
         {"families": 2, "kind": "config", "mean_percentile": 0.05 if hit else 0.47,
          "objective": name, "success": hit, "successes": 2 * hit, "who": who}

@@ -12,30 +12,33 @@ from bitgap.report.run import Run, read_run
 from bitgap.report.words.answers import answers
 from bitgap.report.words.phrases import among, joined, percent, times
 from bitgap.report.words.theory import theory_answers
-from bitgap.show.withdrawn import NO_GAP_RANK
 
 
 def layer_map(
-    shares: Sequence[float], rank_damage: int | None = 1, rank_d: int | None = 1,
-    d_ends: Sequence[float | None] = (1.0, 5.0), sets: int = 221,
+    shares: Sequence[float], rank_damage: int | None = 1, spread: float | None = 0.3,
+    s_ends: Sequence[float | None] = (0.2, 0.4), *, text: float | None = None, sets: int = 221,
 ) -> dict[str, Any]:  # fmt: skip
-    """A map whose blocks have these shares of the damage; {0, 9, 11} has these ranks."""
+    """A map whose blocks have these shares of the damage; {0, 9, 11} beats this share by S."""
     whole = 0.02
     rows = [
         {"block": i, "shapley_damage": s * whole,
          "shapley_damage_ci": [0.9 * s * whole, 1.1 * s * whole],
-         "shapley_disparity": 0.1, "shapley_disparity_ci": [-0.1, 0.3]}
+         "spread_fall": 0.1, "spread_fall_ci": [-0.1, 0.3], "spread_fall_established": True}
         for i, s in enumerate(shares)
     ]  # fmt: skip
-    origin = {"blocks": [0, 9, 11], "sets": sets, "rank_damage": rank_damage,
-              "rank_damage_ci": [1.0, 4.0], "rank_disparity": rank_d,
-              "rank_disparity_ci": list(d_ends)}  # fmt: skip
+    beats = None if rank_damage is None else 1 - (rank_damage - 1) / (sets - 1)
+    origin = {"blocks": [0, 9, 11], "sets": sets, "of_all": sets, "rank_damage": rank_damage,
+              "rank_damage_ci": [1.0, 4.0], "beats_damage": beats, "beats_damage_ci": [beats] * 2,
+              "beats_spread": spread, "beats_spread_ci": list(s_ends),
+              "beats_spread_per_text": spread if text is None else text,
+              "beats_spread_per_text_ci": [None, None]}  # fmt: skip
     return {"blocks": rows, "n_blocks": 12, "masks": 4096, "original_set": origin, "best_sets": []}
 
 
 def language(damage: float, ratio: float, share: float, **changed: Any) -> dict[str, Any]:
     return {
         "damage": damage, "log_ratio": ratio, "log_ratio_ci": [ratio - 0.1, ratio + 0.1],
+        "log_from_mean": ratio, "log_from_mean_ci": [ratio - 0.1, ratio + 0.1],
         "learned_share": share, "learned_share_ci": [0.9 * share, 1.1 * share],
         "collapsed": False, "below_resolution": False,
     } | changed  # fmt: skip
@@ -45,7 +48,10 @@ def audit(**changed: Any) -> dict[str, Any]:
     rows = {"en": language(0.01, 0.0, 0.01), "he": language(0.02, 1.0, 0.03),
             "eu": language(0.005, -1.0, 0.002)}  # fmt: skip
     return {
-        "languages": rows, "reference": "en", "D": 0.5, "D_ci": [0.4, 0.6], "D_reason": None,
+        "languages": rows, "reference": "en", "S": 0.82, "S_ci": [0.8, 0.9], "S_reason": None,
+        "S_per_text": 0.9, "S_per_text_ci": [0.8, 1.0], "D_per_token": 0.4,
+        "D_per_token_ci": [0.3, 0.5], "sign_depends_on_unit": False,
+        "D": 0.5, "D_ci": [0.4, 0.6], "D_reason": None,
         "D_share": 0.3, "D_share_ci": [0.1, 0.5], "share_agrees": True, "G": 0.001,
         "G_ci": [0.0, 0.002],
     } | changed  # fmt: skip
@@ -77,30 +83,53 @@ def test_a_set_that_is_bad_for_damage_is_said_to_be() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rank", "ends"), [(1, (1.0, 5.0)), (110, (90.0, 130.0)), (200, (180.0, 215.0))]
-)
-def test_no_place_by_absolute_d_is_an_answer_for_the_gap(
-    rank: int, ends: tuple[float, float]
+    ("share", "ends", "says", "told"),
+    [
+        (0.19, (0.1, 0.3), "They leave more inequality between languages than 81 % [70, 90]",
+         "more inequality (S) than 81 % [70, 90] of them"),
+        (0.95, (0.9, 1.0), "By the spread between languages they are a good choice as well.",
+         "less inequality (S) than 95 % [90, 100] of them"),
+        (0.7, (0.6, 0.8), "they are better than most as well", "less inequality (S) than 70 %"),
+        (0.45, (0.3, 0.6), "a set like any other", "more inequality (S) than 55 % [40, 70]"),
+    ],
+)  # fmt: skip
+def test_a_place_by_s_is_told_with_its_interval_and_both_objectives(
+    share: float, ends: tuple[float, float], says: str, told: str
 ) -> None:
-    why = of_map(layer_map(ENDS, 2, rank, ends))
-    gap = why.short[why.short.index("For the gap between languages") :]
-    assert gap == f"For the gap between languages this map has no answer: {NO_GAP_RANK}."
-    low, high = ends
-    assert any(d.endswith(f"number {rank} [{low:.0f}, {high:.0f}].") for d in why.details)
-    assert not any("chance" in d.partition("|D|")[2] for d in why.details)
+    why = of_map(layer_map(ENDS, 2, share, ends))
+    assert "good choice for damage" in why.short and says in why.short
+    line = next(d for d in why.details if d.startswith("{0, 9, 11} leaves less damage than 100 %"))
+    assert told in line
 
 
-def test_without_a_rank_by_absolute_d_nothing_is_said_of_it() -> None:
-    assert "|D|" not in of_map(layer_map(ENDS, 2, None)).short
+def test_a_place_by_s_that_turns_round_per_text_is_not_established() -> None:
+    why = of_map(layer_map(ENDS, 2, 0.2, (0.1, 0.3), text=0.8))
+    assert "is not established: per token and per text" in why.short
+    assert any("not established: S is smaller than under 20 %" in d for d in why.details)
+
+
+def test_without_a_place_by_s_nothing_is_said_of_it() -> None:
+    assert "inequality" not in of_map(layer_map(ENDS, 2, None)).short
+
+
+def test_blocks_that_even_out_are_named_only_where_both_units_agree() -> None:
+    found = layer_map(ENDS)
+    clear = {"spread_fall": 0.2, "spread_fall_ci": [0.1, 0.3]}
+    found["blocks"][2] |= clear
+    found["blocks"][3] |= clear | {"spread_fall_established": False}
+    found["blocks"][4] |= {"spread_fall": -0.2, "spread_fall_ci": [-0.3, -0.1]}
+    line = of_map(found, "blocks").details[-1]
+    assert line.startswith("Keeping L2 alone clearly makes S smaller; keeping L4 makes it larger")
+    assert "for L3 it is not established" in line
 
 
 def test_the_first_of_few_sets_is_not_among_the_best() -> None:
-    few = of_map(layer_map(ENDS, 1, 1, (1.0, 2.0), sets=3)).short
+    few = of_map(layer_map(ENDS, 2, sets=3)).short
     assert "not special for damage" in few and "among the best" not in few
 
 
 def test_a_set_that_cannot_be_ranked_says_why() -> None:
-    found = layer_map(ENDS, None, None)
+    found = layer_map(ENDS, None)
     found["original_set"] = {"blocks": [0, 9, 11], "rank_damage": None, "reason": "not all scored"}
     assert "cannot be ranked" in of_map(found).short and "not all scored" in of_map(found).short
 
@@ -152,6 +181,18 @@ def test_an_interval_over_zero_is_not_told_as_a_difference() -> None:
     assert any("lose 1.41 [1.32, 1.52] times" in d for d in languages().details)
 
 
+def test_s_is_told_first_and_a_sign_of_d_that_hangs_on_the_unit_is_not_established() -> None:
+    said = languages().details
+    assert any(d.startswith("S, the spread") and "0.820 [0.800, 0.900]" in d for d in said)
+    assert any("clearly Hebrew more and Basque less" in d for d in said)
+    turned = languages(sign_depends_on_unit=True, D_per_token=-0.4, D_per_token_ci=[-0.5, -0.3])
+    assert any("per token it is -0.40" in d and "not established" in d for d in turned.details)
+    old = audit()
+    del old["S"], old["S_reason"]
+    told = answers(stored(audit=old))[0].details
+    assert any("stored before it was formed" in d for d in told)
+
+
 @pytest.mark.parametrize(("share", "agrees"), [(-0.3, False), (0.3, True)])
 def test_of_the_learned_share_nothing_is_concluded(share: float, agrees: bool) -> None:
     ends = [share - 0.1, share + 0.1]
@@ -195,24 +236,28 @@ def theory(successes: dict[str, bool]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("damage", "gap", "says"),
-    [
-        (True, True, "For damage they are among the best triples"),
-        (True, False, "For damage they are among the best triples"),
-        (False, True, "For damage they are not among the best triples"),
-        (False, False, "For damage they are not among the best triples"),
-    ],
-)
-def test_the_theory_answers_by_its_hits(damage: bool, gap: bool, says: str) -> None:
-    why, who, _, stand = theory_answers(theory({"damage": damage, "disparity": gap}))
-    assert why.short.startswith(says)
-    assert "for the gap between languages these runs have no answer" in why.short
-    assert all(("chance" in d) == ("least damage" in d) for d in why.details)
+@pytest.mark.parametrize("damage", [True, False])
+@pytest.mark.parametrize("spread", [True, False, None])
+def test_the_theory_answers_by_its_hits(damage: bool, spread: bool | None) -> None:
+    hits = {"damage": damage} | ({} if spread is None else {"spread": spread})
+    why, who, _, stand = theory_answers(theory(hits))
+    short = {True: "among the best triples", False: "not among the best triples"}
+    assert why.short.startswith(f"For damage they are {short[damage]}")
+    if spread is None:
+        assert "these runs do not place them" in why.short
+    else:
+        assert f"by the spread between languages, S, they are {short[spread]}" in why.short
     assert who.short.startswith("In 1 of 1 models") and any(
         "Without a D that counts" in d and "c." in d for d in who.details
     )
     assert stand.short == "H1.1 is supported."
+
+
+def test_a_triple_worse_than_most_is_said_to_be() -> None:
+    found = theory({"damage": True, "spread": False})
+    found["forecasts"]["summary"][1]["mean_percentile"] = 0.81
+    why = theory_answers(found)[0]
+    assert "worse than most triples: at percentile 81 on average" in why.short
 
 
 def test_words_for_numbers() -> None:

@@ -167,11 +167,11 @@ def test_the_formal_model_is_told_by_which_rung_predicts_best():
 
 def test_titles_say_what_came_out():
     titles = {
-        (d, g): title(theory(damage=d, disparity=g)) for d, g in product((True, False), repeat=2)
+        (d, g): title(theory(damage=d, spread=g)) for d, g in product((True, False), repeat=2)
     }
     assert "Worth Protecting Against Damage:" in titles[True, False]
     assert "Not Special for Damage:" in titles[False, True]
-    # A rank by |D| changes no title, as it does not answer for the gap between languages.
+    # The title is of damage; the place by S is told in the text.
     assert all(titles[d, True] == titles[d, False] for d in (True, False))
     assert titles[True, True].endswith("Evidence from Two Model Families")
 
@@ -184,12 +184,12 @@ def test_a_rank_that_is_not_clear_earns_no_claim():
         found = dict(run.result["map"]) | {"original_set": origin | ranks | {"sets": 101}}
         return title(replace(run, result=dict(run.result) | {"map": found}))
 
-    clear = {"rank_damage": 3, "rank_damage_ci": [1, 9], "rank_disparity": 50}
-    for ends in ([40, 60], [3, 60], [1, 5]):
-        said = of(**clear, rank_disparity_ci=ends)
+    clear = {"rank_damage": 3, "rank_damage_ci": [1, 9]}
+    for share in (0.1, 0.5, 0.9):
+        said = of(**clear, beats_spread=share)
         assert said.startswith("L0, L4 and L5 Are Worth")
         assert said.endswith("Against Damage: A Case Study of my-model")
-    unclear = {"rank_damage": 9, "rank_damage_ci": [1, 30], "rank_disparity": None}
+    unclear = {"rank_damage": 9, "rank_damage_ci": [1, 30]}
     assert of(**unclear).startswith("Why These Blocks? One Explanation of")
 
 
@@ -197,7 +197,7 @@ def test_a_rank_that_is_not_clear_earns_no_claim():
     ("reference", "other", "said"),
     [
         ((1.0, 2.0), (4.0, 5.0), "levelling down"),
-        ((2.0, 1.0), (8.0, 2.0), "move together"),
+        ((2.0, 1.0), (8.0, 2.0), "come out more even, and English gains as well"),
         ((2.0, 1.0), (4.0, 3.0), "Every language gains, but not alike"),
         ((2.0, 1.0), (4.0, 5.0), "English gains, but not alike"),
         ((1.0, 2.0), (2.0, 9.0), "neither evens"),
@@ -206,7 +206,13 @@ def test_a_rank_that_is_not_clear_earns_no_claim():
 def test_protection_is_judged_by_what_it_does_to_the_reference(reference, other, said):
     told = protection_sentences(masks(reference=reference, other=other))
     assert said in told[1]
-    assert "English" in told[0]
+    assert "English" in told[0] and "takes S from" in told[0]
+
+
+def test_protection_that_evens_out_in_one_unit_alone_is_not_established():
+    # Hebrew has four tokens for one: per token it was hurt less than English all along.
+    told = protection_sentences(masks(reference=(2.0, 1.0), other=(4.0, 1.5), per_token=0.25))
+    assert "is not established: S is larger per token and smaller per text" in told[1]
 
 
 def test_nothing_is_said_of_protection_without_masks():
@@ -220,10 +226,11 @@ def test_numbers_come_from_the_run():
     run = investigation()
     text = paper_source(run).files["paper.typ"]
     assert run.report is not None
-    d = Estimate(value=7.125, low=6.5, high=7.5, unit="log2 ratio")
-    changed = paper_source(remade(run, report=replace(run.report, disparity=d)))
-    assert escape("+7.12 [+6.50, +7.50]") not in text
-    assert escape("+7.12 [+6.50, +7.50]") in changed.files["paper.typ"]
+    s = Estimate(value=7.125, low=6.5, high=7.5, unit="log2 units")
+    changed = paper_source(remade(run, report=replace(run.report, spread=s)))
+    told = escape("is 7.12 [6.50, 7.50]")
+    assert told not in text
+    assert told in changed.files["paper.typ"]
 
 
 def test_no_text_of_a_run_becomes_markup():

@@ -221,7 +221,7 @@ def unit(title: str) -> str:
 
 def test_layers_are_the_map_s(investigated: Run, drawn: Mapping[str, Figure]):
     found: Any = map_of(investigated)
-    names = ("shapley_damage", "shapley_gap", "shapley_disparity")
+    names = ("shapley_damage", "spread_fall", "shapley_gap")
     whole = sum(row["shapley_damage"] for row in found["blocks"])
     for name, panel in zip(names, panels(drawn["blocks"].spec), strict=True):
         known = [row[name] for row in found["blocks"]]
@@ -247,7 +247,8 @@ def test_every_set_is_on_the_landscape(masks: Masks, drawn: Mapping[str, Figure]
     assert ratio([row["g"] for row in shown[here]], masks.gap[here]) == pytest.approx(
         factor, rel=1e-3
     )
-    assert same([row["d"] for row in shown[here]], masks.disparity[here])
+    assert same([row["S"] for row in shown[here]], masks.spread[here])
+    assert "spread" in str(panel["title"])
 
 
 def made_masks(english: Floats, gap: Floats, n_blocks: int = 2) -> Masks:
@@ -255,13 +256,14 @@ def made_masks(english: Floats, gap: Floats, n_blocks: int = 2) -> Masks:
     n = len(english)
     damage = np.stack([english, english + gap], axis=1)
     d = np.log2(damage[:, 1] / damage[:, 0])
-    mean = damage.mean(1)
+    mean, s = damage.mean(1), np.abs(d) / 2
     return Masks(
         n_blocks=n_blocks, scheme="rtn4-g128", reference="en", languages=("en", "he"),
         n_sentences=9, complete=True, masks=tuple(range(n)), damage=damage,
         counted=np.ones_like(damage, bool), mean_damage=mean,
         mean_damage_ends=np.stack([mean, mean]), disparity=d, disparity_ends=np.stack([d, d]),
-        gap=gap, gap_ends=np.stack([gap, gap]), harm_mean=mean,
+        gap=gap, gap_ends=np.stack([gap, gap]), harm_mean=mean, spread=s,
+        spread_ends=np.stack([s, s]), spread_per_text=s, per_token=np.ones(2),
     )  # fmt: skip
 
 
@@ -274,12 +276,13 @@ def test_only_what_hurts_the_reference_more_is_levelling_down():
     spec = plots.landscape_chart(LEVELLED, ORIGIN)
     for panel in panels(spec):
         assert "1 of 4" in json.dumps(panel["title"])
-    box = panels(spec)[0]["layer"][0]["data"]["values"][0]
-    assert (box["x"], box["y2"]) == (200.0, 100.0)
-    inside = [
-        r["s"] for r in rows(panels(spec)[0]) if r["x"] > box["x"] and abs(r["g"]) < box["y2"]
-    ]
-    assert inside == ["{0}"]
+    for panel, field in zip(panels(spec), ("S", "g"), strict=True):
+        box = panel["layer"][0]["data"]["values"][0]
+        assert box["x"] == 200.0
+        every = rows(panel)
+        assert box["y2"] == next(r[field] for r in every if r["s"] == "nothing")
+        inside = [r["s"] for r in every if r["x"] > box["x"] and abs(r[field]) < box["y2"]]
+        assert inside == ["{0}"]
 
 
 def test_sets_to_be_found_are_named():
@@ -289,8 +292,8 @@ def test_sets_to_be_found_are_named():
 
 
 def test_an_origin_s_set_that_is_best_is_told_as_both():
-    both = ScoredSet(blocks=(0, 1), damage=0.1, disparity=0.1)
-    best = BestSets(size=2, sets=1, least_damage=both, least_disparity=None)
+    both = ScoredSet(blocks=(0, 1), damage=0.1, disparity=0.1, spread=0.1)
+    best = BestSets(size=2, sets=1, least_damage=both, least_spread=both, least_disparity=None)
     spec = plots.landscape_chart(LEVELLED, small_map([0, 1], best))
     told = json.dumps(spec, ensure_ascii=False)
     assert "the origin's {0-1}, least damage of its size" in told

@@ -94,6 +94,11 @@ def test_masks_are_those_of_the_map(investigated: stored.Run) -> None:
         at = masks.masks.index(1 << row.block)
         assert masks.mean_damage[at] == pytest.approx(row.protected.damage.value)
         assert masks.gap[at] == pytest.approx(row.protected.gap.value)
+        assert masks.spread[at] == pytest.approx(row.protected.spread.value)
+        assert masks.spread_per_text[at] == pytest.approx(row.protected.spread_per_text.value)
+    assert masks.spread[0] == pytest.approx(nothing.spread.value)
+    per_token = np.log2(masks.damage[0] * masks.per_token)
+    assert masks.spread[0] == pytest.approx(per_token[masks.counted[0]].std())
 
 
 def test_where_all_is_protected_nothing_is_damaged_and_no_disparity_is_left(
@@ -102,7 +107,7 @@ def test_where_all_is_protected_nothing_is_damaged_and_no_disparity_is_left(
     masks = investigated.masks
     assert masks is not None
     assert masks.mean_damage[-1] == 0
-    assert np.isnan(masks.disparity[-1])
+    assert np.isnan(masks.disparity[-1]) and np.isnan(masks.spread[-1])
 
 
 def test_a_map_run_has_masks_and_an_audit_has_none(kept: Path) -> None:

@@ -23,12 +23,11 @@ from bitgap.report.words.theory import theory_answers
 from bitgap.show.views import prediction_view, verdicts
 from bitgap.show.withdrawn import (
     CONFIG_PREDICTIONS,
-    NO_GAP_RANK,
     SMEARED_PROFILES,
     WITHDRAWN_ON,
+    caveat_of,
     withdrawal,
     withdrawn_names,
-    withdrawn_suggestion,
 )
 from bitgap.theory.forecast.prediction import read_prediction
 
@@ -51,9 +50,19 @@ def test_only_a_refutation_is_withdrawn_and_only_of_what_rests_on_absolute_d(lab
     for hypothesis in ("H1.3", "depth"):
         why = withdrawal(told(hypothesis, label))
         assert bool(why) == (label == "refuted")
-        assert not why or (why.startswith(f"Withdrawn {WITHDRAWN_ON}: ") and NO_GAP_RANK in why)
+        assert not why or why.startswith(f"Withdrawn {WITHDRAWN_ON}: it was judged by |D|")
     assert withdrawal(told("H3.1", label)) == ""
     assert told("H1.3", label)["verdict"]["label"] == label
+
+
+def test_a_refutation_by_the_rules_of_version_3_stands() -> None:
+    today = told("H1.3", "refuted")
+    judged = dict(today) | {"verdict": dict(today["verdict"]) | {"p_equivalence": 0.01}}
+    assert withdrawal(today) and not withdrawal(judged)
+    # As it was kept before there was such a test.
+    before = dict(today["verdict"])
+    del before["p_equivalence"]
+    assert withdrawal(dict(today) | {"verdict": before})
 
 
 def test_a_withdrawn_refutation_rules_nothing_out_in_a_paper() -> None:
@@ -79,26 +88,16 @@ def test_verdicts_say_what_is_withdrawn_wherever_they_are_shown() -> None:
     assert why in html.unescape(page)
 
 
-def test_a_withdrawn_suggestion_is_marked_and_others_are_exploratory() -> None:
+def test_a_suggestion_is_told_with_what_it_must_be_read_with() -> None:
     run = theory()
     (other,) = run.result["outcomes"]["suggested"]
     row = dict(other) | {"unit": "r² over blocks of log sensitivity with log damage"}
     result = dict(run.result) | {"outcomes": {"suggested": [row, other]}}
-    why = withdrawn_suggestion(row)
-    assert why and not withdrawn_suggestion(other)
+    why = caveat_of(row)
+    assert "equalises" in why and not caveat_of(other)
     details = next(a for a in theory_answers(result) if a.key == "blocks").details
-    assert details[0].endswith(why) and details[1].endswith("Exploratory.")
+    assert details[0].endswith(f"{why} Exploratory.") and details[1].endswith("Exploratory.")
     assert [why in line for line in suggestions(result)] == [True, False]
-
-
-def test_the_published_pages_have_what_the_code_says() -> None:
-    results = (ROOT / "docs" / "results.md").read_text(encoding="utf-8").replace("\\|", "|")
-    why = withdrawal(told("H1.3", "refuted")).partition(": ")[2]
-    # In the table of verdicts, in what is ruled out, and in the hypothesis' own section.
-    assert results.count(why) == 3
-    rows = [line for line in results.splitlines() if "log sensitivity with log damage" in line]
-    assert rows and all(f"**Withdrawn {WITHDRAWN_ON}**" in line for line in rows)
-    assert NO_GAP_RANK in (ROOT / "docs" / "replication.md").read_text(encoding="utf-8")
 
 
 def test_predictions_from_a_configuration_are_named_as_withdrawn() -> None:

@@ -11,7 +11,7 @@ from finding_samples import effect, evidence, finding
 
 from bitgap.experiments.protocol.hypothesis import PILLARS
 from bitgap.records import Finding
-from bitgap.show.withdrawn import withdrawn_suggestion
+from bitgap.show.withdrawn import caveat_of
 from bitgap.stats.verdicts import load_thresholds
 from bitgap.theory.hypotheses import HYPOTHESES
 from bitgap.theory.outcomes import outcomes, pillars, suggestions
@@ -68,7 +68,7 @@ def test_suggestions_are_what_was_built_in() -> None:
     assert "the first block takes less than its share of damage" in rows
     explained = next(row for name, row in rows.items() if "how much a block matters" in name)
     assert explained["value"] == pytest.approx(1, abs=0.01)
-    assert withdrawn_suggestion(explained) and not withdrawn_suggestion(late)
+    assert caveat_of(explained) and not caveat_of(late)
 
 
 def test_one_family_suggests_nothing() -> None:

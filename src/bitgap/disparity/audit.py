@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 
@@ -22,13 +22,16 @@ from bitgap.disparity.formulas import (
     harm_mean,
     learned_bits,
     learned_share,
+    log_from_mean,
     log_ratio,
     log_share_ratio,
     log_token_premium,
+    mean_absolute_log_ratio,
     original_disparity,
     perplexity_increase,
     premium_disparity,
     share_disparity,
+    spread_draws,
     token_premium,
     tokens_per_character,
     tokens_per_sentence,
@@ -36,10 +39,12 @@ from bitgap.disparity.formulas import (
 )
 from bitgap.disparity.gates import (
     LOG,
+    LOG_UNITS,
     PER_TEXT,
     Quantities,
     covers_zero,
     estimate_all,
+    estimate_spreads,
     interval,
     note,
     reasons_left_out,
@@ -48,6 +53,7 @@ from bitgap.disparity.gates import (
     void,
     weaker_rule,
     why_no_disparity,
+    why_no_spread,
     why_not_known,
 )
 from bitgap.disparity.records import DisparityReport, LanguageDamage
@@ -95,20 +101,23 @@ _BY_DEFINITION = {
     "log_share_ratio": 0.0,
 }
 
+_SPREADS = ("spread", "spread_per_text")
 _OVER_COUNTED = (
     "disparity",
     "disparity_per_token",
     "token_premium",
     "disparity_per_byte",
     "disparity_per_character",
+    "mean_absolute_log_ratio",
 )
 
 _STANDING_CAVEATS = (
     "Parallel meaning is not equal information (Poelman & de Lhoneux 2026): numbers that compare "
     "languages carry what translation adds or drops; changes from plan to plan within a language "
     "do not.",
+    "S is over these very languages: another choice of languages has another S.",
     "KL is the volume of change, not its direction, and full precision may itself be poor "
-    "(Nikolić 2026): read D beside G, and K beside what the model had learned.",
+    "(Nikolić 2026): read S beside G, and K beside what the model had learned.",
     "Intervals are over the sentences of this text, for this model; they say nothing of other "
     "languages or models.",
     "D_original is the origin's measure, kept for comparison; no verdict rests on it.",
@@ -129,9 +138,9 @@ def audit(scores: Scores, plan: str, *, seed: int, draws: int = DRAWS) -> Dispar
 
     Example:
         >>> report = audit(SCORES, "rtn4-g128", seed=0)
-        >>> d = report.disparity
-        >>> [round(x, 2) for x in (d.value, d.low, d.high)]
-        [1.65, 1.12, 2.12]
+        >>> s = report.spread
+        >>> [round(x, 2) for x in (s.value, s.low, s.high)]
+        [0.51, 0.03, 0.86]
     """
     mine = select_plans(scores, [plan], seed, draws)
     reasons = reasons_left_out(mine, collapsed(mine)[0], below_resolution(mine)[0])
@@ -152,7 +161,7 @@ def audit(scores: Scores, plan: str, *, seed: int, draws: int = DRAWS) -> Dispar
         unigram_tokens=(
             None if scores.unigram_tokens is None else int(scores.unigram_tokens.min())
         ),
-        nothing_to_explain=_all_cover_zero(_others(mine, table["log_ratio"])),
+        nothing_to_explain=_may_be_zero(summary["spread"]),
         left_out=reasons,
         caveats=(),
     )
@@ -166,6 +175,9 @@ def _language_table(scores: Scores, seed: int, draws: int) -> Table:
     quantities = {
         name: (partial(rows, formula), unit) for name, (formula, unit) in _PER_LANGUAGE.items()
     }
+    counted = usable(scores)[0]
+    off_mean = partial(log_from_mean, languages=counted)
+    quantities["log_from_mean"] = (partial(rows, off_mean), LOG_UNITS)
     table = estimate_all(quantities, scores, seed, draws)
     row = scores.languages.index(scores.reference)
     for name, value in _BY_DEFINITION.items():
@@ -191,7 +203,11 @@ def _gate_languages(scores: Scores, table: Table, reasons: Mapping[str, str]) ->
     for row, code in enumerate(scores.languages):
         out = reasons.get(code) or (no_reference and f"there is no reference: {no_reference}")
         unshared = unlearned[row] or (blind and f"there is no reference: {blind}")
+        alone = reasons.get(code) or (
+            why_no_spread(scores, reasons) if len(scores.languages) - len(reasons) < 2 else None
+        )
         for name, why in (
+            ("log_from_mean", alone),
             ("log_ratio", out),
             ("log_ratio_per_token", out),
             ("learned", unknown.get(code)),
@@ -239,6 +255,7 @@ def _summarise(scores: Scores, table: Table, seed: int, draws: int) -> Summary:
     counted = usable(scores)
     learned: Bools = np.array([share.value is not None for share in table["learned_share"]])
     quantities: Quantities = {
+        "mean_absolute_log_ratio": (partial(mean_absolute_log_ratio, languages=counted), LOG),
         "disparity": (partial(disparity, languages=counted), LOG),
         "disparity_per_token": (partial(disparity, per="token", languages=counted), LOG),
         "token_premium": (partial(premium_disparity, languages=counted), LOG),
@@ -250,18 +267,30 @@ def _summarise(scores: Scores, table: Table, seed: int, draws: int) -> Summary:
         "harm_mean": (harm_mean, PER_TEXT),
         "harm_max": (harm_max, PER_TEXT),
     }
-    return {name: one for name, (one,) in estimate_all(quantities, scores, seed, draws).items()}
+    spreads: Quantities = {
+        "spread": (partial(spread_draws, languages=counted), LOG_UNITS),
+        "spread_per_text": (partial(spread_draws, per="text", languages=counted), LOG_UNITS),
+    }
+    found = estimate_all(quantities, scores, seed, draws)
+    found |= estimate_spreads(spreads, scores, seed, draws)
+    return {name: one for name, (one,) in found.items()}
 
 
 def _gate_summary(
     scores: Scores, summary: Summary, table: Table, reasons: Mapping[str, str]
 ) -> None:
+    left_out = f"left out: {', '.join(reasons)}"
+    for name in _SPREADS:
+        if summary[name].value is None:
+            summary[name] = void(summary[name], why_no_spread(scores, reasons))
+        elif reasons:
+            summary[name] = note(summary[name], left_out)
     why = why_no_disparity(scores, reasons) if summary["disparity"].value is None else None
     for name in _OVER_COUNTED:
         if why:
             summary[name] = void(summary[name], why)
         elif reasons:
-            summary[name] = note(summary[name], f"left out: {', '.join(reasons)}")
+            summary[name] = note(summary[name], left_out)
     summary["share_disparity"] = _gate_share(scores, summary["share_disparity"], table, why)
     summary["original_disparity"] = _gate_original(
         scores, summary["original_disparity"], table, reasons
@@ -321,14 +350,10 @@ def _gate_original(
     )
 
 
-def _others(scores: Scores, column: list[Estimate]) -> list[Estimate]:
-    pairs = zip(scores.languages, column, strict=True)
-    return [estimate for code, estimate in pairs if code != scores.reference]
-
-
-def _all_cover_zero(ratios: Iterable[Estimate]) -> bool | None:
-    known = list(filter(None, map(interval, ratios)))
-    return all(map(covers_zero, known)) if known else None
+def _may_be_zero(s: Estimate) -> bool | None:
+    """Returns whether languages that are damaged alike would give as large a spread."""
+    ends = interval(s)
+    return None if ends is None else ends[0] <= 0
 
 
 def _same_sign(one: Estimate, other: Estimate) -> bool | None:
@@ -347,18 +372,24 @@ def _caveats(report: DisparityReport) -> list[str]:
     share, ends = report.share_disparity, interval(report.disparity)
     signs = f"{d:+.3g} and {share.value:+.3g}" if report.share_agrees is False else ""
     said = {
+        f"S is missing: {report.spread.reason}.": report.spread.value is None,
         f"D is missing: {report.disparity.reason}.": d is None,
-        "Nothing to explain: the interval of log2(K/K_ref) covers 0 in every language.": (
+        "Nothing to explain: languages that are damaged alike may well give as large an S.": (
             report.nothing_to_explain
         ),
+        f"The sign of D is not established, as it depends on the unit: {_signs(report)}.": (
+            report.sign_depends_on_unit
+        ),
         f"D is below 0: on average {reference} takes more damage than the other languages; a "
-        "language the model barely knows has few bits to lose.": bool(ends and ends[1] < 0),
+        "language the model barely knows has few bits to lose.": bool(
+            ends and ends[1] < 0 and not report.sign_depends_on_unit
+        ),
         f"D and D_share differ in sign ({signs}): who is changed more is not who loses the larger "
         "share of what the model had learned.": bool(signs),
         f"D_share is missing: {share.reason}.": (
             d is not None and share.value is None and "not known" not in (share.reason or "")
         ),
-        "D and G differ in sign: a claim about disparity would be inconclusive.": (
+        "D and G differ in sign: who loses more on real text is not who is changed more.": (
             _same_sign(report.disparity, report.gap) is False
         ),
         f"There are {report.n_sentences} sentences; {ENOUGH_SENTENCES} or more are advised.": (
@@ -368,5 +399,12 @@ def _caveats(report: DisparityReport) -> list[str]:
             len(report.languages) < ENOUGH_LANGUAGES
         ),
     }
-    left_out = [f"Left out of D: {reason}." for reason in report.left_out.values()]
+    left_out = [f"Left out of S and D: {reason}." for reason in report.left_out.values()]
     return left_out + [sentence for sentence, applies in said.items() if applies]
+
+
+def _signs(report: DisparityReport) -> str:
+    text, token = report.disparity.value, report.disparity_per_token.value
+    if text is None or token is None:
+        return ""
+    return f"{text:+.3g} for the same text, {token:+.3g} per token"

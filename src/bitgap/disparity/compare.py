@@ -17,19 +17,24 @@ from bitgap.disparity.formulas import (
     harm_max,
     harm_mean,
     log_damage,
+    spread_draws,
     usable,
 )
 from bitgap.disparity.gates import (
     LOG,
+    LOG_UNITS,
     PER_TEXT,
+    Quantities,
     covers_zero,
     estimate_all,
+    estimate_spreads,
     interval,
     reasons_left_out,
     select_plans,
     span,
     void,
     why_no_disparity,
+    why_no_spread,
 )
 from bitgap.disparity.records import Claim, Comparison
 from bitgap.records import Bools, Estimate, Floats, Scores
@@ -41,9 +46,11 @@ def compare(
 ) -> Comparison:
     """Returns what changes from one plan to another, and whether the second is better.
 
-    D and G are formed over the languages usable under *both* plans, H over those that collapse
-    under neither, so that no change comes from a change of languages. The burden is on ``better``:
-    D must fall with an interval below 0, and no point estimate of the guards may be above 0.
+    S, D and G are formed over the languages usable under *both* plans, H over those that collapse
+    under neither, so that no change comes from a change of languages. The claim is of S: its change
+    must have an interval without 0, and the same sign per token and per text, or nothing is
+    established. The burden is on ``better``: S must fall, and no point estimate of the guards may
+    be above 0. Changes of D and G are described.
 
     Args:
         scores: Scores that hold both plans.
@@ -58,22 +65,28 @@ def compare(
     Example:
         >>> change = compare(SCORES, "rtn4-g128", "rtn4-g128 protect 0", seed=0)
         >>> change.claim, change.better
-        ('inconclusive', False)
+        ('falls', True)
+        >>> round(change.spread_change.value, 3)
+        -0.132
     """
     pair = select_plans(scores, [plan_a, plan_b], seed, draws)
     gone = collapsed(pair)
     reasons = reasons_left_out(pair, gone[0] | gone[1], np.logical_or(*below_resolution(pair)))
     counted = np.logical_and(*usable(pair))
     changes = _changes(pair, counted, ~(gone[0] | gone[1]), seed, draws)
+    if changes["spread_change"].value is None:
+        why = why_no_spread(pair, reasons)
+        for name in ("spread_change", "spread_per_text_change"):
+            changes[name] = void(changes[name], why)
     if changes["disparity_change"].value is None:
         why = why_no_disparity(pair, reasons)
-        for name in ("disparity_change", "gap_change"):
+        for name in ("disparity_change", "disparity_per_token_change", "gap_change"):
             changes[name] = void(changes[name], why)
     within = _changes_within(pair, counted, seed, draws)
-    claim, why = _claim(changes["disparity_change"], changes["gap_change"])
+    claim, why = _claim(changes["spread_change"], changes["spread_per_text_change"])
     newly = [code for code, a, b in zip(pair.languages, *gone, strict=True) if b and not a]
     failed = _failed(changes, scores.reference, newly)
-    failed = failed if claim == "falls" else (f"D is not shown to fall: {why}", *failed)
+    failed = failed if claim == "falls" else (f"S is not shown to fall: {why}", *failed)
     return Comparison(
         plan_a=plan_a,
         plan_b=plan_b,
@@ -101,13 +114,21 @@ def _changes(
 
     formulas = {
         "disparity_change": (partial(disparity, languages=counted), LOG),
+        "disparity_per_token_change": (partial(disparity, per="token", languages=counted), LOG),
         "gap_change": (partial(gap, languages=counted), PER_TEXT),
         "reference_damage_change": (reference_damage, PER_TEXT),
         "harm_mean_change": (partial(harm_mean, languages=sound), PER_TEXT),
         "harm_max_change": (partial(harm_max, languages=sound), PER_TEXT),
     }
     quantities = {name: (partial(change, formula), u) for name, (formula, u) in formulas.items()}
-    return {name: one for name, (one,) in estimate_all(quantities, pair, seed, draws).items()}
+    of_s = partial(spread_draws, languages=counted)
+    spreads: Quantities = {
+        "spread_change": (partial(change, of_s), LOG_UNITS),
+        "spread_per_text_change": (partial(change, partial(of_s, per="text")), LOG_UNITS),
+    }
+    found = estimate_all(quantities, pair, seed, draws)
+    found |= estimate_spreads(spreads, pair, seed, draws)
+    return {name: one for name, (one,) in found.items()}
 
 
 def _changes_within(pair: Scores, counted: Bools, seed: int, draws: int) -> dict[str, Estimate]:
@@ -120,17 +141,21 @@ def _changes_within(pair: Scores, counted: Bools, seed: int, draws: int) -> dict
     return dict(zip(codes, found, strict=True))
 
 
-def _claim(d: Estimate, g: Estimate) -> tuple[Claim, str]:
-    ends = interval(d)
-    if d.value is None or ends is None:
-        return "inconclusive", f"the change of D cannot be judged: {d.reason}"
+def _claim(token: Estimate, text: Estimate) -> tuple[Claim, str]:
+    """Returns what may be said of S, from its change per token and per text."""
+    ends = interval(token)
+    if token.value is None or ends is None:
+        return "inconclusive", f"the change of S cannot be judged: {token.reason}"
     if covers_zero(ends):
-        return "inconclusive", f"the interval of D's change, {span(ends)}, includes 0"
-    if not g.value or (d.value > 0) != (g.value > 0):
-        return "inconclusive", f"D changes by {d.value:+.3g} but G by {g.value or 0:+.3g}"
+        return "inconclusive", f"the interval of S's change, {span(ends)}, includes 0"
+    if not text.value or (token.value > 0) != (text.value > 0):
+        return "inconclusive", (
+            f"not established: S changes by {token.value:+.3g} per token but by "
+            f"{text.value or 0:+.3g} per text"
+        )
     return (
-        "falls" if d.value < 0 else "rises",
-        f"D changes by {d.value:+.3g} {span(ends)}, and G with the same sign",
+        "falls" if token.value < 0 else "rises",
+        f"S changes by {token.value:+.3g} {span(ends)}, and per text with the same sign",
     )
 
 

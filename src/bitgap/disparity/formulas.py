@@ -35,6 +35,7 @@ from typing import Literal
 import numpy as np
 
 from bitgap.records import Bools, Floats, Integers, Scores
+from bitgap.stats.spreads import inverted_spread
 from bitgap.stats.verdicts import load_thresholds
 
 Per = Literal["text", "token", "byte", "character"]
@@ -231,6 +232,53 @@ def spread(of: Scores | Sums, *, per: Per = "token", languages: Bools | None = N
     sums = _sums(of)
     mask = usable(sums) if languages is None else languages
     return _over_languages(log_damage(sums, per), mask, lambda away: away**2) ** 0.5
+
+
+def spread_draws(of: Sums, *, per: Per = "token", languages: Bools | None = None) -> Floats:
+    """Returns what S would have to be for each weighting to give the S of the text, (W x P).
+
+    Noise enlarges S and resampling enlarges it again; quantiles of these draws are an interval that
+    allows for both, see :mod:`bitgap.stats.spreads`. Under equal weights this is S itself, so that
+    it serves where a formula and its draws are asked for. Arguments as :func:`spread`.
+
+    Example:
+        >>> drawn = spread_draws(Sums(SCORES, np.ones((1, 8))))[0, :2]
+        >>> bool(np.allclose(drawn, spread(SCORES)[:2]))
+        True
+    """
+    plain = Sums(of.scores)
+    mask = np.broadcast_to(
+        usable(plain) if languages is None else languages,
+        (len(of.scores.plans), len(of.scores.languages)),
+    )
+    seen, drawn = (log_from_mean(one, per=per, languages=mask) for one in (plain, of))
+    # A language that counts and has no value makes a draw undefined; one that does not count is 0.
+    found = inverted_spread(
+        np.where(mask, seen, 0.0), np.where(mask, drawn, 0.0), mask.sum(-1).astype(np.int64)
+    )
+    return np.where(mask.sum(-1) > 1, found, np.nan)
+
+
+def log_from_mean(
+    of: Scores | Sums, *, per: Per = "token", languages: Bools | None = None
+) -> Floats:
+    """Returns log2 K_λ off the mean of log2 K over the languages that count, (... x P x A).
+
+    Who is above, who is below: S is the root of the mean of their squares. Arguments as
+    :func:`spread`; NaN for a language that does not count, and where fewer than two do.
+
+    Example:
+        >>> log_from_mean(SCORES)[0].round(3)
+        array([-0.566, -0.102,  0.668])
+        >>> float((log_from_mean(SCORES)[0] ** 2).mean().round(3)) == round(0.509**2, 3)
+        True
+    """
+    sums = _sums(of)
+    mask = usable(sums) if languages is None else languages
+    logs = log_damage(sums, per)
+    n = mask.sum(-1)[..., None]
+    mean = np.where(mask, logs, 0.0).sum(-1, keepdims=True) / np.maximum(n, 1)
+    return np.where(mask & (n > 1), logs - mean, np.nan)
 
 
 def mean_absolute_log_ratio(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -15,13 +16,16 @@ from bitgap.disparity.formulas import (
 )
 from bitgap.errors import UsageError
 from bitgap.records import Bools, Estimate, Floats, Scores, defined
-from bitgap.stats.bootstrap import estimates
+from bitgap.stats.bootstrap import few_estimates
+from bitgap.stats.spreads import inverted_estimates
 
 Quantities = Mapping[str, tuple[Callable[[Sums], Floats], str]]
 """Formula and unit of each quantity, by field name."""
 
 PER_TEXT = "bits per reference character"
 LOG = "log2 ratio"
+LOG_UNITS = "log2 units"
+"""Unit of S, a spread of logarithms, and of what lies off their mean."""
 
 
 def select_plans(scores: Scores, plans: Sequence[str], seed: int, draws: int) -> Scores:
@@ -51,7 +55,12 @@ def select_plans(scores: Scores, plans: Sequence[str], seed: int, draws: int) ->
 
 
 def reasons_left_out(scores: Scores, gone: Bools, faint: Bools) -> dict[str, str]:
-    """Returns why languages are not in D, by code, given who collapsed and who is unresolved.
+    """Returns why languages count neither in S nor in D, by code.
+
+    Args:
+        scores: With the languages.
+        gone: Who collapsed, (A).
+        faint: Whose damage is below resolution, (A).
 
     Example:
         >>> he = np.array([False, False, True])
@@ -123,10 +132,25 @@ def why_no_disparity(scores: Scores, reasons: Mapping[str, str]) -> str:
     return "no other language is left: " + "; ".join(reasons.values())
 
 
+def why_no_spread(scores: Scores, reasons: Mapping[str, str]) -> str:
+    """Returns why no S can be formed, in words.
+
+    Example:
+        >>> why_no_spread(SCORES, {"en": "en collapsed", "de": "de collapsed"})
+        'fewer than two languages are left: en collapsed; de collapsed'
+    """
+    if len(scores.languages) == 1:
+        return "one language has no spread"
+    return "fewer than two languages are left: " + "; ".join(reasons.values())
+
+
 def estimate_all(
     quantities: Quantities, scores: Scores, seed: int, draws: int
 ) -> dict[str, list[Estimate]]:
-    """Returns each quantity with its interval, all from the same draws.
+    """Returns each quantity with its interval, all from the same draws of sentences or documents.
+
+    Intervals are BCa, expanded where there are few units, as those of few sentences cover too
+    seldom otherwise (:func:`bitgap.stats.bootstrap.expanded_level`).
 
     Args:
         quantities: Formulas give (W x k); k estimates come back of each.
@@ -148,13 +172,40 @@ def estimate_all(
         sums = Sums(scores, weights)
         return np.concatenate([formula(sums) for formula in formulas], -1)[:, defined]
 
-    n = scores.n_sentences
-    found = iter(estimates(statistic, n, unit="", seed=seed, draws=draws) if defined.any() else ())
-    missing = Estimate(value=None, unit="", n=n, reason="undefined on this text")
+    how: dict[str, Any] = {"unit": "", "seed": seed, "draws": draws}
+    found = iter(few_estimates(statistic, scores.units, **how) if defined.any() else ())
+    missing = Estimate(value=None, unit="", n=scores.n_sentences, reason="undefined on this text")
     return {
         name: [replace(next(found) if np.isfinite(v) else missing, unit=unit) for v in values]
         for (name, (_, unit)), values in zip(quantities.items(), parts, strict=True)
     }
+
+
+def estimate_spreads(
+    quantities: Quantities, scores: Scores, seed: int, draws: int
+) -> dict[str, list[Estimate]]:
+    """Returns spreads, or differences of them, with intervals that allow for noise.
+
+    Args:
+        quantities: Formulas of :func:`bitgap.disparity.formulas.spread_draws`, (W x k).
+        scores: What the formulas are of.
+        seed: Seed of the draws; those of :func:`estimate_all`.
+        draws: How many.
+
+    Example:
+        >>> from bitgap.disparity.formulas import spread_draws
+        >>> found = estimate_spreads({"S": (spread_draws, "log2 units")}, SCORES, seed=0, draws=99)
+        >>> round(found["S"][0].value, 3), found["S"][7].reason
+        (0.509, 'undefined on this text')
+    """
+    found: dict[str, list[Estimate]] = {}
+    for name, (formula, unit) in quantities.items():
+
+        def statistic(weights: Floats, formula: Callable[[Sums], Floats] = formula) -> Floats:
+            return formula(Sums(scores, weights))
+
+        found[name] = inverted_estimates(statistic, scores.units, unit=unit, seed=seed, draws=draws)
+    return found
 
 
 def void(estimate: Estimate, reason: str) -> Estimate:

@@ -14,6 +14,12 @@ from typing import Any, Literal
 from bitgap.records import Arithmetic, Estimate
 
 Claim = Literal["falls", "rises", "inconclusive"]
+NOT_FORMED = Estimate(
+    value=None,
+    unit="log2 units",
+    reason="not formed by the bitgap that stored this run; run it again",
+)
+"""What a record that was stored before 2026-11-30 has where S stands now."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +48,7 @@ class LanguageDamage:
     below_resolution: bool
     """Whether K per token is under ten times the numerical floor."""
     left_out: str | None
-    """Why the language is not in D; None where it is, and for a sound reference."""
+    """Why the language is neither in S nor in D; None where it is."""
     damage: Estimate
     """K, bits per reference character."""
     damage_per_token: Estimate
@@ -75,6 +81,8 @@ class LanguageDamage:
     """log2 of K/M over the reference's."""
     perplexity_increase: Estimate
     """Relative increase of perplexity per token, the origin's measure; 0 is no change."""
+    log_from_mean: Estimate = NOT_FORMED
+    """log2 of KL per token off the mean of the languages that count: above 0 it loses more."""
 
     def as_dict(self) -> dict[str, Any]:
         """Returns JSON-ready values; the interval of ``damage`` is called ``ci``."""
@@ -92,7 +100,7 @@ class DisparityReport:
     """Code of the language the others are compared with."""
     arithmetic: Arithmetic
     n_sentences: int
-    """Aligned sentences, the resampled unit."""
+    """Aligned sentences; they, or their documents where known, are resampled."""
     reference_characters: int
     """U, what damage is divided by."""
     floor_bits: float
@@ -122,15 +130,30 @@ class DisparityReport:
     share_agrees: bool | None
     """Whether D and D_share have one sign; None where one is missing or 0."""
     nothing_to_explain: bool | None
-    """Existence gate: whether every language's interval of log2(K_λ/K_ref) covers 0; None where no
-    language has one."""
+    """Existence gate: whether the interval of S reaches 0, so that languages may be damaged alike;
+    None where S has no interval."""
     left_out: Mapping[str, str]
-    """Languages that are not in D, with the reason."""
+    """Languages that are neither in S nor in D, with the reason."""
     caveats: tuple[str, ...]
     """Sentences to print beside the numbers."""
     unigram_tokens: int | None = None
     """Tokens of other text that unigrams rest on, in the language that has fewest; 0 where one has
     none, None where not known, as in what was stored before 2026-11-30."""
+    spread: Estimate = NOT_FORMED
+    """S, standard deviation over languages of log2 damage per token: the gap of the plan."""
+    spread_per_text: Estimate = NOT_FORMED
+    """The same of log2 damage for the same text: what users bear, more tokens included."""
+    mean_absolute_log_ratio: Estimate = NOT_FORMED
+    """Mean over other languages of |log2(K_λ/K_ref)| per token; described."""
+
+    @property
+    def sign_depends_on_unit(self) -> bool | None:
+        """Whether D per text and D per token differ in sign, so that its sign is not established.
+
+        None where one is missing or 0.
+        """
+        text, token = self.disparity.value, self.disparity_per_token.value
+        return (text > 0) != (token > 0) if text and token else None
 
     def language(self, code: str) -> LanguageDamage:
         """Returns one language's damage.
@@ -141,9 +164,13 @@ class DisparityReport:
         return {entry.language: entry for entry in self.languages}[code]
 
     def as_dict(self) -> dict[str, Any]:
-        """Returns JSON-ready values under the method's names: D, G, H, D_original, D_share."""
+        """Returns JSON-ready values under the method's names: S, D, G, H, D_original, D_share."""
         named = {
+            **_flat("S", self.spread),
+            **_flat("S_per_text", self.spread_per_text),
+            **_flat("mean_absolute_log_ratio", self.mean_absolute_log_ratio),
             **_flat("D", self.disparity),
+            **_flat("D_per_token", self.disparity_per_token),
             **_flat("G", self.gap),
             "H": {**_flat("mean", self.harm_mean), **_flat("max", self.harm_max)},
             **_flat("D_original", self.original_disparity),
@@ -159,7 +186,8 @@ class DisparityReport:
             name: getattr(self, name)
             for name in (
                 *("plan", "reference", "arithmetic", "n_sentences", "reference_characters"),
-                *("floor_bits", "share_agrees", "nothing_to_explain", "unigram_tokens"),
+                *("floor_bits", "share_agrees", "sign_depends_on_unit", "nothing_to_explain"),
+                "unigram_tokens",
             )
         }
         return {
@@ -175,7 +203,7 @@ class DisparityReport:
 
     def _units(self) -> dict[str, str]:
         per_language = {name: value.unit for name, value in _estimates(self.languages[0]).items()}
-        summary = {"D": self.disparity, "G": self.gap, "H": self.harm_mean}
+        summary = {"S": self.spread, "D": self.disparity, "G": self.gap, "H": self.harm_mean}
         further = {"D_original": self.original_disparity, "D_share": self.share_disparity}
         return {
             **per_language,
@@ -194,11 +222,17 @@ class Comparison:
     """Plan one goes to."""
     reference: str
     languages: tuple[str, ...]
-    """The languages, reference included, that D and G are formed over: usable under both plans."""
+    """The languages, reference included, that S, D and G are formed over: usable under both."""
     left_out: Mapping[str, str]
     """The others, with the reason."""
+    spread_change: Estimate
+    """Change of S, the spread of log2 damage per token: what the claim is of."""
+    spread_per_text_change: Estimate
+    """Change of the same per text; where it has another sign nothing is established."""
     disparity_change: Estimate
-    """Change of D, log2 ratio."""
+    """Change of D, log2 ratio; described."""
+    disparity_per_token_change: Estimate
+    """Change of D per token; described."""
     gap_change: Estimate
     """Change of G over the same languages, bits per reference character."""
     reference_damage_change: Estimate
@@ -210,11 +244,11 @@ class Comparison:
     log_damage_change: Mapping[str, Estimate]
     """Change of log2 K within each language used; free of any comparison between languages."""
     claim: Claim
-    """What may be said of D: it and G must change with one sign, and D's interval exclude 0."""
+    """What may be said of S: its interval excludes 0, and it changes alike per token and text."""
     claim_reason: str
     """The clause that decided."""
     better: bool
-    """Whether b is better: D falls, G agrees, neither K of the reference nor H rises."""
+    """Whether b is better: S falls, and neither K of the reference nor H rises."""
     failed: tuple[str, ...]
     """Every clause of ``better`` that does not hold, in words."""
 

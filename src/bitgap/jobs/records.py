@@ -11,7 +11,7 @@ from bitgap.disparity.layer_map import LayerMap
 from bitgap.disparity.records import DisparityReport
 from bitgap.records import Estimate, Finding, Scores
 
-Game = Literal["disparity", "damage"]
+Game = Literal["spread", "damage", "disparity"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +21,8 @@ class Link:
     experiment: str
     title: str
     game: Game
-    """Whose Shapley values: of −|D| or of −K."""
+    """What protecting a block is worth: its fall of S, or its Shapley value of −K. Runs stored
+    before 2026-11-30 have that of −|D|."""
     r: Estimate
     """Correlation over blocks, both detrended in depth; exploratory."""
 

@@ -1,8 +1,9 @@
 """Several runs side by side: what each loses where, and, of one model, which plan is better.
 
 Two runs of one model on one text are compared sentence by sentence by the rule of
-:func:`bitgap.disparity.compare`: better means that disparity falls and nobody is levelled down.
-Runs of different models, texts or stores stand side by side and are not subtracted.
+:func:`bitgap.disparity.compare`: better means that S, the spread over languages, falls and nobody
+is levelled down. Runs of different models, texts or stores stand side by side and are not
+subtracted.
 """
 
 from __future__ import annotations
@@ -71,7 +72,8 @@ def _row(run: Run, label: str) -> dict[str, Any]:
         "n_blocks": run.about.get("n_blocks"),
         "languages": {} if audit is None else audit["languages"],
         **{name: None if audit is None else audit[name]
-           for name in ("D", "D_ci", "D_share", "D_share_ci", "G", "G_ci", "reference")},
+           for key in ("S", "S_per_text", "D", "D_share", "G") for name in (key, f"{key}_ci")},
+        "reference": None if audit is None else audit["reference"],
         "damage_by_block": [] if run.layer_map is None else _shares(run.layer_map),
         "original_set": None if run.layer_map is None else run.layer_map.origin.as_dict(),
         "verdicts": {f.hypothesis: f.verdict.label for f in run.findings},

@@ -83,6 +83,7 @@ def _report(found: Json) -> DisparityReport:
         measured: dict[str, Any] = {
             name: estimate(row, name, units[name], "ci" if name == "damage" else "")
             for name in _names(LanguageDamage, "Estimate")
+            if name in row
         }
         return LanguageDamage(**_fields_of(LanguageDamage, row) | measured)
 
@@ -130,6 +131,7 @@ def _layer_map(found: Json, seed: int) -> LayerMap:
         return Effect(**{
             name: estimate(row, f"{prefix}{name}", found["units"][name.split("_")[0]])
             for name in _names(Effect, "Estimate")
+            if f"{prefix}{name}" in row
         })  # fmt: skip
 
     def scored(row: Json) -> ScoredSet:
@@ -140,7 +142,7 @@ def _layer_map(found: Json, seed: int) -> LayerMap:
     games = ("damage", "gap", "disparity")
     origin = found["origin_set"]
     unranked = Estimate(value=None, unit=_RANK, reason=origin.get("reason", _UNDEFINED))
-    ranks = {
+    ranks: dict[str, Any] = {
         name: estimate(origin, name, _RANK) if "sets" in origin else unranked
         for name in ("rank_damage", "rank_disparity")
     }

@@ -10,12 +10,23 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from bitgap.codec import from_json
-from bitgap.disparity.formulas import Sums, damage_bits, disparity, gap, harm_mean, resample, usable
+from bitgap.disparity.formulas import (
+    Sums,
+    damage_bits,
+    disparity,
+    gap,
+    harm_mean,
+    resample,
+    spread,
+    spread_draws,
+    usable,
+)
 from bitgap.disparity.layer_map import DRAWS, LayerMap
 from bitgap.disparity.records import DisparityReport
 from bitgap.errors import UsageError
@@ -39,8 +50,9 @@ _RUN = re.compile(r"(?:(?P<store>.+):)?(?P<run>\d+|latest)")
 class Masks:
     """What every scored set of protected blocks does; rows as ``masks``, columns as ``languages``.
 
-    Damage, gap and harm are in bits per English character, disparity in log2 ratio; NaN where a
-    number has no value. Ends are of 95 % intervals over sentences, as the layer map has them.
+    Damage, gap and harm are in bits per English character, disparity in log2 ratio, S in log2
+    units; NaN where a number has no value. Ends are of 95 % intervals over sentences, as the layer
+    map has them.
     """
 
     n_blocks: int
@@ -66,6 +78,14 @@ class Masks:
     gap_ends: Floats
     """(2 x masks)."""
     harm_mean: Floats
+    spread: Floats
+    """S per token, over the languages that count with nothing protected; NaN where one of them does
+    not count, so that all are comparable."""
+    spread_ends: Floats
+    """(2 x masks)."""
+    spread_per_text: Floats
+    per_token: Floats
+    """What damage is multiplied with to be per token, (languages)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -327,14 +347,22 @@ def _read_masks(scores: Scores, layer_map: LayerMap, seed: int) -> Masks:
     """Returns what the masks of a run's layer map do, read off their scores."""
     design = layer_map.design
     masks = design.masks
-    sums, weights = Sums(scores), bootstrap_weights(scores.n_sentences, DRAWS, seed)
+    sums, weights = Sums(scores), bootstrap_weights(scores.units, DRAWS, seed)
 
     def mean_damage(of: Sums) -> Floats:
         return damage_bits(of).mean(-1)
 
     def ends(formula: Any) -> Floats:
-        return central_range(resample(formula, scores, weights), scores.n_sentences)
+        return central_range(resample(formula, scores, weights), scores.units)
 
+    counted = usable(sums)
+    in_s = counted[masks.index(0)]
+    with_all = counted[:, in_s].all(-1)
+    s, text = (spread(sums, per="token", languages=in_s), spread(sums, per="text", languages=in_s))
+    s_ends = ends(partial(spread_draws, languages=in_s))
+    s_ends = np.stack([np.fmin(s_ends[0], s), np.fmax(s_ends[1], s)]) + 0.0 * s_ends
+    s, text = (np.where(with_all, values, np.nan) for values in (s, text))
+    s_ends[:, ~with_all] = np.nan
     # What is left of K where all is protected is rounding, and its ratio is anything.
     d, d_ends = disparity(sums), ends(disparity)
     if masks[-1] == (1 << design.n_blocks) - 1:
@@ -348,7 +376,7 @@ def _read_masks(scores: Scores, layer_map: LayerMap, seed: int) -> Masks:
         complete=len(masks) == 1 << design.n_blocks,
         masks=masks,
         damage=damage_bits(sums),
-        counted=usable(sums),
+        counted=counted,
         mean_damage=mean_damage(sums),
         mean_damage_ends=ends(mean_damage),
         disparity=d,
@@ -356,4 +384,8 @@ def _read_masks(scores: Scores, layer_map: LayerMap, seed: int) -> Masks:
         gap=gap(sums),
         gap_ends=ends(gap),
         harm_mean=harm_mean(sums),
+        spread=s,
+        spread_ends=s_ends,
+        spread_per_text=text,
+        per_token=(sums.length / sums.tokens)[0],
     )

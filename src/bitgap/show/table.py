@@ -36,6 +36,8 @@ class Value:
     @classmethod
     def of(cls, row: Mapping[str, Any], name: str, ends: str = "") -> Value:
         """Returns number ``name`` of a record's JSON, its interval and ``<name>_reason``."""
+        if name not in row:
+            return cls(None, reason=_NOT_FORMED)
         low, high = row[ends or f"{name}_ci"] or (None, None)
         reason = row.get(f"{name}_reason", "")
         if reason is None and None in (row[name], low, high):
@@ -59,6 +61,8 @@ class Value:
         """Low and high."""
         return self.low, self.high
 
+
+_NOT_FORMED = "not formed by the bitgap that stored this run"
 
 Cell = str | int | float | bool | None | Value
 

@@ -48,11 +48,10 @@ from bitgap.show.to_terminal import (
 from bitgap.show.withdrawn import (
     CONFIG_PREDICTIONS,
     SMEARED_PROFILES,
+    caveat_of,
     withdrawal,
-    withdrawn_outcome,
-    withdrawn_suggestion,
 )
-from bitgap.show.words import count, duration, sharing, size
+from bitgap.show.words import count, duration, origin_place, sharing, size
 
 Json = Mapping[str, Any]
 
@@ -86,9 +85,11 @@ def audit_view(result: Json) -> Any:
     whole = damage_table(result)
     others = whole.where("log_ratio", lambda cell: cell is not None)
     ratios = ("log_ratio", "log_ratio_per_token", "log_token_premium")
+    tokens = whole.only("language", "log_from_mean", "tokens")
     return spaced(
         _head(result),
-        to_terminal(whole.only("language", "damage", "delta", "learned_share", "tokens")),
+        to_terminal(whole.only("language", "damage", "delta", "learned_share")),
+        to_terminal(tokens),
         to_terminal(others.only("language", *ratios)),
         Group(*bullets((*whole.reading, *whole.gaps))),
         lines_of(summary_rows(result)),
@@ -113,16 +114,16 @@ def map_view(result: Json) -> Any:
     """Shows what each block contributes, and the best sets."""
     whole, unit, base = map_table(result), map_unit(result), result["unprotected"]
     damage = told(base["damage"], base["damage_ci"], unit.factor, signed=False)
-    disparity = told(base["disparity"], base["disparity_ci"])
+    spread = told(base.get("spread"), base.get("spread_ci"), signed=False)
     masks = count(result["masks"], "mask")
-    nothing = Text(f"{masks} scored; with nothing kept K {damage} {unit.name}, D {disparity}")
+    nothing = Text(f"{masks} scored; with nothing kept K {damage} {unit.name}, S {spread}")
     sets = best_sets_table(result)
     return spaced(
         Group(_head(result), nothing),
-        to_terminal(whole.only("block", "shapley_damage", "shapley_gap", "shapley_disparity")),
-        to_terminal(
-            whole.only("block", "single_damage", "protected_damage", "protected_disparity")
-        ),
+        to_terminal(whole.only("block", "shapley_damage", "shapley_gap")),
+        to_terminal(whole.only("block", "spread_fall", "spread_fall_per_text")),
+        to_terminal(whole.only("block", "single_damage", "protected_damage")),
+        to_terminal(whole.only("block", "single_spread", "protected_spread")),
         Group(*bullets(whole.reading)),
         titled(sets) if sets.rows else Text("One block: no set to choose."),
         Group(*bullets([_origin_line(result["original_set"]), *result["caveats"]])),
@@ -130,19 +131,8 @@ def map_view(result: Json) -> Any:
 
 
 def _origin_line(origin: Json) -> str:
-    blocks = block_list(origin["blocks"])
-    if origin["rank_damage"] is None:
-        return f"The origin's set {blocks}: no rank, {origin.get('reason', 'it is undefined')}."
-
-    def rank(name: str) -> str:
-        low, high = origin[f"rank_{name}_ci"]
-        ends = "" if low is None or high is None else f" [{low:.0f}, {high:.0f}]"
-        return f"{origin[f'rank_{name}']}{ends}"
-
-    text = f"rank {rank('damage')} of {origin['sets']} by least damage"
-    if origin["rank_disparity"] is not None:
-        text += f", {rank('disparity')} by least |D| per text, which is no answer for the gap"
-    return f"The origin's set {blocks}: {text}."
+    said = origin_place(origin)
+    return f"The origin's set {block_list(origin['blocks'])} {said}."
 
 
 def investigation_view(result: Json) -> Any:
@@ -168,7 +158,7 @@ def investigation_view(result: Json) -> Any:
 def _links(rows: Sequence[Json]) -> Any:
     if not rows:
         return Text("No experiment has a profile to compare with what protecting a block is worth.")
-    games = {"disparity": "less |D|", "damage": "less K"}
+    games = {"spread": "less S", "disparity": "less |D|", "damage": "less K"}
     lines = [
         f"{row['experiment']} {row['title'].lower()}, with {games[row['game']]}: "
         + (told(row["r"], row["r_ci"]) if row["r"] is not None else f"none, {row['r_reason']}")
@@ -306,7 +296,7 @@ def comparison_view(result: Json) -> Any:
 
 def _change(change: Json) -> Any:
     verdict = (
-        "better: D falls and nobody is levelled down"
+        "better: S falls and nobody is levelled down"
         if change["better"]
         else f"not shown to be better: {'; '.join(change['failed'])}"
     )
@@ -348,16 +338,13 @@ def _outcomes(outcomes: Json) -> Any:
         ("open", "What stays open"),
     ):
         if outcomes[key]:
-            lines = [
-                f"{row['hypothesis']}: {row['says']}. {withdrawn_outcome(key, row)}".rstrip(" .")
-                for row in outcomes[key]
-            ]
+            lines = [f"{row['hypothesis']}: {row['says']}" for row in outcomes[key]]
             parts.append(section(title, *bullets(lines)))
     if outcomes["suggested"]:
         lines = [
             f"{row['hypothesis']}: {told(row['value'], (row['low'], row['high']))} over "
             f"{row['families']} families, {row['null']:.2g} if nothing were there; {row['unit']}. "
-            f"{withdrawn_suggestion(row)}".rstrip(" .")
+            f"{caveat_of(row)}".rstrip(" .")
             for row in outcomes["suggested"]
         ]
         title = "What the data suggest instead (exploratory; to be tested on other models)"

@@ -60,3 +60,48 @@ def duration(seconds: float) -> str:
 def size(n_bytes: float) -> str:
     """Returns an amount of memory."""
     return f"{n_bytes / 2**20:.0f} MiB" if n_bytes < 2**30 else f"{n_bytes / 2**30:.1f} GiB"
+
+
+def origin_place(origin: Mapping[str, Any]) -> str:
+    """Returns where a set stands among those of its size, by damage and by S, as a predicate.
+
+    Nothing is said of its place by S where that is on one side of chance per token and on the other
+    per text.
+
+    Args:
+        origin: JSON of :class:`bitgap.disparity.layer_map.OriginalRank`.
+    """
+    damage = origin.get("beats_damage")
+    if damage is None:
+        return f"has no place among its size: {origin.get('reason') or 'it is undefined'}"
+    sample = origin.get("of_all", origin["sets"]) > origin["sets"]
+    among = (
+        f"the {origin['of_all'] - 1} other sets of its size, as a random {origin['sets'] - 1} of "
+        f"them have it"
+        if sample
+        else f"the {origin['sets'] - 1} other sets of its size"
+    )
+    said = f"leaves less damage than {beaten(origin, 'beats_damage')} of {among}"
+    token, text = origin["beats_spread"], origin["beats_spread_per_text"]
+    if token is None or text is None:
+        return f"{said}; by S, the spread over languages, it has no place"
+    if (token > 0.5) != (text > 0.5):
+        return (
+            f"{said}; whether it leaves languages more even is not established: S is smaller than "
+            f"under {beaten(origin, 'beats_spread')} of them per token and "
+            f"{beaten(origin, 'beats_spread_per_text')} per text"
+        )
+    if token < 0.5:
+        more = beaten(origin, "beats_spread", against=True)
+        return f"{said}, and more inequality (S) than {more} of them"
+    return f"{said}, and less inequality (S) than {beaten(origin, 'beats_spread')} of them"
+
+
+def beaten(origin: Mapping[str, Any], name: str, *, against: bool = False) -> str:
+    """Returns a share of sets with its interval; ``against`` for those that do better instead."""
+    values = [origin[name], *origin[f"{name}_ci"]]
+    if against:
+        values = [None if v is None else 1 - v for v in (values[0], values[2], values[1])]
+    value, low, high = values
+    ends = "" if low is None or high is None else f" [{100 * low:.0f}, {100 * high:.0f}]"
+    return f"{100 * value:.0f} %{ends}"

@@ -54,11 +54,14 @@ class Design:
         masks: Bit sets of protected layers, ascending.
         orders: Of a map that an earlier version made: the layer orders that its Shapley values were
             sampled from.
+        sampled: Those of the masks that were drawn at random among the sets of their size, so that
+            they may speak for all of them.
     """
 
     n_blocks: int
     masks: tuple[int, ...]
     orders: tuple[tuple[int, ...], ...] = ()
+    sampled: tuple[int, ...] = ()
 
     @property
     def complete(self) -> bool:
@@ -135,8 +138,8 @@ def make_design(
     if pairs:
         masks |= set(pair_design(n_blocks))
     masks |= {mask_of(triple) for triple in asked_triples(n_blocks)}
-    masks |= set(_sampled(n_blocks, sample, seed))
-    return Design(n_blocks, tuple(sorted(masks)))
+    drawn = set(_sampled(n_blocks, sample, seed))
+    return Design(n_blocks, tuple(sorted(masks | drawn)), sampled=tuple(sorted(drawn)))
 
 
 def design_of_orders(n_blocks: int, *, seed: int = 0, order_pairs: int = 8) -> Design:

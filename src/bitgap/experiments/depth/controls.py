@@ -1,26 +1,30 @@
 """The controls of depth: the triple's rank on a twin, beside its neighbours, and planted.
 
 =========  ===================================================  ================================
-shifted    the middle block one up or down                      must be worse
+shifted    the middle block one up or down                      must be worse, by damage and by S
 random     fresh weights as the class draws them                must not rank the triple high
 labels     languages' names shuffled within every sentence      must leave the rank by K
-biased     P2 in three random blocks                            must be found the best three
+planted    three random blocks made special in K and in S       must be found the best three
 =========  ===================================================  ================================
 
 The twin is a fair null: its blocks have depth but have learned nothing, so a triple that ranks high
-there ranks high for where it is. Twin and plantings rank against a random part of the triples.
+there ranks high for where it is. The plant is made in the statistics themselves, in what was
+measured: see :func:`planted`.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from bitgap.disparity.formulas import damage_bits, log_from_mean, spread
+from bitgap.experiments.depth import ID
 from bitgap.experiments.depth.ranks import (
-    log_disparity,
-    rank_share,
+    Objective,
+    estimate_of,
+    inverted,
     row_of,
-    share_estimate,
     share_p,
+    values_of,
 )
 from bitgap.experiments.protocol.controls import (
     RANDOM_TWIN,
@@ -31,10 +35,16 @@ from bitgap.experiments.protocol.controls import (
     not_run,
     with_labels_permuted,
 )
-from bitgap.quant.sets import blocks_in
-from bitgap.records import Bools, Control, Floats, Observations
+from bitgap.experiments.protocol.scores import units_of, unpack_scores
+from bitgap.quant.sets import blocks_in, popcount
+from bitgap.records import Bools, Control, Floats, Integers, Observations, Scores, TextCounts
 from bitgap.stats.bootstrap import Statistic, few_estimates
+from bitgap.stats.ranks import share_beaten
+from bitgap.stats.spreads import inverted_estimates
 from bitgap.stats.verdicts import Thresholds
+
+PLANTINGS = 20
+"""How often the plant is made, each time in another triple; the method's number."""
 
 
 def depth_controls(
@@ -52,56 +62,57 @@ def depth_controls(
         *_shifted(observations, row, displayed, thresholds),
         _untrained(observations, thresholds),
         _permuted(observations.arrays["triples_kl"], row, displayed),
-        _planted(observations, thresholds),
+        _planted(observations, displayed, thresholds),
     ]
 
 
 def _shifted(
     observations: Observations, row: int, displayed: Bools, thresholds: Thresholds
 ) -> list[Control]:
-    """Returns that the triple beats those whose middle block is one up or down, by K and by |D|."""
-    arrays, facts = observations.arrays, observations.facts
-    triples = arrays["triples"]
+    """Returns that the triple beats those whose middle block is one up or down, by K and by S."""
+    triples, scores = observations.arrays["triples"], unpack_scores(observations, "triples")
     first, middle, last = blocks_in(int(triples[row]))
     places = [m for m in (middle - 1, middle + 1) if first < m < last]
     rows = [row, *(row_of(triples, (first, m, last)) for m in places)]
-    kl, none = arrays["triples_kl"][rows], arrays["base_kl"][0][displayed].mean(0)
-    damage = kl[:, displayed].mean(1)
-    logs = log_disparity(kl, displayed, facts["languages"].index(facts["reference"]))
+    few = scores.select(plans=[scores.plans[r] for r in rows])
 
-    def by_damage(weights: Floats) -> Floats:
-        own, *others = (weights @ damage.T / (weights @ none)[:, None]).T
-        return (np.min(others, axis=0) - own)[:, None]
+    def worse(objective: Objective, what: str, unit: str) -> Control:
+        of_s = objective != "damage"
+        values = (inverted if of_s else values_of)(few, displayed, objective)
 
-    def by_disparity(weights: Floats) -> Floats:
-        own, *others = np.abs(logs(weights)).T
-        return (np.min(others, axis=0) - own)[:, None]
+        def surplus(weights: Floats) -> Floats:
+            own, *others = values(weights).T
+            return (np.min(others, axis=0) - own)[:, None]
 
-    def worse(what: str, statistic: Statistic, unit: str) -> Control:
-        surplus = few_estimates(statistic, damage.shape[-1], unit=unit, **thresholds.how)[0]
+        statistic: Statistic = surplus
+        estimates = inverted_estimates if of_s else few_estimates
+        found = estimates(statistic, units_of(observations), unit=unit, **thresholds.how)[0]
         return must_exceed(
             f"middle block shifted by one, {what}",
-            surplus,
+            found,
             f"block {middle} should do better than {' and '.join(map(str, places))} in its place, "
             f"or it is not that block",
         )
 
     return [
-        worse("damage", by_damage, "share of K(none)"),
-        worse("|D|", by_disparity, "log2 ratio"),
+        worse("damage", "damage", "bits per English character"),
+        worse("spread", "S", "log2 units"),
     ]
 
 
 def _untrained(observations: Observations, thresholds: Thresholds) -> Control:
     if "random_kl" not in observations.arrays:
         return not_run(RANDOM_TWIN, "negative", absent(observations.facts, "random"))
-    kl, sesoi = observations.arrays["random_kl"], thresholds.of("depth")["sesoi"]
+    kl, sesoi = observations.arrays["random_kl"], thresholds.of(ID)["sesoi"]
     if 1 / len(kl) >= thresholds.alpha:
         why = f"among {len(kl)} triples no rank is extreme at {thresholds.alpha:g}"
         return not_run(RANDOM_TWIN, "negative", why)
-    shares = [
-        share_estimate(rank_share(values, 0), kl.shape[-1], thresholds) for values in _both(kl)
-    ]
+    twin = _twin_scores(kl, observations.arrays["random_tokens"])
+    everyone = np.ones(int(kl.shape[1]), dtype=bool)
+    both: tuple[Objective, Objective] = ("spread", "damage")
+    # A twin's sentences are the first few, too few documents to resample these.
+    n = int(kl.shape[-1])
+    shares = [estimate_of(values_of(twin, everyone, o), 0, n, thresholds) for o in both]
     extreme = [
         share.value is not None
         and share.value >= sesoi
@@ -118,17 +129,21 @@ def _untrained(observations: Observations, thresholds: Thresholds) -> Control:
     )
 
 
-def _both(kl: Floats) -> tuple[Statistic, Statistic]:
-    """Returns |D| and mean K as functions of weights, (W x T) each; the reference comes first."""
-    damage, logs = kl.mean(1), log_disparity(kl, np.ones(int(kl.shape[1]), dtype=bool), 0)
-
-    def disparity(weights: Floats) -> Floats:
-        return np.abs(logs(weights))
-
-    def mean_damage(weights: Floats) -> Floats:
-        return weights @ damage.T
-
-    return disparity, mean_damage
+def _twin_scores(kl: Floats, tokens: Integers) -> Scores:
+    """Returns a twin's damage as scores; only damage and tokens are there to be read."""
+    n, nothing = kl.shape[1], np.zeros(kl.shape[1:])
+    return Scores(
+        plans=tuple(map(str, range(len(kl)))),
+        languages=tuple(map(str, range(n))),
+        nll_nats=kl,
+        kl_nats=kl,
+        nll_fp_nats=nothing,
+        unigram_nats=nothing,
+        counts=TextCounts(tokens=tokens, bytes=tokens, characters=tokens),
+        floor_nats=0.0,
+        arithmetic="exact",
+        reference="0",
+    )
 
 
 def _permuted(kl: Floats, row: int, displayed: Bools) -> Control:
@@ -141,13 +156,73 @@ def _permuted(kl: Floats, row: int, displayed: Bools) -> Control:
     return labels_permuted(not bool(changed.any()), detail)
 
 
-def _planted(observations: Observations, thresholds: Thresholds) -> Control:
-    name, sesoi = "P2 in three blocks", thresholds.of("depth")["sesoi"]
-    if "biased_kl" not in observations.arrays:
-        return not_run(name, "positive", absent(observations.facts, "biased"))
+def planted(scores: Scores, masks: Integers, special: int, displayed: Bools, size: float) -> Scores:
+    """Returns scores in which three blocks, ordinary otherwise, are special in damage and in S.
+
+    Their triple is put at the median of all, where chance has it. For each of the three that a
+    triple does not protect, mean K is larger by ``size`` times the distance from the median to the
+    best tenth, and S by ``size`` times the same distance in S: the step from chance to the smallest
+    effect of interest, in each statistic's own unit. S is moved by tilting every language along
+    where it stands (off the mean, divided by S), which moves S by exactly that much; damage then by
+    one factor for all languages, which S does not see.
+
+    Args:
+        scores: Of triples.
+        masks: The triples, (T).
+        special: Mask of the three blocks.
+        displayed: Languages that enter, (A).
+        size: Of the plant, in smallest effects of interest.
+    """
+    missing = popcount(special & ~masks).astype(np.float64)
+    s = spread(scores, languages=displayed)
+    off = log_from_mean(scores, languages=displayed)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        tilt = np.where(np.isfinite(off), off, 0.0) / np.where(s > 0, s, 1.0)[:, None]
+    damage = damage_bits(scores)[:, displayed].mean(-1)
+    wanted, grown = (
+        np.where(masks == special, np.nanmedian(values), values) + missing * size * _step(values)
+        for values in (s, damage)
+    )
+    tilted = scores.kl_nats * np.exp2((wanted - s)[:, None] * tilt)[..., None]
+    summed = tilted[:, displayed].sum(-1).mean(-1)
+    length = scores.counts.characters[scores.languages.index(scores.reference)].sum() * np.log(2)
+    factor = np.where(summed > 0, grown * length / np.where(summed > 0, summed, 1.0), 1.0)
+    kl = tilted * factor[:, None, None]
+    return Scores(
+        plans=scores.plans,
+        languages=scores.languages,
+        nll_nats=scores.nll_nats,
+        kl_nats=kl,
+        nll_fp_nats=scores.nll_fp_nats,
+        unigram_nats=scores.unigram_nats,
+        counts=scores.counts,
+        floor_nats=scores.floor_nats,
+        arithmetic=scores.arithmetic,
+        reference=scores.reference,
+        documents=scores.documents,
+    )
+
+
+def _step(values: Floats) -> float:
+    """Returns the distance from the median triple to the best tenth."""
+    known = values[np.isfinite(values)]
+    return float(np.median(known) - np.quantile(known, 0.1)) if len(known) else 0.0
+
+
+def _planted(observations: Observations, displayed: Bools, thresholds: Thresholds) -> Control:
+    name, sesoi = "three blocks made special in damage and in S", thresholds.of(ID)["sesoi"]
+    masks, scores = observations.arrays["triples"], unpack_scores(observations, "triples")
+    ranked = np.flatnonzero(observations.arrays["ranked"])
+    if displayed.sum() < 2:
+        return not_run(name, "positive", "one language has no spread")
+    few, of = scores.select(plans=[scores.plans[i] for i in ranked]), masks[ranked]
+    once = np.ones((1, scores.n_sentences))
     detected = list[bool]()
-    for kl in observations.arrays["biased_kl"]:
-        ones = np.ones((1, kl.shape[-1]))
-        shares = [float(rank_share(values, 0)(ones)[0, 0]) for values in _both(kl)]
+    for place in np.random.default_rng(0).permutation(len(of))[:PLANTINGS]:
+        plant = planted(few, of, int(of[place]), displayed, thresholds.planted_strength)
+        both: tuple[Objective, Objective] = ("spread", "damage")
+        shares = [
+            float(share_beaten(values_of(plant, displayed, o)(once)[0], int(place))) for o in both
+        ]
         detected.append(min(shares) >= sesoi)
     return detection(name, detected, f"they should beat {sesoi:.0%} of triples by both", thresholds)

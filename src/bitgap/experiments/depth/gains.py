@@ -3,7 +3,9 @@
 The first asks what block j adds once {0, L−1} are protected, the second is its Shapley value, what
 it adds averaged over everything that may be protected already. Where damage adds up the two are the
 same number, and a block is good beside the ends because it is good anywhere. Gains are of −K as
-shares of K(∅), of −G in bits per character, and, for the first only, of −|D|. Pure numpy.
+shares of K(∅) and of −G in bits per character. S has no Shapley value, as it has none where nothing
+is rounded: beside what a block takes off S once the ends are protected stands what it takes off S
+alone. Pure numpy.
 """
 
 from __future__ import annotations
@@ -15,18 +17,20 @@ from typing import Any
 
 import numpy as np
 
-from bitgap.experiments.depth.ranks import log_disparity, row_of
+from bitgap.experiments.depth.ranks import inverted, row_of
 from bitgap.experiments.protocol.effects import gap_per_sentence
-from bitgap.records import Bools, Estimate, Floats, Observations
+from bitgap.experiments.protocol.scores import units_of, unpack_scores
+from bitgap.records import Bools, Estimate, Floats, Observations, Scores, Units
 from bitgap.stats.bootstrap import Statistic, few_estimates
 from bitgap.stats.mask_design import original_set
+from bitgap.stats.spreads import inverted_estimates
 from bitgap.stats.verdicts import Thresholds
 
 _BITS = 1 / np.log(2)
 _UNITS = {
     "damage": "share of K(none)",
     "gap": "bits per English character",
-    "disparity": "log2 ratio",
+    "spread": "log2 units",
 }
 
 
@@ -40,7 +44,9 @@ class MarginalGains:
         shapley: Shapley values by game, (L x N).
         added: Gains beside the ends by game, (L−2 x N) for blocks 1 … L−2; empty where triples were
             not scored.
-        d_added: Statistic of the fall of |D| beside the ends, or None.
+        falls: Statistics of the fall of S by kind: ``alone`` of all blocks, ``added`` beside the
+            ends of blocks 1 … L−2, where triples were scored; empty of one language.
+        units: What is resampled.
         thresholds: With draws and level.
     """
 
@@ -48,7 +54,8 @@ class MarginalGains:
     total: Mapping[str, Floats]
     shapley: Mapping[str, Floats]
     added: Mapping[str, Floats]
-    d_added: Statistic | None
+    falls: Mapping[str, Statistic]
+    units: Units
     thresholds: Thresholds
 
     @classmethod
@@ -74,15 +81,20 @@ class MarginalGains:
         # Values are those of −KL and −NLL, so the sign is turned twice.
         values = games(-arrays["shapley_kl"], -arrays["shapley_nll"])
         added: dict[str, Floats] = {}
-        d_added = None
+        falls: dict[str, Statistic] = {}
+        base = unpack_scores(observations, "base")
+        if displayed.sum() > 1:
+            singles = unpack_scores(observations, "singles")
+            falls["alone"] = _fall_of_spread(base, 0, singles, displayed)
         if "triples_kl" in arrays and n > 2:
             rows = [row_of(arrays["triples"], (0, j, n - 1)) for j in range(1, n - 1)]
             ends = games(arrays["base_kl"][1:], arrays["base_nll"][1:])
             with_block = games(arrays["triples_kl"][rows], arrays["triples_nll"][rows])
             added = {game: ends[game] - with_block[game] for game in ends}
-            if "gap" in ends:
-                both = np.concatenate([arrays["base_kl"][1:], arrays["triples_kl"][rows]])
-                d_added = _fall_of_disparity(both, displayed, reference)
+            if falls:
+                triples = unpack_scores(observations, "triples")
+                triples = triples.select(plans=[triples.plans[row] for row in rows])
+                falls["added"] = _fall_of_spread(base, 1, triples, displayed)
         return cls(
             n_blocks=n,
             total={
@@ -91,7 +103,8 @@ class MarginalGains:
             },
             shapley={game: -value for game, value in values.items()},
             added=added,
-            d_added=d_added,
+            falls=falls,
+            units=units_of(observations),
             thresholds=thresholds,
         )
 
@@ -116,9 +129,10 @@ class MarginalGains:
         for game, values in self.added.items():
             inside = self._estimates(self._share(game, values), game)
             out[f"added_{game}"] = [None, *inside, None]
-        if self.d_added is not None:
-            inside = self._estimates(self.d_added, "disparity")
-            out["added_disparity"] = [None, *inside, None]
+        for kind, statistic in self.falls.items():
+            how = {"unit": _UNITS["spread"], **self.thresholds.how}
+            found = inverted_estimates(statistic, self.units, **how)
+            out[f"{kind}_spread"] = [*found] if kind == "alone" else [None, *found, None]
         return out
 
     def _share(self, game: str, values: Floats) -> Statistic:
@@ -131,8 +145,7 @@ class MarginalGains:
         return statistic
 
     def _estimates(self, statistic: Statistic, game: str) -> list[Estimate]:
-        n = len(self.total["damage"])
-        return few_estimates(statistic, n, unit=_UNITS[game], **self.thresholds.how)
+        return few_estimates(statistic, self.units, unit=_UNITS[game], **self.thresholds.how)
 
     def of_the_middle(self) -> dict[str, Estimate]:
         """Returns what the middle block adds, is worth, and the difference in damage."""
@@ -194,12 +207,12 @@ class MarginalGains:
         return f"{own.value:.1%} of the damage (rank {rank} of {len(inside)} inside)"
 
 
-def _fall_of_disparity(kl: Floats, displayed: Bools, reference: int) -> Statistic:
-    """Returns weights -> |D| of the first row less |D| of each other, (W x P−1)."""
-    logs = log_disparity(kl, displayed, reference)
+def _fall_of_spread(base: Scores, row: int, others: Scores, displayed: Bools) -> Statistic:
+    """Returns weights -> S of one plan less S of each other, (W x P)."""
+    before = inverted(base.select(plans=[base.plans[row]]), displayed, "spread")
+    after = inverted(others, displayed, "spread")
 
     def statistic(weights: Floats) -> Floats:
-        d = np.abs(logs(weights))
-        return d[:, :1] - d[:, 1:]
+        return before(weights) - after(weights)
 
     return statistic

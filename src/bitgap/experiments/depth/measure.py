@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from bitgap.experiments.depth import EXPERIMENT, ID, Params
-from bitgap.experiments.depth.plans import plans, triples_of
-from bitgap.experiments.depth.twins import measure_controls
+from bitgap.experiments.depth.plans import count_of, plans, ranked_triples, scored_triples
+from bitgap.experiments.depth.twins import measure_twin
 from bitgap.experiments.protocol.masks import map_design
 from bitgap.experiments.protocol.scores import facts_of, pack_scores
 from bitgap.lab.lab import Lab
@@ -16,31 +16,30 @@ from bitgap.records import Observations
 
 
 def measure(lab: Lab, scheme: str, params: Params) -> Observations:
-    """Measures damage under every triple, and each block's Shapley value.
+    """Measures damage under triples, and what each block is worth.
 
     Arrays: packed scores (:mod:`~bitgap.experiments.protocol.scores`) of the parts ``base``
-    (∅, {0, L−1}) and ``triples`` (T plans; absent where not all were scored); ``triples`` (T),
-    their masks; ``shapley_kl`` and ``shapley_nll`` (L x A x N), Shapley values of −KL and −NLL in
-    nats; and those of :func:`bitgap.experiments.depth.twins.measure_controls`.
+    (∅, {0, L−1}), ``singles`` ({0} … {L−1}) and ``triples`` (T plans; absent where none were
+    scored); ``triples`` (T), their masks, and ``ranked`` (T), whether the origin's is ranked among
+    them; ``shapley_kl`` and ``shapley_nll`` (L x A x N), Shapley values of −KL and −NLL in nats;
+    and those of :func:`bitgap.experiments.depth.twins.measure_twin`. Facts: ``n_triples``, how
+    many there are.
     """
-    n, part = lab.n_blocks, lab.spread(params.map_sentences)
-    design = map_design(n, params, lab.settings.seed)
-    parts = plans(n, scheme, params, lab.settings.seed)
-    twins: dict[str, Any] = {}
-    missing: dict[str, str] = {}
-    if "triples" in parts:
-        twins, missing = measure_controls(lab, scheme, params)
+    n, part, seed = lab.n_blocks, lab.spread(params.map_sentences), lab.settings.seed
+    design, parts = map_design(n, params, seed), plans(n, scheme, params, seed)
     # The map first: what it holds already is not run again for triples that it lacks.
     mapped = part.score(parts.pop("map"), ID)
-    wanted = [plan for requested in parts.values() for plan in requested]
-    scores = mapped if design.complete else part.score(wanted, ID)
-    arrays = {
+    scores = part.score([plan for requested in parts.values() for plan in requested], ID)
+    ranked = ranked_triples(n, params, seed)
+    masks = scored_triples(n, ranked) if ranked else []
+    arrays: dict[str, Any] = {
         **pack_scores(scores, parts),
-        "triples": np.array(triples_of(n), dtype=np.int64),
-        **twins,
+        "triples": np.array(masks, dtype=np.int64),
+        "ranked": np.isin(masks, ranked),
         "shapley_kl": design.shapley(-mapped.kl_nats),
         "shapley_nll": design.shapley(-mapped.nll_nats),
     }
-    return EXPERIMENT.observed(
-        lab, scheme, params, arrays, {"complete": design.complete, **facts_of(scores), **missing}
-    )
+    if ranked:
+        arrays |= measure_twin(lab, scheme, params)
+    facts = {"n_triples": count_of(n), **facts_of(scores)}
+    return EXPERIMENT.observed(lab, scheme, params, arrays, facts)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import combinations
+
+import numpy as np
 
 from bitgap.experiments.depth import Params
 from bitgap.experiments.protocol.experiment import COST_SCHEME, Cost
@@ -18,25 +21,65 @@ def triples_of(n_blocks: int) -> list[int]:
     return [mask_of(triple) for triple in combinations(range(n_blocks), 3)]
 
 
-def plans(n_blocks: int, scheme: str, params: Params, seed: int = 0) -> dict[str, Sequence[Plan]]:
-    """Returns the plans of every part: ``map``, ``base``, and ``triples`` where they are scored.
+def asked_triples(n_blocks: int) -> list[int]:
+    """Returns the masks of the triples that are asked about: the ends with each block between."""
+    return [mask_of((0, block, n_blocks - 1)) for block in range(1, n_blocks - 1)]
 
-    They are not where the origin's rule names no three, or they are too many beside a sampled map.
+
+def ranked_triples(n_blocks: int, params: Params, seed: int = 0) -> list[int]:
+    """Returns the triples that the origin's is ranked among, ascending, itself one of them.
+
+    All of them, or a random sample; none where the rule names no three, or none are to be scored.
     """
-    design, masks = map_design(n_blocks, params, seed), triples_of(n_blocks)
-    ends = mask_plans(scheme, n_blocks, (0, mask_of((0, n_blocks - 1))))
-    parts: dict[str, Sequence[Plan]] = {"map": design.plans(scheme), "base": ends}
-    few = design.complete or len(masks) <= params.most_triples
-    if few and len(original_set(n_blocks)) == 3:
-        parts["triples"] = mask_plans(scheme, n_blocks, masks)
+    own, masks = mask_of(original_set(n_blocks)), triples_of(n_blocks)
+    if len(original_set(n_blocks)) < 3:
+        return []
+    if len(masks) <= params.most_triples or _in_map(n_blocks, masks, params, seed):
+        return sorted(masks)
+    others = np.array([mask for mask in masks if mask != own])
+    drawn = np.random.default_rng(seed).permutation(others)[: params.sampled_triples]
+    return sorted([own, *map(int, drawn)]) if len(drawn) else []
+
+
+def _in_map(n_blocks: int, masks: Sequence[int], params: Params, seed: int) -> bool:
+    return set(masks) <= set(map_design(n_blocks, params, seed).masks)
+
+
+def plans(n_blocks: int, scheme: str, params: Params, seed: int = 0) -> dict[str, Sequence[Plan]]:
+    """Returns the plans of every part.
+
+    ``map``; ``base``, none and the ends; ``singles``, each block alone; and ``triples`` where they
+    are scored, those of :func:`ranked_triples` and :func:`asked_triples`, ascending.
+    """
+    design = map_design(n_blocks, params, seed)
+    singles = [1 << block for block in range(n_blocks)]
+    parts: dict[str, Sequence[Plan]] = {
+        "map": design.plans(scheme),
+        "base": mask_plans(scheme, n_blocks, (0, mask_of((0, n_blocks - 1)))),
+        "singles": mask_plans(scheme, n_blocks, singles),
+    }
+    if ranked := ranked_triples(n_blocks, params, seed):
+        parts["triples"] = mask_plans(scheme, n_blocks, scored_triples(n_blocks, ranked))
     return parts
+
+
+def scored_triples(n_blocks: int, ranked: Sequence[int]) -> list[int]:
+    """Returns the triples that are ranked or asked about, ascending."""
+    return sorted({*ranked, *asked_triples(n_blocks)})
+
+
+def count_of(n_blocks: int) -> int:
+    """Returns how many triples there are."""
+    return math.comb(n_blocks, 3)
 
 
 def _requests(n_blocks: int) -> list[Sequence[Plan]]:
     parts = plans(n_blocks, COST_SCHEME, Params())
-    if map_design(n_blocks, Params()).complete:
-        return [parts["map"]]  # which holds the others
-    return [parts["map"], parts.get("triples", ())]
+    held = {plan.text for plan in parts["map"]}
+    return [
+        parts["map"],
+        [plan for plan in parts.get("triples", ()) if plan.text not in held],
+    ]
 
 
 COST = Cost.of(_requests, of_map=True)

@@ -1,30 +1,29 @@
-"""How many sets of its size a set beats: a share, its interval, and what p it carries. Pure numpy.
-
-A rank is bounded and jumps, so its interval is the plain percentile range of its draws (a rank that
-is 1 in every draw has the interval [1, 1], and no BCa). Draws pull extreme ranks towards the
-middle, since resampling adds noise to what is compared; the interval is widened to hold the
-estimate where they pulled it away.
-"""
+"""Values of triples under resampled sentences, and what p a share carries. Pure numpy."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Literal
 
 import numpy as np
 
+from bitgap.disparity.formulas import Sums, damage_bits, resample, spread, spread_draws
+from bitgap.experiments.depth import ID
 from bitgap.quant.sets import mask_of
-from bitgap.records import Bools, Estimate, Floats, Integers, finite
-from bitgap.stats.bootstrap import (
-    MAX_UNDEFINED,
-    Statistic,
-    bootstrap_weights,
-    expanded_level,
-    percentile_ends,
-)
-from bitgap.stats.verdicts import Thresholds
+from bitgap.records import Bools, Estimate, Floats, Integers, Scores, Units
+from bitgap.stats.ranks import share_draws, share_estimate
+from bitgap.stats.verdicts import Part, Thresholds
 
 UNIT = "share of other triples"
+Objective = Literal["damage", "spread", "spread_per_text"]
+Values = Callable[[Floats], Floats]
+"""From weights (W x N) to values (W x T), less being better."""
+NAMES: dict[Objective, str] = {
+    "spread": "S",
+    "damage": "damage",
+    "spread_per_text": "S per text",
+}
 
 
 def row_of(triples: Integers, blocks: Sequence[int]) -> int:
@@ -32,76 +31,79 @@ def row_of(triples: Integers, blocks: Sequence[int]) -> int:
     return int(np.flatnonzero(triples == mask_of(blocks))[0])
 
 
-def rank_share(values: Callable[[Floats], Floats], row: int) -> Statistic:
-    """Returns weights -> (W x 1): share of the other sets with a larger value than one has.
+def values_of(scores: Scores, displayed: Bools, objective: Objective) -> Values:
+    """Returns weights -> what is left under every plan, (W x T); NaN where it has no value.
 
     Args:
-        values: From weights to (W x T), lower being better; NaN counts as worse than any value, and
-            the share of a set whose own value is NaN is NaN.
-        row: Of the set.
-    """
-
-    def statistic(weights: Floats) -> Floats:
-        every = values(weights)
-        own = every[:, row : row + 1]
-        with np.errstate(invalid="ignore"):
-            worse = (every > own) | np.isnan(every)
-        worse[:, row] = False
-        share = worse.sum(1) / max(every.shape[1] - 1, 1)
-        return np.where(np.isfinite(own[:, 0]), share, np.nan)[:, None]
-
-    return statistic
-
-
-def log_disparity(kl: Floats, displayed: Bools, reference: int) -> Callable[[Floats], Floats]:
-    """Returns weights -> D, (W x T); NaN where the reference or every other language is left out.
-
-    The reference's characters are in every K and cancel.
-
-    Args:
-        kl: Damage, (T x A x N).
+        scores: Of some plans.
         displayed: Languages that enter, (A).
-        reference: Row of the reference.
+        objective: Mean damage in bits per reference character, or S in log2 units.
     """
-    others = displayed.copy()
-    others[reference] = False
 
-    def d(weights: Floats) -> Floats:
-        if not (displayed[reference] and others.any()):
-            return np.full((len(weights), len(kl)), np.nan)
-        sums = np.einsum("tan,wn->wta", kl, weights, optimize=True)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            logs = np.log2(np.where(sums > 0, sums, np.nan))
-        return (logs[..., others] - logs[..., reference, None]).mean(-1)
+    def damage(sums: Sums) -> Floats:
+        return damage_bits(sums)[..., displayed].mean(-1)
 
-    return d
+    per = "text" if objective == "spread_per_text" else "token"
+    formula = damage if objective == "damage" else partial(spread, per=per, languages=displayed)
+    return partial(resample, formula, scores)
 
 
-def share_estimate(statistic: Statistic, n: int, thresholds: Thresholds) -> Estimate:
-    """Returns the share with its percentile interval.
+def inverted(scores: Scores, displayed: Bools, objective: Objective) -> Values:
+    """Returns weights -> draws of S of every plan that allow for noise, (W x T).
 
     Args:
-        statistic: Of :func:`rank_share`.
-        n: Number of sentences.
-        thresholds: With draws and level.
+        scores: Of some plans.
+        displayed: Languages that enter, (A).
+        objective: Per token or per text.
     """
-    level, point = thresholds.level, float(statistic(np.ones((1, n)))[0, 0])
-    estimate = partial(Estimate, value=finite(point), unit=UNIT, level=level, n=n)
-    if not np.isfinite(point):
-        return estimate(reason="undefined on this text")
-    if n < 2:
-        return estimate(reason="one sentence has no spread")
-    draws = statistic(bootstrap_weights(n, thresholds.draws, 0))[:, 0]
-    defined = draws[np.isfinite(draws)]
-    if len(defined) < (1 - MAX_UNDEFINED) * len(draws):
-        share = 1 - len(defined) / len(draws)
-        return estimate(reason=f"undefined in {share:.1%} of the draws")
-    low, high = percentile_ends(defined, expanded_level(level, n))
-    return estimate(
-        low=min(float(low), point),
-        high=max(float(high), point),
-        method=f"percentile bootstrap over sentences, {thresholds.draws} draws, expanded for {n} "
-        "sentences",
+    per = "text" if objective == "spread_per_text" else "token"
+    return partial(resample, partial(spread_draws, per=per, languages=displayed), scores)
+
+
+def share_part(
+    objective: Objective,
+    values: Values,
+    row: int,
+    units: Units,
+    thresholds: Thresholds,
+    n_triples: int,
+) -> Part:
+    """Returns the share of the other triples that one beats, as a statistic to be judged.
+
+    Args:
+        objective: What triples are compared by.
+        values: Of all triples that it is compared with, itself among them.
+        row: Of the triple.
+        units: Sentences, or each sentence's document.
+        thresholds: With draws and level.
+        n_triples: How many triples there are.
+    """
+    share = estimate_of(values, row, units, thresholds, n_triples)
+    sesoi = thresholds.of(ID)["sesoi"]
+    p, smallest = share_p(share, n_triples)
+    equivalence = None
+    if share.low is not None:
+        how = {"draws": thresholds.draws, "seed": 0, "of_all": n_triples - 1}
+        drawn = share_draws(values, row, units, **how)
+        equivalence = (1 + int((~(drawn < sesoi)).sum())) / (1 + len(drawn))
+    return Part(
+        name=f"share of triples beaten by {NAMES[objective]}",
+        estimate=share,
+        sesoi=sesoi,
+        p=p,
+        p_minimum=smallest,
+        p_equivalence=equivalence,
+        chance=0.5,
+    )
+
+
+def estimate_of(
+    values: Values, row: int, units: Units, thresholds: Thresholds, n_triples: int | None = None
+) -> Estimate:
+    """Returns the share of the other triples that one beats; arguments as :func:`share_part`."""
+    of_all = None if n_triples is None else n_triples - 1
+    return share_estimate(
+        values, row, units, draws=thresholds.draws, level=thresholds.level, of_all=of_all, unit=UNIT
     )
 
 

@@ -27,7 +27,7 @@ from bitgap.show.tables.theory import (
     suggested_table,
 )
 from bitgap.show.to_markdown import rows_of, to_markdown
-from bitgap.show.withdrawn import with_note, withdrawal, withdrawn_outcome
+from bitgap.show.withdrawn import with_note, withdrawal
 
 Json = Mapping[str, Any]
 
@@ -77,11 +77,7 @@ def _outcomes(outcomes: Json) -> list[str]:
         ("open", "Open"),
     ):
         lines = [
-            with_note(
-                f"- **{row['hypothesis']}**: {row['says']}. ({row['because']})",
-                withdrawn_outcome(key, row),
-            )
-            for row in outcomes[key]
+            f"- **{row['hypothesis']}**: {row['says']}. ({row['because']})" for row in outcomes[key]
         ]
         parts += [f"### {title}", "\n".join(lines) or "Nothing."]
     return parts + _tables(suggested_table(outcomes["suggested"]), level=3)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bitgap.disparity.layer_map import LayerMap, shapley_rows
+from bitgap.disparity.layer_map import LayerMap, shapley_rows, worth_of
 from bitgap.disparity.records import DisparityReport, LanguageDamage
 from bitgap.quant.sets import blocks_in, mask_of
 from bitgap.records import Bools, Estimate, Floats
@@ -105,19 +105,19 @@ def rounded(value: float | None, digits: int = 5) -> float | None:
 
 
 def layers_chart(found: LayerMap) -> Chart:
-    """Returns what protecting each block takes off damage, gap and |D|, the origin's set marked."""
+    """Returns what protecting each block takes off damage, S and gap, the origin's set marked."""
     return side_by_side(*layer_panels(found).values(), columns=3)
 
 
 def layer_panels(found: LayerMap, width: int = 200) -> dict[str, Chart]:
-    """Returns the same as charts of their own: ``damage``, ``gap`` and ``disparity``."""
+    """Returns the same as charts of their own: ``damage``, ``spread`` and ``gap``."""
     whole = sum(value or 0.0 for value in shapley_rows(found, "damage"))
     unit = Unit.of(shapley_rows(found, "gap"))
     panels = {
         "damage": _by_block(found, "damage", 100 / whole if whole > 0 else 1.0,
                             "Off the damage K", "share of the damage, %" if whole > 0 else "bits"),
+        "spread": _by_block(found, "spread", 1.0, "Off the spread S, alone", "log2 units"),
         "gap": _by_block(found, "gap", unit.factor, "Off the gap G", f"{unit.name} {_CHARACTER}"),
-        "disparity": _by_block(found, "disparity", 1.0, "Off the disparity |D|", "log2 ratio"),
     }  # fmt: skip
     return {key: {**one, "width": width} for key, one in panels.items() if one}
 
@@ -128,7 +128,7 @@ def _by_block(layer_map: LayerMap, game: str, factor: float, title: str, unit: s
         found | {"block": row.block,
                  "set": "the origin's set" if row.block in origin else "other blocks"}
         for row in layer_map.blocks
-        if (found := point(row.shapley[game], factor)) is not None
+        if (found := point(worth_of(row, game), factor)) is not None
     ]  # fmt: skip
     if not points:
         return None
@@ -152,27 +152,27 @@ def set_name(mask: int) -> str:
 
 
 def landscape_chart(masks: Masks, found: LayerMap) -> Chart:
-    """Returns every set of protected blocks by damage to the reference and by gap.
+    """Returns every set of protected blocks by damage to the reference, and by S and gap.
 
-    The shaded corner is levelling down: a smaller gap than with nothing protected, bought by more
-    damage to the reference.
+    The shaded corner is levelling down: a smaller S or gap than with nothing protected, bought by
+    more damage to the reference.
     """
     reference = masks.languages.index(masks.reference)
     ours = masks.damage[:, reference]
     unit = Unit.of(ours)
     named = _named_sets(masks, found)
     rows = [
-        {"x": rounded(x * unit.factor, 4), "g": rounded(g * unit.factor, 4), "d": rounded(d, 4),
+        {"x": rounded(x * unit.factor, 4), "g": rounded(g * unit.factor, 4), "S": rounded(s, 4),
          "n": int(m).bit_count(), "s": set_name(m)}
-        for m, x, g, d in zip(masks.masks, ours, masks.gap, masks.disparity, strict=True)
+        for m, x, g, s in zip(masks.masks, ours, masks.gap, masks.spread, strict=True)
     ]  # fmt: skip
     x_title = f"damage to {language_name(masks.reference)}, {unit.name} {_CHARACTER}"
-    gaps, ratios = (int(levelling_down(masks, of).sum()) for of in (masks.gap, masks.disparity))
+    gaps, spreads = (int(levelling_down(masks, of).sum()) for of in (masks.gap, masks.spread))
     panels = [
+        _landscape_panel(rows, named, "S", x_title, "The spread over languages",
+                         "S, log2 units, per token", spreads),
         _landscape_panel(rows, named, "g", x_title, "The gap on real text",
                          f"gap G, {unit.name} {_CHARACTER}", gaps),
-        _landscape_panel(rows, named, "d", x_title, "The disparity of damage", "D, log2 ratio",
-                         ratios),
     ]  # fmt: skip
     chart = side_by_side(*filter(None, panels))
     if "concat" not in chart:
@@ -194,7 +194,7 @@ def _named_sets(masks: Masks, found: LayerMap) -> dict[int, str]:
     named = {0: "nothing protected", origin: f"the origin's {set_name(origin)}"}
     for row in found.best:
         if row.size == origin.bit_count():
-            best = ((row.least_damage, "least damage"), (row.least_disparity, "least |D|"))
+            best = ((row.least_damage, "least damage"), (row.least_spread, "least S"))
             for chosen, said in best:
                 if chosen is not None:
                     mask = mask_of(chosen.blocks)

@@ -101,9 +101,10 @@ def _of_map(run: Run, found: LayerMap, told: Mapping[str, str]) -> Iterator[Figu
     yield Figure(
         "blocks",
         "Which blocks matter",
-        "Shapley values over the scored sets of protected blocks: what keeping a block whole takes "
-        "off damage, gap and disparity; below zero it adds. Diamonds are the origin's set, bars "
-        "95 % intervals over sentences.",
+        "What keeping a block whole takes off; below zero it adds. Off damage and gap: Shapley "
+        "values over sets of protected blocks. Off S, the spread over languages of log2 damage per "
+        "token: where it alone is kept whole. Diamonds are the origin's set, bars 95 % intervals "
+        "over sentences.",
         told.get("blocks", ""),
         plots.layers_chart(found),
     )
@@ -111,17 +112,18 @@ def _of_map(run: Run, found: LayerMap, told: Mapping[str, str]) -> Iterator[Figu
     if masks is None or len(masks.languages) < 2:
         return
     reference = language_name(masks.reference)
-    worse = int(plots.levelling_down(masks, masks.gap).sum())
+    worse = int(plots.levelling_down(masks, masks.spread).sum())
     origin = mask_of(found.origin.of.blocks)
     unseen = "" if origin in masks.masks else " The origin's set is not among the scored ones."
     yield Figure(
         "landscape",
         "What every set of protected blocks does",
-        f"A dot a set: damage to {reference} against the gap between languages. In the shaded "
-        f"region the gap is smaller than with nothing protected because {reference} is hurt more: "
-        f"levelling down, never an improvement.{unseen}",
+        f"A dot a set: damage to {reference} against S, the spread over languages of log2 damage "
+        f"per token, and against the gap on real text. In the shaded region languages are more "
+        f"even than with nothing protected and {reference} is hurt more: levelling down, never an "
+        f"improvement.{unseen}",
         f"Of {len(masks.masks):,} sets of protected blocks, {worse:,} "
-        f"{'makes' if worse == 1 else 'make'} the gap smaller and {reference} worse.",
+        f"{'makes' if worse == 1 else 'make'} S smaller and {reference} worse.",
         plots.landscape_chart(masks, found),
     )
     cells = next((f.tables["cells"] for f in run.findings if f.experiment == RATE_SWEEP), ())

@@ -40,7 +40,7 @@ from bitgap.show.tables.origin import ledger_table
 from bitgap.show.tables.runs import change_table, damages_table, verdicts_table
 from bitgap.show.tables.theory import models_table
 from bitgap.show.to_html import to_html, verdict
-from bitgap.show.withdrawn import withdrawal, withdrawn_outcome, withdrawn_suggestion
+from bitgap.show.withdrawn import caveat_of, withdrawal
 
 Json = Mapping[str, Any]
 
@@ -238,8 +238,9 @@ def _templates() -> jinja2.Environment:
     environment.filters |= {"number": _number, "interval": told_estimate, "short": short_name,
                             "anchor": anchor, "withdrawal": withdrawal}  # fmt: skip
     environment.globals |= {
-        "withdrawn_outcome": withdrawn_outcome,
-        "withdrawn_suggestion": withdrawn_suggestion,
+        "caveat_of": caveat_of,
+        "table": to_html,
+        "verdict": verdict,
+        "experiment_tables": _of_finding,
     }
-    environment.globals |= {"table": to_html, "verdict": verdict, "experiment_tables": _of_finding}
     return environment

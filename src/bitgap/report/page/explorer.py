@@ -37,6 +37,12 @@ def explorer_data(masks: Masks, found: LayerMap) -> dict[str, Any]:
         "K": _column(masks.mean_damage),
         "Klow": _column(masks.mean_damage_ends[0]),
         "Khigh": _column(masks.mean_damage_ends[1]),
+        # K of a language times this is its damage per token.
+        "perToken": _column(masks.per_token),
+        "S": _column(masks.spread),
+        "Slow": _column(masks.spread_ends[0]),
+        "Shigh": _column(masks.spread_ends[1]),
+        "Stext": _column(masks.spread_per_text),
         "D": _column(masks.disparity),
         "Dlow": _column(masks.disparity_ends[0]),
         "Dhigh": _column(masks.disparity_ends[1]),
@@ -55,11 +61,11 @@ def _presets(found: LayerMap, origin: int) -> dict[str, int | None]:
         return None if best is None else mask_of(best.blocks)
 
     return {"none": 0, "origin": origin, "damage": mask(row.least_damage if row else None),
-            "even": mask(row.least_disparity if row else None)}  # fmt: skip
+            "even": mask(row.least_spread if row else None)}  # fmt: skip
 
 
 def _left_out(counted: Bools) -> dict[str, list[int]]:
-    """Returns the languages that do not count in D, by row, for rows that have some."""
+    """Returns the languages that do not count in S and D, by row, for rows that have some."""
     return {
         str(row): [int(i) for i in np.flatnonzero(~known)]
         for row, known in enumerate(counted)

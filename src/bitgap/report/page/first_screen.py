@@ -16,7 +16,7 @@ from bitgap.theory.records import MeasuredModel
 
 Json = Mapping[str, Any]
 _MEASURES = {"damage": "damage", "share": "share of learned", "delta": "change on real text"}
-_GAMES = {"damage": "damage", "gap": "gap", "disparity": "|D|"}
+_GAMES = {"damage": "damage", "spread": "spread S", "gap": "gap G"}
 
 
 def first_panels(run: Run) -> list[dict[str, Any]]:

@@ -242,9 +242,9 @@ def _tables(run: Run, beside: Sequence[Run]) -> list[Table]:
 
 def _model_tables(run: Run, found: Investigation) -> list[Table]:
     name = model_name(str(run.about["model"]))
-    damage = ("language", "damage", "delta", "learned_share", "log_ratio", "log_token_premium")
-    blocks = ("block", "shapley_damage", "shapley_gap", "shapley_disparity", "single_damage",
-              "protected_disparity")  # fmt: skip
+    damage = ("language", "damage", "delta", "learned_share", "log_from_mean", "log_token_premium")
+    blocks = ("block", "shapley_damage", "shapley_gap", "spread_fall", "spread_fall_per_text",
+              "single_damage")  # fmt: skip
     return [
         damage_table(found.report, name).only(*damage),
         map_table(found.layer_map, name).only(*blocks),

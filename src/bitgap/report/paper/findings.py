@@ -24,7 +24,7 @@ from bitgap.report.words.theory import best_tenth
 from bitgap.show.numbers import short_name
 from bitgap.show.tables.findings import hypothesis_name
 from bitgap.show.tables.theory import GREEK
-from bitgap.show.withdrawn import NO_GAP_RANK, withdrawal
+from bitgap.show.withdrawn import withdrawal
 from bitgap.show.words import RUNGS
 from bitgap.stats.verdicts import load_thresholds
 from bitgap.theory.formal import HYPOTHESIS as FORMAL
@@ -222,13 +222,13 @@ def _prediction(finding: Json) -> str:
 def failed_forecasts(result: Json) -> list[str]:
     """Returns forecasts of held-out families that missed, and fits that lost to a mean."""
     said = list[str]()
-    asked = {"disparity": "least |D|", "damage": "least damage"}
+    asked = {"spread": "least S", "damage": "least damage", "disparity": "least |D|"}
     means = {"config": "the configuration alone", "weights": "weights and one forward pass"}
     for row in result.get("forecasts", {}).get("summary", ()):
         if row["who"] == "forecast" and row["success"] is False:
             said.append(
                 f"Triples of {asked[row['objective']]} forecast from {means[row['kind']]} are "
-                f"{best_tenth(row)}{'' if row['objective'] == 'damage' else f'; {NO_GAP_RANK}'}."
+                f"{best_tenth(row)}."
             )
     return said + _regressions(result.get("original_regression", ()))
 

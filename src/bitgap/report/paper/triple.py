@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from bitgap.quant.sets import mask_of
-from bitgap.report.paper.text import log_ratio, model_name, number, plain
+from bitgap.report.paper.text import model_name, number, plain
 from bitgap.report.run import Masks, Run
 from bitgap.report.words.answers import language_name
 from bitgap.report.words.phrases import BEST, counted, joined
@@ -19,7 +19,7 @@ from bitgap.stats.mask_design import original_set
 def standing(run: Run) -> bool | None:
     """Returns whether the origin's triple is among the best by damage, or None where not clear.
 
-    Its rank by |D| is left out, as it does not answer for the gap between languages.
+    Its place by S is told beside it, and is no part of this title.
 
     Args:
         run: An investigation or a theory run.
@@ -69,28 +69,27 @@ def title(run: Run) -> str:
 def protection_sentences(masks: Masks | None) -> tuple[str, ...]:
     """Returns what protecting the origin's triple does, and whether it levels down.
 
-    A smaller gap that is bought by more damage to the reference is no improvement; a claim on
-    disparity needs D and G to move the same way.
+    A smaller S that is bought by more damage to the reference is no improvement; a claim needs S to
+    change alike per token and per text.
     """
     if masks is None:
         return ()
     blocks = original_set(masks.n_blocks)
     where = {mask: row for row, mask in enumerate(masks.masks)}
     none, kept = where.get(0), where.get(mask_of(blocks))
-    if none is None or kept is None or not np.isfinite(masks.disparity[[none, kept]]).all():
+    if none is None or kept is None or not np.isfinite(masks.spread[[none, kept]]).all():
         return ()
     column = masks.languages.index(masks.reference)
     own = masks.damage[[none, kept], column]
     unit = Unit.of([float(own.max())])
 
-    def d(row: int) -> str:
-        return log_ratio(
-            float(masks.disparity[row]), [float(x) for x in masks.disparity_ends[:, row]]
-        )
+    def s(row: int) -> str:
+        ends = [float(x) if np.isfinite(x) else None for x in masks.spread_ends[:, row]]
+        return number(float(masks.spread[row]), ends, signed=False)
 
     moved = (
         f"On the {counted(masks.n_sentences, 'sentence')} of the map, keeping "
-        f"{joined([f'L{block}' for block in blocks])} whole takes D from {d(none)} to {d(kept)}, "
+        f"{joined([f'L{block}' for block in blocks])} whole takes S from {s(none)} to {s(kept)}, "
         f"the damage of {language_name(masks.reference)} from {plain(own[0] * unit.factor, '.2f')} "
         f"to {plain(own[1] * unit.factor, '.2f')} {unit.name} and the gap G from "
         f"{number(float(masks.gap[none]))} to {number(float(masks.gap[kept]))} bits per English "
@@ -100,19 +99,22 @@ def protection_sentences(masks: Masks | None) -> tuple[str, ...]:
 
 
 def _judged(masks: Masks, none: int, kept: int, worse: bool) -> str:
-    d, g = masks.disparity[[none, kept]], masks.gap[[none, kept]]
-    closer = abs(d[1]) < abs(d[0])
+    token, text = (
+        bool(values[kept] < values[none]) for values in (masks.spread, masks.spread_per_text)
+    )
     reference = language_name(masks.reference)
-    if closer and worse:
-        return f"That is levelling down: the ratio is smaller because {reference} is hurt more."
-    if closer and (d[1] - d[0]) * (g[1] - g[0]) <= 0:
+    if token is not text:
         return (
-            "The ratio is smaller and the gap on real text is not: no improvement can be claimed."
+            f"Whether languages come out more even is not established: S is "
+            f"{'smaller' if token else 'larger'} per token and "
+            f"{'smaller' if text else 'larger'} per text."
         )
-    if closer:
-        return f"Ratio and gap move together, and {reference} gains as well."
+    if token and worse:
+        return f"That is levelling down: S is smaller, and {reference} is hurt more."
+    if token:
+        return f"Languages come out more even, and {reference} gains as well."
     if worse:
         return f"It neither evens languages out nor spares {reference}."
     everyone = bool((masks.damage[kept] < masks.damage[none]).all())
     who = "Every language gains" if everyone else f"{reference} gains"
-    return f"{who}, but not alike: |D| per text is larger than with nothing kept whole."
+    return f"{who}, but not alike: languages come out less even than with nothing kept whole."

@@ -229,17 +229,28 @@ function explore(data) {
   const ends = (low, high, show) => (low === null || high === null ? '' : ` [${show(low)}, ${show(high)}]`);
   const shownLanguages = () => boxes.map((box) => box.checked);
 
-  // The formulas of damage: mean K, and D the mean of log2(K / K of the reference), over those chosen.
+  // The formulas of damage, over those chosen: mean K, S the spread of log2 damage per token, and D the
+  // mean of log2(K / K of the reference). S has no value where a language that counts with nothing
+  // protected does not count, for it would be over other languages.
   function over(i, chosen) {
     const row = data.damage[i];
     const used = row.filter((_, l) => chosen[l]);
     const K = used.reduce((sum, value) => sum + value, 0) / used.length;
     const out = data.uncounted[i] || [];
+    const never = data.uncounted[at.get(0)] || [];
+    const inS = row.map((_, l) => l).filter((l) => chosen[l] && !never.includes(l));
+    const spread = (logs) => {
+      const mean = logs.reduce((sum, value) => sum + value, 0) / logs.length;
+      return Math.sqrt(logs.reduce((sum, value) => sum + (value - mean) ** 2, 0) / logs.length);
+    };
+    const resolved = inS.length > 1 && inS.every((l) => !out.includes(l) && row[l] > 0);
+    const S = resolved ? spread(inS.map((l) => Math.log2(row[l] * data.perToken[l]))) : null;
+    const Stext = resolved ? spread(inS.map((l) => Math.log2(row[l]))) : null;
     const others = row.map((value, l) => [value, l])
       .filter(([, l]) => l !== reference && chosen[l] && !out.includes(l));
     const sound = !out.includes(reference) && others.length > 0 && row[reference] > 0;
     const D = sound ? others.reduce((sum, [value]) => sum + Math.log2(value / row[reference]), 0) / others.length : null;
-    return { K, D };
+    return { K, S, Stext, D };
   }
 
   function rank(i, chosen, everyone) {
@@ -269,8 +280,10 @@ function explore(data) {
     }
     const chosen = shownLanguages();
     const everyone = chosen.every(Boolean);
-    const { K, D } = everyone ? { K: data.K[i], D: data.D[i] } : over(i, chosen);
+    const { K, S, Stext, D } = everyone
+      ? { K: data.K[i], S: data.S[i], Stext: data.Stext[i], D: data.D[i] } : over(i, chosen);
     result.dataset.damage = String(K);
+    result.dataset.spread = String(S);
     const [place, of] = rank(i, chosen, everyone);
     const list = make('dl');
     const entry = (term, text) => {
@@ -281,6 +294,10 @@ function explore(data) {
     const few = everyone ? '' : ' over the languages chosen, without interval';
     entry('mean damage K', `${milli(K)} mbit${everyone ? ends(data.Klow[i], data.Khigh[i], milli) : few}`);
     entry('of its size', `number ${place} of ${of} by least damage`);
+    const plain = (value) => value.toFixed(3);
+    entry('spread S, per token', S === null ? '– (no damage, or too little in some language)'
+      : `${plain(S)}${everyone ? ends(data.Slow[i], data.Shigh[i], plain) : few}`);
+    if (S !== null) entry('spread S, per text', plain(Stext));
     entry('disparity D', D === null ? '– (no damage, or too little to form a ratio)'
       : `${signed(D, 3)}${everyone ? ends(data.Dlow[i], data.Dhigh[i], (v) => signed(v, 3)) : few}`);
     if (everyone) {
@@ -290,14 +307,17 @@ function explore(data) {
     result.append(list);
     const nothing = at.get(0);
     if (nothing !== undefined && i !== nothing) {
-      // A smaller disparity is a finding only if the gap on real text goes the same way.
-      const byGap = Math.abs(data.G[i]) < Math.abs(data.G[nothing]);
-      const hasD = data.D[i] !== null && data.D[nothing] !== null;
-      const byD = hasD ? Math.abs(data.D[i]) < Math.abs(data.D[nothing]) : byGap;
-      const evener = byD || byGap;
-      const even = byD === byGap
-        ? `languages ${byD ? '' : 'do not '}come out more even.`
-        : `languages come out more even by ${byD ? '|D|' : '|G|'} and less so by ${byD ? '|G|' : '|D|'}, which is no finding.`;
+      // A change of S that turns round between per token and per text is not established.
+      const hasS = data.S[i] !== null && data.S[nothing] !== null;
+      const byToken = hasS && data.S[i] < data.S[nothing];
+      const byText = hasS && data.Stext[i] < data.Stext[nothing];
+      const evener = byToken && byText;
+      let even = 'whether languages come out more even cannot be told.';
+      if (hasS) {
+        even = byToken === byText
+          ? `languages ${evener ? '' : 'do not '}come out more even.`
+          : `whether languages come out more even is not established: S is ${byToken ? 'smaller' : 'larger'} per token and ${byText ? 'smaller' : 'larger'} per text.`;
+      }
       const hurt = data.damage[i][reference] > data.damage[nothing][reference];
       const harmed = data.harm[i] > data.harm[nothing];
       if (everyone && evener && (hurt || harmed)) {

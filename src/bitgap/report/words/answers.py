@@ -26,7 +26,7 @@ from bitgap.report.words.phrases import (
 )
 from bitgap.report.words.theory import ledger_answers, theory_answers
 from bitgap.show.numbers import lacks, told
-from bitgap.show.withdrawn import NO_GAP_RANK
+from bitgap.show.words import beaten, origin_place
 from bitgap.stats.mask_design import original_set
 from bitgap.theory.hypotheses import HYPOTHESES
 
@@ -70,7 +70,8 @@ def _languages(audit: Json) -> Answer:
     rows, reference = audit["languages"], audit["reference"]
     counted = {c: r for c, r in rows.items() if not (r["collapsed"] or r["below_resolution"])}
     question = "Which languages are hurt, and how much?"
-    details = [*_collapsed_line(rows), _disparity_line(audit), *_gap_line(audit)]
+    details = [*_collapsed_line(rows), *_spread_lines(audit), _disparity_line(audit)]
+    details += _gap_line(audit)
     details += _share_line(audit)
     known = {c: r for c, r in counted.items() if r["damage"] is not None}
     if len(known) < 2:
@@ -113,13 +114,46 @@ def _collapsed_line(rows: Json) -> list[str]:
     return said
 
 
+def _spread_lines(audit: Json) -> list[str]:
+    """Returns S per token and per text, and who is above and below."""
+    s = audit.get("S")
+    if s is None:
+        why = audit.get("S_reason", "this run was stored before it was formed")
+        return [f"S, the spread of damage between languages, is undefined: {why}."]
+    said = (
+        f"S, the spread over languages of log2 damage per token, is "
+        f"{told(s, audit['S_ci'], signed=False)}; for the same text, more tokens included, "
+        f"{told(audit['S_per_text'], audit['S_per_text_ci'], signed=False)}."
+    )
+    sides = {"more": 1.0, "less": -1.0}
+    clear = {
+        side: [
+            language_name(code)
+            for code, row in audit["languages"].items()
+            if not lacks(ends := row["log_from_mean_ci"])
+            and (min(ends) if sign > 0 else -max(ends)) > 0
+        ]
+        for side, sign in sides.items()
+    }
+    each = [f"{joined(names)} {side}" for side, names in clear.items() if names]
+    who = f"Per token clearly {joined(each)} than the languages' mean." if each else (
+        "Per token no language is clearly off the languages' mean."
+    )  # fmt: skip
+    return [said, who]
+
+
 def _disparity_line(audit: Json) -> str:
     d, ends = audit["D"], audit["D_ci"]
     reference = language_name(audit["reference"])
     if d is None:
         return f"D, the mean log2 damage ratio to {reference}, is undefined: {audit['D_reason']}."
     said = f"D, the mean log2 damage ratio to {reference}, is {told(d, ends)}"
-    if lacks(ends):
+    if audit.get("sign_depends_on_unit"):
+        meaning = (
+            f"per token it is {told(audit['D_per_token'], audit['D_per_token_ci'])}, so that "
+            f"whether other languages lose more or less than {reference} is not established"
+        )
+    elif lacks(ends):
         meaning = "it has no interval"
     elif ends[0] <= 0 <= ends[1]:
         meaning = f"whether other languages lose more or less than {reference} is not settled"
@@ -187,17 +221,33 @@ def _over(ends: Sequence[float | None], whole: float) -> list[float] | None:
 
 
 def _evening_line(rows: Sequence[Json]) -> list[str]:
-    """Returns which blocks, kept whole, clearly even languages out, and which set them apart."""
-    known = [r for r in rows if r["shapley_disparity"] is not None]
-    clear = [r for r in known if not lacks(r["shapley_disparity_ci"])]
-    better = [r["block"] for r in clear if r["shapley_disparity_ci"][0] > 0]
-    worse = [r["block"] for r in clear if r["shapley_disparity_ci"][1] < 0]
+    """Returns which blocks, kept whole alone, clearly even languages out, and which do not.
+
+    What turns round between per token and per text is not established and counts as neither.
+    """
+    known = [r for r in rows if r.get("spread_fall") is not None]
+    clear = [r for r in known if not lacks(r["spread_fall_ci"])]
+    alike = [r for r in clear if r["spread_fall_established"]]
+    better = [r["block"] for r in alike if r["spread_fall_ci"][0] > 0]
+    worse = [r["block"] for r in alike if r["spread_fall_ci"][1] < 0]
+    turned = [
+        r["block"]
+        for r in clear
+        if r["spread_fall_established"] is False
+        and (r["spread_fall_ci"][0] > 0 or r["spread_fall_ci"][1] < 0)
+    ]
     if not clear:
-        return ["What a block does to the gap between languages could not be shared out."]
-    said = f"Keeping {_named(better)} clearly makes |D| smaller" if better else (
-        "Keeping no single block clearly makes |D| smaller"
+        return ["What a block does to the spread between languages could not be told."]
+    said = f"Keeping {_named(better)} alone clearly makes S smaller" if better else (
+        "Keeping no single block alone clearly makes S smaller"
     )  # fmt: skip
-    return [f"{said}; keeping {_named(worse)} makes it larger." if worse else f"{said}."]
+    said += f"; keeping {_named(worse)} makes it larger" if worse else ""
+    said += (
+        f"; for {_named(turned)} it is not established, as S per text moves the other way"
+        if turned
+        else ""
+    )
+    return [f"{said}."]
 
 
 def _named(blocks: Iterable[int]) -> str:
@@ -214,8 +264,10 @@ def _why(found: Json, findings: Iterable[Json]) -> Answer:
 
 
 def _standing(origin: Json) -> float | None:
-    """Returns the origin's rank by damage over the number of sets; None where unknown."""
-    rank = origin.get("rank_damage")
+    """Returns the share of sets of its size that do less damage; None where unknown."""
+    beats, rank = origin.get("beats_damage"), origin.get("rank_damage")
+    if beats is not None and origin["sets"] > 1:
+        return 1 - beats
     return None if rank is None or origin["sets"] < 2 else rank / origin["sets"]
 
 
@@ -257,29 +309,38 @@ def _carry(blocks: Sequence[int]) -> str:
 
 
 def _for_gap(origin: Json) -> str:
-    """Returns that a rank by |D| is no answer, where there is one that could be taken for it."""
-    if origin.get("rank_disparity") is None:
+    """Returns how the set stands by S, the spread between languages."""
+    token, text = origin.get("beats_spread"), origin.get("beats_spread_per_text")
+    if token is None or text is None:
         return ""
-    return f"For the gap between languages this map has no answer: {NO_GAP_RANK}."
+    low, high = origin["beats_spread_ci"]
+    if (token > 0.5) != (text > 0.5):
+        return (
+            "Whether they leave languages more even than other sets is not established: per token "
+            "and per text they come out on different sides of chance."
+        )
+    if lacks((low, high)) or low <= 0.5 <= high:
+        return "By the spread between languages they are a set like any other."
+    if token > 0.5:
+        best = "a good choice" if token >= 1 - BEST else "better than most"
+        return f"By the spread between languages they are {best} as well."
+    more = beaten(origin, "beats_spread", against=True)
+    return f"They leave more inequality between languages than {more} of the sets of their size."
 
 
 def _rank_line(origin: Json) -> str:
-    if origin.get("rank_damage") is None:
+    """Returns where the set stands by damage and by S, with intervals."""
+    if origin.get("rank_damage") is None and origin.get("beats_damage") is None:
         return ""
-
-    def rank(name: str) -> str:
-        ends = origin[f"rank_{name}_ci"]
-        shown = "" if lacks(ends) else f" [{ends[0]:.0f}, {ends[1]:.0f}]"
-        return f"{origin[f'rank_{name}']}{shown}"
-
-    chance = (origin["sets"] + 1) / 2
-    said = (
-        f"Of {origin['sets']} sets of that size it is number {rank('damage')} by least damage, "
-        f"where chance is {chance:.0f}"
+    if origin.get("beats_damage") is not None:
+        name = "{" + ", ".join(map(str, origin["blocks"])) + "}"
+        return f"{name} {origin_place(origin)}."
+    ends = origin["rank_damage_ci"]
+    shown = "" if lacks(ends) else f" [{ends[0]:.0f}, {ends[1]:.0f}]"
+    return (
+        f"Of {origin['sets']} sets of that size it is number {origin['rank_damage']}{shown} by "
+        f"least damage, where chance is {(origin['sets'] + 1) / 2:.0f}."
     )
-    if origin.get("rank_disparity") is not None:
-        said += f"; by least |D| per text it is number {rank('disparity')}"
-    return f"{said}."
 
 
 def _place_line(found: Json) -> str:

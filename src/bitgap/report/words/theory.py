@@ -7,7 +7,7 @@ from typing import Any
 
 from bitgap.report.words.phrases import Answer, joined, percent, verdict_answer
 from bitgap.show.numbers import short_name, told
-from bitgap.show.withdrawn import NO_GAP_RANK, withdrawn_suggestion
+from bitgap.show.withdrawn import caveat_of
 
 Json = Mapping[str, Any]
 
@@ -42,19 +42,31 @@ def _headline(rows: Mapping[str, Json]) -> str:
     damage = rows.get("damage")
     if not damage or not damage["families"]:
         return "Too few families to say whether they are special."
-    place = (
-        "among the best triples in most families" if damage["success"] else
-        "not among the best triples in most families"
-    )  # fmt: skip
+    said = f"For damage they are {_place(damage)}"
+    spread = rows.get("spread")
+    if not spread or not spread["families"]:
+        return f"{said}; by the spread between languages, S, these runs do not place them."
+    return f"{said}; by the spread between languages, S, they are {_place(spread)}."
+
+
+def _place(row: Json) -> str:
+    """Returns whether a triple is among the best, and else on which side of chance it is."""
+    if row["success"]:
+        return "among the best triples in most families"
+    mean = row["mean_percentile"]
+    if mean is None or mean <= 0.5:
+        return "not among the best triples in most families"
     return (
-        f"For damage they are {place}; for the gap between languages these runs have no answer: "
-        f"{NO_GAP_RANK}."
+        f"worse than most triples: at percentile {100 * mean:.0f} on average, where 0 is the best "
+        f"and 50 is chance"
     )
 
 
 def _hits(row: Json, objective: str) -> str:
-    by = {"damage": "least damage", "disparity": "least |D| per text"}[objective]
-    chance = " (50 is chance)" if objective == "damage" and row["mean_percentile"] else ""
+    by = {"damage": "least damage", "spread": "least S, the spread between languages"}.get(
+        objective, "least |D|, in which languages cancel"
+    )
+    chance = " (50 is chance)" if row["mean_percentile"] else ""
     return f"By {by} the triple is {best_tenth(row)}{chance}."
 
 
@@ -114,7 +126,7 @@ def suggestion(row: Json) -> str:
         f"{head}: {row['unit']} {shown} over {row['families']} families "
         f"({row['null']:.2g} if nothing were there)."
     )
-    return f"{said} {withdrawn_suggestion(row) or 'Exploratory.'}"
+    return f"{said} {caveat_of(row)} Exploratory.".replace("  ", " ")
 
 
 def ledger_answers(result: Json) -> tuple[Answer, ...]:

@@ -44,6 +44,9 @@ def damage_table(report: Record | Json, model: str = "") -> Table:
             Column("learned_share", "K/M", "interval", "%", 100.0,
                    note="K/M: damage as a share of what the model had learned."),
             Column("tokens", "tokens", "count"),
+            Column("log_from_mean", "off mean", "interval", decimals=2, signed=True,
+                   note="off mean: log2 of damage to a token off the languages' mean; S is their "
+                   "spread."),
             Column("log_ratio", f"K/K_{reference}", "interval", decimals=2, signed=True,
                    note=f"K/K_{reference}: log2 of the ratio to the reference's damage, the sum of "
                    "damage to a token and the premium."),
@@ -59,6 +62,7 @@ def damage_table(report: Record | Json, model: str = "") -> Table:
                 Value.of(row, "delta"),
                 Value.of(row, "learned_share"),
                 row["tokens"],
+                Value.of(row, "log_from_mean"),
                 # The reference is 0 from itself by definition.
                 *(None if code == reference else Value.of(row, name)
                   for name in ("log_ratio", "log_ratio_per_token", "log_token_premium")),
@@ -76,13 +80,17 @@ def flag_marks(row: Json) -> str:
 
 
 def summary_rows(audit: Json) -> list[tuple[str, str, str]]:
-    """Returns D, G, H and their parts: name, value, and what it means or why it is missing."""
+    """Returns S, D, G, H and their parts: name, value, and what it means or why it is missing."""
     parts, harm = audit["decomposition"], audit["H"]
     unit = Unit.of(row["damage"] for row in audit["languages"].values())
     rows: list[tuple[str, str, str]] = []
     last = None
+    signs = "; its sign is not established" if audit.get("sign_depends_on_unit") else ""
     for name, values, key, factor, meaning in (
-        ("D", audit, "D", 1.0, "mean log2 damage ratio to the reference"),
+        ("S", audit, "S", 1.0, "gap: spread over languages of log2 damage per token"),
+        ("  per text", audit, "S_per_text", 1.0, "the same for the same text, as users bear it"),
+        ("|ratio|", audit, "mean_absolute_log_ratio", 1.0, "mean distance from the reference"),
+        ("D", audit, "D", 1.0, f"mean log2 damage ratio to the reference{signs}"),
         ("  per token", parts, "kl_per_token", 1.0, "its part from damage to a token"),
         ("  premium", parts, "token_premium", 1.0, "its part from needing more tokens"),
         ("D_share", audit, "D_share", 1.0, "the same of K/M"),
@@ -91,6 +99,8 @@ def summary_rows(audit: Json) -> list[tuple[str, str, str]]:
         ("  largest", harm, "max", unit.factor, "Δ of the language worst off"),
         ("D_original", audit, "D_original", 1.0, "the origin's perplexity ratio"),
     ):
+        if key not in values:
+            continue  # of a run stored before it was formed
         reason = values[f"{key}_reason"]
         number = told(values[key], values[f"{key}_ci"], factor)
         why = "for the same reason" if reason and reason == last else reason

@@ -7,7 +7,6 @@ from typing import Any
 
 from bitgap.show.numbers import MISSING
 from bitgap.show.table import Column, Record, Table, json_of
-from bitgap.show.withdrawn import NO_GAP_RANK
 
 Json = Mapping[str, Any]
 
@@ -47,7 +46,8 @@ def ledger_table(replay: Record | Json) -> Table:
                "in ours (block linears at the operating point, D and G). It holds or fails only "
                "if the interval is clear of the threshold that was declared for it in "
                "src/bitgap/theory/origin/claims.toml beforehand. Where ours is |D| per text, the "
-               f"outcome is one of that measure alone: {NO_GAP_RANK}.",),
+               "outcome is one of that measure alone: in it languages cancel, and it does not "
+               "answer for the spread between them.",),
     )  # fmt: skip
 
 

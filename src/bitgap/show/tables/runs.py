@@ -108,9 +108,12 @@ def disparities_table(runs: Sequence[Json], names: Sequence[str]) -> Table:
     """Returns a row a run with what sums it up."""
     return Table(
         id="disparities",
-        title="Disparity and gap",
+        title="Spread, disparity and gap",
         columns=(
             Column("run", "run"),
+            Column("S", "S", "estimate", signed=False,
+                   note="S: spread over languages of log2 damage per token."),
+            Column("S_per_text", "S per text", "estimate", signed=False),
             Column("D", "D", "estimate", signed=True,
                    note="D: mean log2 damage ratio to the reference."),
             Column("D_share", "D of K/M", "estimate", signed=True,
@@ -119,7 +122,7 @@ def disparities_table(runs: Sequence[Json], names: Sequence[str]) -> Table:
                    note="G: gap, bits. Intervals of 95 %."),
         ),
         rows=tuple(
-            (name, *(Value.of(run, key) for key in ("D", "D_share", "G")))
+            (name, *(Value.of(run, key) for key in ("S", "S_per_text", "D", "D_share", "G")))
             for name, run in zip(names, runs, strict=True)
         ),
     )  # fmt: skip
@@ -128,7 +131,10 @@ def disparities_table(runs: Sequence[Json], names: Sequence[str]) -> Table:
 def change_table(change: Json) -> Table:
     """Returns what changes from one plan to another on the same sentences."""
     named = {
+        "spread_change": "S, the spread of log2 damage per token",
+        "spread_per_text_change": "S per text",
         "disparity_change": "D",
+        "disparity_per_token_change": "D per token",
         "gap_change": "G",
         "reference_damage_change": f"damage to {change['reference']}",
         "harm_mean_change": "mean harm",

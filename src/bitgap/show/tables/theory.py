@@ -7,7 +7,7 @@ from typing import Any
 
 from bitgap.show.numbers import MISSING, Unit, short_name
 from bitgap.show.table import Column, Table, Value, by_key
-from bitgap.show.withdrawn import NO_GAP_RANK, withdrawn_suggestion
+from bitgap.show.withdrawn import caveat_of
 from bitgap.show.words import RUNGS
 
 Json = Mapping[str, Any]
@@ -97,11 +97,11 @@ def suggested_table(rows: Sequence[Json]) -> Table:
             Column("null", "if nothing were there"),
             Column("unit", "unit"),
             Column("families", "families", "count"),
-            Column("withdrawn", "", "label"),
+            Column("caveat", "to be read with"),
         ),
         rows=tuple(
             (row["hypothesis"], Value.told(row), f"{row['null']:.2g}", row["unit"],
-             row["families"], withdrawn_suggestion(row))
+             row["families"], caveat_of(row))
             for row in rows
         ),
         notes=("Exploratory: read off the same models, so each is to be declared and tested on "
@@ -225,7 +225,11 @@ def forecasts_table(rows: Sequence[Json]) -> Table:
             "other families; largest damage knows the measurement and is no forecast. Percentile "
             "of the triple among all triples: 0 is the best, one half is chance; a hit is .10 or "
             "less, success hits in two families of three.",
-            f"Percentiles for disparity are by |D| per text: {NO_GAP_RANK}.",
+            *(
+                ["disparity: by |D| per text, in which languages cancel; spread is judged."]
+                if any(row["objective"] == "disparity" for row in rows)
+                else []
+            ),
         ),
     )
 
@@ -238,8 +242,15 @@ def forecast_table(rows: Sequence[Json]) -> Table:
         _third("spearman", "Spearman of D"),
         _third("rmse", "RMSE"),
         _third("covered", "intervals that hold"),
-        Column("disparity", "least |D|"),
-        Column("damage", "least damage"),
+        *(
+            Column(key, said)
+            for key, said in (
+                ("spread", "least S"),
+                ("disparity", "least |D|"),
+                ("damage", "least damage"),
+            )
+            if any(key in row["objectives"] for row in rows)
+        ),
     )
 
     def triple(one: Json) -> str:
@@ -248,7 +259,7 @@ def forecast_table(rows: Sequence[Json]) -> Table:
 
     named = (
         {**row["masks"], "model": short_name(row["model"]), "kind": row["kind"],
-         **{key: triple(row["objectives"][key]) for key in ("disparity", "damage")}}
+         **{key: triple(one) for key, one in row["objectives"].items()}}
         for row in rows
     )  # fmt: skip
     return Table(
