@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PYTEST := OPENBLAS_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest
 
-.PHONY: setup demo theory readme test browser docs lint bench calibrate clean
+.PHONY: setup demo theory results predictions readme test browser docs lint bench calibrate clean
 
 setup: .venv/.ready
 
@@ -18,11 +18,35 @@ demo: setup
 	$(BIN)/bitgap investigate --tier $(or $(TIER),standard) --store runs/demo.db --out runs/demo
 
 # The whole theory over the zoo, and the origin's claims replayed; within an hour on two cores.
+# Models without weights in this clone speak by their evidence; what is measured is added to it.
 theory: setup
-	$(BIN)/bitgap theory reference models --store runs/theory.db --out runs/theory \
-		--page docs/results.md
+	$(BIN)/bitgap theory reference models $(if $(wildcard evidence/*.zip),--evidence evidence) \
+		--store runs/theory.db --out runs/theory --export evidence --page docs/results.md
 	$(BIN)/bitgap replicate --others models --store runs/theory.db --out runs/replication \
 		--page docs/replication.md
+
+# The same page from evidence in hand, under a minute; nothing is measured.
+results: setup
+	$(BIN)/bitgap theory --evidence evidence --store runs/results.db --out runs/results \
+		--page docs/results.md
+
+# Predictions of models that are not measured yet, learned from evidence in hand: architectures from
+# their configuration, and MODELS="folder …" from weights and one pass, at every scheme they may be
+# measured with. To be run on a committed tree, and committed before any of them is measured.
+CARDS ?= Llama-2-7B Llama-2-13B Llama-2-70B Llama-3.1-8B Mistral-7B-v0.1 Qwen3-8B Gemma-3-12B \
+	BLOOM-7B1 Aya-Expanse-8B
+SCHEMES ?= rtn3-g128 rtn4-g128
+LEARN ?= evidence
+predictions: setup
+	@test -z "$$(git status --porcelain src)" || \
+		{ echo "src/ differs from what is committed; commit it first"; exit 1; }
+	for card in $(CARDS); do \
+		$(BIN)/bitgap predict $$card --evidence $(LEARN) --out docs/predictions || exit 1; \
+	done
+	for model in $(MODELS); do for scheme in $(SCHEMES); do \
+		$(BIN)/bitgap predict $$model --scheme $$scheme --evidence $(LEARN) \
+			--out docs/predictions || exit 1; \
+	done; done
 
 # The README's tables and the numbers beside them, from records and from the pages of `make theory`.
 readme: setup

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from bitgap.experiments.catalog import CATALOG
+from bitgap.report.docs_pages.results import SHORT
 from bitgap.show.numbers import told
 from bitgap.show.table import Column
 from bitgap.show.tables.audit import damage_table
@@ -106,6 +107,22 @@ def families() -> str:
     return rows_of(["hypothesis", "says", *head[1:why]], lines)
 
 
+def answer() -> str:
+    """Returns the answer in short, as ``results.md`` has it.
+
+    Raises:
+        ValueError: If the page has none.
+    """
+    text = (DOCS / "results.md").read_text("utf-8")
+    head = f"### {SHORT}\n\n"
+    start = text.find(head)
+    if start < 0:
+        raise ValueError("docs/results.md has no answer in short; `make theory` would write it")
+    body = re.split(r"\n\n#+ ", text[start + len(head) :], maxsplit=1)[0]
+    asked_of = text[:start].rsplit("\n\n", 2)[-2]
+    return f"{asked_of}\n\n" + "\n".join(f"- {said}" for said in body.split("\n\n"))
+
+
 def page_table(page: str, *columns: str) -> tuple[list[str], list[list[str]]]:
     """Returns the first table of a page whose columns begin with some names: head, and rows.
 
@@ -125,6 +142,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "audit": audit,
     "one_model": one_model,
     "families": families,
+    "answer": answer,
 }
 
 # -- numbers within sentences ---------------------------------------------------------------------
@@ -167,8 +185,11 @@ def suggested(hypothesis: str) -> str:
 
 
 def held_out(rung: str) -> str:
-    """Returns R² of a rung of the formal model in the family held out, for log ratios."""
-    return cell("results.md", ("response", "rung"), ("ratio", rung), "R² held out")
+    """Returns R² of a rung of the formal model in the family held out, for S of single blocks."""
+    head, rows = page_table("results.md", "response", "rung")
+    said = {(row[0], row[1]): row[head.index("R² held out")] for row in rows}
+    # A page of before version 3 of the thresholds has log ratios.
+    return said.get(("spread", rung)) or said["ratio", rung]
 
 
 def claims(state: str) -> str:

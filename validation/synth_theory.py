@@ -3,9 +3,9 @@
 ==========  ======================================================================================
 truth       what holds
 ==========  ======================================================================================
-formal      y has one slope per SD of variance, boundary and bottleneck, and smooth noise
-nuisance    y is a smooth function of depth, each model's own; predictors have nothing to do with it
-budget      k = α t² exactly, α-ratios being each model's own; predictors have nothing to do with it
+formal      S of a block has one slope per SD of variance, boundary and bottleneck, and smooth noise
+nuisance    S is a smooth function of depth, each model's own; predictors have nothing to do with it
+budget      k = α t² exactly, S being each model's own; predictors have nothing to do with it
 ==========  ======================================================================================
 
 Predictors go with depth as layer profiles do, autocorrelated or trended, on top of a bend that all
@@ -25,8 +25,8 @@ import numpy as np
 from bitgap.quant.sets import membership
 from bitgap.records import Finding, Floats, Integers
 from bitgap.stats.profiles import depths
-from bitgap.stats.verdicts import Thresholds
-from bitgap.theory.evidence import Evidence, disparity_of
+from bitgap.stats.verdicts import Thresholds, load_thresholds
+from bitgap.theory.evidence import Evidence, spread_of
 from bitgap.theory.formal.controls import between_rungs, per_spread, planted_slope
 from bitgap.theory.formal.inference import THETA, moments, terms
 from bitgap.theory.formal.model import judge_formal
@@ -47,6 +47,10 @@ ORDERS = 64
 """Orders of protection that Shapley values are the mean over."""
 
 
+TWICE = 2 * float(load_thresholds().of("formal")["sesoi"])
+"""Twice the smallest gain of interest, as it is declared."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TheoryWorld:
     """Some families, as far as they are known beforehand."""
@@ -55,7 +59,7 @@ class TheoryWorld:
     """``formal``, ``nuisance`` or ``budget``."""
     families: int = 8
     """M."""
-    layers: tuple[int, ...] = (12,)
+    layers: tuple[int, ...] = (24,)
     """L of the families in turn."""
     languages: int = 16
     """A, the reference included; as many as the bundled text has."""
@@ -65,18 +69,19 @@ class TheoryWorld:
     """How predictors go with depth: ``ar``, ``walk`` or ``trend``."""
     shared: float = 0.0
     """Size of the bends that predictors of all families share, in SDs of what is their own."""
-    gain: float = 0.10
-    """Planted gain in R² over position, if the truth is ``formal``: twice the SESOI."""
+    gain: float = TWICE
+    """Planted gain in R² over position, if the truth is ``formal``."""
     noise: float = 0.3
-    """SD of y's smooth noise, common to languages, log2."""
+    """SD over blocks of S's smooth noise, log2."""
     own_noise: float = 0.3
-    """SD of each (block, language) of y, log2."""
+    """SD of S's noise in each block of its own, log2; and how far which languages a block hurts
+    more is its own, in SDs over languages of what all blocks of a model share."""
     budget_noise: float = 0.3
     """SD of log2 k − log2 αt², of each (block, language); 0 where the truth is ``budget``."""
 
 
-LOUD = TheoryWorld(noise=0.05, own_noise=0.6)
-"""Little noise that languages share, so that what is planted stands out."""
+LOUD = TheoryWorld(noise=0.05, own_noise=0.1)
+"""Little noise, so that what is planted stands out."""
 
 NULLS: Mapping[str, TheoryWorld] = {
     "smooth in depth, autocorrelated predictors": TheoryWorld(truth="nuisance"),
@@ -84,17 +89,17 @@ NULLS: Mapping[str, TheoryWorld] = {
         truth="nuisance", families=5, kind="trend", shared=1.5
     ),
     "an error budget, random walks": TheoryWorld(truth="budget", kind="walk"),
-    "an error budget, 8, 12 and 24 blocks": TheoryWorld(
-        truth="budget", families=6, layers=(12, 8, 24)
+    "an error budget, 24, 28 and 32 blocks": TheoryWorld(
+        truth="budget", families=6, layers=(24, 28, 32)
     ),
 }
 """Worlds in which the theory is not true."""
 
 PLANTED: Mapping[str, TheoryWorld] = {
-    "16 languages, little noise they share": LOUD,
-    "8 languages, little noise they share": replace(LOUD, languages=8),
-    "16 languages, noise of .1 and a shared bend": replace(LOUD, noise=0.1, shared=1.5),
-    "16 languages, noise of .3": TheoryWorld(),
+    "little noise": LOUD,
+    "little noise, six families": replace(LOUD, families=6),
+    "noise of .1 and a shared bend": replace(LOUD, noise=0.1, shared=1.5),
+    "noise of .3": TheoryWorld(),
 }
 """Worlds in which it is, at twice the smallest effect of interest."""
 
@@ -125,11 +130,10 @@ def _model(
 ) -> Evidence:
     r = depths(n)
     hump, slope = (world.shared * _unit(x) for x in (np.sin(np.pi * r**1.5), np.sqrt(r)))
-    y = world.noise * _unit(profile("ar", rng, n))
+    spread = world.noise * _unit(profile("ar", rng, n))
     if world.truth == "nuisance":
-        y = smooth_features(r, rng, ()) + y / 3
-    own = y[:, None] + world.own_noise * rng.normal(size=(n, world.languages - 1))
-    y = own + rng.normal(0, 0.7, world.languages - 1)
+        spread = smooth_features(r, rng, ()) + spread / 3
+    spread = spread + world.own_noise * rng.normal(size=n)
     variance, dimension = (_unit(profile(world.kind, rng, n)) for _ in range(2))
     blank = np.zeros((n, world.languages))
     empty = Evidence(
@@ -144,6 +148,7 @@ def _model(
         log_error_ratio=np.hstack([np.zeros((n, 1)), rng.normal(0, 0.1, (n, world.languages - 1))]),
         sensitivity=blank,
         single=blank,
+        tokens=np.full(world.languages, 1000),
         masks=_masks(n, rng),
         damage=np.zeros((MASKS + 2, world.languages)),
         shapley={},
@@ -154,7 +159,8 @@ def _model(
         },
         original_disparity=np.zeros(n),
     )
-    return with_response(empty, y, rng, 0.0 if world.truth == "budget" else world.budget_noise)
+    noise = 0.0 if world.truth == "budget" else world.budget_noise
+    return with_spread(empty, spread, rng, noise, own=world.own_noise)
 
 
 def _unit(values: Floats) -> Floats:
@@ -162,35 +168,58 @@ def _unit(values: Floats) -> Floats:
 
 
 def _masks(n: int, rng: np.random.Generator) -> Integers:
-    inside = rng.choice(np.arange(1, 2**n - 1), size=min(MASKS, 2**n - 2), replace=False)
+    inside = rng.integers(1, 2**n - 1, size=MASKS)
+    while len(np.unique(inside)) < MASKS:
+        inside = rng.integers(1, 2**n - 1, size=MASKS)
     return np.sort(np.concatenate([[0], inside, [2**n - 1]])).astype(np.int64)
 
 
-def with_response(
-    evidence: Evidence, y: Floats, rng: np.random.Generator, budget_noise: float
+LEVEL = 3.0
+"""Mean S of worlds, log2: far enough from 0 that nothing planted reaches it."""
+
+
+def with_spread(
+    evidence: Evidence,
+    spread: Floats,
+    rng: np.random.Generator,
+    budget_noise: float,
+    *,
+    own: float = 0.0,
+    languages: Floats | None = None,
 ) -> Evidence:
-    """Returns a model whose single blocks have a log2 damage ratio y, and all that follows from it.
+    """Returns a model whose single blocks have exactly an S, and all that follows from it.
 
     Args:
         evidence: Whose t², masks and predictors are kept.
-        y: log2 k_{lλ}/k_{l,ref}, (L x A−1).
+        spread: S of every block about :data:`LEVEL`, (L).
         rng: Source of the reference's sensitivity and of the noise.
         budget_noise: SD of log2 k − log2 αt².
+        own: How far which languages a block hurts more is its own.
+        languages: log2 damage per token of each in every block, up to place and scale, (A); drawn
+            when None.
     """
-    n, a = len(y), y.shape[1] + 1
+    n, a = len(spread), len(evidence.languages)
+    shared = rng.normal(size=a) if languages is None else languages
+    apart = _standard(shared + own * rng.normal(size=(n, a)))
     level = np.exp(0.5 * _unit(profile("ar", rng, n)))[:, None]
-    single = level * evidence.t2[:, None] * 2.0 ** np.hstack([np.zeros((n, 1)), y])
+    size = np.maximum(LEVEL + spread - spread.mean(), 0.05)[:, None]
+    single = level * evidence.t2[:, None] * evidence.tokens * 2.0 ** (size * apart)
     alpha = single / evidence.t2[:, None] * 2.0 ** (budget_noise * rng.normal(size=(n, a)))
     damage = (1 - membership(evidence.masks, n)) @ single
-    alone = disparity_ratio(single.sum(0) - single)
     return replace(
         evidence,
         single=single,
         sensitivity=alpha,
         damage=damage,
-        shapley={"disparity": shapley_of_disparity(single, rng)},
-        original_disparity=alone,
+        shapley={"spread": shapley_of_spread(single, evidence.tokens, rng)},
+        original_disparity=disparity_ratio(single.sum(0) - single),
     )
+
+
+def _standard(values: Floats) -> Floats:
+    """Returns values with mean 0 and population SD 1 over the last axis."""
+    values = values - values.mean(-1, keepdims=True)
+    return values / values.std(-1, keepdims=True)
 
 
 def disparity_ratio(damage: Floats) -> Floats:
@@ -198,16 +227,16 @@ def disparity_ratio(damage: Floats) -> Floats:
     return (damage[..., 1:] / damage[..., :1]).mean(-1)
 
 
-def shapley_of_disparity(single: Floats, rng: np.random.Generator) -> Floats:
-    """Returns the Shapley value of protecting each block in −|D|, where damage adds up, (L).
+def shapley_of_spread(single: Floats, tokens: Integers, rng: np.random.Generator) -> Floats:
+    """Returns the Shapley value of protecting each block in −S, where damage adds up, (L).
 
-    A mean over random orders; of nothing rounded, D counts as 0.
+    A mean over random orders; of nothing rounded, S counts as 0.
     """
     n = len(single)
     orders = rng.permuted(np.tile(np.arange(n), (ORDERS, 1)), axis=1)
     left = single.sum(0) - single[orders].cumsum(1)[:, :-1]
     whole = np.broadcast_to(single.sum(0), (ORDERS, 1, single.shape[1]))
-    size = np.abs(disparity_of(np.concatenate([whole, left], axis=1)))
+    size = spread_of(np.concatenate([whole, left], axis=1), tokens)
     fall = -np.diff(np.hstack([size, np.zeros((ORDERS, 1))]), axis=1)
     worth = np.zeros(n)
     np.add.at(worth, orders, fall / ORDERS)
@@ -230,10 +259,11 @@ def _with_theory(
         raise ValueError(f"no slope gains {world.gain} over position in this world")
     out = []
     for one in made:
-        rows = model_rows(one, "ratio")
+        rows = model_rows(one, "spread")
         assert not isinstance(rows, str), rows
-        y = one.log_ratio + slope * (rows.design(ORIGINAL_TERMS) @ per_spread(upper))[:, None]
-        out.append(with_response(one, y, rng, world.budget_noise))
+        planted = slope * (rows.design(ORIGINAL_TERMS) @ per_spread(upper))
+        made_of = one.spread_by_block + planted
+        out.append(with_spread(one, made_of, rng, world.budget_noise, own=world.own_noise))
     return out
 
 

@@ -41,6 +41,7 @@ def additive(
         model=f"{family}-{n_blocks}", family=family, fingerprint=f"{family}{seed}" * 4,
         scheme="rtn4-g128", languages=LANGUAGES, t2=t2, log_variance=np.zeros(n_blocks),
         log_dimension=np.zeros(n_blocks), log_error_ratio=local, sensitivity=single / t2[:, None],
-        single=single, masks=masks, damage=(1 - membership(masks, n_blocks)) @ single,
+        single=single, tokens=np.arange(4, dtype=np.int64) * 10 + 100, masks=masks,
+        damage=(1 - membership(masks, n_blocks)) @ single,
         shapley={}, original_predictors={}, original_disparity=np.full(n_blocks, np.nan),
     )  # fmt: skip

@@ -69,6 +69,7 @@ def evidence(family: str, *findings: Finding, n_blocks: int = 12, model: str = "
         log_error_ratio=pairs,
         sensitivity=pairs,
         single=pairs,
+        tokens=np.array([100, 150]),
         masks=np.array([0, 1]),
         damage=np.ones((2, 2)),
         shapley={},

@@ -14,7 +14,8 @@ from bitgap.lab.lab import Lab
 from bitgap.lab.settings import Settings
 from bitgap.quant.plan import Plan
 from bitgap.theory.evidence import Evidence, disparity_of
-from bitgap.theory.gather import evidence_of, pack, unpack
+from bitgap.theory.gather import evidence_of
+from bitgap.theory.packing import pack, unpack
 from cli_samples import write_corpus_folder
 
 TIER: Tier = replace(TIERS["smoke"], sentences=6)

@@ -39,7 +39,8 @@ def measured(families: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         short_tier(patch)
         code = main(
             ["theory", str(families), "--corpus", "text", "--tier", "smoke", "--threads", "1",
-             "--arithmetic", "exact", "--page", "docs/results.md", "--out", "out"]
+             "--arithmetic", "exact", "--page", "docs/results.md", "--out", "out",
+             "--export", "evidence"]
         )  # fmt: skip
     assert code == 0
     return folder
@@ -57,6 +58,8 @@ def test_the_theory_s_twelve_verdicts_are_written(measured: Path) -> None:
 
 def test_the_page_has_a_section_for_everything_and_no_machine_s_paths(measured: Path) -> None:
     page = (measured / "docs" / "results.md").read_text("utf-8")
+    assert "## The answer" in page and "### In short" in page
+    assert "From exploratory models" in page
     for title in ("Verdicts of the theory", "Pillars", "What follows", "Models", "By family",
                   "Controls", "The formal model", "The origin's regression"):  # fmt: skip
         assert f"## {title}" in page
@@ -82,6 +85,28 @@ def test_a_second_run_measures_nothing(
     assert max(map(len, ran.out.splitlines())) <= 80
 
 
+def test_what_was_measured_is_judged_again_from_files_alone(
+    measured: Path, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = sorted((measured / "evidence").iterdir())
+    assert [path.name for path in kept] == ["one.evidence.zip", "two.evidence.zip"]
+    assert all(path.stat().st_size < 2_000_000 for path in kept)
+    began = time.monotonic()
+    ran = run("theory", "--evidence", str(measured / "evidence"), "--tier", "smoke", "--json")
+    assert ran.code == 0, ran.err
+    assert time.monotonic() - began < 60
+    before = json.loads((measured / "out" / "theory.json").read_text("utf-8"))
+    for now, then in zip(ran.json["findings"], before["findings"], strict=True):
+        # Names of models are shorter in files: they have no folders.
+        assert now["estimates"] == then["estimates"]
+        assert now["verdict"]["label"] == then["verdict"]["label"]
+    assert ran.json["answer"]["places"] == before["answer"]["places"]
+    assert ran.json["role"] == "exploratory"
+    learned = run("predict", "Llama-2-70B", "--evidence", str(measured / "evidence"), "--json")
+    assert learned.code == 0, learned.err
+    assert {one["model"] for one in learned.json["zoo"]} == {"one", "two"}
+
+
 def test_a_folder_that_holds_no_model_is_misuse(run: Run, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     run("theory", "empty").refused(2, "holds no model")
@@ -95,6 +120,11 @@ def test_a_name_that_is_neither_card_nor_model_is_told_which_cards_there_are(
     run: Run, measured: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(measured)
+    run("predict", "./nobody").refused(1, "./nobody", "Llama-2-70B")
+
+
+def test_an_unknown_name_is_told_before_a_store_is_looked_for(run: Run, tmp_path: Path) -> None:
+    assert not (tmp_path / "bitgap.db").exists()
     run("predict", "./nobody").refused(1, "./nobody", "Llama-2-70B")
 
 
@@ -136,6 +166,8 @@ def test_a_model_is_predicted_then_measured_then_checked(
     assert checked.code == 0, checked.err
     (row,) = checked.json["checks"]
     assert row["model"] == str(new)
+    assert set(row["held_out"]) == {"spread", "damage", "disparity"}
+    assert checked.json["summary"][0]["models"] == 1
     assert row["objectives"]["damage"]["triples"] == 4
     assert run("check", path).code == 0
 

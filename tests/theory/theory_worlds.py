@@ -7,7 +7,12 @@ from validation.synth_theory import TheoryWorld, make_families
 
 
 def evidence(
-    families: int = 2, seed: int = 0, *, layers: int = 8, languages: int = 4, truth: str = "budget"
+    families: int = 2,
+    seed: int = 0,
+    *,
+    layers: int = 24,
+    languages: int = 16,
+    truth: str = "budget",
 ) -> list[Evidence]:
     """Returns a small world, by default one in which the error budget is all there is."""
     world = TheoryWorld(families=families, layers=(layers,), languages=languages, truth=truth)

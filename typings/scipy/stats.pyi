@@ -20,6 +20,7 @@ chi2: _Continuous
 f: _Continuous
 norm: _Continuous
 t: _Continuous
+nct: _Continuous
 binom: _Discrete
 
 def rankdata(a: ArrayLike, *, axis: int | None = None) -> Any: ...

@@ -100,9 +100,9 @@ class Session:
             default: Arithmetic where the options name none.
             keep: Whether it writes into the store; never when only the cost is asked for.
         """
-        from bitgap.lab.engine.budget import current_rss_bytes, keep_freed_memory, parse_bytes
+        from bitgap.lab.engine.budget import current_rss_bytes, keep_freed_memory
         from bitgap.lab.lab import Lab
-        from bitgap.lab.settings import Settings, checked_device, set_threads
+        from bitgap.lab.settings import set_threads
         from bitgap.lab.store import Store
 
         asked = self._options
@@ -110,12 +110,7 @@ class Session:
             writable(self._out, "--out")
         set_threads(asked.threads)
         keep_freed_memory()
-        self._settings = Settings(
-            arithmetic=asked.arithmetic or default,
-            memory_bytes=parse_bytes(asked.memory),
-            seed=asked.seed,
-            device=checked_device(asked.device),
-        )
+        self._settings = self._asked_settings(default)
         lab = Lab.from_pretrained(
             model,
             asked.corpus,
@@ -134,6 +129,18 @@ class Session:
         self._stores.callback(lab.store.close)
         self._rss_at_start = current_rss_bytes()
         return lab
+
+    def _asked_settings(self, default: Arithmetic) -> Settings:
+        from bitgap.lab.engine.budget import parse_bytes
+        from bitgap.lab.settings import Settings, checked_device
+
+        asked = self._options
+        return Settings(
+            arithmetic=asked.arithmetic or default,
+            memory_bytes=parse_bytes(asked.memory),
+            seed=asked.seed,
+            device=checked_device(asked.device),
+        )
 
     def begin(self) -> None:
         """Notes that measuring begins: the run is timed from here, and what is finished is kept."""
@@ -182,8 +189,9 @@ class Session:
         from bitgap.report.run import Run, run_in_hand, to_store
         from bitgap.stats.verdicts import load_thresholds
 
-        assert self._settings is not None, "what is kept was measured in a lab"
-        made = provenance(self._settings, self._started, load_thresholds().hash)
+        # What is judged from evidence in hand opens no lab.
+        settings = self._settings or self._asked_settings("fast")
+        made = provenance(settings, self._started, load_thresholds().hash)
         cost = None
         if self._predicted is not None:
             cost = {

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +26,7 @@ from bitgap.cli.options import (
     whole,
 )
 from bitgap.cli.session import Session, writable
-from bitgap.errors import ModelError, UserError
+from bitgap.errors import UserError
 from bitgap.show.files import write_text
 from bitgap.show.words import duration
 
@@ -33,7 +35,6 @@ if TYPE_CHECKING:
     from bitgap.lab.lab import Lab
     from bitgap.report.run import Run
     from bitgap.theory.evidence import Evidence
-    from bitgap.theory.forecast.prediction import Prediction
 
 _MADE_WITH = (
     *("started", "bitgap", "python", "numpy", "torch", "transformers", "device", "threads"),
@@ -42,6 +43,8 @@ _MADE_WITH = (
 """What a page says of a run's provenance, in order."""
 
 _MODELS = "models or folders of them (default: the bundled model)"
+_EVIDENCE = "evidence files, or folders of them, of models measured elsewhere"
+_EXPORT = "also write each model's evidence there, a small file each"
 _OTHERS = "models of other families, for the claims about them"
 _TFLOPS = "peak bf16 rate of one (default: 312, an A100's)"
 _UTILISATION = "share of the peak that is reached"
@@ -53,20 +56,25 @@ _UTILISATION = "share of the peak that is reached"
     *(*TRUST, DRY_RUN),
     option("models", _MODELS, nargs="*", metavar="MODEL"),
     TIER,
+    option("--evidence", _EVIDENCE, nargs="+", metavar="FILE"),
+    option("--export", _EXPORT, type=path, metavar="FOLDER"),
     WITHIN,
     option("--page", "also write what came out as a Markdown page", type=path, metavar="FILE"),
 )
 def theory(options: Namespace, session: Session) -> None:
-    """Investigates every model and judges them together."""
+    """Investigates every model, reads the evidence of others, and judges them together."""
     from bitgap.jobs.investigate import foresee
     from bitgap.jobs.tiers import TIERS
     from bitgap.lab.store import Store
     from bitgap.report.docs_pages.results import results_page
     from bitgap.show import views
+    from bitgap.theory.files import merged, read_all, write_evidence
     from bitgap.theory.run import gather_all, judge_all
     from bitgap.theory.zoo import zoo_models
 
-    models, tier = zoo_models(options.models or ["reference"]), TIERS[options.tier]
+    in_hand = read_all(options.evidence or ())
+    models = zoo_models(options.models or ([] if in_hand else ["reference"]))
+    tier = TIERS[options.tier]
 
     def open_lab(model: str) -> Lab:
         return session.open_lab(model, "fast")
@@ -79,18 +87,26 @@ def theory(options: Namespace, session: Session) -> None:
         return
     if options.page:
         writable(str(Path(options.page).parent), "--page")
+    if options.export:
+        writable(options.export, "--export")
     session.begin()
-    evidence = gather_all(models, open_lab, tier, announce=console.say)
+    evidence = merged([*gather_all(models, open_lab, tier, announce=console.say), *in_hand])
+    if options.export:
+        for one in evidence:
+            write_evidence(one, options.export)
     console.say("judging all models together")
-    corpus = options.corpus or "bundled"
-    about = {"model": f"{len(models)} models", "corpus": corpus, "plan": "theory"}
+    corpora = sorted({one.corpus for one in evidence if one.corpus})
+    about = {
+        "model": f"{len(evidence)} models", "corpus": ", ".join(corpora), "plan": "theory",
+    }  # fmt: skip
     found = judge_all(evidence, tier.name)
     with Store(options.store) as store:
         run = session.keep(store, views.theory_view, about=about, theory=found)
+    words = [*options.models, *(["--evidence", *options.evidence] if options.evidence else [])]
     how = ("--tier", tier.name)
     if options.within is not None:
         how = ("--within", f"{options.within:g}s")
-    command = " ".join(["bitgap theory", *options.models, *how])
+    command = " ".join(["bitgap theory", *words, *how])
     _write_page(options.page, results_page, command, run)
 
 
@@ -112,69 +128,94 @@ def _within(seconds: float, models: Sequence[str], open_lab: Callable[[str], Lab
     *TRUST,
     option("target", "an architecture by name, such as Llama-2-70B, or a model"),
     option("--scheme", "how blocks will be rounded", type=scheme_name, default="rtn3-g128"),
+    option(
+        "--evidence",
+        "learn from these files or folders, not from the store",
+        nargs="+",
+        metavar="FILE",
+    ),
     SENTENCES,
 )
 def predict(options: Namespace, session: Session) -> None:
     """Predicts an architecture or a model that is not measured yet, and writes that down."""
-    from bitgap.lab.store import Store
     from bitgap.show import views
-    from bitgap.theory.forecast.prediction import write_prediction
-    from bitgap.theory.gather import stored_evidence
+    from bitgap.theory.forecast.prediction import predict, write_prediction
+    from bitgap.theory.forecast.targets import known_beforehand
 
-    with Store(options.store, read_only=True) as store:
-        zoo = stored_evidence(store)
+    # First what is asked for: a name that nobody knows is no matter of what was measured.
+    inputs, kind = known_beforehand(
+        options.target,
+        lambda model: session.open_lab(model, "fast", keep=False),  # it is not measured yet
+        scheme=options.scheme,
+        sentences=options.sentences,
+    )
+    zoo, where = _measured(options)
     if not zoo:
         raise UserError(
-            f"{options.store} holds no measured models to learn from; run `bitgap theory MODEL …` "
+            f"{where} holds no measured models to learn from; run `bitgap theory MODEL …` "
             f"with this store first"
         )
-    prediction = _predicted(options, session, zoo)
+    others = [one for one in zoo if one.fingerprint != inputs.fingerprint]
+    prediction = predict(others, inputs, kind, seed=options.seed)
     file = write_prediction(prediction, options.out or "predictions")
     console.say(f"written to {file}; publish its SHA-256 before the model is measured")
     result = asdict(prediction) | {"file": str(file), "sha256": prediction.digest}
     session.show(result, views.prediction_view, keep=False)
 
 
-def _predicted(options: Namespace, session: Session, zoo: list[Evidence]) -> Prediction:
-    """Returns what is predicted of a named architecture, or of a model from its weights."""
-    from bitgap.theory.forecast.cards import all_cards, find_card, inputs_of_card
-    from bitgap.theory.forecast.prediction import predict
-    from bitgap.theory.gather import inputs_of_lab
+def _measured(options: Namespace) -> tuple[list[Evidence], str]:
+    """Returns evidence in the files that are named, or else in the store, and where it was."""
+    from bitgap.lab.store import Store
+    from bitgap.theory.files import read_all
+    from bitgap.theory.gather import stored_evidence
 
-    if options.target.casefold() in {name.casefold() for name in all_cards()}:
-        inputs = inputs_of_card(find_card(options.target))
-        return predict(zoo, inputs, "config", seed=options.seed)
-    try:  # what is to be predicted is not measured, so nothing is kept
-        lab = session.open_lab(options.target, "fast", keep=False)
-    except ModelError as error:
-        known = ", ".join(all_cards())
-        raise UserError(f"{error}. Architectures known by name: {known}") from None
-    inputs = inputs_of_lab(lab.spread(options.sentences), options.scheme)
-    others = [one for one in zoo if one.fingerprint != inputs.fingerprint]
-    return predict(others, inputs, "weights", seed=options.seed)
+    if options.evidence:
+        return read_all(options.evidence), " ".join(options.evidence)
+    with Store(options.store, read_only=True) as store:
+        return stored_evidence(store), options.store
 
 
 @verb(
     "check",
     "predictions against what was measured after them",
     option("files", "that `bitgap predict` wrote", nargs="+", metavar="FILE"),
+    option(
+        "--evidence",
+        "measured models, in files or folders, not in the store",
+        nargs="+",
+        metavar="FILE",
+    ),
 )
 def check(options: Namespace, session: Session) -> None:
     """Scores predictions against what was measured after them."""
     from bitgap.lab.store import Store
     from bitgap.show import views
-    from bitgap.theory.forecast.prediction import check_in_store, read_prediction
-    from bitgap.theory.gather import stored_evidence
+    from bitgap.theory.forecast.prediction import (
+        began_by_evidence,
+        check_all,
+        check_summary,
+        measured_since,
+        read_prediction,
+    )
 
     predictions = [(file, read_prediction(file)) for file in options.files]
-    with Store(options.store, read_only=True) as store:
-        measured = stored_evidence(store)
+    measured, where = _measured(options)
+    with ExitStack() as stack:
+        held = (
+            None if options.evidence else stack.enter_context(Store(options.store, read_only=True))
+        )
+
+        def began(one: Evidence) -> datetime | None:
+            if held is None:
+                return began_by_evidence(one)
+            return measured_since(held, one.fingerprint, one.model)
+
         cards = [
             {"file": file, "target": one.target, "kind": one.kind, "made": one.made} | row
             for file, one in predictions
-            for row in check_in_store(one, measured, store)
+            for row in check_all(one, measured, began, where=where)
         ]
-    session.show({"checks": cards}, views.check_view)
+    session.show({"checks": cards, "summary": check_summary(cards)}, views.check_view)
 
 
 @verb(

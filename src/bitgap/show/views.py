@@ -46,8 +46,6 @@ from bitgap.show.to_terminal import (
     to_terminal,
 )
 from bitgap.show.withdrawn import (
-    CONFIG_PREDICTIONS,
-    SMEARED_PROFILES,
     caveat_of,
     withdrawal,
 )
@@ -310,10 +308,18 @@ def _change(change: Json) -> Any:
 def theory_view(result: Json) -> Any:
     """Shows models, verdicts, pillars, forecasts and what follows."""
     findings = result["findings"]
-    models = ("model", "family", "n_blocks", "scheme", "bits_per_byte", "disparity", "damage")
+    models = ("model", "family", "n_blocks", "scheme", "spread", "disparity", "damage")
     regression = ("source", "n", "r2", "r2_leave_one_out", "r2_null", "p")
     return spaced(
         titled(models_table(result["models"]).only(*models)),
+        Text(
+            f"What follows is of {result['role']} models alone"
+            + (
+                "; of exploratory ones the page and the JSON tell beside."
+                if result["beside"]
+                else "."
+            )
+        ),
         _verdicts(findings),
         section("Why", to_terminal(verdict_table(findings).only("hypothesis", "why"))),
         _formal(findings),
@@ -326,7 +332,7 @@ def theory_view(result: Json) -> Any:
 
 def _formal(findings: Iterable[Json]) -> Any:
     formal = next(f for f in findings if f["hypothesis"] == "formal")
-    table = ladder_table(formal["tables"]).where("response", lambda cell: cell == "ratio")
+    table = ladder_table(formal["tables"]).where("response", lambda cell: cell == "spread")
     return titled(table.only("rung", "from", "r2_lofo"))
 
 
@@ -355,11 +361,7 @@ def _outcomes(outcomes: Json) -> Any:
 def _forecasts(forecasts: Json) -> Any:
     if not forecasts["summary"]:
         return Text("Forecasts of a family held out need three families.")
-    masks = [
-        f"{kind}: Spearman {_number(one['spearman'], '+.2f')} of predicted with measured D on "
-        f"masks, {_number(one['covered'], '.0%')} of intervals hold it"
-        for kind, one in forecasts["masks"].items()
-    ]
+    masks = [f"{kind}, of masks: {_scored(one)}" for kind, one in forecasts["masks"].items()]
     return Group(titled(forecasts_table(forecasts["summary"])), *bullets(masks))
 
 
@@ -377,18 +379,17 @@ def prediction_view(result: Json) -> Any:
         ("file", result["file"]),
     ]
     rows = [
-        f"for the least {name}: keep {block_list(row['blocks'])}; D then "
-        f"{_range(row['disparity'])}, log2 of the damage left {_range(row['log2_damage_left'])}"
+        f"for the least {'S' if name == 'spread' else name}: keep {block_list(row['blocks'])}; "
+        f"log2 S then {_range(row['spread'])}, log2 of the damage left {_range(row['damage'])}, "
+        f"D {_range(row['disparity'])}"
         for name, row in result["protect"].items()
     ]
-    rows.append(f"D of {len(result['masks'])} random sets is in the file, each with its interval")
+    rows.append(f"{len(result['masks'])} random sets are in the file, each number with its "
+                "interval")  # fmt: skip
     shares = " ".join(f"{share:.0%}" for share in result["damage_shares"])
     rows.append(f"shares of damage by block: {shares}")
-    rows.append(SMEARED_PROFILES)
-    if result["kind"] == "config":
-        rows.append(CONFIG_PREDICTIONS)
     rows.append(f"intervals of {result['level']:.0%}, from how families that were held out came "
-                "out")  # fmt: skip
+                f"out; there {_scored(result['held_out'])}")  # fmt: skip
     title = f"Prediction for {short_name(result['target'])}, {result['n_blocks']} blocks"
     return section(title, lines_of(facts), *bullets(rows))
 
@@ -403,11 +404,12 @@ def check_view(result: Json) -> Any:
     for row in result["checks"]:
         masks = row["masks"]
         lines = [
-            f"D of {masks['n']} of {masks['asked']} sets: Spearman "
-            f"{_number(masks['spearman'], '+.2f')}, error {_number(masks['rmse'], '.3f')} bits, "
-            f"{_number(masks['covered'], '.0%')} of intervals hold it"
-            + (f" ({masks['reason']})" if masks.get("reason") else "")
+            f"{_QUANTITY[name]}, {masks[name]['n']} of {masks['asked']} sets: "
+            f"{_one_score(masks[name])}"
+            + (f" ({masks[name]['reason']})" if masks[name].get("reason") else "")
+            for name in _QUANTITY
         ]
+        lines.append(f"in families held out: {_scored(row['held_out'])}")
         for name, one in row["objectives"].items():
             lines.append(f"least {name}: {_placed(one)}; {one['triples']} triples")
             lines += [f"  instead {who}: {_placed(other)}"
@@ -417,7 +419,28 @@ def check_view(result: Json) -> Any:
             f"{short_name(row['model'])}"
         )
         parts.append(section(title, *bullets(lines)))
+    for row in result["summary"]:
+        title = (
+            f"Predictions from {row['kind']}: {row['models']} models, {row['families']} families"
+        )
+        lines = [f"later: {_scored(row['later'])}", f"held out: {_scored(row['held_out'])}"]
+        parts.append(section(title, *bullets(lines)))
     return spaced(*parts)
+
+
+_QUANTITY = {"spread": "S", "damage": "damage", "disparity": "D (described)"}
+
+
+def _scored(by_quantity: Json) -> str:
+    """Returns how forecasts of each quantity did, in words."""
+    return "; ".join(f"{_QUANTITY[name]} {_one_score(one)}" for name, one in by_quantity.items())
+
+
+def _one_score(one: Json) -> str:
+    return (
+        f"Spearman {_number(one['spearman'], '+.2f')}, error {_number(one['rmse'], '.3f')} log2, "
+        f"{_number(one['covered'], '.0%')} of intervals hold it"
+    )
 
 
 def _placed(one: Json) -> str:

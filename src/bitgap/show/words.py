@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 RUNGS: Mapping[str, str] = {
-    "ceiling": "blocks alone, languages being noise",
     "F0": "error budget, nothing fitted",
     "F1": "position",
     "F2": "variance",

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from bitgap.quant.sets import membership
-from bitgap.records import Finding, Floats, Integers
+from bitgap.records import Bools, Finding, Floats, Integers
 from bitgap.stats.profiles import depths
+from bitgap.theory.roles import Role, role_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +48,8 @@ class Evidence:
     """α_{lλ}, the slope of damage on t² under Gaussian noise in one block, (L x A)."""
     single: Floats
     """k_{lλ}, damage with only block l rounded, (L x A)."""
+    tokens: Integers
+    """Scored tokens of each language on the sentences of :attr:`single`, (A)."""
     masks: Integers
     """Bit sets of protected blocks, ascending, (P); the empty set is among them."""
     damage: Floats
@@ -55,9 +58,14 @@ class Evidence:
     """α_{lλ} on the masks' own sentences, where those are fewer; :attr:`sensitivity` when None."""
     mask_single: Floats | None = None
     """k_{lλ} likewise; :attr:`single` when None."""
+    mask_tokens: Integers | None = None
+    """Scored tokens of each language on the masks' sentences, (A); :attr:`tokens` when None."""
+    sampled: Bools | None = None
+    """Which masks stand for all others of their size, drawn at random, (P); the others were chosen
+    for what they are. None where every mask was scored."""
     shapley: Mapping[str, Floats]
-    """Shapley value of protecting each block, (L), by game: ``disparity`` (−|D|), ``damage`` (−K),
-    ``gap`` (−G); NaN where a game has none."""
+    """Shapley value of protecting each block, (L), by game: ``spread`` (−S), ``damage`` (−K), and
+    what else the layer map has; NaN where a game has none."""
     original_predictors: Mapping[str, Floats]
     """The origin's, of a block's pooled raw weights, (L): ``variance``, ``outlier_ratio`` (share
     over 3 standard deviations), ``sparsity`` (share under a tenth of one)."""
@@ -67,6 +75,15 @@ class Evidence:
     """Full-precision negative log-likelihood of the text by language."""
     left_out: Mapping[str, str] = field(default_factory=dict[str, str])
     """Why other languages do not count."""
+    n_parameters: int | None = None
+    """Distinct trained numbers of the model; None where that is not known."""
+    mix: str | None = None
+    """What it was trained on, such as ``text, half 1``; None where its folder does not say. Claims
+    about languages have this as their unit."""
+    corpus: str = ""
+    """Name of the text it was measured on."""
+    measured_from: str | None = None
+    """When measuring began, UTC, ISO 8601; None where nothing says."""
     findings: Mapping[str, Finding] = field(default_factory=dict[str, Finding])
     """What each experiment found on this model, by hypothesis."""
 
@@ -78,6 +95,7 @@ class Evidence:
             "log_error_ratio": (n, a),
             "sensitivity": (n, a),
             "single": (n, a),
+            "tokens": (a,),
             "damage": (p, a),
             "original_disparity": (n,),
         }
@@ -91,6 +109,11 @@ class Evidence:
         return len(self.t2)
 
     @property
+    def role(self) -> Role:
+        """Whether the model was seen before this version of the thresholds was declared."""
+        return role_of(self.model, self.fingerprint)
+
+    @property
     def depths(self) -> Floats:
         """Relative depth r of every block, (L)."""
         return depths(self.n_blocks)
@@ -101,6 +124,17 @@ class Evidence:
         return log_ratio(self.single)
 
     @property
+    def spread(self) -> Floats:
+        """S of every mask, the spread of log2 damage per token over languages, (P)."""
+        tokens = self.tokens if self.mask_tokens is None else self.mask_tokens
+        return spread_of(self.damage, tokens)
+
+    @property
+    def spread_by_block(self) -> Floats:
+        """S with only block l rounded, (L)."""
+        return spread_of(self.single, self.tokens)
+
+    @property
     def disparity(self) -> Floats:
         """D of every mask, (P)."""
         return disparity_of(self.damage)
@@ -109,6 +143,23 @@ class Evidence:
     def protects(self) -> Floats:
         """Which blocks each mask protects, (P x L) of 0 and 1."""
         return membership(self.masks, self.n_blocks)
+
+
+def spread_of(damage: Floats, tokens: Integers | Floats) -> Floats:
+    """Returns S = sd_λ log2(K_λ per token), population SD, (...), the reference included.
+
+    What damage is divided by that all languages share, the reference's characters, cancels, so
+    damage may be in any unit. NaN where some language is not damaged, and of one language.
+
+    Args:
+        damage: K_λ, (... x A).
+        tokens: Of each language, (A).
+    """
+    if damage.shape[-1] < 2:
+        return np.full(damage.shape[:-1], np.nan)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        logs = np.log2(np.where(damage > 0, damage, np.nan)) - np.log2(tokens)
+    return logs.std(-1)
 
 
 def log_ratio(damage: Floats) -> Floats:

@@ -7,15 +7,17 @@ are computed anew, as no experiment rests on them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+import json
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bitgap.codec import from_json, to_json
 from bitgap.disparity.formulas import Sums, damage_bits, original_disparity
 from bitgap.disparity.layer_map import counted_languages, shapley_of_games
+from bitgap.errors import UserError
 from bitgap.experiments.catalog import CATALOG
 from bitgap.experiments.protocol.error_budget import block_damage, by_language, sensitivity
 from bitgap.experiments.protocol.scores import eligible_languages, unpack_scores
@@ -25,16 +27,18 @@ from bitgap.jobs.tiers import Tier
 from bitgap.lab.local_errors import local_errors
 from bitgap.lab.store import Store, content_key
 from bitgap.quant.plan import Plan
-from bitgap.records import Bools, Finding, Floats, Observations, Scores
+from bitgap.quant.sets import mask_of
+from bitgap.records import Bools, Finding, Floats, Integers, Observations, Scores
+from bitgap.stats.mask_design import Design
 from bitgap.stats.verdicts import load_thresholds
 from bitgap.theory.evidence import Evidence
 from bitgap.theory.forecast.expectation import Inputs
+from bitgap.theory.forecast.prediction import measured_since
+from bitgap.theory.packing import VERSION, pack, unpack
+from bitgap.theory.roles import declared_mix
 
 if TYPE_CHECKING:
     from bitgap.lab.lab import Lab
-
-VERSION = 3
-"""Raised whenever the record changes meaning."""
 
 
 def evidence_of(
@@ -62,8 +66,9 @@ def evidence_of(
     kept = lab.store.get_observations(key)
     if kept is not None:
         return unpack(kept)
+    began = _began(lab, started)
     found = investigate(lab, tier, announce=announce)
-    evidence = gather(lab, tier, found)
+    evidence = gather(lab, tier, found, began)
     lab.store.put_observations(key, pack(evidence))
     kept_form = stored_form(found.about, texts=found.texts, investigation=found)
     provenance = lab.provenance(started, thresholds.hash)
@@ -71,23 +76,40 @@ def evidence_of(
     return evidence
 
 
-def gather(lab: Lab, tier: Tier, found: Investigation) -> Evidence:
+def _began(lab: Lab, started: float) -> datetime | None:
+    """Returns when measuring a model began or begins; None where its scores are older and undated.
+
+    A store may hold scores from before this run.
+    """
+    try:
+        before = measured_since(lab.store, lab.info.fingerprint, lab.info.name)
+    except UserError:
+        return None
+    return before or datetime.fromtimestamp(started, UTC)
+
+
+def gather(lab: Lab, tier: Tier, found: Investigation, began: datetime | None = None) -> Evidence:
     """Returns the evidence of a model that was just investigated.
 
     Args:
         lab: That was investigated.
         tier: The tier it was investigated at.
         found: What came out.
+        began: When measuring began.
     """
     observed = {f.experiment: _observations(lab, key) for f, key in found.findings}
     findings = {f.hypothesis: f for f, _ in found.findings}
     weights, reference = observed["T-002"], lab.corpus.reference
     single = unpack_scores(weights, "single")
-    masks = lab.spread(tier.map_sentences).score(found.layer_map.design.plans(found.scheme), "map")
+    fitted = tier.fitted(lab.n_blocks, lab.corpus.n_sentences)
+    masks = found.map_scores
+    if masks is None:
+        plans = found.layer_map.design.plans(found.scheme)
+        masks = lab.spread(fitted.map_sentences).score(plans, "map")
     counts, left_out = _counted(weights, masks, found)
     order = _reference_first(lab.languages, reference, counts)
     params, noise = weights.facts["params"], unpack_scores(weights, "noise")
-    alike = _of_masks(single, masks)
+    alike = _of_masks(single, masks, lab, fitted.map_sentences)
 
     def alpha(scores: Scores) -> Floats:
         return by_language(
@@ -106,17 +128,66 @@ def gather(lab: Lab, tier: Tier, found: Investigation) -> Evidence:
         log_error_ratio=_error_ratio(findings["H1.3"], lab.n_blocks, lab.languages)[:, order],
         sensitivity=alpha(noise),
         single=_damage_by_block(order, single),
-        mask_sensitivity=alpha(noise.select(sentences=alike)),
-        mask_single=_damage_by_block(order, single.select(sentences=alike)),
+        tokens=_tokens(order, single),
+        mask_sensitivity=None if alike is None else alpha(noise.select(sentences=alike)),
+        mask_single=None
+        if alike is None
+        else _damage_by_block(order, single.select(sentences=alike)),
+        mask_tokens=_tokens(order, masks),
         masks=np.array(found.layer_map.design.masks, dtype=np.int64),
+        sampled=sampled_masks(found.layer_map.design),
         damage=_damage(masks, found)[:, order],
         shapley=shapley_of_games(masks, found.layer_map.design),
         original_predictors=_original_predictors(lab),
         original_disparity=original_disparity(unpack_scores(weights, "protect"))[1:],
         bits_per_byte=_bits_per_byte(single),
         left_out=left_out,
+        n_parameters=lab.info.n_parameters,
+        mix=mix_of(lab.info.name),
+        corpus=lab.corpus.name,
+        measured_from=None if began is None else began.isoformat(timespec="seconds"),
         findings=findings,
     )
+
+
+def sampled_masks(design: Design) -> Bools | None:
+    """Returns which masks of a design were drawn at random, (P); None where all were scored.
+
+    Those of at most two protected or two rounded blocks are in every design, and a design says
+    which further sets were asked about.
+    """
+    if design.complete:
+        return None
+    asked = {mask_of(blocks) for blocks in getattr(design, "asked", ())}
+    size = np.array([mask.bit_count() for mask in design.masks])
+    chosen = np.array([mask in asked for mask in design.masks])
+    return ~chosen & (size > 2) & (size < design.n_blocks - 2)
+
+
+def mix_of(model: str) -> str | None:
+    """Returns what a model was trained on in a few words, as its folder's ``training.json`` says.
+
+    ``text`` is text in proportion to its size; a mix is told by the languages that weigh most.
+    Without such a file it is what ``roles.toml`` says, or None.
+    """
+    try:
+        said = json.loads((Path(model) / "training.json").read_text("utf-8"))["recipe"]
+        mix, half = said["mix"], said.get("half")
+    except (OSError, ValueError, KeyError, TypeError):
+        return declared_mix(model)
+    if isinstance(mix, str):
+        mix = dict(part.split("=") for part in mix.split(",") if "=" in part)
+    weights = {code: float(weight) for code, weight in (mix or {}).items()}
+    words = "text"
+    if weights:
+        most = max(weights.values())
+        first = sorted(code for code, weight in weights.items() if weight == most)
+        words = "even" if len(first) == len(weights) else f"more {', '.join(first)}"
+    return f"{words}, half {half}" if half else words
+
+
+def _tokens(order: Sequence[int], scores: Scores) -> Integers:
+    return scores.counts.tokens.sum(1)[order].astype(np.int64)
 
 
 def _observations(lab: Lab, key: str) -> Observations:
@@ -152,12 +223,16 @@ def _reference_first(languages: Sequence[str], reference: str, counts: Bools) ->
     return [first, *(i for i in others if counts[i] and i != first)]
 
 
-def _of_masks(scores: Scores, masks: Scores) -> range:
-    """Returns the sentences that the masks were scored on, which are the first ones."""
-    alike = range(masks.n_sentences)
-    mine = scores.counts.tokens[:, : len(alike)]
-    assert (mine == masks.counts.tokens).all(), "the layer map's text begins as T-002's does"
-    return alike
+def _of_masks(scores: Scores, masks: Scores, lab: Lab, n: int) -> Integers | None:
+    """Returns which of T-002's sentences the masks were scored on; None where not all are its own.
+
+    Both choices are spread over the text, so that the smaller is part of the larger.
+    """
+    alike = lab.spread(scores.n_sentences).places(n)
+    if len(alike) != masks.n_sentences or alike.max(initial=-1) >= scores.n_sentences:
+        return None
+    same = np.array_equal(scores.counts.tokens[:, alike], masks.counts.tokens)
+    return alike if same else None
 
 
 def _damage_by_block(order: Sequence[int], single: Scores) -> Floats:
@@ -186,50 +261,6 @@ def _original_predictors(lab: Lab) -> dict[str, Floats]:
     from bitgap.lab.weight_errors import pooled_raw_statistics
 
     return pooled_raw_statistics(lab.decoder)
-
-
-# -- keeping --------------------------------------------------------------------------------------
-
-_ARRAYS = (
-    *("t2", "log_variance", "log_dimension", "log_error_ratio", "sensitivity", "single"),
-    *("mask_sensitivity", "mask_single", "masks", "damage", "original_disparity"),
-)
-_GROUPS = ("shapley", "original_predictors")
-_STORED_AS = {
-    "shapley": "worth",
-    "original_predictors": "seed_predictors",
-    "original_disparity": "seed_disparity",
-}
-"""What arrays of stored evidence are called, where that is not the field's name."""
-
-
-def pack(evidence: Evidence) -> Observations:
-    """Returns evidence as what a store keeps."""
-    arrays = {_STORED_AS.get(name, name): getattr(evidence, name) for name in _ARRAYS}
-    for group in _GROUPS:
-        named: Mapping[str, Floats] = getattr(evidence, group)
-        arrays |= {f"{_STORED_AS[group]}.{name}": values for name, values in named.items()}
-    plain = {f.name for f in fields(Evidence)} - set(_ARRAYS) - set(_GROUPS) - {"findings"}
-    facts: dict[str, Any] = {name: getattr(evidence, name) for name in sorted(plain)}
-    facts["findings"] = to_json(evidence.findings)
-    return Observations(experiment="evidence", version=VERSION, arrays=arrays, facts=facts)
-
-
-def unpack(kept: Observations) -> Evidence:
-    """Returns evidence from what a store kept."""
-    facts: dict[str, Any] = dict(kept.facts)
-    groups: dict[str, Any] = {
-        group: {
-            name.removeprefix(f"{_STORED_AS[group]}."): values
-            for name, values in kept.arrays.items()
-            if name.startswith(f"{_STORED_AS[group]}.")
-        }
-        for group in _GROUPS
-    }
-    findings = {h: from_json(Finding, f) for h, f in facts.pop("findings").items()}
-    facts["languages"] = tuple(facts["languages"])
-    arrays: dict[str, Any] = {name: kept.arrays[_STORED_AS.get(name, name)] for name in _ARRAYS}
-    return Evidence(**facts, **groups, **arrays, findings=findings)
 
 
 def stored_evidence(store: Store) -> list[Evidence]:
@@ -262,7 +293,7 @@ def inputs_of_lab(lab: Lab, scheme: str) -> Inputs:
     order = _reference_first(lab.languages, reference, np.ones(len(lab.languages), dtype=bool))
     logs = np.log2(errors[:, order])
     return Inputs(
-        target=lab.info.name,
+        target=lab.info.name.rstrip("/").rsplit("/", 1)[-1],
         family=lab.info.family,
         n_blocks=lab.n_blocks,
         fingerprint=lab.info.fingerprint,
@@ -270,4 +301,5 @@ def inputs_of_lab(lab: Lab, scheme: str) -> Inputs:
         languages=tuple(lab.languages[i] for i in order),
         t2=relative_errors(lab.decoder, scheme),
         log_error_ratio=logs - logs[:, :1],
+        tokens=lab.text.counts.tokens.sum(1)[order].astype(np.int64),
     )

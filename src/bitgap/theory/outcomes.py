@@ -66,16 +66,16 @@ def outcomes(findings: Sequence[Finding], evidence: Sequence[Evidence]) -> dict[
 def suggestions(evidence: Sequence[Evidence]) -> list[dict[str, Any]]:
     """Returns what the data suggest instead: exploratory statistics clear of what chance gives.
 
-    One value a family, its first model's, less what it would be if nothing were there; mean and
-    95 % interval by random effects with equal weights. A hypothesis is suggested where the interval
-    is clear of 0, and its opposite where it is clear on the other side. With fewer than two
-    families there are none.
+    One value a family, the mean over its checkpoints, less what it would be if nothing were there;
+    mean and 95 % interval by random effects with equal weights. A hypothesis is suggested where the
+    interval is clear of 0, and its opposite where it is clear on the other side. With fewer than
+    two families there are none.
     """
-    spoken = [models[0] for models in families_of(evidence).values()]
+    families = list(families_of(evidence).values())
     rows = list[dict[str, Any]]()
-    for above, below, unit, of in _SUGGESTED if len(spoken) > 1 else ():
-        pairs = np.array([of(one) for one in spoken])
-        pairs = pairs[np.isfinite(pairs).all(1)]
+    for above, below, unit, of in _SUGGESTED if len(families) > 1 else ():
+        known = [_defined([of(one) for one in models]) for models in families]
+        pairs = np.array([each.mean(0) for each in known if len(each)])
         if len(pairs) < 2:
             continue
         excess, null = pairs[:, 0] - pairs[:, 1], float(pairs[:, 1].mean())
@@ -94,6 +94,11 @@ def suggestions(evidence: Sequence[Evidence]) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def _defined(pairs: Sequence[Pair]) -> Floats:
+    found = np.array(pairs)
+    return found[np.isfinite(found).all(1)]
 
 
 Pair = tuple[float, float]
@@ -116,18 +121,22 @@ def _sensitivity_share(one: Evidence) -> Pair:
 
 
 def _learned_link(one: Evidence) -> Pair:
-    """Returns r over languages of the damage ratio with how well they are known."""
-    others = one.languages[1:]
-    known = -np.log2(np.array([one.bits_per_byte[c] for c in others]))
-    return _r(known, np.log2(one.damage[0, 1:] / one.damage[0, 0])), 0.0
+    """Returns r over languages of log2 damage per token with how well they are known."""
+    known = -np.log2(np.array([one.bits_per_byte[c] for c in one.languages]))
+    tokens = one.tokens if one.mask_tokens is None else one.mask_tokens
+    return _r(known, np.log2(one.damage[0] / tokens)), 0.0
 
 
 def _language_not_block(one: Evidence) -> Pair:
-    """Returns the share of the spread of y_{lλ} that is the language's, whatever the block."""
-    y = one.log_ratio
-    if not y.size or y.var() == 0:
+    """Returns the share of S² of single blocks that is the language's, whatever the block.
+
+    Of log2 damage per token less each block's mean over languages.
+    """
+    if len(one.languages) < 2 or not (one.single > 0).all():
         return float("nan"), 0.5
-    return float(y.mean(0).var() / y.var()), 0.5
+    y = np.log2(one.single / one.tokens)
+    y = y - y.mean(1, keepdims=True)
+    return (float(y.mean(0).var() / y.var()) if y.var() > 0 else float("nan")), 0.5
 
 
 def _local_link(one: Evidence) -> Pair:
@@ -166,7 +175,7 @@ _SUGGESTED: Sequence[tuple[str, str, str, Callable[[Evidence], Pair]]] = (
     (
         "the gap is the language's, much the same in every block",
         "the gap is made in particular blocks",
-        "share of the spread of log2 damage ratios that is constant over blocks",
+        "share of the squared S of single blocks that is constant over blocks",
         _language_not_block,
     ),
     (
@@ -178,7 +187,7 @@ _SUGGESTED: Sequence[tuple[str, str, str, Callable[[Evidence], Pair]]] = (
     (
         "languages that are better known lose more",
         "languages that are less well known lose more",
-        "r over languages of -log2 bits per byte with log2 damage ratio",
+        "r over languages of -log2 bits per byte with log2 damage per token",
         _learned_link,
     ),
 )

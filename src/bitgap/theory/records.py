@@ -35,6 +35,17 @@ class MeasuredModel:
     """Mean k with one block rounded alone, (L), in the same unit."""
     ratio_by_block: tuple[float | None, ...]
     """D with one block rounded alone, (L)."""
+    spread: float | None = None
+    """S with every block rounded, log2."""
+    spread_by_block: tuple[float | None, ...] = ()
+    """S with one block rounded alone, (L)."""
+    role: str = "exploratory"
+    """``confirmation`` where the thresholds were declared before the model was measured."""
+    n_parameters: int | None = None
+    mix: str | None = None
+    """What it was trained on."""
+    corpus: str = ""
+    """What it was measured on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,8 +131,80 @@ class Forecasts:
 
     rows: tuple[HeldOut, ...]
     summary: tuple[Successes, ...]
-    masks: Mapping[str, Mapping[str, float | None]]
-    """By kind, means over models of ``spearman``, ``rmse`` and ``covered``."""
+    masks: Mapping[str, Mapping[str, Any]]
+    """By kind and quantity, means over families of ``spearman``, ``rmse`` and ``covered``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scope:
+    """What models something is said of."""
+
+    models: int
+    families: int
+    parameters_least: int | None
+    parameters_most: int | None
+    blocks: tuple[int, ...]
+    """Numbers of blocks that occur."""
+    corpora: tuple[str, ...]
+    """Texts they were measured on."""
+    mixes: tuple[str, ...]
+    """What they were trained on, where their folders say."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlaceFact:
+    """One number of the first block, the one at three quarters, the last, or all three."""
+
+    objective: str
+    """``damage`` or ``spread``."""
+    what: str
+    place: str
+    value: float
+    low: float
+    high: float
+    """95 % interval over families."""
+    null: float
+    """What it would be if the place were nothing special."""
+    families: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskedHypothesis:
+    """One hypothesis as it was written, as it must be asked, and what came of both."""
+
+    hypothesis: str
+    written: str
+    written_label: str | None
+    """What is said of the origin's own wording; None where it is not judged by itself."""
+    written_because: str | None
+    asked: str
+    label: str
+    because: str
+    value: float | None
+    low: float | None
+    high: float | None
+    unit: str
+    takes: str
+    """What it would take to decide it; empty where it is decided or cannot be tested."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """Why these blocks, as far as some models say."""
+
+    scope: Scope
+    places: tuple[PlaceFact, ...]
+    hypotheses: tuple[AskedHypothesis, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """What the models of one role say."""
+
+    role: str
+    findings: tuple[Finding, ...]
+    pillars: tuple[Pillar, ...]
+    answer: Answer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,15 +214,26 @@ class Theory:
     tier: str
     """How much text was looked at."""
     models: tuple[MeasuredModel, ...]
-    """The first of each family speaks for it."""
+    """All that were looked at, whatever their role."""
     findings: tuple[Finding, ...]
-    """Theory-level, one a member of the family of twelve, with Holm over them."""
+    """Theory-level, one a member of the family of twelve, with Holm over them; of the models of
+    :attr:`role` alone."""
     pillars: tuple[Pillar, ...]
     outcomes: Outcomes
     forecasts: Forecasts
     original_regression: tuple[RegressionRow, ...] = field(metadata={"formerly": "seed_regression"})
     """The origin's regression, as published and on every model."""
     thresholds_hash: str
+    role: str = "exploratory"
+    """Whose findings, pillars and outcomes these are: those of ``confirmation`` models where there
+    are any, since only they were not seen before the thresholds were declared."""
+    answer: Answer | None = None
+    """Likewise; None in runs from before it was formed."""
+    beside: Judged | None = None
+    """What exploratory models say, beside what counts; None where they are what there is."""
+    later: Forecasts | None = None
+    """Confirmation models forecast from exploratory ones; :attr:`forecasts` holds families of the
+    exploratory ones out."""
 
     def as_dict(self) -> dict[str, Any]:
         """Returns the theory as JSON."""

@@ -8,42 +8,43 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from bitgap.codec import from_json
+from bitgap.errors import UserError
 from bitgap.experiments.catalog import CATALOG
 from bitgap.jobs.tiers import Tier
 from bitgap.records import Finding, finite
 from bitgap.stats.verdicts import Thresholds, load_thresholds, with_holm
+from bitgap.theory.answer import answer
 from bitgap.theory.evidence import Evidence, disparity_of, families_of
 from bitgap.theory.families import across_families
-from bitgap.theory.forecast.prediction import leave_one_family_out
+from bitgap.theory.forecast.prediction import (
+    forecast_later,
+    leave_one_family_out,
+    mean_scores,
+)
 from bitgap.theory.forecast.scorecard import summarize
 from bitgap.theory.formal.model import judge_formal
 from bitgap.theory.origin.regression import replay_original_regression
 from bitgap.theory.outcomes import outcomes, pillars
-from bitgap.theory.records import Forecasts, MeasuredModel, Outcomes, Pillar, Theory
+from bitgap.theory.records import (
+    Forecasts,
+    Judged,
+    MeasuredModel,
+    Outcomes,
+    Pillar,
+    Theory,
+)
 
 if TYPE_CHECKING:
     from bitgap.lab.lab import Lab
 
 
 def _forecasts(rows: Sequence[dict[str, Any]]) -> Forecasts:
-    """Returns every forecast of a family held out, and what they come to."""
-    share = load_thresholds().agreement_share
-    masks = dict[str, dict[str, float | None]]()
-    for kind in dict.fromkeys(row["kind"] for row in rows):
-        mine = [row["masks"] for row in rows if row["kind"] == kind]
-        masks[kind] = {
-            name: float(np.mean(found)) if (found := _defined(mine, name)) else None
-            for name in ("spearman", "rmse", "covered")
-        }
-    summary = summarize(rows, share)
+    """Returns forecasts with what they come to."""
+    kinds = dict.fromkeys(row["kind"] for row in rows)
+    masks = {kind: mean_scores([row for row in rows if row["kind"] == kind]) for kind in kinds}
+    summary = summarize(rows, load_thresholds().agreement_share)
     return from_json(Forecasts, {"rows": list(rows), "summary": summary, "masks": masks})
-
-
-def _defined(rows: Sequence[dict[str, Any]], name: str) -> list[float]:
-    return [row[name] for row in rows if row.get(name) is not None]
 
 
 def gather_all(
@@ -81,22 +82,70 @@ def gather_all(
 def judge_all(evidence: Sequence[Evidence], tier: str) -> Theory:
     """Returns what the models say together; pure, so that it can be judged again at any time.
 
+    Confirmation models are judged by themselves, and what exploratory ones say stands beside; where
+    there are none, the exploratory ones are judged, and the run says so.
+
     Args:
-        evidence: Of every model; the first of each family speaks for it.
+        evidence: Of every model.
         tier: That they were investigated at.
+
+    Raises:
+        UserError: If some model's findings were judged with other thresholds.
     """
     thresholds = load_thresholds()
-    findings = theory_findings(evidence, thresholds)
-    held_out = leave_one_family_out(evidence) if len(families_of(evidence)) > 2 else []
+    _check_thresholds(evidence, thresholds)
+    explored = [one for one in evidence if one.role == "exploratory"]
+    confirming = [one for one in evidence if one.role == "confirmation"]
+    counted = confirming or explored
+    main = _judged(counted, thresholds)
+    learned = explored or confirming
+    held_out = leave_one_family_out(learned) if _can_hold_out(learned) else []
+    later = None
+    if confirming and explored and len(families_of(_comparing(explored))) > 1:
+        later = _forecasts(forecast_later(explored, confirming))
     return Theory(
         tier=tier,
         models=tuple(_measured(one) for one in evidence),
-        findings=tuple(findings),
-        pillars=tuple(from_json(Pillar, row) for row in pillars(findings)),
-        outcomes=from_json(Outcomes, outcomes(findings, evidence)),
+        findings=main.findings,
+        pillars=main.pillars,
+        outcomes=from_json(Outcomes, outcomes(main.findings, counted)),
         forecasts=_forecasts(held_out),
         original_regression=replay_original_regression(evidence),
         thresholds_hash=thresholds.hash,
+        role=main.role,
+        answer=main.answer,
+        beside=_judged(explored, thresholds) if confirming and explored else None,
+        later=later,
+    )
+
+
+def _check_thresholds(evidence: Sequence[Evidence], thresholds: Thresholds) -> None:
+    for one in evidence:
+        others = {f.thresholds_hash for f in one.findings.values()} - {"", thresholds.hash}
+        if others:
+            raise UserError(
+                f"the findings of {one.model} were judged with thresholds {min(others)}, today's "
+                f"are {thresholds.hash}; judge it again: `bitgap theory MODEL --export FOLDER` "
+                f"with the store it was measured into"
+            )
+
+
+def _comparing(evidence: Sequence[Evidence]) -> list[Evidence]:
+    """Returns those in which languages can be compared."""
+    return [one for one in evidence if len(one.languages) > 1]
+
+
+def _can_hold_out(evidence: Sequence[Evidence]) -> bool:
+    return len(families_of(_comparing(evidence))) > 2
+
+
+def _judged(evidence: Sequence[Evidence], thresholds: Thresholds) -> Judged:
+    findings = theory_findings(evidence, thresholds)
+    return Judged(
+        role=evidence[0].role,
+        findings=tuple(findings),
+        pillars=tuple(from_json(Pillar, row) for row in pillars(findings)),
+        answer=answer(evidence, findings, thresholds),
     )
 
 
@@ -126,4 +175,10 @@ def _measured(one: Evidence) -> MeasuredModel:
         damage=float(one.damage[0].mean()),
         damage_by_block=tuple(float(k) for k in one.single.mean(1)),
         ratio_by_block=tuple(finite(y) for y in disparity_of(one.single)),
+        spread=finite(one.spread[0]),
+        spread_by_block=tuple(finite(s) for s in one.spread_by_block),
+        role=one.role,
+        n_parameters=one.n_parameters,
+        mix=one.mix,
+        corpus=one.corpus,
     )

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from bitgap.show.numbers import told_estimate
+from bitgap.report.words.theory import answer_sentences
+from bitgap.show.numbers import MISSING, told_estimate
 from bitgap.show.table import Table
 from bitgap.show.tables.findings import (
     control_table,
@@ -15,6 +16,7 @@ from bitgap.show.tables.findings import (
     verdict_table,
 )
 from bitgap.show.tables.theory import (
+    asked_table,
     budget_table,
     forecast_table,
     forecasts_table,
@@ -22,6 +24,8 @@ from bitgap.show.tables.theory import (
     ladder_table,
     models_table,
     pillars_table,
+    places_table,
+    power_table,
     regression_table,
     slopes_table,
     suggested_table,
@@ -45,14 +49,16 @@ def results_page(result: Json, facts: Mapping[str, object]) -> str:
     )
     sections = (
         "# Why these blocks? What came out over model families",
-        "Written by `bitgap theory`, by no hand. Every hypothesis was declared in "
-        "`src/bitgap/stats/thresholds.yaml` before the zoo was measured; the rules of judgement "
+        "Written by `bitgap theory`, by no hand. What is asked, and the smallest effects of "
+        "interest, are declared in `src/bitgap/stats/thresholds.yaml`; the rules of judgement "
         "are those of one model ([calibration](calibration.md)) and, across families, of the "
-        "model as unit. *Refuted* means that the effect is clearly smaller than the smallest one "
-        "of interest and that a planted one was found; *inconclusive* names the clause that "
-        "failed.",
+        "family as unit. *Refuted* means that the effect is clearly smaller than the smallest one "
+        "of interest and that a planted one was found; *small* that it is there and smaller than "
+        "that; *inconclusive* names the clause that failed.",
         rows_of(["made with", ""], facts.items()),
+        *_answer(result),
         to_markdown(replace(verdicts, title="Verdicts of the theory")),
+        f"Of {_ROLES[result['role']]}.",
         to_markdown(pillars_table(result["pillars"])),
         *_outcomes(result["outcomes"]),
         to_markdown(models_table(result["models"])),
@@ -60,6 +66,7 @@ def results_page(result: Json, facts: Mapping[str, object]) -> str:
         to_markdown(control_table(findings)),
         *_formal(findings),
         *_tables(forecasts_table(forecasts["summary"]), forecast_table(forecasts["rows"])),
+        *_later(result),
         to_markdown(regression_table(result["original_regression"])),
     )
     return "\n\n".join(sections) + "\n"
@@ -67,6 +74,65 @@ def results_page(result: Json, facts: Mapping[str, object]) -> str:
 
 def _tables(*tables: Table, level: int = 2) -> list[str]:
     return [to_markdown(table, level) for table in tables if table.rows]
+
+
+_ROLES = {
+    "confirmation": "confirmation models, which were measured after the thresholds were declared",
+    "exploratory": "exploratory models, which had been looked at before the thresholds were "
+    "declared, so that nothing here confirms",
+}
+SHORT = "In short"
+"""Title of what the README shows."""
+
+
+def _answer(result: Json) -> list[str]:
+    found = result["answer"]
+    if not found:
+        return []
+    parts = ["## The answer", f"From {_ROLES[result['role']]}.", *_answer_of(found, SHORT)]
+    parts += _tables(places_table(found["places"]), asked_table(found["hypotheses"]), level=3)
+    beside = result["beside"]
+    if beside:
+        parts += _answer_of(beside["answer"], "Beside it: the exploratory models")
+        parts.append(f"From {_ROLES['exploratory']}.")
+        verdicts = verdict_table(beside["findings"]).only("name", "verdict", "effect", "p", "why")
+        parts += [to_markdown(replace(verdicts, title=""), 0)]
+        parts += [to_markdown(places_table(beside["answer"]["places"]), 0)]
+    return parts
+
+
+def _answer_of(found: Json, title: str) -> list[str]:
+    return [f"### {title}", *answer_sentences(found)]
+
+
+def _later(result: Json) -> list[str]:
+    later = result["later"]
+    if not later:
+        return []
+    said = (
+        "Confirmation models forecast from exploratory ones alone, of which nothing but weights "
+        "and one pass of full precision is used. Beside it, how the same forecasts did where "
+        "families of the exploratory models were held out."
+    )
+    rows = [
+        (kind, quantity, *(_third(one[quantity][name]) for one in (later["masks"][kind],
+                            result["forecasts"]["masks"].get(kind, {})) if one
+                           for name in ("spearman", "rmse", "covered")))
+        for kind in later["masks"]
+        for quantity in ("spread", "damage", "disparity")
+    ]  # fmt: skip
+    head = ["from", "of masks", "Spearman, later", "RMSE, later", "intervals that hold, later"]
+    head += ["Spearman, held out", "RMSE, held out", "intervals that hold, held out"]
+    return [
+        "## Forecasts of confirmation models",
+        said,
+        rows_of(head[: len(rows[0])], rows),
+        *_tables(forecasts_table(later["summary"]), forecast_table(later["rows"]), level=3),
+    ]
+
+
+def _third(value: float | None) -> str:
+    return MISSING if value is None else f"{value:.3f}"
 
 
 def _outcomes(outcomes: Json) -> list[str]:
@@ -106,6 +172,6 @@ def _formal(findings: Sequence[Json]) -> list[str]:
     formal = next((f for f in findings if f["hypothesis"] == "formal"), None)
     if formal is None:
         return []
-    makers = (ladder_table, budget_table, slopes_table, inflation_table)
+    makers = (ladder_table, power_table, budget_table, slopes_table, inflation_table)
     tables = (make(formal["tables"]) for make in makers)
     return ["## The formal model", formal["sentence"], *_tables(*tables, level=3)]

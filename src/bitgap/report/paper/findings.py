@@ -250,23 +250,29 @@ def _regressions(rows: Sequence[Json]) -> list[str]:
     ]
 
 
+_JUDGED = {"spread": "S of single blocks", "ratio": "log damage ratios"}
+"""What the formal model is asked to predict, by response."""
+
+
 def formal_sentences(findings: Iterable[Json]) -> list[str]:
     """Returns what the ladder of the formal model says, where a run has one."""
     found = next((f for f in findings if f["hypothesis"] == FORMAL.id), None)
     if found is None:
         return []
     tables, said = found["tables"], list[str]()
-    rungs = {r["rung"]: r for r in tables["ladder"] if r["response"] == "ratio"}
+    # Of before version 3 of the thresholds: log damage ratios.
+    judged = "spread" if any(r["response"] == "spread" for r in tables["ladder"]) else "ratio"
+    rungs = {r["rung"]: r for r in tables["ladder"] if r["response"] == judged}
     held = {name: rungs[name]["r2_lofo"] for name in ("F0", "F1", "F3")
             if name in rungs and rungs[name]["r2_lofo"] is not None}  # fmt: skip
     if len(held) == 3:
         each = [f"{plain(r2, '.2f')} for {name} ({RUNGS[name]})" for name, r2 in held.items()]
         best = max(held, key=lambda name: held[name])
         said.append(
-            f"In families held out the R² of log damage ratios is {joined(each)}: {best} predicts "
+            f"In families held out the R² of {_JUDGED[judged]} is {joined(each)}: {best} predicts "
             f"best."
         )
-    slopes = [r for r in tables["coefficients"] if r["response"] == "ratio"]
+    slopes = [r for r in tables["coefficients"] if r["response"] == judged]
     clear = [r for r in slopes if r["low"] is not None and r["low"] > 0]
     each = [
         f"{GREEK.get(name := r['coefficient'], name)} {number(r['mean'], (r['low'], r['high']))}"

@@ -26,6 +26,7 @@ def theory_answers(result: Json) -> tuple[Answer, ...]:
 
 
 def _why(result: Json) -> Answer:
+    question = "Why L0, the block at three quarters, and the last?"
     rows = {
         r["objective"]: r
         for r in result["forecasts"]["summary"]
@@ -34,8 +35,129 @@ def _why(result: Json) -> Answer:
     details = [_hits(r, name) for name, r in rows.items() if r["families"]]
     if result["pillars"]:
         details.append(pillar_sentence(result["pillars"]))
-    return Answer("why", "Why L0, the block at three quarters, and the last?",
-                  _headline(rows), tuple(details))  # fmt: skip
+    found = result.get("answer")
+    if not found:
+        return Answer("why", question, _headline(rows), tuple(details))
+    first, *others = answer_sentences(found)
+    return Answer("why", question, first, (*others, *details))
+
+
+# -- the answer -----------------------------------------------------------------------------------
+
+
+def answer_sentences(found: Json) -> tuple[str, ...]:
+    """Returns why these blocks, as far as some models say, each sentence with its scope.
+
+    Args:
+        found: As :class:`bitgap.theory.records.Answer` has it.
+    """
+    facts = {(f["objective"], f["what"], f["place"]): f for f in found["places"]}
+    by = [[f for key, f in facts.items() if key[0] == name] for name in ("damage", "spread")]
+    if not all(by):
+        return (
+            f"Too few families to say whether these blocks are special ({scope_words(found)}).",
+        )
+    scope = scope_words(found)
+    return (
+        f"For damage: {_damage_words(by[0])} ({scope}).",
+        f"For the gap S, the spread of log2 damage per token over languages: "
+        f"{_spread_words(by[1])} ({scope}).",
+        f"Why it is so: {_mechanism(found['hypotheses'])} ({scope}).",
+    )
+
+
+def scope_words(found: Json) -> str:
+    """Returns what models something is said of, in words."""
+    scope = found["scope"]
+    least, most = scope["parameters_least"], scope["parameters_most"]
+    size = "of unknown size" if least is None else f"of {_size(least, most)} parameters"
+    blocks = joined([str(n) for n in scope["blocks"]])
+    corpora = len(scope["corpora"])
+    texts = "one corpus" if corpora == 1 else f"{corpora} corpora"
+    told_texts = f", {texts}" if corpora else ""
+    return (
+        f"in {_counted_as(scope['models'], 'model')} of "
+        f"{_counted_as(scope['families'], 'family', 'families')} {size}, {blocks} blocks"
+        f"{told_texts}"
+    )
+
+
+def _size(least: int, most: int) -> str:
+    low, high = (f"{n / 1e6:.3g}" for n in (least, most))
+    return f"{low} million" if low == high else f"{low} to {high} million"
+
+
+def _counted_as(n: int, one: str, many: str = "") -> str:
+    return f"{n} {one if n == 1 else many or one + 's'}"
+
+
+def _interval(fact: Json, scale: float = 1.0, form: str = ".0f", signed: bool = False) -> str:
+    sign = "+" if signed else ""
+    value, low, high = (format(scale * fact[name], f"{sign}{form}") for name in
+                        ("value", "low", "high"))  # fmt: skip
+    return f"{value} [{low}, {high}]"
+
+
+def _compared(fact: Json, more: str, less: str, neither: str) -> str:
+    """Returns which side of what an ordinary block has an interval lies on, in the words given."""
+    if fact["low"] > fact["null"]:
+        return more
+    return less if fact["high"] < fact["null"] else neither
+
+
+def _damage_words(facts: Sequence[Json]) -> str:
+    shares = [f for f in facts if f["what"].startswith("share of the damage that single")]
+    each = [
+        f"{f['place']} {_interval(f, 100)} % "
+        f"({_compared(f, 'more than its share', 'less than its share', 'about its share')})"
+        for f in shares
+    ]
+    said = (
+        f"of what single blocks do, {joined(each)}, where an ordinary one does "
+        f"{100 * shares[0]['null']:.0f} %"
+    )
+    for f in facts:
+        if f["what"].startswith("share of all damage that protecting them"):
+            said += f"; protecting the three saves {_interval(f, 100)} % of all damage"
+        if f["what"].startswith("share of other triples"):
+            said += f"; {_interval(f, 100)} % of other triples leave less damage (50 is chance)"
+    return said
+
+
+def _spread_words(facts: Sequence[Json]) -> str:
+    alone = [f for f in facts if f["what"].startswith("S with it alone")]
+    each = [
+        f"{f['place']} {_interval(f, 1, '.2f', signed=True)} "
+        f"({_compared(f, 'more unequal', 'more equal', 'like others')})"
+        for f in alone
+    ]
+    said = f"against the median block, alone rounded, {joined(each)} in log2"
+    for f in facts:
+        if f["what"].startswith("change of S"):
+            way = _compared(f, "raises S", "lowers S", "moves S by no clear amount")
+            said += f"; protecting the three {way}, {_interval(f, 1, '.3f', signed=True)} log2"
+        if f["what"].startswith("share of other triples"):
+            said += f"; {_interval(f, 100)} % of other triples leave a smaller S (50 is chance)"
+    return said
+
+
+def _mechanism(hypotheses: Sequence[Json]) -> str:
+    by: dict[str, list[str]] = {}
+    for one in hypotheses:
+        by.setdefault(one["label"], []).append(one["hypothesis"])
+    words = {
+        "supported": "is established", "small": "is there but smaller than declared to matter",
+        "refuted": "is ruled out", "inconclusive": "is open",
+        "not testable": "could not be asked here",
+    }  # fmt: skip
+    said = [f"{joined(by[label])} {how if len(by[label]) == 1 else _plural(how)}"
+            for label, how in words.items() if label in by]  # fmt: skip
+    head = "" if "supported" in by else "no mechanism that was asked about is established; "
+    return head + "; ".join(said)
+
+
+def _plural(how: str) -> str:
+    return how.replace("is ", "are ", 1)
 
 
 def _headline(rows: Mapping[str, Json]) -> str:
@@ -89,9 +211,14 @@ def _languages(models: Sequence[Json]) -> Answer:
     if not known:
         return Answer("languages", question, "No model has a disparity that counts.", ())
     more = [m for m in known if m["disparity"] > 0]
+    spreads = sorted(m["spread"] for m in models if m.get("spread") is not None)
+    apart = (
+        f"Languages lie {spreads[0]:.2f} to {spreads[-1]:.2f} log2 apart (S, one SD of log2 damage "
+        f"per token), by model. " if spreads else ""
+    )  # fmt: skip
     short = (
-        f"In {len(more)} of {len(known)} models D, the mean log2 damage ratio, comes out above 0, "
-        f"on the layer map's few sentences and without intervals, which each model's report has."
+        f"{apart}In {len(more)} of {len(known)} models D, the mean log2 damage ratio per text, "
+        f"comes out above 0, without intervals, which each model's report has."
     )
     each = [f"{short_name(m['model'])} {m['disparity']:+.2f}" for m in known]
     none = [short_name(m["model"]) for m in models if m["disparity"] is None]

@@ -1,10 +1,16 @@
 """Forecasts for an unseen model with their intervals; pure.
 
-What is expected comes from :mod:`bitgap.theory.forecast.expectation`. Intervals are Student's, with
-one degree of freedom less than families: every family is forecast from the others, and its errors
-are squared and averaged over masks that protect a like share of the blocks. For a mean over F
-exchangeable families, as the config forecast is, the error of a new one has the variance of these
-errors times 1 − 1/F²; for the weights forecast that is an approximation.
+What is expected comes from :mod:`bitgap.theory.forecast.expectation`. S is forecast too small, as a
+mean over families has less spread over languages than any one of them; so log2 Ŝ is raised by what
+it was short of in families that were forecast from the others.
+
+Intervals are Student's, with one degree of freedom less than families: every family is forecast
+from the others, and its errors (of log2 S less their mean, of log2 damage, of D) are squared and
+averaged over masks that protect a like share of the blocks. For a mean over F exchangeable families
+the error of a new one has the variance of these errors times 1 − 1/F²; for the weights forecast
+that is an approximation. Conformal intervals would assume less, and at :data:`LEVEL` be unbounded
+with fewer than nine families (⌈.9 (F + 1)⌉ > F). How many intervals hold what came out is counted,
+in families held out and in models measured later.
 """
 
 from __future__ import annotations
@@ -20,7 +26,7 @@ from bitgap.errors import UserError
 from bitgap.quant.sets import blocks_in, mask_of, membership
 from bitgap.records import Floats, Integers
 from bitgap.stats.mask_design import make_design
-from bitgap.theory.evidence import Evidence, disparity_of, families_of
+from bitgap.theory.evidence import Evidence, families_of
 from bitgap.theory.forecast.expectation import (
     Core,
     Inputs,
@@ -30,13 +36,17 @@ from bitgap.theory.forecast.expectation import (
     triples_of,
 )
 
-LEVEL = 0.95
+LEVEL = 0.90
+"""Of every interval of a forecast."""
 
 LEAST_BLOCKS = 4
 """Blocks of which three can be protected with something left to round."""
 N_MASKS = 20
-"""Random masks that D is predicted for; the method's number."""
+"""Random masks that are predicted; the method's number."""
 
+
+QUANTITIES = ("spread", "damage", "disparity")
+"""S in log2; log2 of the share of damage that is left; and D, log2 ratio, which is described."""
 
 # Protected shares of blocks that errors are averaged over apart, as few unprotected blocks average
 # less out.
@@ -57,16 +67,14 @@ class Forecast:
 
     core: Core
     protect: Mapping[str, tuple[int, ...]]
-    """The three blocks to protect, by objective: least |D|, ``disparity``, or least mean damage,
+    """The three blocks to protect, by objective: least S, ``spread``, or least mean damage,
     ``damage``."""
-    triple_disparity: Mapping[str, Range]
-    """D with these three protected, by objective."""
-    triple_damage: Mapping[str, Range]
-    """log2 of the share of damage that these three leave, by objective."""
+    triples: Mapping[str, Mapping[str, Range]]
+    """What is left with these three protected: by objective, then by quantity."""
     masks: tuple[tuple[int, ...], ...]
-    """Protected blocks of the masks that D is predicted for."""
-    disparity: tuple[Range, ...]
-    """D of every mask."""
+    """Protected blocks of the masks that are predicted."""
+    quantities: Mapping[str, tuple[Range, ...]]
+    """By quantity (:data:`QUANTITIES`) of every mask."""
     n_families: int
     """Families it was learned from."""
 
@@ -80,30 +88,35 @@ def forecast(
         zoo: Measured models; of what families, decides how far this is a step into the unknown.
         inputs: What is known of the model.
         kind: Whether to use the config alone, or the weights and one forward pass.
-        masks: Sets of protected blocks that D is predicted for.
+        masks: Sets of protected blocks to predict.
 
     Raises:
         UserError: If the zoo has fewer than two families or the model itself, or the inputs lack
             what the kind needs.
     """
-    # Where only the reference counts there is no disparity to learn from.
+    # A spread takes two languages, and another reference's ratios are of something else.
     zoo = [one for one in zoo if len(one.languages) > 1]
+    reference = inputs.languages[0] if inputs.languages else (zoo[0].languages[0] if zoo else "")
+    zoo = [one for one in zoo if one.languages[0] == reference]
     _check(zoo, inputs, kind)
     core = expect(zoo, inputs, kind)
     errors = _family_errors(zoo, kind)
-    triples = triples_of(core)
-    chosen = {name: tuple(int(i) for i in triple) for name, triple in triples.items()}
-    sets = membership([mask_of(blocks) for blocks in chosen.values()], inputs.n_blocks)
-    disparity = errors.ranges("disparity", core.disparity(sets), sets)
-    damage = errors.ranges("damage", core.log_damage(sets), sets)
-    wanted = membership([mask_of(blocks) for blocks in masks], inputs.n_blocks)
+    chosen = {name: tuple(int(i) for i in triple) for name, triple in triples_of(core).items()}
+
+    def of(sets: Sequence[Sequence[int]]) -> dict[str, list[Range]]:
+        protected = membership([mask_of(blocks) for blocks in sets], inputs.n_blocks)
+        return {name: errors.ranges(name, core, protected) for name in QUANTITIES}
+
+    triples, wanted = of(list(chosen.values())), of(masks)
     return Forecast(
         core=core,
         protect=chosen,
-        triple_disparity=dict(zip(chosen, disparity, strict=True)),
-        triple_damage=dict(zip(chosen, damage, strict=True)),
+        triples={
+            objective: {name: triples[name][i] for name in QUANTITIES}
+            for i, objective in enumerate(chosen)
+        },
         masks=tuple(tuple(sorted(mask)) for mask in masks),
-        disparity=tuple(errors.ranges("disparity", core.disparity(wanted), wanted)),
+        quantities={name: tuple(values) for name, values in wanted.items()},
         n_families=len(families_of(zoo)),
     )
 
@@ -125,7 +138,9 @@ def _check(zoo: Sequence[Evidence], inputs: Inputs, kind: Kind) -> None:
             f"a forecast needs at least two measured families, found "
             f"{', '.join(families) or 'none'}; measure more with `bitgap theory`"
         )
-    if kind == "weights" and (inputs.t2 is None or inputs.log_error_ratio is None):
+    if kind == "weights" and any(
+        x is None for x in (inputs.t2, inputs.log_error_ratio, inputs.tokens)
+    ):
         raise UserError(
             f"a forecast from weights for {inputs.target} needs its weights and one forward pass; "
             f"give the model's folder, or ask for a forecast from its config"
@@ -158,18 +173,44 @@ def random_masks(n_blocks: int, *, n: int = N_MASKS, seed: int = 0) -> list[tupl
     return [blocks_in(mask) for mask in drawn]
 
 
+def expected(core: Core, quantity: str, protected: Floats) -> Floats:
+    """Returns what a core says of a quantity, (P)."""
+    if quantity == "spread":
+        return _log2(core.spread(protected))
+    return core.log_damage(protected) if quantity == "damage" else core.disparity(protected)
+
+
+def measured(evidence: Evidence) -> dict[str, Floats]:
+    """Returns what came out, by quantity, of every mask, (P); not finite where all is protected."""
+    whole = evidence.damage[evidence.protects.sum(1) == 0].mean()
+    return {
+        "spread": _log2(evidence.spread),
+        "damage": _log2(evidence.damage.mean(1) / whole),
+        "disparity": evidence.disparity,
+    }
+
+
+def _log2(values: Floats) -> Floats:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.log2(values)
+
+
 @dataclass(frozen=True, slots=True)
 class _Errors:
-    """Mean squared errors of families that were forecast from the others.
+    """Errors of families that were forecast from the others.
 
     Attributes:
-        squares: By quantity, (F x shares); NaN where a family has no mask of that share.
+        shift: By quantity, what is added to a forecast.
+        squares: By quantity, mean squared errors once that is done, (F x shares); NaN where a
+            family has no mask of that share.
     """
 
+    shift: Mapping[str, float]
     squares: Mapping[str, Floats]
 
-    def ranges(self, quantity: str, values: Floats, protected: Floats) -> list[Range]:
-        """Returns predicted numbers of sets of blocks with their intervals."""
+    def ranges(self, quantity: str, core: Core, protected: Floats) -> list[Range]:
+        """Returns what is predicted of sets of blocks with intervals."""
+        values = expected(core, quantity, protected) + self.shift[quantity]
         squares = self.squares[quantity]
         n = len(squares)
         overall, by_share = _finite_mean(squares.ravel()), _finite_mean(squares)
@@ -182,30 +223,42 @@ class _Errors:
 
 
 def _family_errors(zoo: Sequence[Evidence], kind: Kind) -> _Errors:
-    found: dict[str, list[Floats]] = {"disparity": [], "damage": []}
+    means: dict[str, list[Floats]] = {name: [] for name in QUANTITIES}
+    squares: dict[str, list[Floats]] = {name: [] for name in QUANTITIES}
     for family, models in families_of(zoo).items():
         others = [one for one in zoo if one.family != family]
         each = [_errors_of(one, expect(others, inputs_of(one), kind)) for one in models]
-        for name, rows in found.items():
-            rows.append(_finite_mean(np.stack([errors[name] for errors in each])))
-    return _Errors({name: np.stack(rows) for name, rows in found.items()})
+        for name in QUANTITIES:
+            first, second = (_finite_mean(np.stack([e[name][i] for e in each])) for i in (0, 1))
+            means[name].append(first)
+            squares[name].append(second)
+    shift, left = dict[str, float](), dict[str, Floats]()
+    for name in QUANTITIES:
+        first, second = np.stack(means[name]), np.stack(squares[name])
+        own = _finite_mean(first.T)  # a family's mean error over shares of blocks, (F)
+        c = shift[name] = float(_finite_mean(own)) if name == "spread" else 0.0
+        # E(e − c)² = E e² − 2 c E e + c². Errors of means over the other families sum to 0, so that
+        # their mean is what is short in all of them and costs no degree of freedom.
+        left[name] = second - 2 * c * first + c**2
+    return _Errors(shift, left)
 
 
-def _errors_of(one: Evidence, core: Core) -> dict[str, Floats]:
-    """Returns mean squared errors of D and of log2 damage by protected share, each (shares)."""
-    size = one.protects.sum(1)
-    partial = size < one.n_blocks
-    protected, damage = one.protects[partial], one.damage[partial]
-    measured = np.log2(damage.mean(1) / one.damage[size == 0].mean())
-    errors = {
-        "disparity": core.disparity(protected) - disparity_of(damage),
-        "damage": core.log_damage(protected) - measured,
-    }
+def _errors_of(one: Evidence, core: Core) -> dict[str, tuple[Floats, Floats]]:
+    """Returns by quantity means of measured less forecast, and of its square, by share, (shares).
+
+    By the share of blocks that a mask protects.
+    """
+    partial = one.protects.sum(1) < one.n_blocks
+    protected, truth = one.protects[partial], measured(one)
     share = _share_of(protected)[:, None] == np.arange(len(_SHARES) + 1)
-    return {
-        name: _finite_mean(np.where(share, (error**2)[:, None], np.nan))
-        for name, error in errors.items()
-    }
+    found = dict[str, tuple[Floats, Floats]]()
+    for name in QUANTITIES:
+        error = truth[name][partial] - expected(core, name, protected)
+        first, second = (
+            _finite_mean(np.where(share, values[:, None], np.nan)) for values in (error, error**2)
+        )
+        found[name] = first, second
+    return found
 
 
 def _finite_mean(values: Floats) -> Floats:

@@ -12,7 +12,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,7 +23,14 @@ from bitgap.errors import UserError
 from bitgap.stats.verdicts import load_thresholds
 from bitgap.theory.evidence import Evidence, families_of
 from bitgap.theory.forecast.expectation import KINDS, Inputs, Kind, inputs_of
-from bitgap.theory.forecast.intervals import LEVEL, Forecast, Range, forecast, random_masks
+from bitgap.theory.forecast.intervals import (
+    LEVEL,
+    QUANTITIES,
+    Forecast,
+    Range,
+    forecast,
+    random_masks,
+)
 from bitgap.theory.forecast.scorecard import Scorecard, score
 from bitgap.version import __version__
 
@@ -31,7 +38,7 @@ if TYPE_CHECKING:
     from bitgap.lab.store import Store
 
 
-VERSION = 1
+VERSION = 2
 """Of the file's format."""
 
 
@@ -51,8 +58,7 @@ class Prediction:
     scheme: str | None
     n_blocks: int
     languages: Sequence[str]
-    """That D is a mean over, reference first; empty for a config forecast, which has one language
-    stand for all."""
+    """That S is a spread over, reference first; of a config forecast those it learned from."""
     zoo: Sequence[Mapping[str, str]]
     """Models it was learned from: name, family, fingerprint."""
     thresholds_hash: str
@@ -61,12 +67,15 @@ class Prediction:
     level: float
     """Of the intervals."""
     protect: Mapping[str, Mapping[str, Any]]
-    """By objective: ``blocks``, and ``disparity`` and ``log2_damage_left`` with them protected,
-    each as value, low, high."""
+    """By objective: ``blocks``, and with them protected ``spread`` (log2 S), ``damage`` (log2 of
+    the share that is left) and ``disparity`` (D), each as value, low, high."""
     masks: Sequence[Mapping[str, Any]]
-    """``protected`` blocks, and ``disparity`` as value, low, high."""
+    """``protected`` blocks, and the same three numbers."""
     damage_shares: Sequence[float]
     """Expected share of each block in mean damage."""
+    held_out: Mapping[str, Mapping[str, float | None]]
+    """How such forecasts did in families held out of those learned from, by quantity: means over
+    families of ``spearman``, ``rmse`` and ``covered``. What came out later is told beside it."""
 
     @property
     def digest(self) -> str:
@@ -115,26 +124,60 @@ def predict(
         kind=kind,
         scheme=inputs.scheme,
         n_blocks=inputs.n_blocks,
-        languages=list(inputs.languages) if kind == "weights" else [],
+        languages=list(found.core.languages),
         zoo=[{"model": e.model, "family": e.family, "fingerprint": e.fingerprint} for e in zoo],
         thresholds_hash=load_thresholds().hash,
         seed=seed,
         level=LEVEL,
         protect=_protect_rows(found),
         masks=[
-            {"protected": list(mask), "disparity": list(d)}
-            for mask, d in zip(found.masks, found.disparity, strict=True)
+            {"protected": list(mask)}
+            | {name: list(values[i]) for name, values in found.quantities.items()}
+            for i, mask in enumerate(found.masks)
         ],
         damage_shares=[float(share) for share in found.core.damage],
+        held_out=_held_out(zoo, kind),
     )
+
+
+def _held_out(zoo: Sequence[Evidence], kind: Kind) -> dict[str, dict[str, float | None]]:
+    zoo = [one for one in zoo if len(one.languages) > 1]
+    enough = len(families_of(zoo)) > 2
+    return mean_scores(leave_one_family_out(zoo, kinds=(kind,)) if enough else [])
+
+
+def mean_scores(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float | None]]:
+    """Returns by quantity the means over families of what scorecards say of masks.
+
+    Args:
+        rows: With ``family`` and ``masks``, such as :func:`leave_one_family_out` gives.
+    """
+    return {
+        quantity: {
+            name: _mean_over_families(
+                [(row["family"], row["masks"][quantity].get(name)) for row in rows]
+            )
+            for name in ("spearman", "rmse", "covered")
+        }
+        for quantity in QUANTITIES
+    }
+
+
+def _mean_over_families(pairs: Sequence[tuple[str, float | None]]) -> float | None:
+    by_family: dict[str, list[float]] = {}
+    for family, value in pairs:
+        if value is not None:
+            by_family.setdefault(family, []).append(value)
+    if not by_family:
+        return None
+    return sum(sum(v) / len(v) for v in by_family.values()) / len(by_family)
 
 
 def _protect_rows(found: Forecast) -> dict[str, dict[str, Any]]:
     return {
         name: {
             "blocks": list(blocks),
-            "disparity": list(found.triple_disparity[name]),
-            "log2_damage_left": list(found.triple_damage[name]),
+            **{quantity: list(value) for quantity, value in found.triples[name].items()},
         }
         for name, blocks in found.protect.items()
     }
@@ -161,7 +204,8 @@ def write_prediction(prediction: Prediction, folder: str | os.PathLike[str]) -> 
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
-            return _link_anew(Path(name), Path(folder), f"{stem}-{prediction.kind}-{day}")
+            rounded = f"{prediction.scheme}-" if prediction.scheme else ""
+            return _link_anew(Path(name), Path(folder), f"{stem}-{prediction.kind}-{rounded}{day}")
         finally:
             os.unlink(name)
     except OSError as error:
@@ -185,11 +229,11 @@ def _link_anew(written: Path, folder: Path, stem: str) -> Path:
         return path
 
 
-def read_prediction(path: str | os.PathLike[str]) -> Prediction:
-    """Returns the prediction that a file holds.
+def stated_content(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Returns what a prediction of any version states, after its hash was checked.
 
     Raises:
-        UserError: If it cannot be read, is no prediction, is of another version, or was changed.
+        UserError: If it cannot be read, is no prediction, or was changed.
     """
     name = os.fspath(path)
     try:
@@ -204,16 +248,26 @@ def read_prediction(path: str | os.PathLike[str]) -> Prediction:
         ) from None
     if not is_object(content) or not {"version", "sha256", "masks"} <= content.keys():
         raise UserError(f"{name!r} is no prediction; name a file that `bitgap predict` wrote")
-    if content["version"] != VERSION:
-        raise UserError(
-            f"{name!r} has version {content['version']!r}, this bitgap reads {VERSION}; check it "
-            f"with the bitgap that made it ({content.get('bitgap')})"
-        )
     stated = content.pop("sha256")
     if _digest(content) != stated:
         raise UserError(
             f"{name!r} was changed after it was made: its content does not have the SHA-256 that "
             f"it states; restore it from where it was published"
+        )
+    return content
+
+
+def read_prediction(path: str | os.PathLike[str]) -> Prediction:
+    """Returns the prediction that a file holds.
+
+    Raises:
+        UserError: If it cannot be read, is no prediction, is of another version, or was changed.
+    """
+    name, content = os.fspath(path), stated_content(path)
+    if content["version"] != VERSION:
+        raise UserError(
+            f"{name!r} has version {content['version']!r}, this bitgap reads {VERSION}; check it "
+            f"with the bitgap that made it ({content.get('bitgap')})"
         )
     if content.keys() != {f.name for f in fields(Prediction)}:
         raise UserError(f"{name!r} is no prediction; name a file that `bitgap predict` wrote")
@@ -280,7 +334,7 @@ def check(prediction: Prediction, evidence: Evidence, measured_from: datetime | 
     return score(
         {name: row["blocks"] for name, row in prediction.protect.items()},
         [row["protected"] for row in prediction.masks],
-        [Range(*row["disparity"]) for row in prediction.masks],
+        {name: [Range(*row[name]) for row in prediction.masks] for name in QUANTITIES},
         evidence,
     )
 
@@ -306,15 +360,23 @@ def _check_subject(prediction: Prediction, evidence: Evidence) -> None:
         )
 
 
-def check_in_store(
-    prediction: Prediction, measured: Sequence[Evidence], store: Store
+def check_all(
+    prediction: Prediction,
+    measured: Sequence[Evidence],
+    began: Callable[[Evidence], datetime | None],
+    *,
+    where: str,
 ) -> list[dict[str, Any]]:
     """Returns how good a prediction was for every measured model that it is of, JSON-ready.
 
+    Beside each score stands how such forecasts did in families held out, as the prediction has it.
+
     Args:
         prediction: As it was read.
-        measured: Evidence of the models in a store.
-        store: That store, which tells when they were measured.
+        measured: Evidence of the models that were measured.
+        began: When measuring a model began; :func:`measured_since` of a store, or
+            :func:`began_by_evidence`.
+        where: Where the evidence is, for messages.
 
     Raises:
         UserError: If none of them is the model it is of, or it was not made before.
@@ -326,22 +388,50 @@ def check_in_store(
         mine = [one for one in measured if (one.family, one.n_blocks) == asked]
     if not mine:
         raise UserError(
-            f"{store.path!r} holds no measurement of {prediction.target} ({prediction.family}, "
+            f"{where!r} holds no measurement of {prediction.target} ({prediction.family}, "
             f"{prediction.n_blocks} blocks); measure it first: `bitgap theory MODEL` with this "
             f"store"
         )
     return [
-        {"model": one.model}
-        | check(prediction, one, measured_since(store, one.fingerprint, one.model)).as_dict()
+        {"model": one.model, "family": one.family, "held_out": prediction.held_out}
+        | check(prediction, one, began(one)).as_dict()
         for one in mine
     ]
 
 
-def leave_one_family_out(evidence: Sequence[Evidence]) -> list[dict[str, Any]]:
+def began_by_evidence(evidence: Evidence) -> datetime | None:
+    """Returns when measuring a model began, as its evidence says."""
+    said = evidence.measured_from
+    return None if said is None else datetime.fromisoformat(said)
+
+
+def check_summary(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Returns by kind of forecast what all checks come to, families weighing the same, JSON-ready.
+
+    Args:
+        rows: As :func:`check_all` has them, with the prediction's ``kind``.
+    """
+    return [
+        {
+            "kind": kind,
+            "models": len(mine),
+            "families": len({row["family"] for row in mine}),
+            "later": mean_scores(mine),
+            "held_out": mine[0]["held_out"],
+        }
+        for kind in dict.fromkeys(row["kind"] for row in rows)
+        if (mine := [row for row in rows if row["kind"] == kind])
+    ]
+
+
+def leave_one_family_out(
+    evidence: Sequence[Evidence], *, kinds: Sequence[Kind] = KINDS
+) -> list[dict[str, Any]]:
     """Returns how good forecasts of every model are, learned from the other families alone.
 
     Args:
         evidence: Of at least three families.
+        kinds: Of forecast.
 
     Returns:
         A row a model and kind, JSON-ready: ``family``, ``model``, ``n_blocks``, ``kind``,
@@ -354,19 +444,36 @@ def leave_one_family_out(evidence: Sequence[Evidence]) -> list[dict[str, Any]]:
     rows = list[dict[str, Any]]()
     for family, models in families_of(evidence).items():
         others = [one for one in evidence if one.family != family]
-        for one in models:
-            masks = random_masks(one.n_blocks)
-            for kind in KINDS:
-                found = forecast(others, inputs_of(one), kind, masks)
-                scored = score(found.protect, found.masks, found.disparity, one)
-                rows.append(
-                    {
-                        "family": family,
-                        "model": one.model,
-                        "n_blocks": one.n_blocks,
-                        "kind": kind,
-                        "learned_from": list(families_of(others)),
-                        **scored.as_dict(),
-                    }
-                )
+        rows += [_forecast_row(others, one, kind) for one in models for kind in kinds]
     return rows
+
+
+def forecast_later(
+    known: Sequence[Evidence], later: Sequence[Evidence], *, kinds: Sequence[Kind] = KINDS
+) -> list[dict[str, Any]]:
+    """Returns how good forecasts of later models are, learned from known ones, rows as above.
+
+    They are what `bitgap predict` would have written had it learned from the known ones; of the
+    later ones nothing but what may be known beforehand is used. A known sibling of the same family
+    is learned from.
+
+    Args:
+        known: Of at least two families.
+        later: Any number of models; those in which languages cannot be compared are left out.
+        kinds: Of forecast.
+    """
+    usable = [one for one in later if len(one.languages) > 1]
+    return [_forecast_row(known, one, kind) for one in usable for kind in kinds]
+
+
+def _forecast_row(known: Sequence[Evidence], one: Evidence, kind: Kind) -> dict[str, Any]:
+    found = forecast(known, inputs_of(one), kind, random_masks(one.n_blocks))
+    scored = score(found.protect, found.masks, found.quantities, one)
+    return {
+        "family": one.family,
+        "model": one.model,
+        "n_blocks": one.n_blocks,
+        "kind": kind,
+        "learned_from": list(families_of(known)),
+        **scored.as_dict(),
+    }

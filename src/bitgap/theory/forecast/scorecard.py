@@ -2,14 +2,20 @@
 
 A triple's percentile is the share of the other triples that do better, ties counting half: 0 is the
 best, and a triple picked at random gets one half on average. Its regret is how much it loses to the
-best triple. Both are formed among all C(L, 3) triples, or among those measured if at least
-:data:`LEAST_TRIPLES` are; otherwise they are None with a reason.
+best triple. Both are formed among all C(L, 3) triples where all were measured; otherwise, where all
+sets of at most two protected blocks were, among all triples by the expansion to second order,
+
+    K(i,j,k) ≈ K(i,j) + K(i,k) + K(j,k) − K(i) − K(j) − K(k) + K(∅),
+
+which lacks what three blocks do that no two of them do; otherwise among the triples that were drawn
+at random, if at least :data:`LEAST_TRIPLES` were. Else they are None with a reason.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import combinations
 from math import comb
 from typing import Any
 
@@ -19,16 +25,16 @@ from scipy import stats
 from bitgap.quant.sets import mask_of
 from bitgap.records import Floats
 from bitgap.stats.mask_design import original_set
-from bitgap.theory.evidence import Evidence
-from bitgap.theory.forecast.intervals import Range
+from bitgap.theory.evidence import Evidence, spread_of
+from bitgap.theory.forecast.intervals import Range, measured
 
 LEAST_TRIPLES = 200
 """Random triples that stand for all, where not all were measured; the method's number."""
 SUCCESS = 0.10
 """Percentile at or under which a predicted triple is a success; the method's number."""
 
-OBJECTIVES = ("disparity", "damage")
-UNITS = {"disparity": "log2 ratio, |D|", "damage": "bits per reference character, mean"}
+OBJECTIVES = ("spread", "damage")
+UNITS = {"spread": "log2, S", "damage": "bits per reference character, mean"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,11 +42,12 @@ class Scorecard:
     """What became of a forecast, JSON-ready."""
 
     masks: Mapping[str, Any]
-    """``n`` that were measured, of ``asked``; ``spearman`` and ``rmse`` of predicted with measured
-    D, and ``covered``, the share of intervals that hold it; None with a ``reason``."""
+    """How many were ``asked``, and by quantity (:data:`~.intervals.QUANTITIES`): ``n`` that were
+    measured; ``spearman`` and ``rmse``, in log2, of predicted with measured; and ``covered``, the
+    share of intervals that hold it. None with a ``reason``."""
     objectives: Mapping[str, Mapping[str, Any]]
     """By objective: the predicted triple's blocks, percentile and regret, and those of the
-    baselines; ``improves_fairly`` says whether |D| falls without more damage to the reference."""
+    baselines; ``improves_fairly`` says whether S falls without more damage to the reference."""
 
     def as_dict(self) -> dict[str, Any]:
         """Returns the scorecard as JSON."""
@@ -50,15 +57,15 @@ class Scorecard:
 def score(
     protect: Mapping[str, Sequence[int]],
     masks: Sequence[Sequence[int]],
-    predicted: Sequence[Range],
+    predicted: Mapping[str, Sequence[Range]],
     evidence: Evidence,
 ) -> Scorecard:
     """Returns how good a forecast was.
 
     Args:
         protect: The three blocks to protect, by objective.
-        masks: Protected blocks of the masks that D was predicted for.
-        predicted: D of each, with its interval.
+        masks: Protected blocks of the masks that were predicted.
+        predicted: By quantity what was predicted of each, with its interval.
         evidence: What was measured.
     """
     baselines = baseline_triples(evidence)
@@ -81,21 +88,32 @@ def baseline_triples(evidence: Evidence) -> dict[str, list[int]]:
 
 
 def _score_masks(
-    masks: Sequence[Sequence[int]], predicted: Sequence[Range], evidence: Evidence
+    masks: Sequence[Sequence[int]], predicted: Mapping[str, Sequence[Range]], evidence: Evidence
 ) -> dict[str, Any]:
-    rows, disparity = _rows(evidence), evidence.disparity
-    measured = [disparity[rows[m]] if (m := mask_of(s)) in rows else np.nan for s in masks]
-    values, truth = np.array(predicted), np.array(measured)
+    rows, truth = _rows(evidence), measured(evidence)
+    places = [rows.get(mask_of(blocks)) for blocks in masks]
+    found: dict[str, Any] = {"asked": len(masks)}
+    for name, ranges in predicted.items():
+        came = np.array([np.nan if row is None else truth[name][row] for row in places])
+        found[name] = _score_quantity(np.array(ranges), came)
+    return found
+
+
+def _score_quantity(predicted: Floats, truth: Floats) -> dict[str, Any]:
+    """Returns how good predicted numbers (P x 3, with their intervals) were."""
     fine = np.isfinite(truth)
-    found: dict[str, Any] = {"asked": len(masks), "n": int(fine.sum())}
-    if found["n"] < 3:
-        why = f"{found['n']} of the {len(masks)} masks were measured; Spearman's r needs three"
-        return found | {"spearman": None, "rmse": None, "covered": None, "reason": why}
-    (value, low, high), truth = values[fine].T, truth[fine]
-    found["rmse"] = float(np.sqrt(((value - truth) ** 2).mean()))
-    found["covered"] = float(((low <= truth) & (truth <= high)).mean())
+    n = int(fine.sum())
+    if n < 3:
+        why = f"{n} of the {len(truth)} masks were measured; Spearman's r needs three"
+        return {"n": n, "spearman": None, "rmse": None, "covered": None, "reason": why}
+    (value, low, high), truth = predicted[fine].T, truth[fine]
+    found: dict[str, Any] = {
+        "n": n,
+        "rmse": float(np.sqrt(((value - truth) ** 2).mean())),
+        "covered": float(((low <= truth) & (truth <= high)).mean()),
+    }
     if min(np.ptp(value), np.ptp(truth)) < 1e-9:
-        return found | {"spearman": None, "reason": "predicted or measured D is one number"}
+        return found | {"spearman": None, "reason": "what is predicted or measured is one number"}
     ranks = stats.rankdata(value), stats.rankdata(truth)
     return found | {"spearman": float(np.corrcoef(*ranks)[0, 1])}
 
@@ -106,11 +124,12 @@ def _score_triples(
     baselines: Mapping[str, Sequence[int]],
     evidence: Evidence,
 ) -> dict[str, Any]:
-    values = _by_triple(objective, evidence)
+    values, how = _by_triple(objective, evidence)
     found: dict[str, Any] = {
         "blocks": list(blocks),
         "unit": UNITS[objective],
         "triples": len(values),
+        "triples_are": how,
         **_placed(blocks, values, evidence.n_blocks),
         "improves_fairly": _improves_fairly(blocks, evidence),
     }
@@ -127,12 +146,53 @@ def _score_triples(
     return found
 
 
-def _by_triple(objective: str, evidence: Evidence) -> dict[int, float]:
-    """Returns what is to be small, by mask of every measured triple; undefined ones left out."""
-    of_three = evidence.protects.sum(1) == 3
-    value = np.abs(evidence.disparity) if objective == "disparity" else evidence.damage.mean(1)
-    pairs = zip(evidence.masks[of_three], value[of_three], strict=True)
-    return {int(mask): float(v) for mask, v in pairs if np.isfinite(v)}
+def triples(evidence: Evidence) -> tuple[dict[int, Floats], str]:
+    """Returns damage (A) by mask of triples that may be compared, and how it was got.
+
+    See the module's text; empty where too few were measured.
+    """
+    n, rows = evidence.n_blocks, _rows(evidence)
+    every = [mask_of(blocks) for blocks in combinations(range(n), 3)]
+    if all(mask in rows for mask in every):
+        return {mask: evidence.damage[rows[mask]] for mask in every}, "measured"
+    fewer = [mask_of(blocks) for k in range(3) for blocks in combinations(range(n), k)]
+    if all(mask in rows for mask in fewer):
+        return _expanded(evidence, rows), "expanded from pairs"
+    drawn = evidence.sampled
+    found = {
+        mask: evidence.damage[row]
+        for mask, row in rows.items()
+        if mask.bit_count() == 3 and (drawn is None or drawn[row])
+    }
+    return found, "drawn at random"
+
+
+def _expanded(evidence: Evidence, rows: Mapping[int, int]) -> dict[int, Floats]:
+    n, damage = evidence.n_blocks, evidence.damage
+    one = damage[[rows[1 << i] for i in range(n)]]
+    two = np.zeros((n, n, damage.shape[1]))
+    for i, j in combinations(range(n), 2):
+        two[i, j] = two[j, i] = damage[rows[(1 << i) | (1 << j)]]
+    i, j, k = np.array(list(combinations(range(n), 3)), dtype=np.int64).reshape(-1, 3).T
+    left = two[i, j] + two[i, k] + two[j, k] - one[i] - one[j] - one[k] + damage[rows[0]]
+    return {mask_of((int(a), int(b), int(c))): values
+            for a, b, c, values in zip(i, j, k, left, strict=True)}  # fmt: skip
+
+
+def _by_triple(objective: str, evidence: Evidence) -> tuple[dict[int, float], str]:
+    """Returns what is to be small, by mask of every triple; undefined ones left out."""
+    found, how = triples(evidence)
+    damage = np.array(list(found.values())).reshape(len(found), len(evidence.languages))
+    tokens = evidence.tokens if evidence.mask_tokens is None else evidence.mask_tokens
+    value = spread_of(damage, tokens) if objective == "spread" else damage.mean(1)
+    pairs = zip(found, value, strict=True)
+    return {mask: float(v) for mask, v in pairs if np.isfinite(v)}, how
+
+
+def standing(blocks: Sequence[int], objective: str, evidence: Evidence) -> float | None:
+    """Returns a triple's percentile by an objective, 0 the best; None where it has none."""
+    values, _ = _by_triple(objective, evidence)
+    return _placed(blocks, values, evidence.n_blocks)["percentile"]
 
 
 def _placed(blocks: Sequence[int], values: Mapping[int, float], n_blocks: int) -> dict[str, Any]:
@@ -140,9 +200,9 @@ def _placed(blocks: Sequence[int], values: Mapping[int, float], n_blocks: int) -
     mine = values.get(mask_of(blocks))
     if mine is None or len(values) < max(wanted, 2):
         why = (
-            "this set was not measured"
-            if mine is None
-            else f"{len(values)} triples were measured; it takes {wanted}"
+            f"{len(values)} triples were measured; it takes {wanted}"
+            if len(values) < max(wanted, 2)
+            else "this set was not measured"
         )
         return {"percentile": None, "regret": None, "reason": why}
     return {"percentile": percentile(mine, values), "regret": mine - min(values.values())}
@@ -156,12 +216,12 @@ def percentile(mine: float, values: Mapping[int, float]) -> float:
 
 
 def _improves_fairly(blocks: Sequence[int], evidence: Evidence) -> bool | None:
-    """Returns whether |D| falls and the reference is hurt no more; None where not measured."""
-    rows, disparity = _rows(evidence), evidence.disparity
+    """Returns whether S falls and the reference is hurt no more; None where not measured."""
+    rows, spread = _rows(evidence), evidence.spread
     after, before = rows.get(mask_of(blocks)), rows[0]
-    if after is None or not np.isfinite(disparity[[before, after]]).all():
+    if after is None or not np.isfinite(spread[[before, after]]).all():
         return None
-    falls = abs(disparity[after]) < abs(disparity[before])
+    falls = spread[after] < spread[before]
     return bool(falls and evidence.damage[after, 0] <= evidence.damage[before, 0])
 
 

@@ -1,63 +1,68 @@
 """F0: what the second-order budget of damage forecasts, with nothing fitted.
 
-To second order k_{lλ} ≈ α_{lλ} t_l² and damage adds up over blocks, so the disparity of any mask is
-forecast from sensitivities and weight errors alone,
+To second order k_{lλ} ≈ α_{lλ} t_l² and damage adds up over blocks, so S of any mask is forecast
+from sensitivities and weight errors alone,
 
-    D̂(S) = mean_λ log2[Σ_{l∉S} α_{lλ} t_l² / Σ_{l∉S} α_{l,ref} t_l²].
+    Ŝ(P) = sd_λ log2[Σ_{l∉P} α_{lλ} t_l² per token],
 
-R² is that of the identity line: 1 − Σ(D − D̂)²/Σ(D − D̄)², no slope and no intercept. The same
-budget with α_{lλ} replaced by what a rung of the ladder predicts,
-
-    α_{l,ref} t_l² · 2^{ŷ_{lλ}},  ŷ = measured mean of y by language + predicted profile,
-
-says how far that rung gets on masks; it is given the levels, which F0 has to forecast. Pure numpy.
+and D, the mean log2 ratio to the reference per text, likewise. R² is that of the identity line:
+1 − Σ(S − Ŝ)²/Σ(S − S̄)², no slope and no intercept. *Adding up* forecasts S from the measured damage
+of single blocks, so that it lacks non-linearity and nothing else. Pure numpy.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from bitgap.records import Bools, Floats
-from bitgap.theory.evidence import Evidence, disparity_of, log_ratio
+from bitgap.theory.evidence import Evidence, disparity_of, spread_of
 from bitgap.theory.formal.inference import rank_correlation
 
 
-def forecast_row(evidence: Evidence, profiles: Mapping[str, Floats]) -> dict[str, Any]:
+def forecast_row(evidence: Evidence) -> dict[str, Any]:
     """Returns how well masks and blocks of one model are forecast; None where there is no number.
+
+    Keys without an ending are of S; those of D end in ``_disparity``.
 
     Args:
         evidence: One model.
-        profiles: What rungs of the ladder predict of y, centred, (L) each, by rung.
     """
-    row: dict[str, Any] = {"model": evidence.model, "family": evidence.family}
-    # Masks are forecast from their own sentences: D on few differs from D on many.
+    # Masks are forecast from their own sentences: S on few differs from S on many.
     alpha, single = evidence.mask_sensitivity, evidence.mask_single
     budget = (evidence.sensitivity if alpha is None else alpha) * evidence.t2[:, None]
     single = evidence.single if single is None else single
-    found = _on_masks(evidence, budget)
-    row |= {name: found[name] for name in ("masks", "r2", "spearman", "rmse_log2")}
-    row |= {f"{name}_additive": value for name, value in _on_masks(evidence, single).items()
-            if name in ("r2", "spearman")}  # fmt: skip
-    ratios = log_ratio(single)
-    level = np.where(np.isfinite(ratios).all(0), ratios.mean(0), np.nan)
-    for name, profile in profiles.items():
-        others = budget[:, :1] * 2.0 ** (level + profile[:, None])
-        row[f"r2_{name}"] = _on_masks(evidence, np.hstack([budget[:, :1], others]))["r2"]
-    return row | _on_blocks(evidence, evidence.sensitivity * evidence.t2[:, None])
-
-
-def _on_masks(evidence: Evidence, budget: Floats) -> dict[str, Any]:
+    tokens = evidence.tokens if evidence.mask_tokens is None else evidence.mask_tokens
     rounded = 1 - evidence.protects
-    with np.errstate(invalid="ignore"):
-        sums = rounded @ budget
-    forecast = disparity_of(np.where(sums > 0, sums, np.nan))
-    damage = np.where(evidence.damage > 0, evidence.damage, np.nan)
-    measured = disparity_of(damage)
-    kept: Bools = np.asarray(np.isfinite(forecast) & np.isfinite(measured) & (rounded.sum(1) > 0))
-    return {"masks": int(kept.sum()), **_identity(measured[kept], forecast[kept])}
+    kept: Bools = np.asarray(rounded.sum(1) > 0)
+
+    def of(by_block: Floats, measure: Measure) -> dict[str, Any]:
+        with np.errstate(invalid="ignore"):
+            sums = rounded[kept] @ by_block
+        made, true = measure(np.where(sums > 0, sums, np.nan)), measure(evidence.damage[kept])
+        fine = np.isfinite(made) & np.isfinite(true)
+        return {"masks": int(fine.sum()), **_identity(true[fine], made[fine])}
+
+    def spread(damage: Floats) -> Floats:
+        return spread_of(damage, tokens)
+
+    found, added, signed = of(budget, spread), of(single, spread), of(budget, disparity_of)
+    return {
+        "model": evidence.model,
+        "family": evidence.family,
+        **found,
+        "r2_additive": added["r2"],
+        "spearman_additive": added["spearman"],
+        "r2_disparity": signed["r2"],
+        "spearman_disparity": signed["spearman"],
+        **_on_blocks(evidence, evidence.sensitivity * evidence.t2[:, None]),
+    }
+
+
+Measure = Callable[[Floats], Floats]
+"""From damage (P x A) to one number a mask, (P)."""
 
 
 def _identity(measured: Floats, forecast: Floats) -> dict[str, Any]:
@@ -75,15 +80,15 @@ def _identity(measured: Floats, forecast: Floats) -> dict[str, Any]:
 
 
 def _on_blocks(evidence: Evidence, budget: Floats) -> dict[str, Any]:
-    """Returns R² of the identity lines log k = log αt² and y = log2 α-ratio over single blocks."""
+    """Returns R² of the identity lines log k = log αt² and S = Ŝ over single blocks."""
     kept: Bools = np.asarray((budget > 0) & (evidence.single > 0))
     level = _identity(np.log2(evidence.single[kept]), np.log2(budget[kept]))
-    y, forecast = (log_ratio(np.where(kept, x, np.nan)) for x in (evidence.single, budget))
-    both = np.isfinite(y)
-    ratio = _identity(y[both], forecast[both])
+    true, made = (spread_of(np.where(kept, x, np.nan), evidence.tokens)
+                  for x in (evidence.single, budget))  # fmt: skip
+    both = np.isfinite(true) & np.isfinite(made)
     return {
         "blocks": int(kept.sum()),
         "r2_log_damage": level["r2"],
         "rmse_log2_damage": level["rmse_log2"],
-        "r2_log_ratio": ratio["r2"],
+        "r2_spread_by_block": _identity(true[both], made[both])["r2"],
     }

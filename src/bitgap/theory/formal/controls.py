@@ -86,6 +86,20 @@ def _derangements(m: int, n: int) -> Integers:
 
 
 def _planted(families: Sequence[FamilyRows], sesoi: float, thresholds: Thresholds) -> Control:
+    found = found_at(families, TIMES_SESOI * sesoi, sesoi, thresholds.level)
+    sought = f"a gain of {TIMES_SESOI * sesoi:g} in R², found as {sesoi:g} at least and above 0"
+    return detection(POSITIVE, found, sought, thresholds)
+
+
+def found_at(families: Sequence[FamilyRows], gain: float, sesoi: float, level: float) -> list[bool]:
+    """Returns in which of the plantings a gain of some size in R² is found.
+
+    Args:
+        families: Whose noise and predictors the planting is done with, three or more.
+        gain: That is planted.
+        sesoi: The estimate must reach, with an interval above 0.
+        level: Of the interval.
+    """
     left = _unexplained(families)
     swaps = Swaps.of(left, terms(LADDER["F1"]), terms(ORIGINAL_TERMS))
     between = between_rungs(families, LADDER["F1"], ORIGINAL_TERMS)
@@ -94,14 +108,13 @@ def _planted(families: Sequence[FamilyRows], sesoi: float, thresholds: Threshold
     found = list[bool]()
     for order in orders:
         paired = swaps.paired(order)
-        slope = planted_slope(*paired, between, TIMES_SESOI * sesoi)
+        slope = planted_slope(*paired, between, gain)
         if slope is None:
             found.append(False)
             continue
         parts = gains(*plant(*paired, between, slope))
-        found.append(clear(gain_estimate(parts, thresholds.level)[0], sesoi))
-    sought = f"a gain of {TIMES_SESOI * sesoi:g} in R², found as {sesoi:g} at least and above 0"
-    return detection(POSITIVE, found, sought, thresholds)
+        found.append(clear(gain_estimate(parts, level)[0], sesoi))
+    return found
 
 
 def _unexplained(families: Sequence[FamilyRows]) -> list[FamilyRows]:
@@ -205,8 +218,9 @@ def _smooth(lower: Moments, smooth: Moments, sesoi: float, thresholds: Threshold
 
 
 def _halves(families: Sequence[FamilyRows], thresholds: Thresholds) -> Control:
-    if any(m.response.shape[1] < 2 for f in families for m in f.models):
-        return not_run(HALVES, "negative", "a model has one other language, which makes no halves")
+    if any(m.halves is None for f in families for m in f.models):
+        why = "a model has fewer than four languages, which makes no halves with a spread"
+        return not_run(HALVES, "negative", why)
     parts = list[Floats]()
     for first in (0, 1):
         half = [_half(f, first) for f in families]
@@ -216,8 +230,9 @@ def _halves(families: Sequence[FamilyRows], thresholds: Thresholds) -> Control:
     return covers_zero(HALVES, found, detail)
 
 
-def _half(family: FamilyRows, first: int) -> FamilyRows:
+def _half(family: FamilyRows, which: int) -> FamilyRows:
     def one(model: ModelRows) -> ModelRows:
-        return replace(model, response=model.response[:, first::2], forecast=None)
+        assert model.halves is not None, "looked at before"
+        return replace(model, response=model.halves[which], forecast=None)
 
     return FamilyRows(family=family.family, models=tuple(one(m) for m in family.models))

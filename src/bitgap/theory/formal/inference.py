@@ -32,7 +32,7 @@ from bitgap.stats.pooling import (
     random_effects,
     sign_flip_p,
 )
-from bitgap.theory.formal.rows import FamilyRows, ModelRows
+from bitgap.theory.formal.rows import LADDER, FamilyRows, ModelRows, without_block
 
 THETA = "gain in leave-one-family-out R² over position"
 UNIT = "R²"
@@ -220,7 +220,22 @@ def gain_across(
             gain_estimate(sesoi - parts, level)[1],
             {"sign flip": sign_flip_p(sesoi - parts)},
         ),
+        leave_out=lambda: gains_without(families, level),
     )
+
+
+def gains_without(families: Sequence[FamilyRows], level: float) -> dict[str, Estimate]:
+    """Returns θ with one block left out of every model, by name, block −1 being the last.
+
+    Blocks are counted from the first as far as the shortest model has them, so that ends are ends.
+    """
+    shortest = min(len(m.r) for f in families for m in f.models)
+    found = dict[str, Estimate]()
+    for block in (*range(shortest), -1):
+        left = without_block(families, block)
+        parts = gains(*(moments(left, terms(LADDER[name])) for name in ("F1", "F3")))
+        found[f"without block {block}"] = gain_estimate(parts, level)[0]
+    return found
 
 
 def slope_estimates(

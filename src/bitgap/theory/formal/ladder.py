@@ -25,8 +25,10 @@ from bitgap.theory.formal.inference import (
 )
 from bitgap.theory.formal.rows import (
     LADDER,
+    OPEN,
     ORIGINAL_TERMS,
     FamilyRows,
+    Gates,
     ModelRows,
     Response,
     gather_rows,
@@ -46,7 +48,7 @@ class Ladder:
     Attributes:
         response: Which one.
         families: Rows that were fitted.
-        rows: A row for each rung and one for the ceiling, for a table.
+        rows: A row for each rung, for a table.
         smooth: F5's moments, (draws x M); None for fewer than two families.
         left_out: Why models have no rows, by name.
     """
@@ -63,20 +65,25 @@ class Ladder:
 
 
 def ladder(
-    evidence: Sequence[Evidence], response: Response = "ratio", *, draws: int = DRAWS
+    evidence: Sequence[Evidence],
+    response: Response = "spread",
+    *,
+    gates: Gates = OPEN,
+    draws: int = DRAWS,
 ) -> Ladder:
     """Returns all rungs on one response.
 
     Args:
         evidence: Any number of models.
-        response: ``ratio``, ``shapley`` or ``original``.
+        response: ``spread``, ``shapley`` or ``original``.
+        gates: What a model must have.
         draws: Draws of random smooth features.
     """
-    families, left_out = gather_rows(evidence, response)
-    rows = [_ceiling(families)] if families else []
+    families, left_out = gather_rows(evidence, response, gates)
+    rows = list[dict[str, Any]]()
     smooth = None
     if families:
-        rows += [_forecast(families), *(_rung(families, name) for name in LADDER)]
+        rows = [_forecast(families), *(_rung(families, name) for name in LADDER)]
         smooth = _smooth(families, draws)
         rows.append(_smooth_row(families, smooth))
     return Ladder(
@@ -140,12 +147,6 @@ def _known(model: ModelRows) -> Floats:
 
 def _power(families: Sequence[FamilyRows]) -> float:
     return float(sum(np.mean([(m.response**2).mean() for m in f.models]) for f in families))
-
-
-def _ceiling(families: Sequence[FamilyRows]) -> dict[str, Any]:
-    """Returns what any model of blocks alone could reach, languages being its noise."""
-    shared = sum(np.mean([(m.profile**2).mean() for m in f.models]) for f in families)
-    return _row("ceiling", families, r2_within=float(shared / _power(families)))
 
 
 def _smooth(families: Sequence[FamilyRows], draws: int) -> Moments:

@@ -6,7 +6,7 @@ ladder of models of the same rows (:mod:`bitgap.theory.formal.rows` has response
 ==========  ================================================================================
 rung        terms
 ==========  ================================================================================
-F0          none: log2 of the ratio of sensitivities, with nothing fitted
+F0          none: S of the sensitivities, with nothing fitted
 F1          position: r, r²
 F2          variance
 F3          the origin's: variance, boundary, bottleneck
@@ -17,7 +17,8 @@ F5          three random smooth features, drawn for each model: what smoothness 
 
 θ = R²_LOFO(F3) − R²_LOFO(F1), a family held out at a time
 (:mod:`bitgap.theory.formal.inference`). Supported further needs F3 above the 95th percentile of
-F5's draws and intervals of α, β, γ above 0. With fewer families than declared nothing is concluded.
+F5's draws and intervals of α, β, γ above 0. Models of fewer blocks or languages than declared are
+left out and named; with fewer families than declared nothing is concluded.
 Pure numpy and scipy.
 """
 
@@ -35,7 +36,7 @@ from bitgap.stats.pooling import pairings
 from bitgap.stats.verdicts import Thresholds
 from bitgap.theory.evidence import Evidence
 from bitgap.theory.formal.budget import forecast_row
-from bitgap.theory.formal.controls import formal_controls
+from bitgap.theory.formal.controls import formal_controls, found_at
 from bitgap.theory.formal.inference import (
     UNIT,
     Moments,
@@ -49,15 +50,15 @@ from bitgap.theory.formal.inference import (
     wild_p,
 )
 from bitgap.theory.formal.ladder import Ladder, ladder
-from bitgap.theory.formal.rows import LADDER, ORIGINAL_TERMS, FamilyRows, Response
+from bitgap.theory.formal.rows import LADDER, ORIGINAL_TERMS, FamilyRows, Gates, Response
 from bitgap.theory.origin.regression import OriginalRegression, evidence_regression
 
-TITLE = "Do variance, boundary and bottleneck predict a block's disparity?"
+TITLE = "Do variance, boundary and bottleneck predict how unequal a block's damage is?"
 
 PERCENTILE = 95.0
 """Of F5's draws, above which F3 must lie."""
 
-RESPONSES: tuple[Response, ...] = ("ratio", "shapley", "original")
+RESPONSES: tuple[Response, ...] = ("spread", "shapley", "original")
 COEFFICIENTS: Mapping[str, str] = dict(zip(("alpha", "beta", "gamma"), ORIGINAL_TERMS, strict=True))
 
 
@@ -73,8 +74,10 @@ def judge_formal(evidence: Sequence[Evidence], thresholds: Thresholds) -> Findin
     """
     if not evidence:
         raise UserError("the formal model needs at least one measured model; none was given")
-    sesoi = float(thresholds.of("formal")["sesoi"])
-    main, *others = (ladder(evidence, response) for response in RESPONSES)
+    declared = thresholds.of("formal")
+    sesoi = float(declared["sesoi"])
+    gates = Gates(blocks=int(declared["blocks_min"]), languages=int(declared["languages_min"]))
+    main, *others = (ladder(evidence, response, gates=gates) for response in RESPONSES)
     families = main.families
     swaps = None
     if len(families) > 1:
@@ -83,10 +86,11 @@ def judge_formal(evidence: Sequence[Evidence], thresholds: Thresholds) -> Findin
     slopes = _slopes(families, thresholds.level)
     controls = formal_controls(families, swaps, main.smooth, sesoi, thresholds)
     tables = _tables(evidence, main, others, slopes, thresholds.level)
+    tables["power"] = _power(families, sesoi, thresholds.level)
     estimates = {"theta": across.estimate, **slopes, **_estimates(main, tables, thresholds)}
     verdict = judge_families(
         [across], [sesoi], controls, thresholds,
-        gate=None if families else f"no model has a response: {dict(main.left_out)}",
+        gate=None if families else f"no model can be asked: {_left(main.left_out)}",
         extra=_further(main, slopes, tables["f5_draws"]),
     )  # fmt: skip
     return Finding(
@@ -98,7 +102,7 @@ def judge_formal(evidence: Sequence[Evidence], thresholds: Thresholds) -> Findin
         original_measure=_original_measure(evidence),
         controls=tuple(controls),
         verdict=verdict,
-        sentence=_sentence(len(families), estimates),
+        sentence=_sentence(len(families), estimates, main.left_out),
         tables=tables,
         thresholds_hash=thresholds.hash,
     )
@@ -121,7 +125,7 @@ def _tables(
 ) -> dict[str, Any]:
     return {
         "ladder": [dict(row) for one in (main, *others) for row in one.rows],
-        "f0": _mask_rows(evidence, main.families),
+        "f0": [forecast_row(one) for one in evidence],
         "vif": _vif(main.families),
         "coefficients": _coefficients(main, slopes) + _other_coefficients(others, level),
         "f5_draws": _draws(main),
@@ -133,22 +137,23 @@ def _tables(
     }
 
 
-def _mask_rows(
-    evidence: Sequence[Evidence], families: Sequence[FamilyRows]
-) -> list[dict[str, Any]]:
-    """Returns F0 on every mask, beside F1 and F3 by slopes of the other families."""
-    profiles: dict[str, dict[str, Floats]] = {}
-    by_name = {one.model: one for one in evidence}
-    for rung in ("F1", "F3") if families else ():
-        found = moments(families, terms(LADDER[rung]))
-        held_out = found.slopes_without() if len(families) > 1 else found.slopes()
-        for family, slopes in zip(families, held_out, strict=True):
-            for model in family.models:
-                known = by_name[model.model]
-                full = np.zeros(known.n_blocks)
-                full[np.isin(known.depths, model.r)] = model.design(LADDER[rung]) @ slopes
-                profiles.setdefault(model.model, {})[rung] = full
-    return [forecast_row(one, profiles.get(one.model, {})) for one in evidence]
+GAINS = (1.0, 2.0, 4.0, 8.0)
+"""Planted for the table of power, in smallest effects of interest."""
+
+
+def _power(families: Sequence[FamilyRows], sesoi: float, level: float) -> list[dict[str, Any]]:
+    """Returns how often gains of several sizes are found in what these families leave unexplained.
+
+    No gain can reach 1.
+    """
+    if len(families) < 3:
+        return []
+    rows = list[dict[str, Any]]()
+    for times in GAINS:
+        if times * sesoi < 1:
+            found = found_at(families, times * sesoi, sesoi, level)
+            rows.append({"gain": times * sesoi, "found": sum(found), "plantings": len(found)})
+    return rows
 
 
 def _vif(families: Sequence[FamilyRows]) -> list[dict[str, Any]]:
@@ -224,15 +229,21 @@ def _estimates(
     how: dict[str, Any] = {"unit": UNIT, "level": thresholds.level, "n": len(main.families)}
     out = dict[str, Estimate]()
     for row in main.rows:
-        if row["rung"] != "ceiling":
-            why = row["reason"] or "no interval; what is compared is the gain over position"
-            key = f"r2_lofo_{row['rung'].replace(' ', '_')}"
-            out[key] = Estimate(value=row["r2_lofo"], reason=why, **how)
-    for rung, key in (("F0", "r2"), ("F1", "r2_F1"), ("F3", "r2_F3")):
-        value = _over_families(tables["f0"], key)
-        why = "mean over families of R² of the identity line on masks; no interval"
-        out[f"r2_masks_{rung}"] = Estimate(value=value, reason=why, **how)
+        why = row["reason"] or "no interval; what is compared is the gain over position"
+        key = f"r2_lofo_{row['rung'].replace(' ', '_')}"
+        out[key] = Estimate(value=row["r2_lofo"], reason=why, **how)
+    value = _over_families(tables["f0"], "r2")
+    why = "mean over families of R² of the identity line on masks; no interval"
+    out["r2_masks_F0"] = Estimate(value=value, reason=why, **how)
     return out
+
+
+def _left(left_out: Mapping[str, str]) -> str:
+    """Returns which models are left out and why, those of one reason together."""
+    by_reason: dict[str, list[str]] = {}
+    for model, why in left_out.items():
+        by_reason.setdefault(why, []).append(model.rstrip("/").rsplit("/", 1)[-1])
+    return "; ".join(f"{', '.join(models)}: {why}" for why, models in by_reason.items())
 
 
 def _over_families(rows: Sequence[Mapping[str, Any]], key: str) -> float | None:
@@ -276,22 +287,21 @@ def _original_measure(evidence: Sequence[Evidence]) -> dict[str, Estimate]:
     return {k: Estimate(value=float(np.mean(v)), reason=reason, **how) for k, v in numbers.items()}
 
 
-def _sentence(n: int, estimates: Mapping[str, Estimate]) -> str:
+def _sentence(n: int, estimates: Mapping[str, Estimate], left_out: Mapping[str, str]) -> str:
     theta = estimates["theta"]
-    f0, f3 = estimates["r2_masks_F0"].value, estimates["r2_masks_F3"].value
+    f0 = estimates["r2_masks_F0"].value
     budget = ""
-    if f0 is not None and f3 is not None:
-        budget = (
-            f"; on masks a second-order error budget with nothing fitted has R² {f0:.2f} "
-            f"and the origin's predictors {f3:.2f}"
-        )
-        if f0 > f3:
-            budget += ", so the theory is dominated by a second-order error budget"
+    if f0 is not None:
+        budget = f"; on masks a second-order error budget with nothing fitted has R² {f0:.2f} of S"
+    left = f" Left out: {_left(left_out)}." if left_out else ""
     if theta.value is None or theta.low is None or theta.high is None:
-        return f"{n} families cannot say what variance, boundary and bottleneck predict{budget}."
+        counted = "1 family" if n == 1 else f"{n} families"
+        return f"{counted} cannot say what variance, boundary and bottleneck predict{budget}.{left}"
     f1, own = estimates["r2_lofo_F1"].value, estimates["r2_lofo_F3"].value
+    first = estimates["r2_lofo_F0"].value
+    shown = "" if first is None else f"; the error budget, with nothing fitted, has {first:.2f}"
     return (
-        f"In a family that was held out, variance, boundary and bottleneck have R² {own:.2f} and "
-        f"position {f1:.2f}: a gain of {theta.value:.3f} [{theta.low:.3f}, {theta.high:.3f}] over "
-        f"{n} families{budget}."
+        f"In a family that was held out, variance, boundary and bottleneck have R² {own:.2f} of "
+        f"a block's S and position {f1:.2f}: a gain of {theta.value:.3f} [{theta.low:.3f}, "
+        f"{theta.high:.3f}] over {n} families{shown}{budget}.{left}"
     )

@@ -1,0 +1,150 @@
+"""Evidence as files: what a model left, small enough to ship where its weights are not.
+
+One model is one ``NAME.evidence.zip``, the same bytes whoever writes it:
+
+=================  ===============================================================================
+entry              what
+=================  ===============================================================================
+``evidence.json``  ``format`` (:data:`FORMAT`), ``version`` of the evidence, ``facts``: names,
+                   languages, findings of every experiment, and what else is no array
+``NAME.npy``       one array each, as numpy writes it: float64, int64 or bool, not pickled
+=================  ===============================================================================
+
+Arrays are those of :class:`~bitgap.theory.evidence.Evidence`, whose attributes say shapes and
+units. No torch is needed to read one, nor to judge a theory by a folder of them.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import zipfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from bitgap.codec import is_object
+from bitgap.errors import UserError
+from bitgap.records import Observations
+from bitgap.theory.evidence import Evidence
+from bitgap.theory.packing import VERSION, pack, unpack
+
+FORMAT = "bitgap evidence"
+SUFFIX = ".evidence.zip"
+_DATE = (1980, 1, 1, 0, 0, 0)  # of every entry, so that the bytes tell of the content alone
+
+
+def write_evidence(evidence: Evidence, folder: str | os.PathLike[str]) -> Path:
+    """Writes one model's evidence, over what was there of it, and returns its file.
+
+    A model that was named by its folder is named by that folder's last part alone.
+
+    Args:
+        evidence: Of one model.
+        folder: Made where it is not there.
+
+    Raises:
+        UserError: If it cannot be written.
+    """
+    name = evidence.model.rstrip("/").rsplit("/", 1)[-1]
+    kept = pack(replace(evidence, model=name))
+    content = {"format": FORMAT, "version": kept.version, "facts": kept.facts}
+    entries = {"evidence.json": json.dumps(content, sort_keys=True, allow_nan=False).encode()}
+    for array, values in sorted(kept.arrays.items()):
+        held = io.BytesIO()
+        np.save(held, values, allow_pickle=False)
+        entries[f"{array}.npy"] = held.getvalue()
+    path = Path(folder) / f"{re.sub(r'[^A-Za-z0-9._-]+', '-', name).strip('.-') or 'model'}{SUFFIX}"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.part")
+        with zipfile.ZipFile(partial, "w") as archive:
+            for entry, data in entries.items():
+                info = zipfile.ZipInfo(entry, _DATE)
+                info.external_attr = 0o644 << 16
+                archive.writestr(info, data, zipfile.ZIP_DEFLATED, 9)
+        partial.replace(path)
+    except OSError as error:
+        raise UserError(
+            f"cannot write evidence into {os.fspath(folder)!r} ({error.strerror or error}); name a "
+            f"folder that can be written"
+        ) from error
+    return path
+
+
+def read_evidence(path: str | os.PathLike[str]) -> Evidence:
+    """Returns the evidence that a file holds.
+
+    Raises:
+        UserError: If it cannot be read, is no evidence, or is of another version.
+    """
+    name = os.fspath(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            content = json.loads(archive.read("evidence.json"))
+            arrays = {
+                entry.removesuffix(".npy"): np.load(
+                    io.BytesIO(archive.read(entry)), allow_pickle=False
+                )
+                for entry in archive.namelist()
+                if entry.endswith(".npy")
+            }
+    except OSError as error:
+        raise UserError(
+            f"cannot read {name!r} ({error.strerror or error}); name a file that `bitgap theory "
+            f"--export FOLDER` wrote, or a folder of them"
+        ) from None
+    except (ValueError, KeyError, zipfile.BadZipFile):
+        raise _no_evidence(name) from None
+    if not is_object(content) or content.get("format") != FORMAT:
+        raise _no_evidence(name)
+    if content.get("version") != VERSION:
+        raise UserError(
+            f"{name!r} holds evidence of version {content.get('version')!r}, this bitgap reads "
+            f"{VERSION}, in which numbers mean something else; measure the model again"
+        )
+    facts = cast("dict[str, Any]", content["facts"])
+    try:
+        return unpack(
+            Observations(experiment="evidence", version=VERSION, arrays=arrays, facts=facts)
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{name!r} lacks what evidence has ({error}); restore the file") from None
+
+
+def read_all(paths: Sequence[str | os.PathLike[str]]) -> list[Evidence]:
+    """Returns the evidence in some files and folders of them, in order, a model once.
+
+    Args:
+        paths: Files, or folders that hold ``*.evidence.zip``.
+
+    Raises:
+        UserError: If a folder holds none, or a file cannot be used.
+    """
+    files = list[Path]()
+    for path in map(Path, paths):
+        inside = sorted(path.glob(f"*{SUFFIX}")) if path.is_dir() else [path]
+        if not inside:
+            raise UserError(
+                f"{os.fspath(path)!r} holds no evidence (*{SUFFIX}); name a folder that `bitgap "
+                f"theory --export` wrote"
+            )
+        files += inside
+    return merged([read_evidence(file) for file in files])
+
+
+def merged(evidence: Sequence[Evidence]) -> list[Evidence]:
+    """Returns evidence with every model once, the first of those with the same weights."""
+    first = dict[str, Evidence]()
+    for one in evidence:
+        first.setdefault(one.fingerprint, one)
+    return list(first.values())
+
+
+def _no_evidence(name: str) -> UserError:
+    return UserError(f"{name!r} is no evidence; name a file that `bitgap theory --export` wrote")
