@@ -96,7 +96,7 @@ tables by the thousand; in brackets what chance leaves open.
 |---|---|---|---|
 {rows}
 
-The tier `smoke` takes 12 sentences, `standard` 48 and `full` 200, spread over the documents. On \
+The tier `smoke` takes 12 sentences, `standard` 64 and `full` 200, spread over the documents. On \
 12 sentences, or of 12 documents and fewer, intervals hold the truth less often than they say.
 """
 

@@ -131,7 +131,7 @@ def test_a_map_never_costs_more_than_it_may_and_takes_sentences_first(
     masks = len(size.design(n).masks)
     assert 2 <= size.sentences <= min(sentences, 200) and size.sentences * masks <= evaluations
     if size.sample or size.pairs:
-        assert size.sentences >= min(48, sentences), "no mask is bought with sentences"
+        assert size.sentences >= min(64, sentences), "no mask is bought with sentences"
 
 
 def test_a_deep_model_costs_at_most_1_3_times_what_it_did():

@@ -48,6 +48,10 @@ class Tier:
     map_work: float | None = None
     like: str = ""
 
+    def __post_init__(self) -> None:
+        if self.sentences is not None:  # the map's text is part of the experiments'
+            object.__setattr__(self, "map_sentences", min(self.map_sentences, self.sentences))
+
     def fitted(self, n_blocks: int, n_sentences: int) -> Tier:
         """Returns the tier with the map that it pays for on one model and text.
 
@@ -113,6 +117,6 @@ class Tier:
 TIERS: dict[str, Tier] = {
     "smoke": Tier(name="smoke", sentences=12, map_sentences=12, pairs=False, sample=0),
     # The map of 24 blocks costs 1.3 times the 906 masks on four sentences that it once did.
-    "standard": Tier(name="standard", sentences=48, map_sentences=48, map_work=2.7e6),
+    "standard": Tier(name="standard", sentences=64, map_sentences=64, map_work=2.7e6),
     "full": Tier(name="full", sentences=MOST_SENTENCES, map_sentences=MOST_SENTENCES),
 }

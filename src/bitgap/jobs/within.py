@@ -86,7 +86,7 @@ def tier_within(speed: Speed, seconds: float, name: str) -> tuple[Tier, str]:
         200
         >>> chosen, why = tier_within(slow, 3600, "within 1h")
         >>> chosen.sentences, chosen.pairs, chosen.sample
-        (64, False, 0)
+        (48, False, 0)
     """
 
     def tiers() -> Iterator[Tier]:

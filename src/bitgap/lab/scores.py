@@ -124,7 +124,8 @@ def text_reference(bench: Bench) -> tuple[dict[str, Any], dict[str, Any]]:
     stored = bench.store.get_text(bench.text_key)
     if stored is not None:
         facts, arrays = stored
-        if told and not np.array_equal(arrays.get("documents"), told["documents"]):
+        kept: Any = arrays.get("documents")
+        if told and not (kept is not None and np.array_equal(kept, told["documents"])):
             # Which documents a text is of may be told after it was measured.
             arrays = arrays | told
             bench.store.put_text(bench.text_key, facts, arrays)

@@ -35,9 +35,9 @@ SAMPLED_TRIPLES = 60
 """Random triples of the standard design: a percentile among them is known to some 6 points."""
 SAMPLED_MASKS = 24
 """Random sets of any size of the standard design."""
-FEW_SENTENCES = 48
+FEW_SENTENCES = 64
 """Sentences that a sample of masks never costs."""
-PAIRED_SENTENCES = 48
+PAIRED_SENTENCES = 64
 """Sentences that pairs of layers never cost."""
 MOST_SENTENCES = 200
 """Sentences beyond which time goes to more masks: the standard error of S is then a seventh of that
@@ -126,7 +126,7 @@ def make_design(
         >>> make_design(3).masks
         (0, 1, 2, 3, 4, 5, 6, 7)
         >>> len(make_design(12).masks), len(make_design(24).masks)
-        (235, 690)
+        (234, 687)
         >>> len(make_design(24, pairs=False, sample=0).masks)
         56
     """
@@ -242,7 +242,7 @@ def map_size(n_blocks: int, evaluations: float, sentences: int) -> MapSize | Non
     """Returns the best map that so many evaluations pay for: sentences before masks.
 
     Single layers from both ends and what is asked about come first, on as many sentences as there
-    are, up to 48; then a sample of masks, then pairs of layers, then more sentences.
+    are, up to 64; then a sample of masks, then pairs of layers, then more sentences.
 
     Args:
         n_blocks: L.
@@ -254,7 +254,7 @@ def map_size(n_blocks: int, evaluations: float, sentences: int) -> MapSize | Non
 
     Example:
         >>> map_size(24, 4_687, 1000)
-        MapSize(sentences=48, pairs=False, sample=41, complete=None)
+        MapSize(sentences=64, pairs=False, sample=17, complete=None)
         >>> map_size(24, 1e6, 1000)
         MapSize(sentences=200, pairs=True, sample=84, complete=None)
         >>> map_size(24, 100, 1000)
