@@ -107,10 +107,28 @@ def test_observations_of_another_version_leave_the_finding_as_it_was(
     store: Store, version: int
 ) -> None:
     observe(store, "T-001", 0.001, version)
-    kept = put_run(store, finding("T-001", 0.9, "inconclusive"), finding("T-002", 0.7, "refuted"))
+    tested = finding("T-002", 0.7, "refuted")
+    tested = replace(tested, verdict=replace(tested.verdict, p_equivalence=0.001))
+    kept = put_run(store, finding("T-001", 0.9, "inconclusive"), tested)
     first, second = results.judged_again(store, kept)
     assert (first.verdict.p, first.verdict.label) == (0.9, "inconclusive")
     assert (second.verdict.p, second.verdict.label) == (0.7, "refuted"), "it was never observed"
+
+
+def test_a_refutation_that_no_test_of_equivalence_was_made_for_is_none(store: Store) -> None:
+    # As version 2 of the thresholds had them: an interval under the SESOI was enough.
+    (found,) = results.judged_again(store, put_run(store, finding("T-002", 0.7, "refuted")))
+    assert found.verdict.label == "inconclusive"
+    assert "the p of equivalence after Holm is none" in found.verdict.reason
+
+
+def test_what_was_looked_at_stands_in_scope_and_sentence(store: Store) -> None:
+    (found,) = results.judged_again(store, put_run(store, finding("T-002", 0.7)))
+    assert found.verdict.scope.startswith("this model: ")
+    assert found.sentence.startswith(f"In this model ({found.verdict.scope[12:]}): ")
+    (again,) = results.judged_together([found], None, {"model": "another"})
+    assert again.sentence.count("In this model") <= 2  # another scope is told, the same is not
+    assert results.judged_together([found], None) == [replace(found, verdict=again.verdict)]
 
 
 def test_findings_of_one_run_are_one_family(store: Store) -> None:

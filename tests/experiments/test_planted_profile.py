@@ -90,10 +90,10 @@ def test_a_design_passes_where_it_can_see_what_is_twice_the_sesoi(n_blocks, seso
 
 
 def test_detection_follows_the_power_of_the_test():
-    # Power of r >= 0.3 and its interval above 0 at r = .6 and 20 degrees of freedom: Fisher's z.
+    # Power of r >= 0.3 and its interval above 0 at the planted r, on Fisher's z at 20 dof.
     dof = 24 - 4
     bound = max(np.arctanh(0.3), stats.norm.ppf(0.975) / np.sqrt(dof - 1))
-    power = stats.norm.sf((bound - np.arctanh(0.6)) * np.sqrt(dof - 1))
+    power = stats.norm.sf((bound - np.arctanh(planted_strength(0.3, QUICK))) * np.sqrt(dof - 1))
     share = np.mean(
         [found(planted_correlation(*profiles(s, 24), 0.3, QUICK).detail) / 20 for s in range(60)]
     )
@@ -101,8 +101,10 @@ def test_detection_follows_the_power_of_the_test():
 
 
 def test_strength_is_twice_the_sesoi_and_leaves_something_of_the_model():
-    assert planted_strength(0.3, QUICK) == pytest.approx(0.6)
-    assert planted_strength(0.5, QUICK) == LARGEST_PLANT
+    # Twice on Fisher's z scale: tanh(a + a) = 2 tanh a / (1 + tanh² a).
+    assert planted_strength(0.3, QUICK) == pytest.approx(0.6 / 1.09)
+    assert planted_strength(0.5, QUICK) == pytest.approx(0.8)
+    assert planted_strength(0.9, QUICK) == LARGEST_PLANT
 
 
 def test_the_same_profiles_give_the_same_control_and_a_scale_moves_nothing():
