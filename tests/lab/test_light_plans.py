@@ -95,6 +95,6 @@ def test_what_is_foretold_counts_light_plans_once() -> None:
 
 def test_elsewhere_there_is_one_floor_and_one_arithmetic() -> None:
     lab = make_lab(blocks=L, corpus=write_corpus(3))
-    assert lab.in_exact_arithmetic() is lab
+    assert lab.exact() is lab
     scores = lab.score(MASKS)
     assert scores.floors_nats is None and np.ptp(scores.floor_by_plan) == 0

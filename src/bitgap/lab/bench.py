@@ -214,18 +214,22 @@ class Bench:
         return np.flatnonzero(np.isin(self.text.kept, self.corpus.spread(n)))
 
     def exact(self) -> Self:
-        """Returns the lab in exact arithmetic, with a floor of its own; itself where it is exact.
+        """Returns the lab in exact arithmetic, made once, with a floor of its own; itself where it
+        is exact.
 
         For damage so small that rounded products would drown it.
         """
         if not products_round(self.settings):
             return self
+        return self.once("exact", self._made_exact)
+
+    def _made_exact(self) -> Self:
         settings = replace(self.settings, arithmetic="exact")
         decoder, bank = _split(self.loaded, settings)
-        part = replace(
+        exact = replace(
             self, settings=settings, decoder=decoder, bank=bank, rates=[], floor_nats=None
         )
-        return part._with_text(self.text)
+        return exact._with_text(self.text)
 
     def with_shuffled_tokens(self, seed: int) -> Self:
         """Returns a lab whose sentences have their tokens in random order, the BOS in its place.
@@ -270,20 +274,6 @@ class Bench:
             whole=None,
         )
 
-    def in_exact_arithmetic(self) -> Self:
-        """Returns the lab of the same model and text in float32, made once; itself where it is."""
-        if not products_round(self.settings):
-            return self
-        return self.once("exact", self._made_exact)
-
-    def _made_exact(self) -> Self:
-        settings = replace(self.settings, arithmetic="exact")
-        decoder, bank = _split(self.loaded, settings)
-        exact = replace(
-            self, settings=settings, decoder=decoder, bank=bank, rates=[], floor_nats=None
-        )
-        return exact._with_text(self.text)
-
     # -- costs --------------------------------------------------------------------------------
 
     def preflight(self, plans: Sequence[Plan]) -> Preflight:
@@ -293,7 +283,7 @@ class Bench:
             known = self.store.known_scores(self.text_key)
             todo = [plan for plan in light if self.score_key(plan) not in known]
             heavy = self._preflight([plan for plan in plans if not plan.is_light])
-            return heavy.and_also(self.in_exact_arithmetic()._preflight(todo), len(set(light)))
+            return heavy.and_also(self.exact()._preflight(todo), len(set(light)))
         return self._preflight(plans)
 
     def _preflight(self, plans: Sequence[Plan]) -> Preflight:

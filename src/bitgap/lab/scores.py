@@ -92,7 +92,7 @@ def keep_light_scores(
     todo = [plan for plan in plans if bench.score_key(plan) not in known]
     if not todo:
         return facts
-    exact = bench.in_exact_arithmetic()
+    exact = bench.exact()
     its_facts, its_arrays = text_reference(exact)
     score_and_keep(exact, todo, label)
     shape = arrays["nll_fp_nats"].shape
