@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import replace
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -152,6 +156,7 @@ def test_a_whole_estimate_agrees_with_scipys_up_to_its_draws():
         paired=True,
         vectorized=True,
         rng=np.random.default_rng(1),
+        confidence_level=expanded_level(0.95, 50),
     )
     assert found.value == pytest.approx(x.sum() / y.sum(), rel=1e-12)
     # An end at 20,000 draws has a standard error of some 2 % of the interval's length.
@@ -284,32 +289,96 @@ def test_statistics_that_fail_do_not_take_others_with_them():
 
 
 def test_level_is_expanded_for_few_and_left_alone_for_many():
-    levels = [expanded_level(0.95, n) for n in (2, 4, 8, 16, 100, 10_000)]
+    levels = [expanded_level(0.95, n) for n in (2, 4, 8, 16, 100, 10_000, 10_000_000)]
     assert levels == sorted(levels, reverse=True)
     assert levels[0] < 1
-    assert levels[-1] == pytest.approx(0.95, abs=1e-4)
-    # Student's quantile and the spread that resampling loses, on the normal's scale.
-    wide = stats.t.ppf(0.975, 7) * np.sqrt(8 / 7)
+    assert levels[-1] == pytest.approx(0.95, abs=1e-6)
+    # Student's quantile and the spread that resampling loses, on the normal's scale; degrees of
+    # freedom of a variance that eight units tell, with the part of an excess kurtosis of 9.
+    freedom = 2 / (9 / (8 + 24) + 2 / 7)
+    wide = stats.t.ppf(0.975, freedom) * np.sqrt(8 / 7)
     assert levels[2] == pytest.approx(1 - 2 * stats.norm.sf(wide))
     assert expanded_level(0.95, 1) == 0.95
 
 
-@pytest.mark.parametrize(("n", "rate"), [(6, 0.88), (12, 0.91)])
+def test_degrees_of_freedom_are_those_of_a_variance_with_heavy_tails():
+    # Of n values with excess kurtosis κ the variance varies, relative to its square, by
+    # κ/n + 2/(n − 1); a scaled χ² of ν varies by 2/ν. Exponential values have κ = 6.
+    n, rng = 40, np.random.default_rng(0)
+    variances = rng.exponential(size=(40_000, n)).var(1, ddof=1)
+    found = 2 / (variances.var() / variances.mean() ** 2)
+    assert found == pytest.approx(2 / (6 / n + 2 / (n - 1)), rel=0.05)
+
+
+@pytest.mark.parametrize(("n", "rate"), [(6, 0.90), (12, 0.94)])
 def test_few_sentences_are_covered_nearly_as_often_as_the_level_says(n, rate):
     rng, held, plain = np.random.default_rng(n), 0, 0
+    weights, one_less = bootstrap_weights(n, 400, 0), jackknife_weights(n)
     for _ in range(300):
         length = rng.gamma(4, 0.25, n)
         part = length * (0.04 + 0.02 * rng.normal(size=n))
-        how = {"unit": "share", "seed": 0, "draws": 400}
         statistic = ratio_of(part, length)
-        wide = few_estimates(lambda w, f=statistic: f(w)[:, None], n, **how)[0]
-        narrow = estimate(statistic, n, **how)
+        wide = estimate(statistic, n, unit="share", seed=0, draws=400)
+        assert wide.low is not None and wide.high is not None
+        narrow = bca(statistic(np.ones((1, n)))[0], statistic(weights), statistic(one_less))
         held += wide.low <= 0.04 <= wide.high
-        plain += narrow.low <= 0.04 <= narrow.high
+        plain += narrow[0] <= 0.04 <= narrow[1]
         assert wide.level == 0.95
-        assert "expanded" in wide.method
-    assert held > plain
+        assert f"expanded for {n} sentences, of which 95 % intervals hold" in wide.method
+    assert held > plain + 6
     assert stats.binom.cdf(held, 300, rate) > 1e-3
+
+
+def test_all_estimates_are_expanded_and_those_of_halves_for_as_many_as_a_half_has():
+    x = np.random.default_rng(3).lognormal(size=24)
+    how = {"unit": "", "seed": 0, "draws": 800}
+
+    def column(w: Floats) -> Floats:
+        return mean_of(x)(w)[:, None]
+
+    (whole,), (few,) = estimates(column, 24, **how), few_estimates(column, 24, **how)
+    assert whole == few
+    ends = bca(
+        column(np.ones((1, 24)))[0],
+        column(bootstrap_weights(24, 800, 0)),
+        column(jackknife_weights(24)),
+        expanded_level(0.95, 24),
+    )[:, 0]
+    assert (whole.low, whole.high) == tuple(ends)
+    (half,) = estimates(column, 24, as_of=12, **how)
+    assert half.low < whole.low and half.high > whole.high
+
+
+def made_up_texts() -> ModuleType:
+    """Returns the benchmark that docs/coverage.md is made by."""
+    at = Path(__file__).parents[2] / "benchmarks" / "coverage.py"
+    spec = spec_from_file_location("interval_coverage", at)
+    assert spec is not None and spec.loader is not None
+    sys.modules[spec.name] = made = module_from_spec(spec)
+    spec.loader.exec_module(made)
+    return made
+
+
+@pytest.mark.parametrize(("documents", "sentences"), [(None, 56), (24, 48)])
+def test_intervals_hold_the_truth_at_the_sizes_used(documents, sentences):
+    made = made_up_texts()
+    texts = 250
+    for world in made.WORLDS:
+        shares, percentile = made.covered(world, documents, sentences, 7, texts=texts, draws=400)
+        # Statistics of one text go together, so that their mean is hardly surer than one of them.
+        chance = stats.binom.ppf(1e-3, texts, 0.93) / texts
+        assert min(shares.mean(), percentile.mean()) > max(chance, 0.92)
+        assert min(shares.min(), percentile.min()) > chance
+        assert max(shares.max(), percentile.max()) < 1
+
+
+def test_the_made_up_texts_have_the_truth_that_their_formulas_say():
+    made = made_up_texts()
+    for world in made.WORLDS:
+        tokens, kl, kept = world.draw(np.random.default_rng(0), np.arange(200_000))
+        k = kl.sum(1) / tokens.sum()
+        assert k == pytest.approx(world.mean_k(), rel=0.01)
+        assert kept.sum() / kl.sum() == pytest.approx(1 - world.truth()[4], rel=0.01)
 
 
 @pytest.mark.parametrize(("n", "rate"), [(4, 0.83), (6, 0.90), (8, 0.90), (16, 0.92)])

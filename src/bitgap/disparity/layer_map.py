@@ -50,6 +50,7 @@ from bitgap.stats.bootstrap import (
     MAX_UNDEFINED,
     bootstrap_weights,
     central_range,
+    how_expanded,
     n_units,
 )
 from bitgap.stats.mask_design import Design, original_set
@@ -342,7 +343,7 @@ def _estimate(value: float, ends: Floats, unit: str, scores: Scores) -> Estimate
         high=finite(high),
         unit=unit,
         n=scores.n_sentences,
-        method=f"percentile bootstrap over {what}s, {DRAWS} draws, expanded for {few} {what}s",
+        method=f"percentile bootstrap over {what}s, {DRAWS} draws, {how_expanded(few, what)}",
         reason=next((why for why, applies in missing.items() if applies), None),
     )
 

@@ -19,6 +19,7 @@ from bitgap.stats.bootstrap import (
     MAX_UNDEFINED,
     bootstrap_weights,
     expanded_level,
+    how_expanded,
     n_sentences,
     n_units,
     percentile_ends,
@@ -124,6 +125,6 @@ def share_estimate(
         unit=unit,
         level=level,
         n=n,
-        method=f"percentile bootstrap over {what}s{also}, {draws} draws, expanded for "
-        f"{n_units(units)} {what}s",
+        method=f"percentile bootstrap over {what}s{also}, {draws} draws, "
+        f"{how_expanded(n_units(units), what)}",
     )

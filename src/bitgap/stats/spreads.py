@@ -24,6 +24,7 @@ from bitgap.stats.bootstrap import (
     MAX_UNDEFINED,
     bootstrap_weights,
     central_range,
+    how_expanded,
     n_sentences,
     n_units,
 )
@@ -96,7 +97,7 @@ def inverted_estimates(
     point = np.atleast_1d(statistic(np.ones((1, n)))[0])
     resampled = statistic(bootstrap_weights(units, draws, seed)).reshape(draws, -1)
     lows, highs = central_range(resampled, units, level=level)
-    method = f"test-inversion bootstrap over {what}s, {draws} draws, expanded for {few} {what}s"
+    method = f"test-inversion bootstrap over {what}s, {draws} draws, {how_expanded(few, what)}"
     missing = 1 - np.isfinite(resampled).mean(0)
     out: list[Estimate] = []
     for value, low, high, share in zip(point, lows, highs, missing, strict=True):

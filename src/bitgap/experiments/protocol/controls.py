@@ -13,7 +13,7 @@ import numpy as np
 from scipy import stats
 
 from bitgap.records import Bools, Control, ControlKind, Estimate, Floats, Scores, Units
-from bitgap.stats.bootstrap import estimates, expanded_level, n_units, spread_over
+from bitgap.stats.bootstrap import estimates, n_units, spread_over
 from bitgap.stats.verdicts import PLANTED_SIGN, Thresholds
 
 PLANTED_LANGUAGES = 3
@@ -196,9 +196,13 @@ def halves_agree(
         return not_run(name, "negative", why)
     chosen, stretches = random_halves(units, thresholds.halves)
     # Each half has half of the units, and its interval is expanded for as many.
-    how: dict[str, Any] = dict(thresholds.how)
-    how["level"] = expanded_level(thresholds.level, n // 2)
-    found = estimates(lambda weights: difference(weights, chosen), units, unit=unit, **how)
+    found = estimates(
+        lambda weights: difference(weights, chosen),
+        units,
+        unit=unit,
+        as_of=n // 2,
+        **thresholds.how,
+    )
     told = [e for e in found if e.low is not None and e.high is not None]
     if len(told) < len(found) / 2:
         why = next(str(e.reason) for e in found if e.low is None)

@@ -24,7 +24,13 @@ from bitgap.disparity.formulas import (
 )
 from bitgap.languages import language
 from bitgap.records import Bools, Estimate, Floats, ModelInfo, Scores, defined
-from bitgap.stats.bootstrap import LEVEL, bootstrap_weights, expanded_level, few_estimates
+from bitgap.stats.bootstrap import (
+    LEVEL,
+    bootstrap_weights,
+    expanded_level,
+    few_estimates,
+    how_expanded,
+)
 from bitgap.stats.profiles import correlate_profiles
 from bitgap.theory.origin.claims import Untestable
 
@@ -149,7 +155,7 @@ class Readings:
             return found
         tail = (1 - expanded_level(LEVEL, n)) / 2
         low, high = np.quantile(draws, [tail, 1 - tail])
-        method = f"central range of {DRAWS} draws over sentences, expanded for {n}"
+        method = f"central range of {DRAWS} draws over sentences, {how_expanded(n, 'sentence')}"
         return replace(found, low=float(low), high=float(high), method=method, reason=None)
 
     def each_sentence(self, statistic: Statistic) -> Floats:
