@@ -9,9 +9,13 @@ import pytest
 
 from bitgap.cli.options import duration_s
 from bitgap.errors import UsageError
+from bitgap.experiments.catalog import CATALOG
+from bitgap.experiments.protocol.experiment import Asked
+from bitgap.jobs.spending import Ledger, Spent, in_all, spent_by
 from bitgap.jobs.tiers import TIERS
 from bitgap.jobs.within import SPENT, Speed, map_within, tier_within
 from bitgap.lab.engine.budget import Rates
+from bitgap.quant.plan import Plan
 
 
 @pytest.mark.parametrize(
@@ -72,7 +76,7 @@ def test_what_is_chosen_fits_and_the_next_larger_would_not():
 
 def test_few_sentences_take_the_small_parameters_and_a_corpus_has_no_more_than_it_has():
     assert tier_within(speed(1e-7), 3600, "x")[0].like == "standard"
-    small, _ = tier_within(speed(3e-5), 3600, "x")
+    small, _ = tier_within(speed(6e-5), 3600, "x")
     assert (small.sentences or 0) < 24 and small.like == "smoke"
     assert small.as_key()["overrides"] == TIERS["smoke"].as_key()["overrides"]
     tier, why = tier_within(speed(1e-8, sentences=30), 3600, "x")
@@ -96,3 +100,45 @@ def test_all_masks_of_a_deep_model_are_refused_in_words():
     with pytest.raises(UsageError, match=r"2\^24.*up to 14 blocks.*--all-masks"):
         everything.fitted(24, 100)
     assert len(everything.fitted(12, 100).design(12).masks) == 4096
+
+
+# -- what is counted -------------------------------------------------------------------------------
+
+VERSION_2_HEADS = 16_164
+"""What the standard tier of version 2 ran of 24 blocks, in head evaluations times sentences, every
+plan counted once: 905 masks and 128 more for synergy on 4 sentences, 217 plans of T-002, T-004 and
+T-006 on 32 with 27 streamed heads, 78 cells on 8, and 75 passes over 48 sentences of pairs."""
+
+
+def test_measuring_a_deep_model_costs_no_more_than_declared():
+    assert (905 + 128) * 4 + (217 + 27) * 32 + 78 * 8 + 75 * 48 == VERSION_2_HEADS
+    found = spent_by(TIERS["standard"], 24, 1000)
+    new = in_all(spent for name, spent in found.items() if name != "full precision")
+    assert new.heads <= 1.3 * VERSION_2_HEADS
+
+
+def test_every_plan_is_counted_once_whoever_asks():
+    found = spent_by(TIERS["standard"], 24, 1000)
+    assert found["T-003"].heads == 0 and found["T-003"].plans == 0
+    turned = spent_by(TIERS["standard"], 24, 1000, experiments=CATALOG[::-1])
+    assert in_all(turned.values()).heads == in_all(found.values()).heads
+    assert in_all(turned.values()).plans == in_all(found.values()).plans
+    # Alone an experiment pays for itself.
+    (own,) = [e for e in CATALOG if e.id == "T-003"]
+    assert spent_by(TIERS["standard"], 24, 1000, experiments=[own])["T-003"].plans == 24
+
+
+def test_a_ledger_adds_up_in_closed_form():
+    ledger, plan = Ledger(3, 10), Plan.uniform("rtn4-g128", 3)
+    assert ledger.ask([Asked([plan, Plan.uniform("fp", 3)])]) == Spent(1, 30, 30, 10)
+    assert ledger.ask([Asked([plan])]) == Spent(0, 0, 30, 0)
+    # Other sentences and another arithmetic are another text; no text is longer than all of it.
+    assert ledger.ask([Asked([plan], 4), Asked([plan], 40)]) == Spent(1, 12, 42, 4)
+    assert ledger.ask([Asked([plan], 4, exact=True)]) == Spent(1, 12, 12, 4)
+    assert ledger.full_precision() == Spent(0, 9 * 18, 9 * 18, 9 * 18)
+
+
+def test_more_time_is_more_work():
+    tiers = [TIERS[name] for name in ("smoke", "standard", "full")]
+    heads = [in_all(spent_by(tier, 24, 1000).values()).heads for tier in tiers]
+    assert heads == sorted(heads) and heads[0] < heads[-1] / 50

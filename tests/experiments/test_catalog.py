@@ -17,7 +17,7 @@ from lab_samples import make_lab, write_corpus
 import bitgap.experiments
 from bitgap.errors import UsageError
 from bitgap.experiments.catalog import CATALOG, describe, find
-from bitgap.experiments.protocol.experiment import PHASES, Experiment
+from bitgap.experiments.protocol.experiment import COST_SCHEME, PHASES, Experiment
 from bitgap.experiments.protocol.hypothesis import GAPS, PILLARS
 from bitgap.jobs.tiers import TIERS
 from bitgap.models.decoder import Decoder
@@ -160,6 +160,7 @@ def test_description_says_what_is_known(experiment):
 NOT_COUNTED = {
     # Controls come on top of the cost, and gauges are proved on a few tokens.
     "measure_controls": ({}, {}),
+    "measure_twin": {},
     "gauge_fixed_log_variance": np.zeros(4),
     # How many first blocks T-010's plans share hangs on what a model's blocks are worth.
     "shapley_values": -np.arange(4.0),
@@ -201,6 +202,39 @@ def test_cost_is_what_a_measurement_runs(experiment, monkeypatch):
     monkeypatch.setattr(Decoder, "run_block", counting)
     experiment.measure(lab, "rtn4-g32", experiment.params)
     assert blocks == experiment.cost.block_evaluations(4) * lab.text.counts.tokens.size
+
+
+# T-010's sets of blocks hang on what blocks are worth, which is not known before.
+@pytest.mark.parametrize(
+    "experiment", [e for e in CATALOG if e.id not in ("T-005", "T-008", "T-010")], ids=named
+)
+def test_what_is_asked_is_all_that_others_can_share(experiment, monkeypatch):
+    """Scores what an experiment says it asks; all that it runs then is its own."""
+    lab = make_lab("gpt2", blocks=5, corpus=write_corpus(4))
+    lab.score([Plan.uniform("rtn8-g32", 5)])
+    few = {"map_sentences": 4, "pairs": False, "sampled_pairs": 2}
+    named_here = {f.name for f in fields(experiment.params)}
+    params = replace(experiment.params, **{k: v for k, v in few.items() if k in named_here})
+    for asked in experiment.asked(5, params, seed=lab.settings.seed):
+        assert asked.sentences in (None, 4) and not asked.exact
+        lab.score(asked.plans)
+    part = sys.modules[experiment.measure.__module__]
+    for name in ("measure_controls", "measure_twin"):
+        if hasattr(part, name):
+            none = {} if name == "measure_twin" else ({}, {})
+            monkeypatch.setattr(part, name, lambda *_, value=none: value)
+    run, blocks = Decoder.run_block, 0
+
+    def counting(self: Decoder, i: int, hidden: Any, *others: Any) -> Any:
+        nonlocal blocks
+        blocks += hidden.shape[0] if self is lab.decoder else 0
+        return run(self, i, hidden, *others)
+
+    monkeypatch.setattr(Decoder, "run_block", counting)
+    if hasattr(part, "gauge_fixed_log_variance"):
+        monkeypatch.setattr(part, "gauge_fixed_log_variance", lambda *_: np.zeros(5))
+    experiment.measure(lab, COST_SCHEME, params)
+    assert blocks == experiment.cost.own_blocks(5) * lab.text.counts.tokens.size
 
 
 @pytest.mark.parametrize("experiment", CATALOG, ids=named)

@@ -17,7 +17,14 @@ from bitgap.experiments import synergy
 from bitgap.experiments.protocol.scores import unpack_scores
 from bitgap.experiments.synergy.factorial import additive_null, shows_origin_pattern
 from bitgap.experiments.synergy.pair_interaction import PairInteraction
-from bitgap.experiments.synergy.plans import cell_masks, design_of, far_masks, plans
+from bitgap.experiments.synergy.plans import (
+    asked,
+    cell_masks,
+    design_of,
+    far_masks,
+    plans,
+    sampled_pairs,
+)
 from bitgap.records import Floats, Observations
 from bitgap.stats.interactions import pair_design
 from harness import (
@@ -425,15 +432,42 @@ def test_masks_are_scored_once_for_the_map_and_for_this(changed):
 
 
 def test_a_deep_model_without_pairs_has_the_corners_of_both_ends():
-    masks = design_of(24, replace(FEW, pairs=False)).masks
+    params = replace(FEW, pairs=False, sampled_pairs=0)
+    masks = design_of(24, params).masks
     assert {*cell_masks(24), *far_masks(24)} <= set(masks)
     assert len(masks) < 24 * 3 < len(design_of(24, FEW).masks)
+    # A sample of pairs is scored from both ends, and a smaller one begins a larger one.
+    some, more = (replace(params, sampled_pairs=n) for n in (5, 20))
+    assert sampled_pairs(24, more)[:5] == sampled_pairs(24, some)
+    assert (0, 23) not in sampled_pairs(24, replace(params, sampled_pairs=1000))
+    assert len(set(design_of(24, some).masks) - set(masks)) <= 10
+    asked_for = {plan for request in asked(24, "rtn4-g128", some) for plan in request.plans}
+    assert asked_for == set(design_of(24, some).plans("rtn4-g128"))
+
+
+def test_a_sample_of_pairs_tells_the_place_of_the_ends_with_what_it_leaves_open():
+    lab = make_lab("gpt2", blocks=6, corpus=write_corpus(6))
+    params = replace(FEW, map_sentences=6, pairs=False, sampled_pairs=4)
+    made = synergy.EXPERIMENT.measure(lab, "rtn4-g32", params)
+    assert made.arrays["sampled_pairs"].shape == (4, 2)
+    finding = synergy.EXPERIMENT.judge(made, QUICK)
+    share = finding.estimates["share_of_pairs"]
+    assert share.value is not None and share.value * 4 == pytest.approx(round(share.value * 4))
+    assert "a random 4 of 14 sets" in share.method
+    assert share.low is not None and share.high is not None and share.high - share.low > 0.2
+    assert "beside 4 random pairs" in finding.sentence
+    assert finding.verdict.label != "supported"  # four pairs do not show the top 5 %
+    every = synergy.EXPERIMENT.judge(
+        synergy.EXPERIMENT.measure(lab, "rtn4-g32", replace(params, pairs=True)), QUICK
+    )
+    assert "of 15 pairs" in every.sentence
+    assert "random" not in every.estimates["share_of_pairs"].method
 
 
 def test_planted_cancellation_is_an_interaction_of_the_ends():
     # Of an untrained model, whose last block is worth something at these bits.
-    lab = make_lab("opt", blocks=5, corpus=write_corpus(12, ("en", "de", "he")))
-    params = replace(FEW, control_sentences=12, planted_seeds=5, complete=False)
+    lab = make_lab("opt", blocks=5, corpus=write_corpus(24, ("en", "de", "he")))
+    params = replace(FEW, control_sentences=24, planted_seeds=5, complete=False)
     finding = synergy.EXPERIMENT.judge(synergy.EXPERIMENT.measure(lab, "rtn4-g32", params), QUICK)
     assert control(finding, "P3").passed is True
     times = re.search(r"planted at (\S+) smallest", control(finding, "P3").detail)

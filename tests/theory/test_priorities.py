@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from bitgap.experiments.catalog import CATALOG
-from bitgap.experiments.protocol.experiment import Cost
+from bitgap.experiments.protocol.experiment import Cost, Experiment
 from bitgap.theory.forecast.cards import find_card
 from bitgap.theory.forecast.plan import Machine, at_scale, priority_matrix
 
@@ -58,6 +58,19 @@ def test_shared_masks_are_paid_for_once() -> None:
     assert one == pytest.approx(100 * (24 * 1e-6 + 2 * 3e-6))
 
 
+def test_what_several_ask_for_is_paid_for_once_and_what_one_asks_for_in_full() -> None:
+    by_id = {e.id: e for e in CATALOG}
+    noise, spread = by_id["T-002"], by_id["T-003"]
+
+    def time_of(*experiments: Experiment) -> float:
+        return priority_matrix(12, MACHINE, experiments=experiments)["time_s"]
+
+    (alone,) = priority_matrix(12, MACHINE, experiments=[noise])["rows"]
+    assert time_of(noise) == pytest.approx(alone["time_s"])
+    # All plans of T-003 are T-002's; its two passes are its own.
+    assert time_of(noise, spread) - time_of(noise) == pytest.approx(1000 * 2 * 12 * MACHINE.block_s)
+
+
 def test_without_a_machine_there_are_no_times_and_a_reason() -> None:
     matrix = priority_matrix(12)
     assert matrix["time_s"] is None
@@ -80,7 +93,7 @@ def test_how_many_gpus_hold_it() -> None:
     found = at_scale(find_card("Llama-2-70B"), n_gpus=2)
     assert found["gpus_at_least"] == {"model": 2, "model_and_rounded_blocks": 4}
     assert not found["fits"] and found["memory_per_gpu_bytes"] > 80e9
-    assert "sampled" in found["assumptions"]["masks"]
+    assert "a sample" in found["assumptions"]["masks"]
     json.dumps(found, allow_nan=False)
 
 

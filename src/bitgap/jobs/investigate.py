@@ -21,8 +21,8 @@ from bitgap.experiments.protocol.experiment import Experiment
 from bitgap.jobs.profile_links import profile_links
 from bitgap.jobs.records import Investigation
 from bitgap.jobs.results import judged_together, model_scope
+from bitgap.jobs.spending import in_all, spent_by
 from bitgap.jobs.tiers import TIERS, Tier
-from bitgap.jobs.within import work_of_experiments
 from bitgap.lab.engine.budget import Preflight
 from bitgap.lab.engine.tree import Work
 from bitgap.quant.plan import Plan
@@ -138,6 +138,8 @@ def map_layers(lab: Lab, scheme: str, design: Design) -> tuple[LayerMap, Scores]
         >>> lab = Lab.from_pretrained(languages="de").spread(2)  # doctest: +SKIP
         >>> layer_map, scores = map_layers(lab, "rtn3-g128", make_design(12))  # doctest: +SKIP
     """
+    for plans in design.requests(scheme):  # what experiments have scored is not run again
+        lab.score(plans, "map")
     scores = lab.score(design.plans(scheme), "map")
     return make_map(scores, scheme, design, seed=lab.settings.seed), scores
 
@@ -231,7 +233,9 @@ def run(
 
 
 def foresee(lab: Lab, tier: Tier) -> Preflight:
-    """Returns what an investigation would cost if the store held nothing.
+    """Returns what an investigation would cost if the store held nothing; controls left out.
+
+    Passes are over the experiments' text: what runs on fewer sentences is a part of one.
 
     Example:
         >>> from bitgap import Lab
@@ -240,27 +244,21 @@ def foresee(lab: Lab, tier: Tier) -> Preflight:
         >>> cost.work.block_evaluations < cost.work.naive_block_evaluations
         True
     """
-    thresholds = load_thresholds()
+    thresholds, seed = load_thresholds(), lab.settings.seed
     scheme = f"rtn{thresholds.operating_bits[0]}-g128"
     tier = tier.fitted(lab.n_blocks, lab.corpus.n_sentences)
-    design = tier.design(lab.n_blocks, seed=lab.settings.seed)
-    of_map = lab.spread(tier.map_sentences).preflight(design.plans(scheme))
+    spent = in_all(spent_by(tier, lab.n_blocks, lab.corpus.n_sentences, seed=seed).values())
     part = lab.spread(tier.sentences)
-    one = part.preflight([Plan.uniform(scheme, lab.n_blocks)])
-    also = work_of_experiments(lab.n_blocks, part.corpus.n_sentences)
-    rates = part.measured_rates()
-    blocks, heads = also.block_evaluations, also.head_evaluations
-    time_s = one.n_rows * (blocks * rates.block_s + heads * rates.head_s)
+    masks = tier.design(lab.n_blocks, seed=seed).plans(scheme)
+    of_map = lab.spread(tier.map_sentences).preflight(masks)
+    n, rates = part.corpus.n_sentences, part.measured_rates()
+    work = Work(round(spent.blocks / n), round(spent.blocks_unshared / n), round(spent.heads / n))
     return Preflight(
-        n_plans=of_map.n_plans + heads,
+        n_plans=spent.plans,
         n_known=of_map.n_known,
-        work=Work(
-            of_map.work.block_evaluations + blocks,
-            of_map.work.naive_block_evaluations + also.naive_block_evaluations,
-            of_map.work.head_evaluations + heads,
-        ),
-        n_rows=one.n_rows,
-        time_s=of_map.time_s + one.time_s + time_s,
+        work=work,
+        n_rows=part.n_rows,
+        time_s=part.n_rows / n * (spent.blocks * rates.block_s + spent.heads * rates.head_s),
         # Experiments try many schemes, which fill the bank.
-        memory_bytes=max(of_map.memory_bytes, one.memory_bytes) + part.engine.layout.bank_bytes,
+        memory_bytes=of_map.memory_bytes + part.engine.layout.bank_bytes,
     )

@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from bitgap.errors import UsageError
-from bitgap.experiments.catalog import CATALOG
+from bitgap.jobs.spending import in_all, spent_by
 from bitgap.jobs.tiers import TIERS, Tier
-from bitgap.lab.engine.tree import PlanTree, Work
+from bitgap.lab.engine.tree import PlanTree
 from bitgap.show.words import duration
 from bitgap.stats.mask_design import MOST_SENTENCES, SAMPLED_MASKS, SAMPLED_TRIPLES, make_design
 
@@ -86,7 +86,7 @@ def tier_within(speed: Speed, seconds: float, name: str) -> tuple[Tier, str]:
         200
         >>> chosen, why = tier_within(slow, 3600, "within 1h")
         >>> chosen.sentences, chosen.pairs, chosen.sample
-        (48, False, 0)
+        (96, False, 0)
     """
 
     def tiers() -> Iterator[Tier]:
@@ -98,9 +98,8 @@ def tier_within(speed: Speed, seconds: float, name: str) -> tuple[Tier, str]:
             )  # fmt: skip
 
     def needs(tier: Tier) -> float:
-        return _seconds_of_map(speed, tier.map_sentences, tier.pairs, tier.sample) + (
-            _seconds_of_experiments(speed, tier.sentences or speed.n_sentences)
-        )
+        spent = in_all(spent_by(tier, speed.n_blocks, speed.n_sentences).values())
+        return speed.seconds(1, spent.blocks, spent.heads)
 
     return _fitting(list(tiers()), needs, seconds, lambda t: _said(t.map_sentences, t, speed))
 
@@ -114,6 +113,12 @@ def map_within(speed: Speed, seconds: float) -> tuple[Tier, str]:
 
     Raises:
         UsageError: If even the least does not fit; the message says what it would take.
+
+    Example:
+        >>> from bitgap.lab.engine.budget import Rates
+        >>> tier, _ = map_within(Speed(24, 1000, 500.0, Rates(1e-7, 1e-7)), 3600)
+        >>> tier.map_sentences, tier.pairs
+        (200, True)
     """
     tiers = [
         Tier(name="map", sentences=n, map_sentences=n, pairs=pairs, sample=sample)
@@ -172,28 +177,6 @@ def _seconds_of_map(speed: Speed, sentences: int, pairs: bool, sample: int) -> f
     return speed.seconds(
         sentences, work.block_evaluations + 3 * speed.n_blocks, work.head_evaluations + 9
     )
-
-
-def _seconds_of_experiments(speed: Speed, sentences: int) -> float:
-    work = work_of_experiments(speed.n_blocks, sentences)
-    return speed.seconds(sentences, work.block_evaluations, work.head_evaluations)
-
-
-def work_of_experiments(n_blocks: int, n_sentences: int) -> Work:
-    """Returns what all experiments but those of the layer map's masks take, in passes over a text.
-
-    Args:
-        n_blocks: L.
-        n_sentences: Sentences of the text.
-
-    Example:
-        >>> work_of_experiments(12, 48).head_evaluations > 0
-        True
-    """
-    costs = [e.cost for e in CATALOG if not e.cost.of_map]
-    heads = sum(round(c.share_of(n_sentences) * c.head_evaluations(n_blocks)) for c in costs)
-    blocks = sum(round(c.share_of(n_sentences) * c.block_evaluations(n_blocks)) for c in costs)
-    return Work(blocks, heads * n_blocks, heads)
 
 
 def _rounded_up(seconds: float) -> str:

@@ -91,6 +91,35 @@ class Design:
             )
         return mask_plans(scheme, self.n_blocks, self.masks)
 
+    def requests(self, scheme: str) -> list[tuple[Plan, ...]]:
+        """Returns the same plans in parts that others ask for too, each to be scored by itself.
+
+        What is known of a part is not run again only where all of it is known. All masks are one
+        part, as they share most.
+
+        Raises:
+            UsageError: As :meth:`plans`.
+        """
+        if self.complete:
+            return [self.plans(scheme)]
+        whole, n, drawn = set(self.masks), self.n_blocks, set(self.sampled)
+        everything = (1 << n) - 1
+        singles = {0, *(1 << i for i in range(n))}
+        asked = {mask_of(triple) for triple in self.asked}
+        triples = {mask for mask in drawn if mask.bit_count() == 3}
+        ends = {everything ^ mask for mask in singles}
+        parts = [singles, ends, asked, triples, drawn]
+        rest = whole - set().union(*parts)
+        parts += [{m for m in rest if m.bit_count() == 2}, {m for m in rest if m.bit_count() != 2}]
+        out: list[tuple[Plan, ...]] = []
+        held: set[int] = set()
+        for part in parts:
+            if masks := sorted((part & whole) - held):
+                out.append(mask_plans(scheme, n, masks))
+            held |= part
+        self.plans(scheme)  # refuses what rounds nothing
+        return out
+
     def shapley(self, values: Floats) -> Floats:
         """Returns Shapley values (L x ...) of the values (masks x ...).
 
@@ -161,9 +190,7 @@ def design_of_orders(n_blocks: int, *, seed: int = 0, order_pairs: int = 8) -> D
 
 def _sampled(n_blocks: int, n: int, seed: int) -> list[int]:
     """Returns random masks, triples and others in turns; a smaller sample begins a larger one."""
-    rng = np.random.default_rng([seed, n_blocks])
-    triples = list(combinations(range(n_blocks), 3))
-    order = [triples[int(i)] for i in rng.permutation(len(triples))]
+    order = drawn_triples(n_blocks, seed)
     sizes = np.random.default_rng([seed, n_blocks, _SEED_OF_SIZES])
     found: list[int] = []
     per_turn = (SAMPLED_TRIPLES + SAMPLED_MASKS) // 12
@@ -172,8 +199,24 @@ def _sampled(n_blocks: int, n: int, seed: int) -> list[int]:
             size = int(sizes.integers(1, n_blocks))
             found.append(mask_of(sizes.permutation(n_blocks)[:size].tolist()))
         else:
-            found.append(mask_of(order.pop(0)))
+            found.append(order.pop(0))
     return found
+
+
+def drawn_triples(n_blocks: int, seed: int = 0) -> list[int]:
+    """Returns the masks of all triples in the random order in which samples of them are drawn.
+
+    Args:
+        n_blocks: L.
+        seed: Of the order.
+
+    Example:
+        >>> sorted(drawn_triples(4)), drawn_triples(4) == drawn_triples(4, seed=1)
+        ([7, 11, 13, 14], False)
+    """
+    triples = [mask_of(triple) for triple in combinations(range(n_blocks), 3)]
+    order = np.random.default_rng([seed, n_blocks]).permutation(len(triples))
+    return [triples[int(i)] for i in order]
 
 
 def original_set(n_blocks: int) -> list[int]:

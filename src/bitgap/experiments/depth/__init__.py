@@ -84,7 +84,12 @@ EXPERIMENT = Experiment(
     params=Params(),
     tiers={
         "smoke": {"most_triples": 0, "sampled_triples": 0},
-        "standard": {"control_sentences": 6, "control_triples": 24},
+        "standard": {
+            "most_triples": 364,
+            "sampled_triples": 40,
+            "control_sentences": 6,
+            "control_triples": 24,
+        },
     },
     figure_reading="What protecting a block saves on its own, and added to the two ends; bars are "
     "95 % intervals.",

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from bitgap.experiments.depth import EXPERIMENT, ID, Params
-from bitgap.experiments.depth.plans import count_of, plans, ranked_triples, scored_triples
+from bitgap.experiments.depth.plans import asked, count_of, plans, ranked_triples, scored_triples
 from bitgap.experiments.depth.twins import measure_twin
 from bitgap.experiments.protocol.masks import map_design
-from bitgap.experiments.protocol.scores import facts_of, pack_scores
+from bitgap.experiments.protocol.scores import facts_of, pack_scores, score_in_turn
 from bitgap.lab.lab import Lab
 from bitgap.records import Observations
 
@@ -27,7 +27,7 @@ def measure(lab: Lab, scheme: str, params: Params) -> Observations:
     """
     n, part, seed = lab.n_blocks, lab.spread(params.map_sentences), lab.settings.seed
     design, parts = map_design(n, params, seed), plans(n, scheme, params, seed)
-    # The map first: what it holds already is not run again for triples that it lacks.
+    score_in_turn(part, [request.plans for request in asked(n, scheme, params, seed)], ID)
     mapped = part.score(parts.pop("map"), ID)
     scores = part.score([plan for requested in parts.values() for plan in requested], ID)
     ranked = ranked_triples(n, params, seed)

@@ -6,14 +6,12 @@ import math
 from collections.abc import Sequence
 from itertools import combinations
 
-import numpy as np
-
 from bitgap.experiments.depth import Params
-from bitgap.experiments.protocol.experiment import COST_SCHEME, Cost
+from bitgap.experiments.protocol.experiment import COST_SCHEME, Asked, Cost
 from bitgap.experiments.protocol.masks import map_design
 from bitgap.quant.plan import Plan, mask_plans
 from bitgap.quant.sets import mask_of
-from bitgap.stats.mask_design import original_set
+from bitgap.stats.mask_design import drawn_triples, original_set
 
 
 def triples_of(n_blocks: int) -> list[int]:
@@ -36,9 +34,10 @@ def ranked_triples(n_blocks: int, params: Params, seed: int = 0) -> list[int]:
         return []
     if len(masks) <= params.most_triples or _in_map(n_blocks, masks, params, seed):
         return sorted(masks)
-    others = np.array([mask for mask in masks if mask != own])
-    drawn = np.random.default_rng(seed).permutation(others)[: params.sampled_triples]
-    return sorted([own, *map(int, drawn)]) if len(drawn) else []
+    # In the layer map's order, so that those in its sample are scored once.
+    others = [mask for mask in drawn_triples(n_blocks, seed) if mask != own]
+    drawn = others[: params.sampled_triples]
+    return sorted([own, *drawn]) if drawn else []
 
 
 def _in_map(n_blocks: int, masks: Sequence[int], params: Params, seed: int) -> bool:
@@ -73,14 +72,22 @@ def count_of(n_blocks: int) -> int:
     return math.comb(n_blocks, 3)
 
 
-def _requests(n_blocks: int) -> list[Sequence[Plan]]:
-    parts = plans(n_blocks, COST_SCHEME, Params())
-    held = {plan.text for plan in parts["map"]}
-    return [
-        parts["map"],
-        [plan for plan in parts.get("triples", ()) if plan.text not in held],
-    ]
+def asked(n_blocks: int, scheme: str, params: Params, seed: int = 0) -> list[Asked]:
+    """Returns what the lab scores: the layer map's masks, then what it lacks."""
+    design = map_design(n_blocks, params, seed)
+    ranked = ranked_triples(n_blocks, params, seed)
+    ends = [mask_of((0, n_blocks - 1))]
+    also = [*ranked, *asked_triples(n_blocks)] if ranked else []
+    held = set(design.masks)
+    out = [Asked(of_map, params.map_sentences) for of_map in design.requests(scheme)]
+    for masks in (ends, ranked, also):
+        if new := sorted(set(masks) - held):
+            out.append(Asked(mask_plans(scheme, n_blocks, new), params.map_sentences))
+        held |= set(masks)
+    return out
 
 
-COST = Cost.of(_requests, of_map=True)
+COST = Cost.of(
+    lambda n: [request.plans for request in asked(n, COST_SCHEME, Params())], of_map=True
+)
 """What the experiment costs on a model of L blocks."""

@@ -35,6 +35,25 @@ PHASES = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Plans that an experiment has a lab score, which other experiments may have it score as well.
+
+    Attributes:
+        plans: Scored together, so that they share what they have in common.
+        sentences: On how many sentences, spread over the text; all when None.
+        exact: Whether in float32 whatever the lab's arithmetic is.
+    """
+
+    plans: Sequence[Plan]
+    sentences: int | None = None
+    exact: bool = False
+
+
+def _nothing(n_blocks: int) -> int:
+    return 0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
     """What an experiment costs on a model of L blocks, in passes over the whole text.
@@ -42,6 +61,8 @@ class Cost:
     Attributes:
         block_evaluations: Blocks run, by number of blocks L.
         head_evaluations: Heads run, by number of blocks L.
+        own_blocks: Those of them that no other experiment can share: streams and passes.
+        own_heads: Heads likewise.
         of_map: Whether these are the layer map's masks, on the map's sentences, so that the main
             job pays for them once.
         sentences: How many sentences are passed over, where it is not the whole text.
@@ -49,6 +70,8 @@ class Cost:
 
     block_evaluations: Callable[[int], int]
     head_evaluations: Callable[[int], int]
+    own_blocks: Callable[[int], int] = _nothing
+    own_heads: Callable[[int], int] = _nothing
     of_map: bool = False
     sentences: int | None = None
 
@@ -80,10 +103,12 @@ class Cost:
             for plans in scored(n) if scored else ():
                 yield PlanTree([plan for plan in plans if not plan.is_full_precision])
 
-        def blocks(n: int) -> int:
+        def own_blocks(n: int) -> int:
             streams = [PlanTree(plans) for plans in (streamed(n) if streamed else ())]
-            trees = [*requests(n), *streams]
-            return passes * n + sum(tree.work().block_evaluations for tree in trees)
+            return passes * n + sum(tree.work().block_evaluations for tree in streams)
+
+        def blocks(n: int) -> int:
+            return own_blocks(n) + sum(tree.work().block_evaluations for tree in requests(n))
 
         def all_heads(n: int) -> int:
             scored_heads = sum(tree.work().head_evaluations for tree in requests(n))
@@ -92,6 +117,8 @@ class Cost:
         return cls(
             block_evaluations=blocks,
             head_evaluations=all_heads,
+            own_blocks=own_blocks,
+            own_heads=heads or _nothing,
             of_map=of_map,
             sentences=sentences,
         )
@@ -140,6 +167,24 @@ class Experiment:
     def cost(self) -> Cost:
         """What it costs."""
         return self.passes or cast(Cost, self._part("plans").COST)
+
+    def asked(self, n_blocks: int, params: Any, *, seed: int = 0) -> Sequence[Asked]:
+        """Returns what it has a lab score of its text, controls left out.
+
+        Args:
+            n_blocks: L.
+            params: Its parameters.
+            seed: Of noise and samples.
+        """
+        if self.passes is not None:
+            return ()
+        asked = getattr(self._part("plans"), "asked", None)
+        return () if asked is None else asked(n_blocks, COST_SCHEME, params, seed)
+
+    def sentences_of(self, params: Any) -> int | None:
+        """Returns on how many sentences what only it runs is run; on all the text when None."""
+        told = None if self.passes else getattr(self._part("plans"), "sentences", None)
+        return self.cost.sentences if told is None else told(params)
 
     @property
     def measure(self) -> Callable[[Lab, str, Any], Observations]:

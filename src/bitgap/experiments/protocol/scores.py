@@ -7,7 +7,7 @@ An experiment keeps one text and several parts, each some plans on it. What is t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from bitgap.disparity.formulas import below_resolution, collapsed
 from bitgap.records import Bools, Observations, Scores, TextCounts, Units
 
 if TYPE_CHECKING:
+    from bitgap.lab.lab import Lab
     from bitgap.quant.plan import Plan
 
 
@@ -48,6 +49,25 @@ def pack_scores(scores: Scores, parts: Mapping[str, Sequence[Plan]]) -> dict[str
         values = getattr(scores, name)
         arrays |= {} if values is None else {name: np.asarray(values)}
     return arrays
+
+
+def score_in_turn(lab: Lab, requests: Iterable[Sequence[Plan]], label: str) -> Scores:
+    """Returns scores of all plans of some requests, each scored by itself.
+
+    Plans that other experiments ask for too are asked for as they do: of a request that is known in
+    part all may be run again, so that a run that was killed gives the same bits as one that was
+    not.
+
+    Args:
+        lab: Model and text.
+        requests: Plans that are scored together.
+        label: What the progress bar says.
+    """
+    wanted: list[Plan] = []
+    for plans in requests:
+        lab.score(plans, label)
+        wanted += plans
+    return lab.score(wanted, label)
 
 
 def facts_of(scores: Scores) -> dict[str, Any]:

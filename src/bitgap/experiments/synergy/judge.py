@@ -103,8 +103,16 @@ def _further(
     """Returns whether what else support needs is there, and what of it is not."""
     failed = list[str]()
     rank, n_pairs = pair.rank()
+    share = pair.share_of_pairs
     if rank is None:
-        failed.append(f"the rank of the pair among {n_pairs} is not known: not all were scored")
+        failed.append(f"the rank of the pair among {n_pairs} is not known: no others were scored")
+    elif not pair.ranked:
+        # A sample must show it with its interval; all pairs are what they are.
+        if share is None or share.low is None or share.low < 1 - top_share:
+            failed.append(
+                f"that the pair is in the top {top_share:.0%} is not shown by {n_pairs - 1} random "
+                f"pairs{_within(share)}"
+            )
     elif not _is_top(pair, top_share):
         failed.append(
             f"the pair ranks {rank} of {n_pairs}, not in the top {top_share:.0%}"
@@ -125,7 +133,17 @@ def _further(
     return not failed, "; ".join(failed)
 
 
+def _within(share: Estimate | None) -> str:
+    """Returns what share of pairs the ends beat, for a sentence."""
+    if share is None or share.value is None or share.low is None or share.high is None:
+        return ""
+    return f": it beats {share.value:.0%} of them [{share.low:.0%}, {share.high:.0%}]"
+
+
 def _is_top(pair: PairInteraction, top_share: float) -> bool:
+    if not pair.ranked:
+        share = pair.share_of_pairs
+        return share is not None and share.low is not None and share.low >= 1 - top_share
     rank, n_pairs = pair.rank()
     return rank is not None and rank / n_pairs <= top_share
 
@@ -149,8 +167,10 @@ def _sentence(pair: PairInteraction, null: AdditiveNull | None, ratio: Floats, s
         return "The interaction of the first and the last block is undefined on this text."
     within = "" if theta.low is None else f" [{theta.low:+.1%}, {theta.high:+.1%}]"
     place = f"its rank among {n_pairs} pairs is not known"
-    if rank is not None:
+    if rank is not None and pair.ranked:
         place = f"rank {rank} of {n_pairs} pairs"
+    elif rank is not None:
+        place = f"rank {rank} beside {n_pairs - 1} random pairs{_within(pair.share_of_pairs)}"
     text = (
         f"Protecting the first and the last block together saves {theta.value:+.1%}{within} of "
         f"what the last block is worth beyond what they save apart, {place}"

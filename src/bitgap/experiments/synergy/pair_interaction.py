@@ -8,7 +8,8 @@ Where all masks were scored the Banzhaf interaction is exact on the text. Else i
 Möbius term, where nothing else is protected, and the co-Möbius term, where all else is: the same
 for any game without interactions of four blocks or more
 (:func:`~bitgap.stats.interactions.both_ends_interaction`). Of the first and the last block the
-eight masks are always there; a rank among pairs is known where those of all pairs are. Pure numpy.
+eight masks are always there; a rank among pairs is known where those of all pairs are, or of a
+random sample of them. Pure numpy.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from bitgap.stats.interactions import (
     shapley_interaction,
     variance_by_order,
 )
+from bitgap.stats.ranks import share_estimate
 from bitgap.stats.verdicts import Thresholds
 
 UNIT = "share of what the last block is worth alone"
@@ -109,6 +111,7 @@ class PairInteraction:
         scores: Of the masks.
         displayed: Languages that enter, (A).
         complete: Whether all masks are there.
+        sampled: Random pairs that were scored where not all were.
         units: What is resampled.
         thresholds: With draws and level.
     """
@@ -126,6 +129,7 @@ class PairInteraction:
     scores: Scores
     displayed: Bools
     complete: bool
+    sampled: tuple[tuple[int, int], ...]
     units: Units
     thresholds: Thresholds
 
@@ -159,6 +163,7 @@ class PairInteraction:
             scores=unpack_scores(observations, "map"),
             displayed=displayed,
             complete=complete,
+            sampled=tuple((int(i), int(j)) for i, j in arrays.get("sampled_pairs", ())),
             units=units_of(observations),
             thresholds=thresholds,
         )
@@ -271,16 +276,43 @@ class PairInteraction:
         worth = self._worth.sum()
         return self._terms.sum(1) / (worth if worth > 0 else np.nan)
 
-    def rank(self) -> tuple[int | None, int]:
-        """Returns the pair's rank among all, 1 the highest, and how many there are.
-
-        None where the masks of some pair are not there.
+    @cached_property
+    def compared(self) -> list[tuple[int, int]]:
+        """The pair and those it is ranked among: all, or a random sample; alone where neither is
+        there.
         """
-        n_pairs = len(pairs_of(self.n_blocks))
-        if not self.ranked:
-            return None, n_pairs
-        totals = self._terms.sum(1)
-        return int((totals >= totals[self._known.index(self.pair)]).sum()), n_pairs
+        others = self._known if self.ranked else self.sampled
+        return [self.pair, *(pair for pair in others if pair != self.pair)]
+
+    def rank(self) -> tuple[int | None, int]:
+        """Returns the pair's rank among those compared, 1 the highest, and how many they are.
+
+        None where it is compared with none.
+        """
+        n_pairs = len(self.compared)
+        if n_pairs < 2:
+            return None, len(pairs_of(self.n_blocks))
+        totals = self._terms[[self._known.index(pair) for pair in self.compared]].sum(1)
+        return int((totals >= totals[0]).sum()), n_pairs
+
+    @cached_property
+    def share_of_pairs(self) -> Estimate | None:
+        """The share of all other pairs whose interaction is smaller; None where none is known.
+
+        Its interval holds what a sample of pairs leaves open, and sentences.
+        """
+        if len(self.compared) < 2:
+            return None
+        terms = self._terms[[self._known.index(pair) for pair in self.compared]]
+        return share_estimate(
+            lambda weights: -(weights @ terms.T),
+            0,
+            self.units,
+            draws=self.thresholds.draws,
+            level=self.thresholds.level,
+            of_all=len(pairs_of(self.n_blocks)) - 1,
+            unit="share of other pairs",
+        )
 
     def beyond_neighbours(self) -> Estimate | None:
         """Returns by how much the pair beats the better of the two that are one block shorter.
@@ -327,6 +359,8 @@ class PairInteraction:
             ),
             "banzhaf_log": self.on_logs,
         }
+        if self.share_of_pairs is not None:
+            out["share_of_pairs"] = self.share_of_pairs
         terms: dict[str, Floats] = {}
         if self._ends_known:
             terms = {

@@ -94,7 +94,7 @@ EXPERIMENT = Experiment(
     params=Params(),
     tiers={
         "smoke": {"noise_seeds": 1, "control_sentences": 4},
-        "standard": {"noise_seeds": 2, "control_sentences": 8},
+        "standard": {"noise_seeds": 1, "control_sentences": 8},
     },
     figure_reading="Left: the parts into which a block's damage, against the mean block's, "
     "comes apart; they add up. Right: a dot a block, on logarithmic axes; the dashed line is the "

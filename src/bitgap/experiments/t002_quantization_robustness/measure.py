@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from bitgap.errors import UsageError
-from bitgap.experiments.protocol.scores import facts_of, pack_scores
+from bitgap.experiments.protocol.scores import facts_of, pack_scores, score_in_turn
 from bitgap.experiments.t002_quantization_robustness import EXPERIMENT, ID, Params
-from bitgap.experiments.t002_quantization_robustness.plans import BITS, TENSOR, plans, together
+from bitgap.experiments.t002_quantization_robustness.plans import BITS, TENSOR, asked, plans
 from bitgap.experiments.t002_quantization_robustness.twins import measure_controls
 from bitgap.lab.lab import Lab
 from bitgap.lab.weight_errors import crest_factors, kurtoses, relative_errors
@@ -28,7 +28,8 @@ def measure(lab: Lab, scheme: str, params: Params) -> Observations:
     """
     _refuse_without_bits(scheme)
     parts = plans(lab.n_blocks, scheme, params, lab.settings.seed)
-    scores = lab.score(together(parts), ID)
+    requests = asked(lab.n_blocks, scheme, params, lab.settings.seed)
+    scores = score_in_turn(lab, [request.plans for request in requests], ID)
     twins, missing = measure_controls(lab, params)
     arrays = {**pack_scores(scores, parts), **_weights(lab, scheme), **twins}
     return EXPERIMENT.observed(lab, scheme, params, arrays, {**facts_of(scores), **missing})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bitgap.experiments.protocol.experiment import COST_SCHEME, Cost
+from bitgap.experiments.protocol.experiment import COST_SCHEME, Asked, Cost
 from bitgap.experiments.t002_quantization_robustness import Params
 from bitgap.quant.plan import Plan, noise_plans
 
@@ -30,10 +30,14 @@ def plans(n_blocks: int, scheme: str, params: Params, seed: int = 0) -> dict[str
     }
 
 
-def together(parts: dict[str, list[Plan]]) -> list[Plan]:
-    """Returns the plans of all parts, which are scored as one request."""
-    return [plan for of_part in parts.values() for plan in of_part]
+def asked(n_blocks: int, scheme: str, params: Params, seed: int = 0) -> list[Asked]:
+    """Returns what the lab scores."""
+    parts = plans(n_blocks, scheme, params, seed)
+    tensor = [*parts["tensor"], *parts["tensor_all"]]
+    return [
+        Asked(of_part) for of_part in (parts["protect"], parts["single"], tensor, parts["noise"])
+    ]
 
 
-COST = Cost.of(lambda n: [together(plans(n, COST_SCHEME, Params()))])
+COST = Cost.of(lambda n: [request.plans for request in asked(n, COST_SCHEME, Params())])
 """What the experiment costs on a model of L blocks."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from bitgap.experiments.protocol.scores import facts_of, pack_scores
+from bitgap.experiments.protocol.scores import facts_of, pack_scores, score_in_turn
 from bitgap.experiments.t004_residual_propagation import EXPERIMENT, FEWEST_BLOCKS, ID, Params
-from bitgap.experiments.t004_residual_propagation.plans import plans
+from bitgap.experiments.t004_residual_propagation.plans import asked, plans
 from bitgap.experiments.t004_residual_propagation.propagation import amplification, state_errors
 from bitgap.experiments.t004_residual_propagation.twins import measure_controls
 from bitgap.lab.lab import Lab
@@ -23,7 +23,8 @@ def measure(lab: Lab, scheme: str, params: Params) -> Observations:
     {j, last}); and those of :func:`.twins.measure_controls`.
     """
     parts = plans(lab.n_blocks, scheme, params, lab.settings.seed)
-    scores = lab.score(parts["masks"], ID)
+    requests = asked(lab.n_blocks, scheme, params, lab.settings.seed)
+    scores = score_in_turn(lab, [request.plans for request in requests], ID)
     errors = state_errors(lab, parts["state"])
     twins: dict[str, Any] = {}
     missing: dict[str, str] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bitgap.experiments.protocol.experiment import COST_SCHEME, Cost
+from bitgap.experiments.protocol.experiment import COST_SCHEME, Asked, Cost
 from bitgap.experiments.t004_residual_propagation import Params
 from bitgap.quant.plan import Plan
 
@@ -34,10 +34,22 @@ def plans(n_blocks: int, scheme: str, params: Params, seed: int = 0) -> dict[str
     }
 
 
+def asked(n_blocks: int, scheme: str, params: Params, seed: int = 0) -> list[Asked]:
+    """Returns what the lab scores."""
+    masks = plans(n_blocks, scheme, params, seed)["masks"]
+    # Nothing protected and single blocks, as T-002 has them; then pairs.
+    apart = (
+        [plan for plan in masks if (len(plan.protected) < 2) == single] for single in (True, False)
+    )
+    return [Asked(of_part) for of_part in apart if of_part]
+
+
 def _streamed(n_blocks: int) -> list[list[Plan]]:
     parts, fp = plans(n_blocks, COST_SCHEME, Params()), Plan.uniform("fp", n_blocks)
     return [[fp], [fp, *parts["state"]], [fp, *parts["noisy"]]]
 
 
-COST = Cost.of(lambda n: [plans(n, COST_SCHEME, Params())["masks"]], streamed=_streamed)
+COST = Cost.of(
+    lambda n: [request.plans for request in asked(n, COST_SCHEME, Params())], streamed=_streamed
+)
 """What the experiment costs on a model of L blocks; variances of the states are a stream too."""

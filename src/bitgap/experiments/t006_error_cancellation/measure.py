@@ -10,11 +10,16 @@ import numpy as np
 from bitgap.errors import UnsupportedArchitecture
 from bitgap.experiments.plants.cancelling import plant_cancellation
 from bitgap.experiments.plants.strength import strengths_for
-from bitgap.experiments.protocol.scores import facts_of, pack_scores
+from bitgap.experiments.protocol.scores import facts_of, pack_scores, score_in_turn
 from bitgap.experiments.protocol.twins import control_documents, in_few_languages
 from bitgap.experiments.t006_error_cancellation import EXPERIMENT, ID, Params
 from bitgap.experiments.t006_error_cancellation.fisher import fisher_grams
-from bitgap.experiments.t006_error_cancellation.plans import error_plans, other_form, scored_plans
+from bitgap.experiments.t006_error_cancellation.plans import (
+    asked,
+    error_plans,
+    other_form,
+    scored_plans,
+)
 from bitgap.experiments.t006_error_cancellation.statistic import cancellation
 from bitgap.lab.lab import Lab
 from bitgap.quant.plan import Plan
@@ -36,7 +41,8 @@ def measure(lab: Lab, scheme: str, params: Params) -> Observations:
     """
     n = lab.n_blocks
     plans = scored_plans(scheme, n)
-    scores = lab.score(plans, ID)
+    requests = asked(n, scheme, params, lab.settings.seed)
+    scores = score_in_turn(lab, [request.plans for request in requests], ID)
     errors = fisher_grams(lab, error_plans(scheme, n), flattened=(0, n - 1))
     # Seven digits of each product; their sums are made in float64.
     gram = errors["gram"].astype(np.float32)

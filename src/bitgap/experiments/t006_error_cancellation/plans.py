@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from bitgap.experiments.protocol.experiment import COST_SCHEME, Cost
+from bitgap.experiments.protocol.experiment import COST_SCHEME, Asked, Cost
+from bitgap.experiments.t006_error_cancellation import Params
 from bitgap.quant.plan import Plan
 from bitgap.quant.schemes import RoundToNearest, parse_scheme
 
@@ -43,8 +44,14 @@ def rule_of(scheme: str) -> str:
     return "absmax scales" if parsed.clip == "absmax" else "clipped scales"
 
 
+def asked(n_blocks: int, scheme: str, params: Params, seed: int = 0) -> list[Asked]:
+    """Returns what the lab scores, which hangs on no parameter."""
+    none, both, *singles = scored_plans(scheme, n_blocks)
+    return [Asked([none]), Asked(singles), Asked([both])]
+
+
 COST = Cost.of(
-    lambda n: [scored_plans(COST_SCHEME, n)],
+    lambda n: [request.plans for request in asked(n, COST_SCHEME, Params())],
     streamed=lambda n: [[Plan.uniform("fp", n), *error_plans(COST_SCHEME, n)]],
     heads=lambda n: 1 + len(error_plans(COST_SCHEME, n)),
 )

@@ -108,7 +108,7 @@ EXPERIMENT = Experiment(
             "sentences": 8,
             "shares": (0.1, 0.3, 0.5),
             "random_orders": 2,
-            "noise_seeds": 2,
+            "noise_seeds": 1,
             "control_sentences": 4,
             "frontier_rows": 8,
         },

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from bitgap.experiments.protocol.masks import map_design
-from bitgap.experiments.protocol.scores import facts_of, pack_scores
+from bitgap.experiments.protocol.scores import facts_of, pack_scores, score_in_turn
 from bitgap.experiments.t010_rate_distortion import EXPERIMENT, ID, Params
 from bitgap.experiments.t010_rate_distortion.plans import at_bits, designs_of, plans
 from bitgap.experiments.t010_rate_distortion.sweep import rate_of
@@ -62,5 +62,7 @@ def measure(lab: Lab, scheme: str, params: Params) -> Observations:
 def shapley_values(lab: Lab, scheme: str, params: Params) -> Floats:
     """Returns blocks' Shapley values of −K summed over languages and sentences, nats, (L)."""
     design = map_design(lab.n_blocks, params, lab.settings.seed)
-    scores = lab.spread(params.map_sentences).score(design.plans(scheme), "map")
+    part = lab.spread(params.map_sentences)
+    score_in_turn(part, design.requests(scheme), "map")
+    scores = part.score(design.plans(scheme), "map")
     return design.shapley(-scores.kl_nats.sum((1, 2)))

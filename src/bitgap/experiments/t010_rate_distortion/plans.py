@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from bitgap.errors import UsageError
-from bitgap.experiments.protocol.experiment import COST_SCHEME, Cost
+from bitgap.experiments.protocol.experiment import COST_SCHEME, Asked, Cost
+from bitgap.experiments.protocol.masks import map_design
 from bitgap.experiments.t010_rate_distortion import Params
 from bitgap.quant.plan import Plan, noise_plans
 from bitgap.quant.schemes import parse_scheme
@@ -100,6 +101,22 @@ def plans(
         ],
         "noise": noise_plans(n_blocks, params.noise, params.noise_seeds, seed),
     }
+
+
+def asked(n_blocks: int, scheme: str, params: Params, seed: int = 0) -> list[Asked]:
+    """Returns what the lab scores, with orders of blocks as good as any.
+
+    They are the layer map's masks, which order the blocks; the sweep, in exact arithmetic; and the
+    noise, on all the text, as T-002 has it.
+    """
+    sets = [kept for _, kept in designs_of(-np.arange(n_blocks, dtype=float), params, seed)]
+    parts = plans(n_blocks, scheme, params, sets, seed)
+    of_map = map_design(n_blocks, params, seed).requests(scheme)
+    return [
+        *(Asked(plans_of_map, params.map_sentences) for plans_of_map in of_map),
+        Asked(parts["cells"], params.sentences, exact=True),
+        Asked(parts["noise"]),
+    ]
 
 
 def _requests(n_blocks: int) -> list[Sequence[Plan]]:

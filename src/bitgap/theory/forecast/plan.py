@@ -12,13 +12,14 @@ which for whole passes is the usual 2 · parameters · tokens a pass.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from bitgap.experiments.catalog import CATALOG
 from bitgap.experiments.protocol.experiment import PHASES, Experiment
+from bitgap.jobs.spending import NOTHING, Ledger
 from bitgap.jobs.tiers import Tier
 from bitgap.stats.mask_design import make_design
 from bitgap.theory.forecast.cards import Card
@@ -102,18 +103,38 @@ def priority_matrix(
     rows.sort(key=_rank)
     for order, row in enumerate(rows, start=1):
         row["order"] = order
-    own = [row["time_s"] for row in rows if not row["shares_map"]]
-    shared = [row["time_s"] for row in rows if row["shares_map"]]
-    total = None
-    if machine is not None:
-        total = sum(own) + max(shared, default=0.0)
     return {
         "n_blocks": n_blocks,
         "rows": rows,
-        "time_s": total,
-        "note": "what shares the layer map's masks is paid for once; weight statistics, probes and "
-        "controls are not in these times",
+        "time_s": None if machine is None else _total(experiments, rows, n_blocks, machine),
+        "note": "each experiment's time is what it takes alone; in the whole, plans that several "
+        "ask for are paid for once. Weight statistics, probes and controls are not in these times",
     }
+
+
+def _total(
+    experiments: Sequence[Experiment],
+    rows: Sequence[Mapping[str, Any]],
+    n_blocks: int,
+    machine: Machine,
+) -> float:
+    """Returns the seconds that all take, every plan scored once on the text it is asked on."""
+    ledger, spent = Ledger(n_blocks, machine.sentences), NOTHING
+    of_map = round(machine.sentences * machine.map_rows / machine.rows)
+    apart = set[str]()
+    for e in experiments:
+        params: Any = e.params
+        if hasattr(params, "map_sentences"):
+            params = replace(params, map_sentences=of_map)
+        if e.asked(n_blocks, params):
+            spent += ledger.run(e, params)
+        else:
+            apart.add(e.id)
+    own = [row["time_s"] for row in rows if row["id"] in apart and not row["shares_map"]]
+    shared = [row["time_s"] for row in rows if row["id"] in apart and row["shares_map"]]
+    a_sentence = machine.rows / machine.sentences
+    scored = a_sentence * (spent.blocks * machine.block_s + spent.heads * machine.head_s)
+    return sum(own) + max(shared, default=0.0) + scored
 
 
 def _row(

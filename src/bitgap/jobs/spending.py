@@ -1,0 +1,156 @@
+"""What an investigation runs: every plan once, however many experiments ask for it.
+
+Experiments share plans with each other and with the layer map. What a store would share is counted
+once here as well: the same plans on the same sentences in the same arithmetic. A request of which
+some plans are new is counted whole, as the engine runs it where the model is small. Controls, which
+run
+other weights on few sentences, are not counted. Needs no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bitgap.experiments.catalog import CATALOG
+from bitgap.experiments.protocol.experiment import COST_SCHEME, Asked, Experiment
+from bitgap.jobs.tiers import Tier
+from bitgap.lab.engine.tree import PlanTree
+from bitgap.quant.plan import Plan
+
+_FULL_PRECISION = 3
+"""Passes of full precision over a text: once, and for the numerical floor twice more."""
+_FLOOR_HEADS = 9
+"""Heads of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What is run, every block or head counted once for each sentence that goes through it.
+
+    Attributes:
+        plans: Distinct plans, on however many sentences.
+        blocks: Block evaluations times sentences.
+        blocks_unshared: The same if every plan was asked for and run on its own.
+        heads: Head evaluations times sentences.
+    """
+
+    plans: int
+    blocks: float
+    blocks_unshared: float
+    heads: float
+
+    def __add__(self, other: Spent) -> Spent:
+        return Spent(
+            self.plans + other.plans,
+            self.blocks + other.blocks,
+            self.blocks_unshared + other.blocks_unshared,
+            self.heads + other.heads,
+        )
+
+
+NOTHING = Spent(0, 0, 0, 0)
+
+
+class Ledger:
+    """Counts what is asked for on one model and text; what was asked before costs nothing."""
+
+    def __init__(self, n_blocks: int, n_sentences: int) -> None:
+        """Starts with nothing run.
+
+        Args:
+            n_blocks: L.
+            n_sentences: Sentences of the experiments' text.
+        """
+        self.n_blocks, self.n_sentences = n_blocks, n_sentences
+        self._held = dict[tuple[int, bool], set[Plan]]()
+
+    def ask(self, requests: Iterable[Asked]) -> Spent:
+        """Returns what requests cost beyond what is held, and holds it."""
+        out = NOTHING
+        for asked in requests:
+            n = self.n_sentences if asked.sentences is None else asked.sentences
+            n = min(n, self.n_sentences)
+            held = self._held.setdefault((n, asked.exact), set())
+            wanted = {plan for plan in asked.plans if not plan.is_full_precision}
+            # Of a request that is known in part all may be run again (`lab/engine/scoring.py`).
+            work = PlanTree([] if wanted <= held else list(wanted)).work()
+            new = len(wanted - held)
+            held |= wanted
+            out += Spent(
+                new,
+                n * work.block_evaluations,
+                n * self.n_blocks * len(wanted),
+                n * work.head_evaluations,
+            )
+        return out
+
+    def run(self, experiment: Experiment, params: Any, *, seed: int = 0) -> Spent:
+        """Returns what an experiment costs beyond what is held, and holds it.
+
+        Args:
+            experiment: Whose plans, streams and passes are counted.
+            params: Its parameters.
+            seed: Of noise and samples.
+        """
+        cost, asked = experiment.cost, experiment.asked(self.n_blocks, params, seed=seed)
+        # What is scored on sentences of its own is shared with none.
+        own = (cost.own_blocks, cost.own_heads)
+        own = own if asked else (cost.block_evaluations, cost.head_evaluations)
+        n = experiment.sentences_of(params)
+        n = self.n_sentences if n is None else min(n, self.n_sentences)
+        blocks, heads = (n * count(self.n_blocks) for count in own)
+        return self.ask(asked) + Spent(0, blocks, blocks, heads)
+
+    def full_precision(self) -> Spent:
+        """Returns what full precision costs on every text that was asked about, floors included."""
+        sentences = sum(n for n, _ in self._held)
+        blocks = _FULL_PRECISION * self.n_blocks * sentences
+        return Spent(0, blocks, blocks, _FLOOR_HEADS * sentences)
+
+
+def spent_by(
+    tier: Tier,
+    n_blocks: int,
+    n_sentences: int,
+    *,
+    seed: int = 0,
+    experiments: Sequence[Experiment] = CATALOG,
+) -> dict[str, Spent]:
+    """Returns what an investigation runs, by what asks for it first.
+
+    Args:
+        tier: How much text, which masks.
+        n_blocks: L.
+        n_sentences: Sentences of the whole text.
+        seed: Of noise and samples.
+        experiments: Which are run; all by default.
+
+    Returns:
+        ``audit``, the ids of experiments in their order, ``map``, ``full precision``; they add up.
+
+    Example:
+        >>> from bitgap.jobs.tiers import TIERS
+        >>> found = spent_by(TIERS["standard"], 24, 1000)
+        >>> found["T-003"].heads  # all its plans are T-002's
+        0
+    """
+    tier = tier.fitted(n_blocks, n_sentences)
+    ledger = Ledger(n_blocks, min(tier.sentences or n_sentences, n_sentences))
+    found = {"audit": ledger.ask([Asked([Plan.uniform(COST_SCHEME, n_blocks)])])}
+    for experiment in experiments:
+        found[experiment.id] = ledger.run(experiment, tier.parameters(experiment), seed=seed)
+    masks = tier.design(n_blocks, seed=seed).requests(COST_SCHEME)
+    found["map"] = ledger.ask(Asked(plans, tier.map_sentences) for plans in masks)
+    return found | {"full precision": ledger.full_precision()}
+
+
+def in_all(spent: Iterable[Spent]) -> Spent:
+    """Returns the sum.
+
+    Example:
+        >>> in_all([Spent(1, 12, 12, 1), Spent(0, 12, 12, 0)])
+        Spent(plans=1, blocks=24, blocks_unshared=24, heads=1)
+    """
+    return sum(spent, NOTHING)
