@@ -9,15 +9,20 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import controls as page  # pyright: ignore[reportMissingImports]
 import pytest
+from finding_samples import effect, evidence, finding
 from test_contract import observe
 
 from bitgap.experiments.catalog import CATALOG
+from bitgap.experiments.protocol.controls import detection, not_run
 from bitgap.experiments.protocol.experiment import Experiment
+from bitgap.stats.verdicts import load_thresholds
 from bitgap.theory.formal import controls as formal
 from harness import QUICK
 
 PAGE = Path(__file__).parents[2] / "docs" / "controls.md"
+
 ANYTHING = "…"
 SOME_DRAWS = replace(QUICK, draws=50, halves=8)  # which controls there are hangs on neither
 
@@ -27,6 +32,8 @@ def sections() -> dict[str, tuple[int | None, dict[str, tuple[str, str]]]]:
     found: dict[str, tuple[int | None, dict[str, tuple[str, str]]]] = {}
     for part in PAGE.read_text(encoding="utf-8").split("\n## ")[1:]:
         title, _, body = part.partition("\n")
+        if "<!-- table:" in body:
+            continue  # what evidence fills
         version = re.search(r"^Of version (\d+)\.$", body, re.M)
         cells = [re.split(r" *\| *", line)[1:-1] for line in re.findall(r"^\|.*\|$", body, re.M)]
         rows = {name: (kind, clause) for name, kind, clause in cells[2:]}
@@ -85,3 +92,30 @@ def test_the_formal_model_s_controls_have_their_rows():
 
 def test_the_page_has_a_section_for_every_experiment():
     assert set(sections()) == {e.id for e in CATALOG} | {"formal"}
+
+
+def test_the_page_says_of_plants_what_evidence_says():
+    text = PAGE.read_text(encoding="utf-8")
+    assert page.filled(text) == text, "run docs/controls.py"
+    assert page.found([]) in page.filled(text, Path("nowhere"))
+
+
+def test_a_plant_that_is_missed_or_not_run_forbids_a_refutation():
+    thresholds = replace(QUICK)
+    seen = [True] * 15 + [False] * 5
+    checks = (
+        detection("often enough", [True] * 16 + [False] * 4, "it", thresholds),
+        detection("too seldom", seen, "it", thresholds),
+        not_run("never", "positive", "no text"),
+        must_hold := replace(detection("null", seen, "it", thresholds), kind="negative"),
+    )
+    told = finding("T-005", "H2.2", {"x": effect(0.2)}, controls=checks)
+    told = replace(told, thresholds_hash=load_thresholds().hash)
+    made = page.found([evidence("gpt2", told, model="reference")])
+    assert "| T-005 | often enough | 16 of 20 |" in made
+    assert "| T-005 | too seldom | 15 of 20 |" in made
+    assert "| T-005 | never | not run |" in made
+    assert must_hold.name not in made
+    assert "- **H2.2** in reference: too seldom (15 of 20); never (not run)." in made
+    other = replace(told, thresholds_hash="other")
+    assert "other thresholds" in page.found([evidence("gpt2", other, model="reference")])

@@ -7,7 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from test_contract import observe
+from test_t008 import QUICK as FEW_WORDS
+from test_t008 import observe as observe_words
 
+from bitgap.experiments.catalog import CATALOG
+from bitgap.experiments.protocol.family_rule import PeakInWindow
 from bitgap.experiments.protocol.peak_window import (
     empty_window,
     is_hit,
@@ -15,8 +20,9 @@ from bitgap.experiments.protocol.peak_window import (
     read_without,
     told_without,
 )
-from bitgap.records import Control, ControlKind, Estimate, Verdict
+from bitgap.records import Control, ControlKind, Estimate, Observations, Verdict
 from bitgap.stats.profiles import Peak, locate_peak
+from bitgap.stats.verdicts import Thresholds, load_thresholds
 from harness import QUICK
 
 LENIENT = replace(QUICK, alpha=0.2)
@@ -185,3 +191,22 @@ def test_ends_of_the_window_are_in_it():
     assert is_hit(Peak(at_end, 0, 1.0), (0.65, 0.85))
     assert not is_hit(peak(7, 7, 7), (0.65, 0.85))
     assert np.isclose(7 / 11, 0.636, atol=1e-3)
+
+
+def told_to_families(name: str, observations: Observations, thresholds: Thresholds = QUICK) -> None:
+    experiment = next(e for e in CATALOG if e.id == name)
+    (window,) = [s for s in experiment.rule.statistics if isinstance(s, PeakInWindow)]
+    finding = experiment.judge(observations, replace(thresholds, draws=50, halves=8))
+    without = read_without(finding.tables["without"])
+    assert len(without) >= len(finding.tables["profile"]), finding.verdict.reason
+    assert "without block 0" in window([("a", finding)], load_thresholds()).leave_out()
+
+
+@pytest.mark.parametrize("name", ["T-007", "T-009"])
+def test_where_a_peak_is_without_each_block_reaches_the_families(name: str) -> None:
+    """Over families a refutation asks what is left without each block; with no table it cannot."""
+    told_to_families(name, observe(next(e for e in CATALOG if e.id == name)))
+
+
+def test_where_selectivity_peaks_without_each_block_reaches_the_families() -> None:
+    told_to_families("T-008", observe_words(), FEW_WORDS)

@@ -9,6 +9,7 @@ import pytest
 from lab_samples import make_lab, write_corpus
 
 from bitgap.disparity.formulas import below_resolution
+from bitgap.errors import PlanError
 from bitgap.experiments.protocol.scores import facts_of, pack_scores, unpack_scores
 from bitgap.lab import bench as bench_module
 from bitgap.lab.engine import arithmetic, floor, scoring
@@ -80,6 +81,28 @@ def test_a_language_is_not_lost_for_what_rounded_products_cannot_tell() -> None:
         arrays=pack_scores(fast, {"map": gentle}), facts=facts_of(fast),
     )  # fmt: skip
     assert (unpack_scores(packed, "map").floor_by_plan == fast.floor_by_plan).all()
+
+
+@pytest.mark.usefixtures("rounded_products")
+def test_a_variant_made_elsewhere_is_scored_where_it_is_light_and_forgotten_in_both() -> None:
+    corpus = write_corpus(3)
+    scored = {}
+    for settings in (FAST, EXACT):
+        lab = make_lab(blocks=L, corpus=corpus, settings=settings)
+        before = lab.score([Plan.only(RTN, L, 1)])  # the exact lab is made before the variant is
+        linears = {name: 2 * w for name, w in lab.bank.rounded_linears(1, "fp").items()}
+        name = lab.bank.add("doubled", {1: linears})
+        plan = Plan.only(name, L, 1)
+        assert plan.is_light
+        scored[settings.arithmetic] = lab.score([plan]).kl_nats
+        assert (scored[settings.arithmetic] != before.kl_nats).any()
+        lab.bank.drop(name)
+        for bank in (lab.bank, lab.exact().bank):
+            with pytest.raises(PlanError, match="no variant"):
+                bank.check(plan)
+            with pytest.raises(PlanError, match="no variant"):
+                bank.block(1, name)
+    assert (scored["fast"] == scored["exact"]).all()
 
 
 @pytest.mark.usefixtures("rounded_products")

@@ -267,3 +267,45 @@ def test_a_control_that_no_family_could_run_is_not_run() -> None:
     base = finding("T-006", "H2.3", {"minus_rho": effect(0.3)}, controls=(absent,))
     pooled = pooled_controls([(m, base) for m in FAMILIES], THRESHOLDS)
     assert pooled[0].passed is None
+
+
+def test_one_family_whose_null_is_not_null_has_failed() -> None:
+    """At α a single failure of one family is no chance; of two families one failure is."""
+    control = Control(name="null", kind="negative", passed=False, detail="")
+    held = replace(control, passed=True)
+    one = [("a", with_control(finding("T-005", "H2.2", {"x": effect(0.5)}, controls=()), control))]
+    two = [
+        *one,
+        ("b", with_control(finding("T-005", "H2.2", {"x": effect(0.5)}, controls=()), held)),
+    ]
+    thresholds = load_thresholds()
+    assert [c.passed for c in pooled_controls(one, thresholds)] == [False]
+    assert [c.passed for c in pooled_controls(two, thresholds)] == [True]
+
+
+@pytest.mark.parametrize("truth", [0.95, -0.9])
+def test_the_origin_s_own_predictor_is_judged_beside_and_moves_nothing(truth: float) -> None:
+    """H1.3 names another predictor than the origin did; what is said of it enters no verdict."""
+    rng = np.random.default_rng(3)
+    halves = Control(name="A/A: random halves", kind="negative", passed=True, detail="")
+    made, plain = [], []
+    for name in "abcdefgh":
+        fall, asked = rng.normal(size=(2, 24))
+        noise = rng.normal(size=24)
+        theirs = truth * fall + np.sqrt(1 - truth**2) * noise
+        for into, original in ((made, theirs), (plain, noise)):
+            told = finding(
+                "T-003",
+                "H1.3",
+                {"inequality_and_fall": effect(0.1), "inequality_and_fall_per_text": effect(0.1)},
+                tables={"blocks": blocks(inequality=asked, fall=fall, original_variance=original)},
+                controls=(halves, POSITIVE),
+            )
+            into.append(evidence(name, told, n_blocks=24))
+    experiment = next(e for e in CATALOG if e.id == "T-003")
+    thresholds = load_thresholds()
+    found, other = (across_families(experiment, m, thresholds) for m in (made, plain))
+    (part,) = [p for p in found.verdict.parts if "the origin's own predictor" in p.name]
+    assert part.label == ("supported" if truth > 0 else "refuted"), part.reason
+    assert replace(found.verdict, parts=()) == replace(other.verdict, parts=())
+    assert found.controls == other.controls

@@ -10,6 +10,7 @@ from evidence_samples import additive
 from scipy import stats
 
 from bitgap.codec import to_json
+from bitgap.experiments.catalog import CATALOG
 from bitgap.records import Estimate, Floats
 from bitgap.report.words.theory import answer_sentences
 from bitgap.stats.mask_design import original_set
@@ -108,6 +109,18 @@ def test_every_hypothesis_has_both_wordings() -> None:
     assert set(wordings()) == set(HYPOTHESES) - {"depth"}
     for words in wordings().values():
         assert {"written", "asked"} <= set(words) <= {"written", "asked", "part"}
+
+
+def test_a_part_that_answers_the_origin_s_wording_is_one_that_families_have() -> None:
+    rules = {e.hypothesis.id: e.rule for e in CATALOG if e.hypothesis.across_families}
+    named = {h: words["part"] for h, words in wordings().items() if "part" in words}
+    assert set(named) == {"H1.3", "H2.1"}
+    for hypothesis, part in named.items():
+        rule = rules[hypothesis]
+        # A verdict of one statistic alone has no parts.
+        told = list(rule.statistics if len(rule.statistics) > 1 else ())
+        told += [] if rule.written is None else [rule.written]
+        assert sum(part in getattr(one, "name", "") for one in told) == 1, hypothesis
 
 
 # -- power ----------------------------------------------------------------------------------------

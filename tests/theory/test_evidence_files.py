@@ -19,6 +19,7 @@ from bitgap.theory.evidence import Evidence, spread_of
 from bitgap.theory.files import SUFFIX, merged, read_all, read_evidence, write_evidence
 from bitgap.theory.gather import mix_of, sampled_masks
 from bitgap.theory.hypotheses import HYPOTHESES
+from bitgap.theory.packing import VERSION
 from bitgap.theory.roles import declared_roles, role_of
 from bitgap.theory.run import judge_all
 
@@ -92,7 +93,7 @@ def rewritten(path: Path, **changes: object) -> Path:
 
 def test_what_is_no_evidence_of_today_is_refused(tmp_path: Path) -> None:
     path = write_evidence(FULL, tmp_path)
-    with pytest.raises(UserError, match="version 3, this bitgap reads 4"):
+    with pytest.raises(UserError, match=f"version 3, this bitgap reads {VERSION}"):
         read_evidence(rewritten(path, version=3))
     with pytest.raises(UserError, match="is no evidence"):
         read_evidence(rewritten(path, format="something"))
@@ -102,7 +103,7 @@ def test_what_is_no_evidence_of_today_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot read"):
         read_evidence(tmp_path / "absent.evidence.zip")
     lacking = write_evidence(FULL, tmp_path)
-    content = {"format": "bitgap evidence", "version": 4, "facts": {"findings": {}}}
+    content = {"format": "bitgap evidence", "version": VERSION, "facts": {"findings": {}}}
     with pytest.raises(UserError, match="lacks what evidence has"):
         read_evidence(rewritten(lacking, **content))
 

@@ -73,3 +73,12 @@ def test_suggestions_are_what_was_built_in() -> None:
 
 def test_one_family_suggests_nothing() -> None:
     assert suggestions([evidence("a"), evidence("a")]) == []
+
+
+def test_what_follows_says_of_which_models_it_is() -> None:
+    found = findings(H2_2="refuted", H1_1="supported", H2_1="small")
+    said = outcomes(found, [])
+    for key in ("established", "ruled_out", "open"):
+        for row in said[key]:
+            finding = next(f for f in found if f.hypothesis == row["hypothesis"])
+            assert row["because"].startswith(f"in {finding.verdict.scope}: "), row

@@ -107,6 +107,20 @@ def test_what_was_measured_is_judged_again_from_files_alone(
     assert {one["model"] for one in learned.json["zoo"]} == {"one", "two"}
 
 
+def test_a_run_that_is_stopped_has_left_the_models_before(
+    measured: Path, families: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is measured for hours is exported a model at a time, not at the end."""
+    short_tier(monkeypatch)
+    monkeypatch.chdir(measured)
+    options = ("--corpus", "text", "--tier", "smoke", "--threads", "1", "--arithmetic", "exact")
+    ran = run("theory", families / "one", tmp_path / "none", *options, "--export", tmp_path / "ev")
+    assert ran.code != 0
+    assert [path.name for path in (tmp_path / "ev").iterdir()] == ["one.evidence.zip"]
+    kept = (measured / "evidence" / "one.evidence.zip").read_bytes()
+    assert (tmp_path / "ev" / "one.evidence.zip").read_bytes() == kept
+
+
 def test_a_folder_that_holds_no_model_is_misuse(run: Run, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     run("theory", "empty").refused(2, "holds no model")

@@ -90,10 +90,16 @@ def theory(options: Namespace, session: Session) -> None:
     if options.export:
         writable(options.export, "--export")
     session.begin()
-    evidence = merged([*gather_all(models, open_lab, tier, announce=console.say), *in_hand])
-    if options.export:
-        for one in evidence:
+
+    def export(one: Evidence) -> None:
+        if options.export:
             write_evidence(one, options.export)
+
+    measured = gather_all(models, open_lab, tier, announce=console.say, keep=export)
+    evidence = merged([*measured, *in_hand])
+    for one in in_hand:
+        if any(one is other for other in evidence):
+            export(one)
     console.say("judging all models together")
     corpora = sorted({one.corpus for one in evidence if one.corpus})
     about = {
@@ -103,7 +109,8 @@ def theory(options: Namespace, session: Session) -> None:
     with Store(options.store) as store:
         run = session.keep(store, views.theory_view, about=about, theory=found)
     words = [*options.models, *(["--evidence", *options.evidence] if options.evidence else [])]
-    how = ("--tier", tier.name)
+    # What evidence was measured with is its own; nothing was measured here.
+    how = ("--tier", tier.name) if models else ()
     if options.within is not None:
         how = ("--within", f"{options.within:g}s")
     command = " ".join(["bitgap theory", *words, *how])

@@ -225,7 +225,8 @@ class Bench:
 
     def _made_exact(self) -> Self:
         settings = replace(self.settings, arithmetic="exact")
-        decoder, bank = _split(self.loaded, settings)
+        # Planted variants are of the model, whatever the arithmetic they are scored in.
+        decoder, bank = _split(self.loaded, settings, beside=self.bank)
         exact = replace(
             self, settings=settings, decoder=decoder, bank=bank, rates=[], floor_nats=None
         )
@@ -333,11 +334,13 @@ def products_round(settings: Settings) -> bool:
     return settings.arithmetic == "fast" and fast_products_round(settings.device)
 
 
-def _split(loaded: LoadedModel, settings: Settings) -> tuple[Decoder, Bank]:
+def _split(
+    loaded: LoadedModel, settings: Settings, *, beside: Bank | None = None
+) -> tuple[Decoder, Bank]:
     decoder = Decoder.from_model(loaded.model.to(settings.device), loaded.info)
     on_cpu = torch.device(settings.device).type == "cpu"
     dtype = torch.bfloat16 if products_round(settings) and on_cpu else None
-    return decoder, Bank(decoder, product_dtype=dtype)
+    return decoder, Bank(decoder, product_dtype=dtype, beside=beside)
 
 
 def _readable(corpus: ParallelCorpus, loaded: LoadedModel) -> tuple[ParallelCorpus, dict[str, str]]:

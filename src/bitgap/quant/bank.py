@@ -38,6 +38,7 @@ class Bank:
         limit_bytes: int | None = None,
         *,
         product_dtype: torch.dtype | None = None,
+        beside: Bank | None = None,
     ) -> None:
         """Starts an empty bank.
 
@@ -46,14 +47,20 @@ class Bank:
             limit_bytes: Memory for variants; unlimited when None. At least one variant is kept.
             product_dtype: What products will round matrices to, if they do; then it is done here,
                 once, for full-precision blocks too.
+            beside: Another bank of the same model, with products of another type. What is added to
+                one, or dropped from it, is so in both.
         """
         self._decoder = decoder
         self._product_dtype = product_dtype
         self.limit_bytes = limit_bytes
         self._modules: OrderedDict[tuple[int, str], tuple[nn.Module, int]] = OrderedDict()
         self._held_bytes = 0
-        self._own: dict[tuple[int, str], dict[str, Tensor]] = {}
-        self._own_others: dict[tuple[int, str], dict[str, Tensor]] = {}
+        self._own: dict[tuple[int, str], dict[str, Tensor]] = {} if beside is None else beside._own
+        self._own_others: dict[tuple[int, str], dict[str, Tensor]] = (
+            {} if beside is None else beside._own_others
+        )
+        self._sharing: list[Bank] = [] if beside is None else beside._sharing
+        self._sharing.append(self)
         self._ends: dict[tuple[str, str], dict[str, Tensor]] = {}
 
     def add(
@@ -92,8 +99,9 @@ class Bank:
         """Forgets a variant that was added, under the name that :meth:`add` returned."""
         for key in [key for key in self._own if key[1] == name]:
             del self._own[key], self._own_others[key]
-            _, n_bytes = self._modules.pop(key, (None, 0))
-            self._held_bytes -= n_bytes
+            for bank in self._sharing:
+                _, n_bytes = bank._modules.pop(key, (None, 0))
+                bank._held_bytes -= n_bytes
 
     def block(self, index: int, scheme: str) -> nn.Module:
         """Returns block ``index`` under a scheme; the model's own module for ``fp``.

@@ -11,9 +11,10 @@ that a single model must meet for support must hold in the declared share of fam
 
 A control was run on every family; at family-wise level one false alarm in seven families is to be
 expected. A negative control or an invariance has failed if it fails in more families than chance at
-α allows (binomial tail under α); a positive one is detected if it is in the declared share (80 %)
-of the families where it could be planted. A correlation planted in one model's profiles tells what
-that model can find alone; for the families together it is planted again in all of them at once.
+α allows (binomial tail of α or less, so that of one family one failure is one); a positive one is
+detected if it is in the declared share (80 %) of the families where it could be planted. A
+correlation planted in one model's profiles tells what that model can find alone; for the families
+together it is planted again in all of them at once.
 Pure numpy.
 """
 
@@ -28,10 +29,10 @@ from scipy import stats
 
 from bitgap.experiments.protocol.controls import IN_PROFILES
 from bitgap.experiments.protocol.experiment import Experiment
-from bitgap.experiments.protocol.family_rule import Correlation, Rule, Testable
-from bitgap.records import Control, Estimate, Finding
+from bitgap.experiments.protocol.family_rule import Correlation, Rule, Statistic, Testable
+from bitgap.records import Control, Estimate, Finding, PartVerdict
 from bitgap.stats.across import Across, counted, judge_families
-from bitgap.stats.verdicts import Thresholds, scoped_sentence
+from bitgap.stats.verdicts import HALVES_SIGN, Thresholds, scoped_sentence
 from bitgap.theory.evidence import Evidence, families_of
 
 
@@ -76,6 +77,9 @@ def across_families(
         own=planted,
         unit=rule.unit,
     )
+    if rule.written is not None and gate is None:
+        beside = _written(hypothesis, rule, rule.written, open_, checks, thresholds)
+        verdict = replace(verdict, parts=(*verdict.parts, beside))
     left_out = _left_out(closed, [u for u, _ in open_])
     if left_out and verdict.label == "inconclusive":
         left = f"{len(left_out)} of {counted(len(units), rule.unit)} left out: "
@@ -121,6 +125,30 @@ def _planted(
         (statistic.planted(open_, thresholds, sesoi),) if isinstance(statistic, Correlation) else ()
         for statistic, sesoi in zip(rule.statistics, sesois, strict=True)
     ]
+
+
+def _written(
+    hypothesis: str,
+    rule: Rule,
+    statistic: Statistic,
+    open_: Testable,
+    checks: Sequence[Control],
+    thresholds: Thresholds,
+) -> PartVerdict:
+    """Returns what the same rule says of the origin's own statistic; it enters no verdict.
+
+    Controls of the asked statistic say nothing of it, but for halves of the text.
+    """
+    asked = statistic(open_, thresholds)
+    sesoi = float(thresholds.of(hypothesis)[statistic.sesoi])
+    shared = [c for c in checks if c.name.startswith(HALVES_SIGN)]
+    if isinstance(statistic, Correlation):
+        shared.append(statistic.planted(open_, thresholds, sesoi))
+    own = judge_families([asked], [sesoi], shared, thresholds, unit=rule.unit)
+    return PartVerdict(
+        name=asked.name, label=own.label, reason=own.reason, p=own.p,
+        p_equivalence=own.p_equivalence,
+    )  # fmt: skip
 
 
 def _left_out(closed: Mapping[tuple[str, str], str], open_: Sequence[str]) -> dict[str, str]:
@@ -259,7 +287,8 @@ def _pooled(
     # P(this many failures or more) where each family fails with probability α.
     chance = float(stats.binom.sf(len(failed) - 1, n, thresholds.alpha))
     detail = f"null in {told}; chance of so many failures at α: {chance:.2g}"
-    return Control(name=name, kind=kind, passed=chance >= thresholds.alpha, detail=detail)
+    held = chance > thresholds.alpha * (1 + 1e-9)  # α itself rejects; of one family it is α
+    return Control(name=name, kind=kind, passed=held, detail=detail)
 
 
 def _sentence(across: Sequence[Across], n: int, left_out: Mapping[str, str], unit: str) -> str:

@@ -46,11 +46,15 @@ def _state(labels: Sequence[str]) -> str:
 
 
 def outcomes(findings: Sequence[Finding], evidence: Sequence[Evidence]) -> dict[str, Any]:
-    """Returns what is established, what is ruled out, what is open, and what the data suggest."""
+    """Returns what is established, what is ruled out, what is open, and what the data suggest.
+
+    Each with what it was seen in, as a statement is of no other models.
+    """
     said: dict[str, list[dict[str, str]]] = {"established": [], "ruled_out": [], "open": []}
     for finding in findings:
         hypothesis = HYPOTHESES[finding.hypothesis]
-        row = {"hypothesis": finding.hypothesis, "because": finding.verdict.reason}
+        because = f"in {finding.verdict.scope}: {finding.verdict.reason}"
+        row = {"hypothesis": finding.hypothesis, "because": because}
         if finding.verdict.label == "supported":
             said["established"].append(row | {"says": hypothesis.if_supported})
         elif finding.verdict.label == "refuted":

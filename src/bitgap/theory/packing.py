@@ -10,8 +10,8 @@ from bitgap.codec import from_json, to_json
 from bitgap.records import Finding, Floats, Observations
 from bitgap.theory.evidence import Evidence
 
-VERSION = 4
-"""Raised whenever the record changes meaning."""
+VERSION = 5
+"""Raised whenever the record changes meaning, or what its findings hold."""
 
 _ARRAYS = (
     *("t2", "log_variance", "log_dimension", "log_error_ratio", "sensitivity", "single"),

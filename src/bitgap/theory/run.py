@@ -53,6 +53,7 @@ def gather_all(
     tier: Tier,
     *,
     announce: Callable[[str], None] = lambda text: None,
+    keep: Callable[[Evidence], object] = lambda evidence: None,
 ) -> list[Evidence]:
     """Returns every model's evidence, measuring what no store holds.
 
@@ -61,6 +62,8 @@ def gather_all(
         open_lab: Returns a lab for one; its store is closed here.
         tier: How much text is looked at.
         announce: Told what begins, one line each.
+        keep: Given each model's evidence as soon as it is there, so that a run that is stopped
+            has left that of the models before.
 
     Raises:
         UserError: If a model cannot be used; what the others gave is kept in the store.
@@ -76,6 +79,7 @@ def gather_all(
             found.append(evidence_of(lab, tier, announce=announce))
         finally:
             lab.store.close()
+        keep(found[-1])
     return found
 
 

@@ -67,12 +67,15 @@ class Rule:
         unit: What is exchangeable: model families, or, where the claim is about languages, the
             mixes that models were trained on. How languages differ is nearly the same in all models
             of one mix, so that these are one unit.
+        written: A statistic of the origin's own wording, where that names another than what is
+            asked; judged by the same rule beside the verdict, which it cannot change.
     """
 
     statistics: tuple[Statistic, ...]
     further: Mapping[str, Condition] = field(default_factory=dict[str, Condition])
     informative: tuple[Condition, str] | None = None
     unit: Literal["family", "mix"] = "family"
+    written: Statistic | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

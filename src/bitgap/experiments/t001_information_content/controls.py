@@ -6,7 +6,7 @@ random           fresh weights as the class draws them             must show no 
 activations ×10  all states multiplied by ten                      information must stay
 smaller probe    fewer types and components                        must not contradict
 noise            in every block, less where variance is more       the correlation must pass
-planted          a correlation of .6 in the profiles themselves    must be found
+planted          a correlation of .55 in the profiles themselves   must be found
 ===============  ================================================  ===============================
 
 All but the last use a smaller probe of the current token alone, since they repeat the profile many

@@ -64,11 +64,11 @@ def measure_controls(
 
     Returns:
         ``small_bits``, ``scaled_bits`` and ``shuffled_bits`` (L x N), summed over test tokens, and
-        ``small_tokens`` (L x N), how many; ``random_bits`` and ``random_variance`` (L), and
-        ``planted_bits`` (P x L), mean bits a token.
+        ``small_tokens`` (L x N), how many, N test sentences; ``random_bits`` and
+        ``random_variance`` (L), and ``planted_bits`` (P x L), mean bits a token.
     """
     seen, seed = lab.activations(), lab.settings.seed
-    calibration, _ = lab.corpus.split_of(lab.text.kept)
+    calibration, test = lab.corpus.split_of(lab.text.kept)
     probe = SmallProbe(
         n_types=params.small_types, n_components=params.small_components, strength=strength
     )
@@ -84,13 +84,13 @@ def measure_controls(
         noisy = _noisy(blocks, variance, probe, params.planted_gain, [seed, p])
         return bits_per_token(probe.profile(noisy, seen), tokens)
 
+    scaled = readable_blocks(seen, calibration, params.n_components, seed, 10.0)
     arrays = {
-        "small_bits": probe.profile(blocks, seen),
-        "small_tokens": tokens,
-        "scaled_bits": probe.profile(
-            readable_blocks(seen, calibration, params.n_components, seed, 10.0), seen
-        ),
-        "shuffled_bits": probe.profile(blocks, _relabelled(seen, seed)),
+        # Of test sentences alone, as their documents are.
+        "small_bits": probe.profile(blocks, seen)[:, test],
+        "small_tokens": tokens[:, test],
+        "scaled_bits": probe.profile(scaled, seen)[:, test],
+        "shuffled_bits": probe.profile(blocks, _relabelled(seen, seed))[:, test],
         "random_bits": bits_per_token(
             probe.profile(its_blocks, untrained), tokens_of(its_blocks, untrained)
         ),

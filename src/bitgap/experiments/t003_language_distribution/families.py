@@ -9,4 +9,7 @@ RULE = Rule(
             "inequality_and_fall", "inequality_and_fall_per_text"
         )
     },
+    written=Correlation(
+        name="mean r(the origin's own predictor, fall of S)", x="original_variance", y="fall"
+    ),
 )

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from bitgap.experiments.protocol.peak_window import is_hit, judge_window
+from bitgap.experiments.protocol.peak_window import is_hit, judge_window, told_without
 from bitgap.experiments.protocol.scores import left_out_sentence
 from bitgap.experiments.t008_morphology import EXPERIMENT, PRIMARY
 from bitgap.experiments.t008_morphology.causal import (
@@ -97,7 +97,10 @@ def judge(observations: Observations, thresholds: Thresholds) -> Finding:
             else sentence(peak, contrast["contrast_d_z"], hit, facts)
         )
         + left_out_sentence({**facts["left_out"], **_too_few(observations, kept, thresholds)}),
-        tables=tables(observations, probed, profile, draws, thresholds),
+        tables={
+            **tables(observations, probed, profile, draws, thresholds),
+            "without": told_without(peak),
+        },
     )
 
 

@@ -7,7 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from bitgap.experiments.protocol.peak_window import empty_window, is_hit, judge_window
+from bitgap.experiments.protocol.peak_window import (
+    empty_window,
+    is_hit,
+    judge_window,
+    told_without,
+)
 from bitgap.experiments.protocol.tables import block_rows
 from bitgap.experiments.t009_convergence import EXPERIMENT
 from bitgap.experiments.t009_convergence.controls import UNIT, controls, peak_of, units_of
@@ -55,6 +60,7 @@ def judge(observations: Observations, thresholds: Thresholds) -> Finding:
             "p_best": p_best,
             "sentences": n,
             "window": list(window),
+            "without": told_without(peak),
         },
     )
 

@@ -25,6 +25,7 @@ Pure numpy and scipy.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -33,8 +34,9 @@ from bitgap.errors import UserError
 from bitgap.records import Estimate, Finding, Floats, finite
 from bitgap.stats.across import judge_families
 from bitgap.stats.pooling import pairings
-from bitgap.stats.verdicts import Thresholds
+from bitgap.stats.verdicts import Thresholds, scoped_sentence
 from bitgap.theory.evidence import Evidence
+from bitgap.theory.families import scope_of
 from bitgap.theory.formal.budget import forecast_row
 from bitgap.theory.formal.controls import formal_controls, found_at
 from bitgap.theory.formal.inference import (
@@ -93,6 +95,8 @@ def judge_formal(evidence: Sequence[Evidence], thresholds: Thresholds) -> Findin
         gate=None if families else f"no model can be asked: {_left(main.left_out)}",
         extra=_further(main, slopes, tables["f5_draws"]),
     )  # fmt: skip
+    asked = [one for one in evidence if one.model not in main.left_out]
+    about = scope_of(asked or evidence)
     return Finding(
         experiment="formal",
         hypothesis="formal",
@@ -101,8 +105,8 @@ def judge_formal(evidence: Sequence[Evidence], thresholds: Thresholds) -> Findin
         estimates=estimates,
         original_measure=_original_measure(evidence),
         controls=tuple(controls),
-        verdict=verdict,
-        sentence=_sentence(len(families), estimates, main.left_out),
+        verdict=replace(verdict, scope=f"{verdict.scope}: {about}"),
+        sentence=scoped_sentence(_sentence(len(families), estimates, main.left_out), about),
         tables=tables,
         thresholds_hash=thresholds.hash,
     )
