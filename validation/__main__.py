@@ -2,8 +2,9 @@
 
 The page is written anew after every section, so a run that is stopped loses the section in hand and
 no other. ``--quick`` does a little of everything, to see that it works; its rates say nothing.
-``--short`` leaves out the experiments on a model and counts less of the rest: ten minutes of two
-processors.
+``--short`` leaves out the experiments on a model: some ten minutes of two processors, of the twenty
+that all takes. What is not made stays on the page as it was, and each section says when and under
+which thresholds it was made; ``--sections guards,experiments`` makes these alone.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from validation.run import FULL, QUICK, SHORT, calibrate
+from validation.run import FULL, QUICK, SECTIONS, SHORT, calibrate
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -22,16 +23,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m validation", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="the page to write")
     parser.add_argument("--quick", action="store_true", help="a little of everything, in a minute")
-    parser.add_argument("--short", action="store_true", help="simulations alone, fewer of them")
+    parser.add_argument("--short", action="store_true", help="simulations alone")
+    parser.add_argument(
+        "--sections", default="", help=f"those to make, by commas; of {', '.join(SECTIONS)}"
+    )
     parser.add_argument(
         "--jobs", type=int, default=os.cpu_count() or 1, help="processes for simulations"
     )
     asked = parser.parse_args(arguments)
     if asked.jobs < 1:
         parser.error(f"--jobs {asked.jobs} is no number of processes; give 1 or more")
+    only = [name.strip() for name in asked.sections.split(",") if name.strip()]
+    if unknown := sorted({*only} - {*SECTIONS}):
+        parser.error(f"--sections {', '.join(unknown)}: the page has {', '.join(SECTIONS)}")
     size = QUICK if asked.quick else SHORT if asked.short else FULL
     try:
-        calibrate(asked.out, size, jobs=asked.jobs, announce=_announce)
+        calibrate(asked.out, size, jobs=asked.jobs, only=only, announce=_announce)
     except KeyboardInterrupt:
         _announce(f"stopped; {asked.out} holds the sections that were finished")
         return 130

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -26,8 +27,8 @@ from validation.detection import Outcome, Part, Setting, merged, outcomes, parts
 from validation.family_tests import SLOPE, rates
 from validation.guards import SCENARIOS, GuardTally, Scenario, guard_tally
 from validation.synth_checks import checks
-from validation.synth_lm import additive_synth, cancelling_synth
-from validation.synth_synergy import PLANTED_RHO, SynergyTally, count
+from validation.synth_lm import SynthLM, additive_synth, cancelling_synth
+from validation.synth_synergy import FAR_RHO, PLANTED_RHO, SynergyTally, count
 from validation.synth_theory import NULLS, PLANTED, TheoryTally, TheoryWorld
 from validation.synth_theory import rates as theory_rates
 from validation.truth_table import KINDS, TRUTHS, Tally, World, tally, worlds
@@ -50,7 +51,8 @@ class Size:
         families: Numbers of families.
         layers: Numbers of layers.
         tests: Times each test across families is tried in each cell.
-        models: Synthetic models for each synergy count.
+        models: Synthetic models for each synergy count, and worlds of the formal model.
+        additive: Synthetic models without synergy, of which false support is counted.
         tokens: Sentences of the synthetic model that estimators are checked on.
         worlds: Worlds of each kind, by truth.
         guarded: Worlds of each scenario of guarded refutations.
@@ -63,6 +65,7 @@ class Size:
     layers: tuple[int, ...]
     tests: int
     models: int
+    additive: int
     tokens: int
     worlds: Mapping[str, int]
     guarded: int
@@ -74,14 +77,16 @@ FULL = Size(
     name="full",
     families=(5, 8),
     layers=(12, 24),
+    # So many that an error of 2 or 3 % has its upper limit under 5 %.
     tests=400,
-    models=100,
+    models=80,
+    additive=400,
     tokens=4000,
     worlds={
-        **{"none": 400, "sesoi": 120, "half way": 60, "twice": 120, "half": 160},
+        **{"none": 400, "sesoi": 160, "half way": 100, "twice": 120, "half": 400},
         **{"faint": 120, "few": 40},
     },
-    guarded=200,
+    guarded=1200,
     setting=Setting(
         languages=("en", "de", "ru", "he"),
         sentences=24,
@@ -94,24 +99,14 @@ FULL = Size(
     ),
     tier="smoke",  # what is known to be quick
 )
-SHORT = replace(
-    FULL,
-    name="short: no experiments on a model, and wider intervals",
-    tests=150,
-    models=16,
-    worlds={
-        **{"none": 100, "sesoi": 80, "half way": 40, "twice": 40, "half": 50},
-        **{"faint": 30, "few": 20},
-    },
-    guarded=150,
-    setting=None,
-)
+SHORT = replace(FULL, name="short: no experiments on a model", setting=None, tier=None)
 QUICK = Size(
     name="quick, whose rates say nothing",
     families=(8,),
     layers=(12,),
     tests=20,
     models=3,
+    additive=3,
     tokens=500,
     worlds=dict.fromkeys(TRUTHS, 4),
     guarded=2,
@@ -138,6 +133,7 @@ def calibrate(
     size: Size,
     *,
     jobs: int = 1,
+    only: Collection[str] = (),
     announce: Announce = lambda text: None,
 ) -> None:
     """Writes the page, anew after every section.
@@ -146,32 +142,46 @@ def calibrate(
         out: Where to; folders are made.
         size: How much to count.
         jobs: Processes for simulations.
+        only: Names of the sections that are made, of :data:`SECTIONS`; the others stay as the page
+            has them. All when empty, and what the size leaves out stays too.
         announce: Told how far it is, one line each.
     """
     thresholds = load_thresholds()
     facts = _facts(size, thresholds)
     out.parent.mkdir(parents=True, exist_ok=True)
-    written: list[str] = []
-    for name, make in _SECTIONS.items():
+    written = _sections_of_text(out.read_text(encoding="utf-8") if out.exists() else "")
+    for name in [name for name in SECTIONS if not only or name in only]:
         if name == "experiments" and size.setting is None:
             continue
         announce(f"[{name}]")
         start = time.perf_counter()
-        written.append(make(size, thresholds, jobs, announce))
+        text = _SECTIONS[name](size, thresholds, jobs, announce)
         wall_s = time.perf_counter() - start
-        facts[f"seconds, {name}"] = f"{wall_s:.0f}"
+        stamped = page.stamped(text, name, {**facts, "seconds": f"{wall_s:.0f}"})
+        written[name] = stamped.strip()
         announce(f"[{name}] {wall_s:.0f} s")
-        _write(out, [page.header(facts), *written])
+        missing = [n for n in SECTIONS if n not in written]
+        told = {**facts, "sections not made": ", ".join(missing)} if missing else facts
+        _write(out, [page.header(told), *(written[n] for n in SECTIONS if n in written)])
+
+
+def _sections_of_text(text: str) -> dict[str, str]:
+    """Returns the sections of a page by name; none of what is no page."""
+    parts = re.split(page.MARK, text, flags=re.M)[1:]
+    return {
+        name: f"{page.mark(name)}\n{body.strip()}"
+        for name, body in zip(parts[::2], parts[1::2], strict=True)
+    }
 
 
 def _facts(size: Size, thresholds: Thresholds) -> dict[str, object]:
     return {
         "date": datetime.now(UTC).date().isoformat(),
         "size": size.name,
+        "declared thresholds": f"version {thresholds.version}, hash {thresholds.hash}",
         "bitgap": __version__,
         "Python": platform.python_version(),
         **{name: version(name) for name in PACKAGES},
-        "declared thresholds": f"version {thresholds.version}, hash {thresholds.hash}",
         "seed": SEED,
     }
 
@@ -210,18 +220,33 @@ def _synth(size: Size, thresholds: Thresholds, jobs: int, announce: Announce) ->
         "ends cancel, in both languages alike": partial(
             cancelling_synth, rho=PLANTED_RHO, bias=0.0
         ),
+        "ends cancel so far that the last is worth nothing alone": partial(
+            cancelling_synth, rho=FAR_RHO
+        ),
         "ends add up to more than their sum": partial(cancelling_synth, rho=-PLANTED_RHO),
     }
+    # Every process judges shares of the seeds, all in one pool: it plants its controls once.
+    shares = [
+        (name, make, range(i, n, jobs))
+        for name, make in makers.items()
+        for n in [size.additive if make is additive_synth else size.models]
+        for i in range(min(jobs, n))
+    ]
     tallies: dict[str, SynergyTally] = {}
-    for name, make in makers.items():
-        # Every process judges a share of the seeds.
-        shares = [range(i, size.models, jobs) for i in range(min(jobs, size.models))]
-        work = partial(count, make, thresholds=thresholds)
-        parts = list(_each(work, shares, jobs))
-        tallies[name] = sum(parts[1:], parts[0])
-        announce(f"synthetic models, {name}: {dict(tallies[name].labels)}")
+    found = _each(partial(_synergy_of, thresholds=thresholds), shares, jobs)
+    for (name, _, _), done in zip(shares, found, strict=True):
+        tallies[name] = tallies[name] + done if name in tallies else done
+    for name, tally_of in tallies.items():
+        announce(f"synthetic models, {name}: {dict(tally_of.labels)}")
     (checked,) = _each(partial(checks, tokens=size.tokens), [SEED], 1)
     return page.synth(checked, tallies, thresholds)
+
+
+def _synergy_of(
+    share: tuple[str, Callable[[int], SynthLM], range], thresholds: Thresholds
+) -> SynergyTally:
+    _, make, seeds = share
+    return count(make, seeds, thresholds)
 
 
 def _truth_table(size: Size, thresholds: Thresholds, jobs: int, announce: Announce) -> str:
@@ -324,6 +349,8 @@ _SECTIONS: Mapping[str, Callable[[Size, Thresholds, int, Announce], str]] = {
     "formal model": _formal_model,
     "experiments": _experiments,
 }
+SECTIONS = tuple(_SECTIONS)
+"""Names of the page's sections, in order."""
 
 
 def _each(work: Callable[[T], R], items: Iterable[T], jobs: int) -> Iterator[R]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
+from functools import cache
 
 import numpy as np
 
@@ -18,17 +19,22 @@ from bitgap.disparity.formulas import original_disparity
 from bitgap.experiments import synergy
 from bitgap.experiments.protocol.scores import facts_of, pack_scores
 from bitgap.experiments.synergy.factorial import shows_origin_pattern
-from bitgap.experiments.synergy.plans import cell_masks
+from bitgap.experiments.synergy.pair_interaction import of_corners
+from bitgap.experiments.synergy.plans import cell_masks, far_masks
 from bitgap.quant.plan import mask_plans
 from bitgap.records import Floats, Integers, Label, Observations, Scores
-from bitgap.stats.interactions import corner_masks
 from bitgap.stats.verdicts import Thresholds
 from validation.synth_lm import SCHEME, SynthLM, additive_synth, cancelling_synth
 
-PLANTED_RHO = -0.8
-"""Error correlation of the ends where cancellation is planted."""
+PLANTED_RHO = -0.3
+"""Error correlation of the ends where cancellation is planted; the last block is still worth
+something alone, which the interaction is a share of."""
+FAR_RHO = -0.6
+"""That at which it is worth less than nothing: protecting it leaves the first one's error whole."""
 PLANTINGS = 20
 """Models with cancellation that serve one judgement as its positive control."""
+PLANT_STEPS = 7
+"""Halvings by which a plant's strength is sought."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +67,7 @@ def count(
     seeds: Iterable[int],
     thresholds: Thresholds,
     *,
-    sentences: int = 24,
+    sentences: int = 96,
 ) -> SynergyTally:
     """Returns what the origin's ratio and the synergy experiment say of models.
 
@@ -73,13 +79,10 @@ def count(
     """
     labels: Counter[Label] = Counter()
     n = origin = both = 0
-    controls: dict[str, Floats] | None = None
     for seed in seeds:
         model = make(seed)
         scores = model.scores(seed, sentences=sentences)
-        if controls is None:
-            controls = _controls(model.n_blocks, sentences)
-        observations = observe(scores, model.n_blocks, controls)
+        observations = observe(scores, model.n_blocks, _controls(model.n_blocks, sentences))
         label = synergy.EXPERIMENT.judge(observations, thresholds).verdict.label
         pattern = shows_origin_pattern(
             original_disparity(_rows(scores, cell_masks(model.n_blocks)))
@@ -101,6 +104,7 @@ def observe(scores: Scores, n_blocks: int, controls: dict[str, Floats]) -> Obser
     parts = {
         "map": mask_plans(SCHEME, n_blocks, masks.tolist()),
         "cells": mask_plans(SCHEME, n_blocks, cell_masks(n_blocks)),
+        "far": mask_plans(SCHEME, n_blocks, far_masks(n_blocks)),
     }
     return Observations(
         experiment=synergy.ID,
@@ -116,29 +120,35 @@ def observe(scores: Scores, n_blocks: int, controls: dict[str, Floats]) -> Obser
     )
 
 
+@cache
 def _controls(n_blocks: int, sentences: int) -> dict[str, Floats]:
-    """Returns what stands in for the twins: additive damage, and cancellation planted anew."""
-    backgrounds = [0, _middle(n_blocks)]
-    corners = corner_masks(backgrounds, (0, n_blocks - 1))
-    masks = [0, *(mask for four in corners for mask in four)]
+    """Returns what stands in for the twins: additive damage, and cancellation planted anew.
+
+    It is planted as strongly as the experiment does it, at twice the smallest effect of interest.
+    """
+    masks = [*cell_masks(n_blocks), *far_masks(n_blocks)]
 
     def kl(model: SynthLM, seed: int) -> Floats:
-        # A mask may be a corner twice over; the experiment keeps it in both places.
         distinct = sorted(set(masks))
         found = model.scores(seed, masks=distinct, sentences=sentences).kl_nats
         return found[np.searchsorted(distinct, masks)]
 
-    planted = [
-        kl(cancelling_synth(seed, PLANTED_RHO, n_blocks=n_blocks), seed)
-        for seed in range(PLANTINGS)
-    ]
+    def planted(seed: int) -> Floats:
+        low, high = PLANTED_RHO, 0.0  # the nearer to −1, the larger the interaction
+        found = kl(cancelling_synth(seed, low, n_blocks=n_blocks), seed)
+        for _ in range(PLANT_STEPS):
+            rho = (low + high) / 2
+            found = kl(cancelling_synth(seed, rho, n_blocks=n_blocks), seed)
+            term, worth = of_corners(found)
+            enough = term.sum() >= synergy.Params().planted_interaction * worth.sum()
+            low, high = (rho, high) if enough else (low, rho)
+        return found
+
     unplanted = kl(additive_synth(0, n_blocks=n_blocks), 1)
-    return {"random_kl": unplanted, "cancelling_kl": np.array(planted)}
-
-
-def _middle(n_blocks: int) -> int:
-    """Returns the mask of all blocks but the first and the last."""
-    return (1 << (n_blocks - 1)) - 2
+    return {
+        "random_kl": unplanted,
+        "cancelling_kl": np.array([planted(seed) for seed in range(PLANTINGS)]),
+    }
 
 
 def _rows(scores: Scores, masks: Iterable[int] | Integers) -> Scores:

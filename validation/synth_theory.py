@@ -104,6 +104,10 @@ PLANTED: Mapping[str, TheoryWorld] = {
 """Worlds in which it is, at twice the smallest effect of interest."""
 
 
+class Unplantable(ValueError):
+    """No slope on the three predictors gains as much as is to be planted."""
+
+
 def make_families(world: TheoryWorld, seed: int) -> list[Evidence]:
     """Returns the evidence of one world.
 
@@ -113,6 +117,7 @@ def make_families(world: TheoryWorld, seed: int) -> list[Evidence]:
 
     Raises:
         ValueError: If more families are asked for than have names.
+        Unplantable: If what is to be planted cannot be, in the world of this seed.
     """
     if world.families > len(FAMILIES):
         raise ValueError(f"{world.families} families asked for; {len(FAMILIES)} have names")
@@ -256,7 +261,7 @@ def _with_theory(
         world.gain,
     )
     if slope is None:
-        raise ValueError(f"no slope gains {world.gain} over position in this world")
+        raise Unplantable(f"no slope gains {world.gain} over position in this world")
     out = []
     for one in made:
         rows = model_rows(one, "spread")
@@ -277,6 +282,7 @@ class TheoryTally:
         reasons: How often each clause decided, by its first words.
         gain: Mean of θ.
         detected: How often the engine's own planted effect was found.
+        drawn_again: How many seeds nothing could be planted in.
     """
 
     world: TheoryWorld
@@ -284,6 +290,7 @@ class TheoryTally:
     reasons: Counter[str]
     gain: float
     detected: Count
+    drawn_again: int = 0
 
     def rate(self, label: str) -> Count:
         """Returns how often a verdict was reached."""
@@ -297,19 +304,28 @@ def rates(world: TheoryWorld, n: int, thresholds: Thresholds, *, seed: int = 0) 
         world: Their kind.
         n: How many.
         thresholds: What was declared.
-        seed: Of the first; the others follow it.
+        seed: Of the first; the others follow it. A seed that nothing can be planted in is passed
+            over, as long as most are not.
     """
     labels, reasons = Counter[str](), Counter[str]()
     thetas, detected = [], 0
-    for i in range(n):
-        found = judge_formal(make_families(world, seed + i), thresholds)
+    drawn_again = 0
+    while labels.total() < n:
+        try:
+            families = make_families(world, seed + labels.total() + drawn_again)
+        except Unplantable:
+            drawn_again += 1
+            if drawn_again > n:
+                raise
+            continue
+        found = judge_formal(families, thresholds)
         labels[found.verdict.label] += 1
         reasons[_clause(found)] += 1
         theta = found.estimates["theta"].value
         thetas += [] if theta is None else [theta]
         detected += _detected(found)
     gain = float(np.mean(thetas)) if thetas else float("nan")
-    return TheoryTally(world, labels, reasons, gain, Count(detected, n))
+    return TheoryTally(world, labels, reasons, gain, Count(detected, n), drawn_again)
 
 
 def _clause(finding: Finding) -> str:

@@ -228,8 +228,10 @@ Maker = Callable[[World, float, np.random.Generator, Thresholds], Made]
 
 
 def profile(kind: str, rng: np.random.Generator, n: int) -> Floats:
-    """Returns a profile of n layers: AR(1) at .7, a random walk, or noise on a steep bend."""
+    """Returns a profile of n layers: AR(1) at .7, a random walk, noise on a steep bend or alone."""
     noise = rng.normal(size=n)
+    if kind == "independent":
+        return noise
     if kind == "trend":
         r = depths(n)
         return rng.normal(0, 5) * r + rng.normal(0, 5) * r**2 + noise

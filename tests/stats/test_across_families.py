@@ -23,6 +23,7 @@ from bitgap.stats.families import (
     both_ends_across,
     both_ends_percentile,
     correlation_across,
+    correlations_with,
     effect_across,
     window_across,
 )
@@ -33,6 +34,8 @@ from bitgap.stats.pooling import (
     sign_flip_p,
     stouffer_p,
     swap_p,
+    t_above,
+    t_quantile,
 )
 from bitgap.stats.profiles import Peak, correlate_profiles
 from bitgap.stats.verdicts import load_thresholds
@@ -117,6 +120,14 @@ def test_spread_between_families_is_where_q_meets_its_mean(seed):
 
     found = between_variance(values, variances)
     assert q(found) == pytest.approx(6) if found > 0 else q(0.0) <= 6
+
+
+@pytest.mark.parametrize("dof", [1, 4, 9, 23.5])
+def test_students_t_is_scipys(dof):
+    for t in (-3.0, 0.0, 0.7, 8.0):
+        assert t_above(t, dof) == stats.t.sf(t, dof)
+    for p in (0.01, 0.5, 0.975):
+        assert t_quantile(p, dof) == stats.t.ppf(p, dof)
 
 
 def test_random_effects_cover_their_mean():
@@ -285,6 +296,79 @@ def test_checkpoints_of_a_family_are_averaged_in_fishers_z_before_families_are_p
     assert across.p == pytest.approx(stats.ttest_1samp(units, 0, alternative="greater").pvalue)
     assert across.concurring["sign flip"] == sign_flip_p(units)
     assert across.minima["model swap"] == 1 / 120
+
+
+@pytest.mark.parametrize("blocks", [(12,), (24, 7, 12)])
+def test_many_outcomes_at_once_are_each_as_by_itself(blocks):
+    rng = np.random.default_rng(len(blocks))
+    made = [
+        replace(families(rng, 1, blocks=blocks[i % len(blocks)])[0], family=f"f{i // 2}")
+        for i in range(8)
+    ]
+    made = [*made[::2], *made[1::2]]  # checkpoints of a family need not be neighbours
+    outcomes = [rng.normal(size=(4, len(f.outcome))).cumsum(1) for f in made]
+    for i, (estimate, p) in enumerate(correlations_with(made, outcomes)):
+        own = correlation_across(
+            [replace(f, outcome=y[i]) for f, y in zip(made, outcomes, strict=True)]
+        )
+        assert estimate == replace(
+            own.estimate, value=estimate.value, low=estimate.low, high=estimate.high
+        )
+        got = [estimate.value, estimate.low, estimate.high, p]
+        expected = [own.estimate.value, own.estimate.low, own.estimate.high, own.p]
+        np.testing.assert_allclose(got, expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("blocks", [(12,), (24, 7, 12)])
+def test_without_a_block_is_pooled_from_the_regressions_of_the_others(blocks):
+    rng = np.random.default_rng(7)
+    made = [
+        replace(families(rng, 1, blocks=blocks[i % len(blocks)], slope=0.4)[0], family=f"f{i}")
+        for i in range(6)
+    ]
+    across = correlation_across(made)
+    left = across.part(0.3, 0.05).without
+    deepest = max(blocks)
+    assert len(left) == deepest + 1
+    variances = np.array([1 / (len(f.predictor) - 5) for f in made])
+    for name, gone in (
+        ("without block 0", (0,)), ("without block -1", (-1,)), ("without block 5", (5,)),
+        ("without block -6", (-6,)), ("without both ends", (0, -1)),
+    ):  # fmt: skip
+        z = []
+        for f in made:
+            n = len(f.predictor)
+            kept = np.delete(np.arange(n), [g for g in gone if -n <= g < n])
+            r = np.linspace(0, 1, n)[kept]
+            design = np.stack([np.ones_like(r), r, r**2], axis=1)
+            x, y = (
+                v[kept] - design @ np.linalg.lstsq(design, v[kept], rcond=None)[0]
+                for v in (f.predictor, f.outcome)
+            )
+            z.append(np.arctanh(x @ y / np.sqrt((x @ x) * (y @ y))))
+        expected = np.tanh(random_effects(np.array(z), variances, 0.95)[:3])
+        got = (left[name].value, left[name].low, left[name].high)
+        np.testing.assert_allclose(got, expected, rtol=0, atol=1e-12)
+
+
+def test_what_ends_alone_make_is_no_support():
+    # Like spikes at both ends of every family: only the swap stood between chance and support.
+    rng, supported, loose = np.random.default_rng(5), 0, 0
+    for _ in range(60):
+        made = []
+        for f in families(rng, 8, blocks=24):
+            x, y = f.predictor.copy(), f.outcome.copy()
+            x[[0, -1]], y[[0, -1]] = x.max() + 6, y.max() + 6
+            made.append(replace(f, predictor=x, outcome=y))
+        across = correlation_across(made)
+        assert across.p is not None and across.p < 1e-3
+        verdict = judge_families([across], [0.3], sound(), DECLARED)
+        supported += verdict.label == "supported"
+        free = judge_families([replace(across, over_blocks=False)], [0.3], sound(), DECLARED)
+        loose += free.label == "supported"
+        if free.label == "supported" and verdict.label != "supported":
+            assert "but without " in verdict.reason
+    assert supported <= 1 and loose >= supported
 
 
 def test_a_checkpoint_given_twice_changes_nothing():

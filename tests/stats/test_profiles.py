@@ -15,6 +15,7 @@ from bitgap.stats.profiles import (
     correlate_profiles,
     depths,
     detrend,
+    detrenders,
     effective_dof,
     in_window,
     lmg_shares,
@@ -41,6 +42,28 @@ def test_detrending_removes_depth_and_its_square_and_nothing_else(n_blocks):
     for power in range(3):
         assert detrend(rest) @ r**power == pytest.approx(0, abs=1e-12)
     assert detrend(detrend(rest)) == pytest.approx(detrend(rest), abs=1e-12)
+
+
+def _residuals(values: Floats, at: Floats) -> Floats:
+    """Returns what a regression on (1, r, r²) leaves, by another routine than the code's."""
+    design = np.stack([np.ones_like(at), at, at**2], axis=1)
+    return values - design @ np.linalg.lstsq(design, values, rcond=None)[0]
+
+
+@pytest.mark.parametrize("n_blocks", [4, 7, 24, 80])
+def test_trends_are_removed_to_the_last_digits_also_where_blocks_are_left_out(n_blocks):
+    rng = np.random.default_rng(n_blocks)
+    profile, r = rng.normal(size=n_blocks).cumsum(), depths(n_blocks)
+    np.testing.assert_allclose(detrend(profile), _residuals(profile, r), rtol=0, atol=1e-12)
+    gone = ((), (0,), (n_blocks - 2,), (-1,), (0, -1))
+    for left, one in zip(detrenders(n_blocks, gone) @ profile, gone, strict=True):
+        kept = np.delete(np.arange(n_blocks), one)
+        expected = np.zeros(n_blocks)
+        expected[kept] = _residuals(profile[kept], r[kept])
+        np.testing.assert_allclose(left, expected, rtol=0, atol=1e-12)
+        np.testing.assert_allclose(
+            detrend(profile[kept], r[kept]), expected[kept], rtol=0, atol=1e-12
+        )
 
 
 def test_depth_runs_from_0_to_1():

@@ -55,6 +55,15 @@ WITHOUT: dict[str, dict[str, tuple[Any, Any, Any]]] = {
     "every block": {"without block 0": (0.1, -0.2, 0.3), "without block 1": (0.2, 0.0, 0.49)},
     "but the last": {"without block 0": (0.1, -0.2, 0.3), "without block 11": (0.4, 0.3, 0.5)},
     "undefined without one": {"without block 0": (0.2, None, None)},
+    "as large without any": {
+        "without block 0": (0.5, 0.01, 0.9),
+        "without both ends": (0.7, 0.2, 1),
+    },
+    "smaller without one": {"without block 0": (0.7, 0.2, 1), "without block 1": (0.49, 0.1, 0.9)},
+    "unclear without both ends": {
+        "without block 0": (0.7, 0.2, 1),
+        "without both ends": (0.6, 0.0, 1),
+    },
 }
 
 
@@ -72,6 +81,10 @@ def _rule(judged: Part, ran: dict[str, Any], extra: bool, chance: float = 0.0) -
     intact = ran["A/A"] is not False and ran["invariance"] is not False
     if high < SESOI and low > chance:
         return "small" if intact else "inconclusive"
+    stays_there = [
+        e.value is not None and e.low is not None and e.value >= SESOI and e.low > chance
+        for e in judged.without.values()
+    ]
     stays_under = [e.high is not None and e.high < SESOI for e in judged.without.values()]
     if (
         high < SESOI
@@ -93,6 +106,7 @@ def _rule(judged: Part, ran: dict[str, Any], extra: bool, chance: float = 0.0) -
         and ran["A/A"] in (True, ABSENT)
         and ran["invariance"] is not False
         and ran["positive"] is True
+        and (all(stays_there) or not judged.over_blocks)
         and extra
     ):
         return "supported"
@@ -131,6 +145,23 @@ def test_every_way_to_support_gets_the_label_of_the_declared_rule(name):
         judged = part(*ESTIMATES[name], p=p, p_minimum=least)
         seen |= _held_against_the_rule(judged, extra)
     assert seen == LABELS_OF.get(name, {"inconclusive"}), seen
+
+
+@pytest.mark.parametrize("over_blocks", [True, False])
+@pytest.mark.parametrize("name", ["clear", "just enough", "wide", "wholly under"])
+def test_what_supports_a_link_of_profiles_does_so_without_any_block(name, over_blocks):
+    seen: dict[str, set[Label]] = {}
+    for left in WITHOUT:
+        judged = part(
+            *ESTIMATES[name],
+            without={k: estimated(*ends) for k, ends in WITHOUT[left].items()},
+            over_blocks=over_blocks,
+        )
+        seen[left] = _held_against_the_rule(judged)
+    if name in ("clear", "just enough"):
+        # What is no profile has no block to leave out.
+        free = {"no profile", "as large without any"} if over_blocks else {*WITHOUT}
+        assert {left for left, labels in seen.items() if "supported" in labels} == free
 
 
 LABELS_OF: dict[str, set[Label]] = {
@@ -194,6 +225,18 @@ CLAUSES: dict[str, tuple[Part, list[Control], str]] = {
     ),
     "positive control not run": (part(), sound(positive=None), "no positive control was detected"),
     "none was run": (part(), [], r"no positive control was detected \(none was run\)"),
+    "smaller without a block": (
+        part(without={"without block 0": estimated(0.4, 0.1, 0.9)}, over_blocks=True), sound(),
+        r"but without block 0 it is 0.4 \[0.1, 0.9\], not at least 0.5 and clearly above 0",
+    ),
+    "unclear without both ends": (
+        part(without={"without both ends": estimated(0.7, -0.1, 0.9)}, over_blocks=True), sound(),
+        r"but without both ends it is 0.7 \[-0.1, 0.9\], not at least 0.5 and clearly above 0",
+    ),
+    "no interval without a block": (
+        part(without={"without block 3": estimated(0.7, None, None)}, over_blocks=True), sound(),
+        "but without block 3 there is no interval: it was not measured",
+    ),
     "refuted, undetected": (
         part(*UNDER), sound(positive=False),
         r"effect is 0.1 \[-0.1, 0.2\], under 0.5, but no positive control .* \(the positive one\)",
@@ -299,8 +342,11 @@ def test_without_a_block_is_asked_last_of_all():
 
     for judged, controls in ((part(), sound()), (part(*UNDER, p=0.3), sound(positive=False))):
         judge([replace(judged, without=LeftOut(never))], controls, alpha=ALPHA)
-    with pytest.raises(AssertionError, match="asked for"):
-        judge([part(*UNDER, without=LeftOut(never))], sound(), alpha=ALPHA)
+    unproven = part(without=LeftOut(never), over_blocks=True)
+    assert judge([unproven], sound(positive=False), alpha=ALPHA).label == "inconclusive"
+    for asked in (part(*UNDER, without=LeftOut(never)), unproven):
+        with pytest.raises(AssertionError, match="asked for"):
+            judge([asked], sound(), alpha=ALPHA)
 
 
 # ------------------------------------------------------------------------------------------ parts

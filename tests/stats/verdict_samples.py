@@ -26,6 +26,7 @@ def part(
     concurring: Mapping[str, float] | None = None,
     without: Mapping[str, Estimate] | None = None,
     controls: tuple[Control, ...] = (),
+    over_blocks: bool = False,
 ) -> Part:
     return Part(
         name=name,
@@ -36,8 +37,9 @@ def part(
         p_equivalence=p_equivalence,
         chance=chance,
         concurring=concurring or {},
-        without=without or {},
+        without={} if without is None else without,
         controls=controls,
+        over_blocks=over_blocks,
     )
 
 

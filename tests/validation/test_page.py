@@ -17,7 +17,7 @@ from validation import run
 from validation.counts import Count, highest, lowest, total
 
 SMALL = replace(
-    run.QUICK, tests=3, models=1, tokens=500, setting=None,
+    run.QUICK, tests=3, models=1, additive=1, tokens=500, setting=None,
     worlds=dict.fromkeys(run.QUICK.worlds, 1), guarded=1,
 )  # fmt: skip
 
@@ -57,7 +57,7 @@ def test_bars_and_line_breaks_stay_in_their_cell():
 
 
 def without_time(text: str) -> str:
-    return re.sub(r"\| (seconds|date).*", "", text)
+    return re.sub(r"\| date.*|\*Made on .*", "", text)
 
 
 # -- the page -------------------------------------------------------------------------------------
@@ -76,17 +76,45 @@ def test_the_page_has_all_sections_and_says_what_made_it(written):
     assert heads == [
         "Tests of a correlation across families",
         "SynthLM: truth that can be written down",
-        "Guards of a refutation",
+        "Guards of a verdict on profiles",
         "Verdict truth table",
         "The formal model on synthetic families",
     ]
-    for fact in ("| date | 20", "| numpy |", "hash ", f"| seed | {run.SEED} |", "| seconds, "):
+    for fact in ("| date | 20", "| numpy |", "hash ", f"| seed | {run.SEED} |"):
         assert fact in written
     for required in (
         "family-wise, none true, at most 0.05",
         "power at twice the SESOI, 8 families",
     ):
         assert required in written
+
+
+def test_every_section_says_when_and_under_what_it_was_made(written):
+    told = re.findall(
+        r"^\*Made on (\S+) in \d+ s; size (.+); thresholds version 3, hash", written, re.M
+    )
+    assert len(told) == 5 and {size for _, size in told} == {SMALL.name}
+
+
+def test_a_section_made_anew_leaves_the_others_as_they_were(written, tmp_path):
+    out = tmp_path / "page.md"
+    out.write_text(written, encoding="utf-8")
+    run.calibrate(out, replace(SMALL, name="other", guarded=2), only=["guards"])
+    after = out.read_text(encoding="utf-8")
+    before_, after_ = (run._sections_of_text(text) for text in (written, after))
+    assert list(before_) == list(after_)
+    changed = {name for name in before_ if before_[name] != after_[name]}
+    assert changed == {"guards"}
+    assert "size other" in after_["guards"] and "| size | other |" in after
+
+
+def test_what_stood_there_and_is_no_page_is_written_over(tmp_path):
+    out = tmp_path / "page.md"
+    out.write_text("## Something else\n", encoding="utf-8")
+    run.calibrate(out, SMALL, only=["tests across families"])
+    text = out.read_text(encoding="utf-8")
+    assert "Something else" not in text
+    assert "| sections not made | synthetic models, guards, truth table," in text
 
 
 def test_every_table_is_rectangular(written):
@@ -122,6 +150,9 @@ def test_the_command_refuses_what_it_cannot_do(capsys):
     with pytest.raises(SystemExit):
         command.main(["--out", "x.md", "--jobs", "0"])
     assert "--jobs 0 is no number of processes" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        command.main(["--out", "x.md", "--sections", "guards, the weather"])
+    assert "--sections the weather: the page has tests across families" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         command.main([])
 

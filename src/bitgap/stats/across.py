@@ -3,7 +3,7 @@
 The engine's rule is that of one model (:mod:`bitgap.stats.verdicts`). On top of it come the clauses
 that make a finding one of the theory: enough families for any conclusion; for support, exact tests
 that concur, families that agree, and none that is significantly opposite; for a refutation, that
-the same tests reject the smallest effect of interest, and that no block alone makes it.
+the same tests reject the smallest effect of interest; and that no block alone makes either.
 
 Families are the units, or training mixes where a claim is about languages: what is called a family
 here is then a mix.
@@ -42,6 +42,7 @@ class Across:
         against: From a SESOI to how improbable the families are if the effect is at least that;
             None where no test says so, and then nothing is refuted.
         leave_out: Makes the estimate without each block, by name; few ask for it.
+        over_blocks: Whether it links profiles over blocks, which no block alone may make.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Across:
     leave_out: Callable[[], Mapping[str, Estimate]] = field(
         default=dict[str, Estimate], compare=False, repr=False
     )
+    over_blocks: bool = False
 
     def part(self, sesoi: float, alpha: float, controls: tuple[Control, ...] = ()) -> Part:
         """Returns it as a part of a verdict.
@@ -80,6 +82,7 @@ class Across:
             without=LeftOut(self.leave_out),
             concurring=concurring,
             controls=controls,
+            over_blocks=self.over_blocks,
         )
 
     def p_minimum(self, alpha: float) -> float:

@@ -52,6 +52,7 @@ from bitgap.stats.profiles import (
     correlate_profiles,
     depths,
     detrend,
+    detrenders,
     in_window,
     smallest_p_both_ends,
     window_share,
@@ -148,17 +149,12 @@ def correlation_across(
     unit, m = "correlation over blocks, detrended in depth", len(units)
     if m < 2:
         return too_few(name, unit, level, m, left_out)
-    # Entries of one family next to each other, and how much each counts for its family, (M x E).
-    entries = [f for models in units.values() for f in models]
-    shares = _shares([len(models) for models in units.values()])
+    entries, shares, variances = _weighing(units)
     of_entries = _swapped_z(entries)
     # A family's own value is that of its checkpoints' own pairs, not of one's with another's.
     z = shares @ np.diag(of_entries)
     swapped = shares @ of_entries @ shares.T
     np.fill_diagonal(swapped, z)
-    # A partial correlation given k variables has variance 1/(n − k − 3); k is 2, depth and depth².
-    spare = np.array([len(f.predictor) - TREND_TERMS - 2 for f in entries])
-    variances = shares @ (1 / np.maximum(spare, 1))
     mean, low, high, p = random_effects(z, variances, level)
     estimate = _of_z(mean, low, high, level, m)
 
@@ -181,7 +177,51 @@ def correlation_across(
         left_out=left_out,
         against=against,
         leave_out=lambda: _correlations_without(entries, shares, variances, level),
+        over_blocks=True,
     )
+
+
+def correlations_with(
+    families: Sequence[FamilyProfiles], outcomes: Sequence[Floats], level: float = 0.95
+) -> list[tuple[Estimate, float]]:
+    """Returns the pooled correlation with each of several outcomes, and its one-sided p.
+
+    As :func:`correlation_across` would say of each, without the tests that must concur.
+
+    Args:
+        families: One entry a checkpoint, at least two families; their own outcomes play no part.
+        outcomes: Of each entry, (K x L); none may be a quadratic in depth.
+        level: Coverage of the interval.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> x = rng.normal(size=(3, 12))
+        >>> made = [FamilyProfiles(family=f, predictor=a, outcome=a) for f, a in zip("abc", x)]
+        >>> found = correlations_with(made, [np.stack([a, -a]) for a in x])
+        >>> [round(estimate.value, 6) for estimate, _ in found]
+        [1.0, -1.0]
+    """
+    entries, shares, variances = _weighing(grouped(families))
+    of = {id(f): y for f, y in zip(families, outcomes, strict=True)}
+    z = shares @ np.array([_z_of(f.predictor, of[id(f)]) for f in entries])
+    found = list[tuple[Estimate, float]]()
+    for one in z.T:
+        mean, low, high, p = random_effects(one, variances, level)
+        found.append((_of_z(mean, low, high, level, len(shares)), p))
+    return found
+
+
+def _weighing(
+    units: Mapping[str, Sequence[FamilyProfiles]],
+) -> tuple[list[FamilyProfiles], Floats, Floats]:
+    """Returns entries of one family next to each other, how much each counts for its family, (M x
+    E), and the variance of each family's z, (M).
+    """
+    entries = [f for models in units.values() for f in models]
+    shares = _shares([len(models) for models in units.values()])
+    # A partial correlation given k variables has variance 1/(n − k − 3); k is 2, depth and depth².
+    spare = np.array([len(f.predictor) - TREND_TERMS - 2 for f in entries])
+    return entries, shares, shares @ (1 / np.maximum(spare, 1))
 
 
 def _of_z(mean: float, low: float, high: float, level: float, m: int) -> Estimate:
@@ -203,38 +243,44 @@ def _correlations_without(
     """
     deepest = max(len(f.predictor) for f in entries)
     places = [*range((deepest + 1) // 2), *range(-1, -(deepest // 2) - 1, -1)]
-    dropped = {f"without block {place}": (place,) for place in places} | {WITHOUT_ENDS: (0, -1)}
+    gone = [(place,) for place in places] + [(0, -1)]
+    names = [*(f"without block {place}" for place in places), WITHOUT_ENDS]
+    z = shares @ np.array([_z_without(f, gone) for f in entries])
     return {
-        name: _pooled_without(entries, shares, variances, level, gone)
-        for name, gone in dropped.items()
+        name: _pooled_without(one, variances, level) for name, one in zip(names, z.T, strict=True)
     }
 
 
-def _pooled_without(
-    entries: Sequence[FamilyProfiles],
-    shares: Floats,
-    variances: Floats,
-    level: float,
-    gone: Sequence[int],
-) -> Estimate:
-    z = shares @ np.array([_z_without(f, gone) for f in entries])
-    m = len(shares)
+def _pooled_without(z: Floats, variances: Floats, level: float) -> Estimate:
     if not np.isfinite(z).all():
         unit = "correlation over blocks, detrended in depth"
         return Estimate(
-            value=None, unit=unit, level=level, n=m, reason="a family has no correlation then"
+            value=None, unit=unit, level=level, n=len(z), reason="a family has no correlation then"
         )
     mean, low, high, _ = random_effects(z, variances, level)
-    return _of_z(mean, low, high, level, m)
+    return _of_z(mean, low, high, level, len(z))
 
 
-def _z_without(family: FamilyProfiles, gone: Sequence[int]) -> float:
+def _z_without(family: FamilyProfiles, gone: Sequence[tuple[int, ...]]) -> Floats:
+    """Returns Fisher's z without some blocks, for each way of leaving out, (K)."""
     n = len(family.predictor)
-    kept = np.delete(np.arange(n), [place for place in gone if -n <= place < n])
-    at = depths(n)[kept]
-    a, b = detrend(family.predictor[kept], at), detrend(family.outcome[kept], at)
-    norms = np.linalg.norm(a) * np.linalg.norm(b)
-    return _fisher_z(a @ b / norms) if norms > 0 else np.nan
+    here = tuple(tuple(place for place in one if -n <= place < n) for one in gone)
+    kept = detrenders(n, here)
+    return _z(kept @ family.predictor, kept @ family.outcome)
+
+
+def _z_of(predictor: Floats, outcomes: Floats) -> Floats:
+    """Returns Fisher's z of one profile, (L), with each of several, (K x L), detrended: (K)."""
+    return _z(detrend(predictor), detrend(outcomes))
+
+
+def _z(a: Floats, b: Floats) -> Floats:
+    """Returns Fisher's z of profiles whose trend is removed, over the last axis."""
+    norms = np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1)
+    with np.errstate(invalid="ignore"):
+        return _fisher_z(
+            np.where(norms > 0, (a * b).sum(-1), np.nan) / np.where(norms > 0, norms, 1)
+        )
 
 
 def _fisher_z(r: Floats | float) -> Any:
@@ -518,15 +564,15 @@ def _variances(families: Sequence[FamilyEffect]) -> Floats:
 
 def _swapped_z(families: Sequence[FamilyProfiles]) -> Floats:
     """Returns Fisher's z of every predictor with every outcome, at its relative depth, (M x M)."""
-    rows = list[Floats]()
-    for mine in families:
-        r = depths(len(mine.predictor))
-        outcomes = [np.interp(r, depths(len(f.outcome)), f.outcome) for f in families]
-        x, *ys = detrend(np.stack([mine.predictor, *outcomes]))
-        norms = np.linalg.norm(ys, axis=1) * np.linalg.norm(x)
-        correlation = np.array(ys) @ x / np.where(norms > 0, norms, np.inf)
-        rows.append(_fisher_z(correlation))
-    return np.array(rows)
+    sizes = np.array([len(f.predictor) for f in families])
+    found = np.empty((len(families), len(families)))
+    for n in np.unique(sizes).tolist():
+        r, mine = depths(n), np.flatnonzero(sizes == n).tolist()
+        x = detrend(np.stack([families[i].predictor for i in mine]))
+        y = detrend(np.stack([np.interp(r, depths(len(f.outcome)), f.outcome) for f in families]))
+        norms = np.linalg.norm(x, axis=1)[:, None] * np.linalg.norm(y, axis=1)
+        found[mine] = _fisher_z(x @ y.T / np.where(norms > 0, norms, np.inf))
+    return found
 
 
 class _OfFamily(Protocol):

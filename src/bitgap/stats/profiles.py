@@ -13,13 +13,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from math import comb
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy.special import ndtri
 
 from bitgap.records import Estimate, Floats, Integers
+from bitgap.stats.pooling import t_above
 from bitgap.stats.verdicts import LeftOut, Part
 
 WITHOUT_ENDS = "without both ends"
@@ -50,10 +52,44 @@ def detrend(profile: Floats, at: Floats | None = None) -> Floats:
         >>> detrend(np.array([0.0, 1.0, 4.0, 9.0, 16.0])).round(6) + 0.0
         array([0., 0., 0., 0., 0.])
     """
-    r = depths(profile.shape[-1]) if at is None else at
-    design = np.stack([np.ones_like(r), r, r**2], axis=1)
-    fitted, *_ = np.linalg.lstsq(design, profile.T, rcond=None)
-    return profile - (design @ fitted).T
+    r = depths(profile.shape[-1]) if at is None else np.asarray(at, dtype=np.float64)
+    basis = _trend(r.tobytes())
+    return profile - (profile @ basis) @ basis.T
+
+
+@lru_cache(maxsize=1024)
+def _trend(at: bytes) -> Floats:
+    """Returns an orthonormal basis of quadratics at some depths, (L x 3); (L x L) of fewer."""
+    r = np.frombuffer(at)
+    return np.linalg.qr(np.stack([np.ones_like(r), r, r**2], axis=1))[0]
+
+
+@lru_cache(maxsize=32)
+def detrenders(n_blocks: int, gone: tuple[tuple[int, ...], ...]) -> Floats:
+    """Returns what removes the trend from a profile of which some blocks are left out, (K x L x L).
+
+    A product with a profile, (L), is what :func:`detrend` leaves of the blocks that are kept, and 0
+    at the others: all ways of leaving out cost one product instead of a regression each.
+
+    Args:
+        n_blocks: L.
+        gone: The blocks that are left out, K times; negative ones count from the end.
+
+    Example:
+        >>> profile = np.array([5.0, 1.0, 0.0, 2.0, 4.0])
+        >>> left = detrenders(5, ((), (0,))) @ profile
+        >>> np.allclose(left[0], detrend(profile))
+        True
+        >>> np.allclose(left[1], [0.0, *detrend(profile[1:], depths(5)[1:])])
+        True
+    """
+    blocks, at = np.arange(n_blocks), depths(n_blocks)
+    made = np.zeros((len(gone), n_blocks, n_blocks))
+    for one, left_out in zip(made, gone, strict=True):
+        kept = np.delete(blocks, left_out)
+        basis = _trend(at[kept].tobytes())
+        one[np.ix_(kept, kept)] = np.eye(len(kept)) - basis @ basis.T
+    return made
 
 
 def effective_dof(x: Floats, y: Floats) -> float:
@@ -72,18 +108,18 @@ def effective_dof(x: Floats, y: Floats) -> float:
         1.3
     """
     n = len(x)
-    products = [
-        (1 - lag / n) * _autocorrelation(x, lag) * _autocorrelation(y, lag)
-        for lag in range(1, max(2, n // 2))
-    ]
-    inflation = 1 + 2 * sum(products)
+    lags = np.arange(1, max(2, n // 2))
+    inflation = 1 + 2 * float(
+        (1 - lags / n) @ (_autocorrelation(x, lags) * _autocorrelation(y, lags))
+    )
     return min(n, n / max(inflation, 1e-9)) - TREND_TERMS - 1
 
 
-def _autocorrelation(x: Floats, lag: int) -> float:
+def _autocorrelation(x: Floats, lags: Integers) -> Floats:
     centred = x - x.mean()
-    power = (centred**2).sum()
-    return float((centred[:-lag] * centred[lag:]).sum() / power) if power > 0 else 0.0
+    power = centred @ centred
+    products = np.correlate(centred, centred, "full")[len(x) - 1 + lags]
+    return products / power if power > 0 else np.zeros(len(lags))
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +157,7 @@ class ProfileCorrelation:
         if self.p is None or self.estimate.value is None:
             return None
         away = np.arctanh(self.estimate.value) - np.arctanh(sesoi)
-        return float(stats.t.cdf(away / _error_of_z(self.dof), self.dof))
+        return t_above(-away / _error_of_z(self.dof), self.dof)
 
     def part(self, name: str, sesoi: float) -> Part:
         """Returns this correlation as a part of a verdict, with the smallest p it can have."""
@@ -133,6 +169,7 @@ class ProfileCorrelation:
             p_minimum=smallest_p_of_correlation(self.dof),
             p_equivalence=self.p_equivalence(sesoi),
             without=self.without,
+            over_blocks=True,
         )
 
 
@@ -173,7 +210,9 @@ def without_each(n_blocks: int, statistic: Callable[[Integers], Estimate]) -> di
 
     Example:
         >>> profile = np.array([9.0, 1.0, 2.0])
-        >>> mean = lambda kept: Estimate(value=profile[kept].mean(), unit="bits", reason="by hand")
+        >>> mean = lambda kept: Estimate(
+        ...     value=profile[kept].mean().item(), unit="bits", reason="by hand"
+        ... )
         >>> left = without_each(3, mean)
         >>> left["without block 0"].value, left["without both ends"].value
         (1.5, 1.0)
@@ -202,8 +241,8 @@ def _correlate(x: Floats, y: Floats, level: float, at: Floats | Integers) -> Pro
         return ProfileCorrelation(
             Estimate(value=r, unit=unit, level=level, n=n, reason=why), None, dof
         )
-    p = float(stats.t.sf(r * np.sqrt(dof / (1 - r**2)), dof))
-    half = stats.norm.ppf((1 + level) / 2) * _error_of_z(dof)
+    p = t_above(r * np.sqrt(dof / (1 - r**2)), dof)
+    half = ndtri((1 + level) / 2) * _error_of_z(dof)
     low, high = np.tanh(np.arctanh(r) - half), np.tanh(np.arctanh(r) + half)
     method = f"Fisher z at {dof:.1f} effective degrees of freedom, approximate"
     return ProfileCorrelation(
@@ -233,7 +272,7 @@ def smallest_p_of_correlation(dof: float) -> float:
         >>> smallest_p_of_correlation(8) < 1e-6
         True
     """
-    return float(stats.t.sf(0.99 * np.sqrt(dof / (1 - 0.99**2)), dof)) if dof > 0 else 1.0
+    return t_above(0.99 * np.sqrt(dof / (1 - 0.99**2)), dof) if dof > 0 else 1.0
 
 
 def smallest_p_both_ends(n_blocks: int) -> float:

@@ -1,7 +1,8 @@
 """The verdict engine: declared thresholds, estimates and controls in; one of five verdicts out.
 
 * **supported**: Holm p < α, estimate ≥ SESOI, interval above chance, negative controls null (each
-  was run), invariances kept where they could be tried, positive controls detected.
+  was run), invariances kept where they could be tried, positive controls detected; a correlation
+  over blocks stays at least the SESOI, its interval above chance, without any one block.
 * **refuted**: interval under the SESOI and not wholly above chance; "at least the SESOI" rejected
   by a test of equivalence at α after Holm (Lakens 2018) and by every test that must concur; the
   interval stays under the SESOI without any one block; the A/A control and invariances did not
@@ -200,6 +201,9 @@ class Part:
             what is no profile over blocks. All must lie under the SESOI for a refutation.
         concurring: p of θ ≥ SESOI by further tests that must concur for a refutation, by name.
         controls: Those that guard this part alone, beside the hypothesis' own.
+        over_blocks: Whether it links two profiles over blocks. What one block makes is no link, so
+            for support each of ``without`` must then be what the estimate must be: at least the
+            SESOI, its interval above chance.
     """
 
     name: str
@@ -212,12 +216,13 @@ class Part:
     without: Mapping[str, Estimate] = field(default_factory=dict[str, Estimate])
     concurring: Mapping[str, float] = field(default_factory=dict[str, float])
     controls: tuple[Control, ...] = ()
+    over_blocks: bool = False
 
 
 class LeftOut(Mapping[str, Estimate]):
     """Estimates without each block, made when they are first asked for.
 
-    Only a refutation that holds in every other respect asks for them.
+    Only a verdict that holds in every other respect asks for them.
 
     Example:
         >>> left_out = LeftOut(
@@ -407,6 +412,13 @@ def _denies_support(part: Part, controls: Sequence[Control], alpha: float) -> st
     others = [c for c in positive if not c.name.startswith(PLANTED_SIGN)]
     if missing := undetected(others or positive):
         return f"no positive control was detected ({missing})"
+    for name, left in part.without.items() if part.over_blocks else ():
+        shown = f"{part.name} is {_show(estimate)}, but {name}"
+        if left.value is None or left.low is None:
+            return f"{shown} there is no interval: {left.reason}"
+        if left.value < part.sesoi or left.low <= part.chance:
+            needed = f"not at least {part.sesoi:g} and clearly above {part.chance:g}"
+            return f"{shown} it is {_show(left)}, {needed}"
     return None
 
 

@@ -8,12 +8,12 @@ Several checkpoints of one family come under one name and count as one unit.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from bitgap.experiments.protocol.controls import detection, not_run
+from bitgap.experiments.protocol.controls import clear, detection, not_run
 from bitgap.experiments.protocol.peak_window import read_without
 from bitgap.experiments.protocol.planted_profile import planted_profiles, planted_strength
 from bitgap.records import Control, Finding, Floats
@@ -25,6 +25,7 @@ from bitgap.stats.families import (
     FamilyProfiles,
     both_ends_across,
     correlation_across,
+    correlations_with,
     effect_across,
     window_across,
 )
@@ -132,17 +133,10 @@ class Correlation:
             planted_profiles(f.predictor, f.outcome, strength, PLANTINGS, seed)
             for seed, f in enumerate(kept)
         ]
-        found = list[bool]()
-        for i in range(PLANTINGS):
-            made = [replace(f, outcome=y[i]) for f, y in zip(kept, outcomes, strict=True)]
-            part = correlation_across(made, level=thresholds.level).part(sesoi, thresholds.alpha)
-            value, low, p = part.estimate.value, part.estimate.low, part.p
-            found.append(
-                None not in (value, low, p)
-                and (value or 0) >= sesoi
-                and (low or 0) > 0
-                and (p or 0) < thresholds.alpha
-            )
+        found = [
+            p < thresholds.alpha and clear(estimate, sesoi)
+            for estimate, p in correlations_with(kept, outcomes, thresholds.level)
+        ]
         sought = f"at least {sesoi:g}, clearly above 0 and p under {thresholds.alpha:g}"
         return detection(name, found, sought, thresholds)
 

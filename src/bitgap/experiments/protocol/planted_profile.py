@@ -61,12 +61,10 @@ def planted_profiles(x: Floats, y: Floats, strength: float, n: int, seed: int = 
     if noise.std() <= _TINY * b.std():
         # An outcome that is its predictor has no noise of its own; its values stand in for it.
         noise = b
-    rng, out = np.random.default_rng(seed), np.empty((n, len(x)))
-    for i in range(n):
-        left = _standardised(_moved(noise, rng))
-        mixed = strength * _standardised(a) + np.sqrt(1 - strength**2) * left
-        out[i] = y - b + b.std() * mixed
-    return out
+    rng = np.random.default_rng(seed)
+    left = _standardised(np.array([_moved(noise, rng) for _ in range(n)]))
+    mixed = strength * _standardised(a) + np.sqrt(1 - strength**2) * left
+    return y - b + b.std() * mixed
 
 
 def _moved(noise: Floats, rng: np.random.Generator) -> Floats:
@@ -76,8 +74,8 @@ def _moved(noise: Floats, rng: np.random.Generator) -> Floats:
 
 def _standardised(values: Floats) -> Floats:
     left = detrend(values)
-    deviation = left.std()
-    return left / deviation if deviation > 0 else left
+    deviation = left.std(axis=-1, keepdims=True)
+    return left / np.where(deviation > 0, deviation, 1.0)
 
 
 def planted_correlation(
