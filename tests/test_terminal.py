@@ -137,7 +137,7 @@ def test_a_long_sentence_goes_on_below_its_own_first_word() -> None:
 def language(**changed: Any) -> dict[str, Any]:
     row: dict[str, Any] = {"tokens": 10, "collapsed": False, "below_resolution": False}
     for name in ("damage", "delta", "learned_share", "log_ratio", "log_ratio_per_token",
-                 "log_token_premium"):  # fmt: skip
+                 "log_token_premium", "log_from_mean"):  # fmt: skip
         row |= {name: 0.012, f"{name}_ci": [0.01, 0.02], f"{name}_reason": None}
     return row | {"ci": [0.01, 0.02]} | changed
 
@@ -177,11 +177,12 @@ def test_the_audit_gives_a_reason_for_every_gap_and_marks_what_is_wrong() -> Non
 def test_sixteen_languages_with_wide_numbers_keep_to_eighty_columns() -> None:
     wide = language(damage=0.9, ci=[0.5, 0.99], delta=-0.9, delta_ci=[-0.99, 0.99],
                     learned_share=0.999, learned_share_ci=[0.9, 1.5], log_ratio=-12.5,
-                    log_ratio_ci=[-13.25, -11.5], tokens=99999)  # fmt: skip
+                    log_ratio_ci=[-13.25, -11.5], log_from_mean=-12.5,
+                    log_from_mean_ci=[-13.25, -11.5], tokens=99999)  # fmt: skip
     said = shown(views.audit_view(audit_result(**{f"l{i}_Hant": wide for i in range(15)}, en=wide)))
     rows = [line for line in said.splitlines() if line.startswith("l")]
-    assert len(rows) == 2 * (1 + 15), "two tables with a header each"
-    assert all(row.count("…") in (0, 3) for row in rows), "every row stands on one line"
+    assert len(rows) == 3 * (1 + 15), "three tables with a header each"
+    assert all(row.count("…") in (0, 1, 3) for row in rows), "every row stands on one line"
     assert max(map(len, said.splitlines())) <= 80
 
 
@@ -217,6 +218,19 @@ def test_a_verdict_shows_every_estimate_with_interval_or_reason_and_every_contro
     assert "negative control twin: held ·" in said
     assert "positive control planted: FAILED (seen 3 times of 20)" in said
     assert "negative control A/A: not run (too few sentences)" in said
+
+
+def test_parts_have_labels_of_their_own_and_a_refutation_the_p_that_it_rests_on() -> None:
+    parts = [
+        {"name": "errors travel", "label": "supported", "reason": "it is 2 [1, 3], p = 0.01"},
+        {"name": "ends interact", "label": "small", "reason": "it is 0.1, under 1"},
+    ]
+    verdict = verdict_of()["verdict"] | {"parts": parts, "p_equivalence": 0.004,
+                                         "p_equivalence_holm": 0.04}  # fmt: skip
+    said = " ".join("\n".join(map(shown, views.verdicts([verdict_of(verdict=verdict)]))).split())
+    assert "p of an effect that matters 0.004, after Holm 0.04" in said
+    assert "· errors travel: supported; it is 2 [1, 3], p = 0.01." in said
+    assert "· ends interact: small; it is 0.1, under 1." in said
 
 
 def test_a_store_without_runs_says_so() -> None:

@@ -23,7 +23,7 @@ from typing import Any
 HERE = Path(__file__).parent
 COMMANDS = {
     "audit": "bitgap audit --languages en,de,he,ar --sentences 24",
-    "investigate": "bitgap investigate --tier smoke --languages en,de,he,ar",
+    "investigate": "bitgap investigate --tier smoke --languages en,de,he,ru,hi",
     "map": "bitgap map --languages en,de,he,ar --sentences 8",
 }
 """By the name of the file that keeps the result."""

@@ -45,6 +45,16 @@ INFO = ModelInfo(
 )  # fmt: skip
 
 
+def test_merged_scores_keep_each_plan_s_own_floor() -> None:
+    light = replace(make_scores(np.ones((2, 2, 3))), floors_nats=np.array([1e-6, 1e-9]))
+    heavy = make_scores(np.ones((1, 2, 3)), floor_nats=1e-4)
+    found = origin_measure.merged([(("a", "b"), light), (("c",), heavy)])
+    assert found.plans == ("a", "b", "c") and found.floor_nats == 1e-4
+    assert found.floor_by_plan.tolist() == [1e-6, 1e-9, 1e-4]
+    alike = origin_measure.merged([(("c",), heavy), (("d",), heavy)])
+    assert alike.floors_nats is None and alike.floor_nats == 1e-4
+
+
 # -- what was declared ----------------------------------------------------------------------------
 
 

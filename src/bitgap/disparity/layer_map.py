@@ -601,8 +601,8 @@ def _ranked_among(design: Design, mine: int) -> tuple[Integers, str | None]:
     rows = np.array([row for row in rows if design.masks[int(row)] in drawn], dtype=np.int64)
     if len(rows) < LEAST_SAMPLE:
         return rows[:0], (
-            f"not all {of_all} sets of its size were scored, and of {len(rows)} drawn at random no "
-            f"share is told"
+            f"not all {of_all} sets of its size were scored, and {len(rows) or 'none'} of them "
+            f"at random: too few to tell its place"
         )
     return np.sort(np.append(rows, design.masks.index(mine))), None
 

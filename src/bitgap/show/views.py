@@ -49,7 +49,16 @@ from bitgap.show.withdrawn import (
     caveat_of,
     withdrawal,
 )
-from bitgap.show.words import count, duration, origin_place, sharing, size
+from bitgap.show.words import (
+    count,
+    duration,
+    each_once,
+    equivalence_words,
+    origin_place,
+    part_lines,
+    sharing,
+    size,
+)
 
 Json = Mapping[str, Any]
 
@@ -188,17 +197,19 @@ def verdicts(findings: Iterable[Json]) -> list[Any]:
     out: list[Any] = []
     for finding in findings:
         verdict = finding["verdict"]
-        line = Text(f"{finding['experiment']} {finding['hypothesis']} {finding['title']}: ")
+        names = (finding["experiment"], finding["hypothesis"], finding["title"])
+        line = Text(f"{' '.join(each_once(names))}: ")
         line.append_text(label(verdict["label"]))
         ps = [
             f"{name} {verdict[key]:.3g}"
             for name, key in (("p", "p"), ("Holm p", "p_holm"), ("smallest p", "p_minimum"))
-            if verdict[key] is not None
+            if verdict[key] is not None and verdict["label"] != "not testable"
         ]
+        ps += filter(None, [equivalence_words(verdict)])
         body = [
             Text(finding["sentence"]),
             Text(verdict["reason"] + (f"; {', '.join(ps)}" if ps else ""), style="dim"),
-            *bullets(filter(None, [withdrawal(finding)])),
+            *bullets([*part_lines(verdict), *filter(None, [withdrawal(finding)])]),
             *bullets(_estimate(name, one) for name, one in finding["estimates"].items()),
             *bullets(map(_control, finding["controls"])),
         ]
@@ -245,7 +256,7 @@ def show_view(result: Json) -> Any:
     declared = ", ".join(f"{name} {value}" for name, value in result["declared"].items())
     return spaced(
         section(
-            f"{result['id']} · {result['hypothesis']} · {result['title']}",
+            " · ".join(each_once((result["id"], result["hypothesis"], result["title"]))),
             Text(result["question"]),
         ),
         *map(Text, paragraphs),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 RUNGS: Mapping[str, str] = {
@@ -28,9 +28,16 @@ def preflight_line(cost: Mapping[str, Any]) -> str:
     )
 
 
+def each_once(names: Iterable[str]) -> list[str]:
+    """Returns names without those that say the same again, such as ``synergy Synergy``."""
+    return list({name.casefold(): name for name in reversed(list(names))}.values())[::-1]
+
+
 def sharing(cost: Mapping[str, Any]) -> str:
     """Returns what it saves that plans share their first blocks, in words."""
-    saved = cost["block_evaluations_without_sharing"] / max(cost["block_evaluations"], 1)
+    if not cost["block_evaluations"]:
+        return "all of it was stored"
+    saved = cost["block_evaluations_without_sharing"] / cost["block_evaluations"]
     return f"sharing saves {saved:.1f}x" if saved > 1 else "nothing to share"
 
 
@@ -94,6 +101,33 @@ def origin_place(origin: Mapping[str, Any]) -> str:
         more = beaten(origin, "beats_spread", against=True)
         return f"{said}, and more inequality (S) than {more} of them"
     return f"{said}, and less inequality (S) than {beaten(origin, 'beats_spread')} of them"
+
+
+def part_lines(verdict: Mapping[str, Any]) -> list[str]:
+    """Returns what is said of each claim of a hypothesis that makes several, as sentences.
+
+    Args:
+        verdict: JSON of :class:`bitgap.records.Verdict`; of a run stored before version 3 of the
+            thresholds it has no parts.
+    """
+    parts = verdict.get("parts") or ()
+    return [f"{one['name']}: {one['label']}; {part_reason(one)}." for one in parts]
+
+
+def part_reason(part: Mapping[str, Any]) -> str:
+    """Returns the clause that decided a part, without the part's name, beside which it stands."""
+    name, reason = f"{part['name']} is ", str(part["reason"])
+    return f"it is {reason.removeprefix(name)}" if reason.startswith(name) else reason
+
+
+def equivalence_words(verdict: Mapping[str, Any]) -> str:
+    """Returns the p by which an effect that matters is excluded; empty where there is none."""
+    p, holm = verdict.get("p_equivalence"), verdict.get("p_equivalence_holm")
+    if p is None:
+        return ""
+    return f"p of an effect that matters {p:.3g}" + (
+        "" if holm is None else f", after Holm {holm:.3g}"
+    )
 
 
 def beaten(origin: Mapping[str, Any], name: str, *, against: bool = False) -> str:

@@ -45,7 +45,7 @@ def results_page(result: Json, facts: Mapping[str, object]) -> str:
     """
     findings, forecasts = result["findings"], result["forecasts"]
     verdicts = verdict_table(findings).only(
-        "name", "verdict", "effect", "p", "p_holm", "scope", "why"
+        "name", "verdict", "effect", "p", "p_holm", "p_equivalence", "scope", "why"
     )
     sections = (
         "# Why these blocks? What came out over model families",

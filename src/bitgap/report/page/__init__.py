@@ -41,6 +41,7 @@ from bitgap.show.tables.runs import change_table, damages_table, verdicts_table
 from bitgap.show.tables.theory import models_table
 from bitgap.show.to_html import to_html, verdict
 from bitgap.show.withdrawn import caveat_of, withdrawal
+from bitgap.show.words import equivalence_words, part_reason
 
 Json = Mapping[str, Any]
 
@@ -236,7 +237,9 @@ def _templates() -> jinja2.Environment:
         undefined=jinja2.StrictUndefined,
     )
     environment.filters |= {"number": _number, "interval": told_estimate, "short": short_name,
-                            "anchor": anchor, "withdrawal": withdrawal}  # fmt: skip
+                            "anchor": anchor, "withdrawal": withdrawal,
+                            "equivalence": equivalence_words,
+                            "part_reason": part_reason}  # fmt: skip
     environment.globals |= {
         "caveat_of": caveat_of,
         "table": to_html,

@@ -25,7 +25,7 @@ from bitgap.show.numbers import short_name
 from bitgap.show.tables.findings import hypothesis_name
 from bitgap.show.tables.theory import GREEK
 from bitgap.show.withdrawn import withdrawal
-from bitgap.show.words import RUNGS
+from bitgap.show.words import RUNGS, part_reason
 from bitgap.stats.verdicts import load_thresholds
 from bitgap.theory.formal import HYPOTHESIS as FORMAL
 from bitgap.theory.hypotheses import HYPOTHESES
@@ -80,6 +80,15 @@ def _section(finding: Json, *, families: bool) -> HypothesisSection:
         parts.append(_primary(finding))
     parts += [
         markup("The verdict is *{}*: {}", verdict["label"], _clause(finding)),
+        *(
+            markup(
+                "Of its parts, {} is *{}*: {}.",
+                part["name"],
+                part["label"],
+                signs(part_reason(part)),
+            )
+            for part in verdict.get("parts") or ()
+        ),
         markup("{}", _reading(finding)),
         markup("{}", p_sentence(verdict)),
         markup("{}", alone_sentence(finding) if families else ""),
@@ -146,6 +155,10 @@ def p_sentence(verdict: Json) -> str:
     said = f"One-sided p = {probability(verdict['p'])}"
     if verdict["p_holm"] is not None:
         said += f", {probability(verdict['p_holm'])} after Holm"
+    if verdict.get("p_equivalence") is not None:
+        said += f"; that the effect matters has p = {probability(verdict['p_equivalence'])}"
+        if verdict["p_equivalence_holm"] is not None:
+            said += f", {probability(verdict['p_equivalence_holm'])} after Holm"
     alpha = load_thresholds().alpha
     if verdict["p_minimum"] is not None and verdict["p_minimum"] > alpha:
         said += f"; this design cannot reach less than {probability(verdict['p_minimum'])}"

@@ -369,7 +369,10 @@ def _mechanism_lines(findings: Mapping[str, Json]) -> list[str]:
     for name, record in HYPOTHESES.items():
         if record.explains_triple and name in findings:
             label = findings[name]["verdict"]["label"]
-            by_label.setdefault(label, []).append(f"{record.claim} ({name})")
+            parts = [one["label"] for one in findings[name]["verdict"].get("parts") or ()]
+            same = parts.count(label)
+            some = f", {same} of {len(parts)} parts" if 0 < same < len(parts) else ""
+            by_label.setdefault(label, []).append(f"{record.claim} ({name}{some})")
     lines = [
         f"{label.capitalize()}: {'; '.join(by_label[label])}."
         for label in LABELS

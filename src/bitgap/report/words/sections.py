@@ -111,7 +111,7 @@ def change_of_mind(finding: Json) -> list[str]:
     """Returns what would have to be seen for another verdict, in sentences."""
     verdict, primary = finding["verdict"], finding["estimates"][finding["primary"]]
     sesoi, label = verdict["sesoi"], verdict["label"]
-    least = "" if sesoi is None else f"{sesoi:g}"
+    least = "" if sesoi is None else "the part's" if verdict.get("parts") else f"{sesoi:g}"
     said = list[str]()
     if label == "supported":
         said.append(

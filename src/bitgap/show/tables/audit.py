@@ -17,6 +17,9 @@ FLAGS = {
 """What is wrong with a language: its mark, and what that means."""
 
 
+_NEVER_BELOW_0 = ("S", "S_per_text", "mean_absolute_log_ratio")
+
+
 def damage_table(report: Record | Json, model: str = "") -> Table:
     """Returns a row a language, in the order of the audit.
 
@@ -102,7 +105,7 @@ def summary_rows(audit: Json) -> list[tuple[str, str, str]]:
         if key not in values:
             continue  # of a run stored before it was formed
         reason = values[f"{key}_reason"]
-        number = told(values[key], values[f"{key}_ci"], factor)
+        number = told(values[key], values[f"{key}_ci"], factor, signed=key not in _NEVER_BELOW_0)
         why = "for the same reason" if reason and reason == last else reason
         rows.append((name, number, f"{meaning}; {why}" if why else meaning))
         last = reason

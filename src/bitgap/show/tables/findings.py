@@ -36,7 +36,9 @@ def verdict_table(findings: Sequence[Json]) -> Table:
     def row(f: Json) -> tuple[Any, ...]:
         verdict, primary = f["verdict"], f["estimates"][f["primary"]]
         effect, sesoi = Value.told(primary), verdict.get("sesoi")
-        ps = (verdict["p"], verdict["p_holm"], verdict["p_minimum"])
+        holm = verdict.get("p_equivalence_holm")
+        equivalence = verdict.get("p_equivalence") if holm is None else holm
+        ps = (verdict["p"], verdict["p_holm"], equivalence, verdict["p_minimum"])
         why = f"{verdict['reason']}. {withdrawal(f)}".rstrip(". ")
         return (
             f["hypothesis"], hypothesis_name(f), verdict["label"], effect, primary["unit"],
@@ -52,11 +54,14 @@ def verdict_table(findings: Sequence[Json]) -> Table:
             Column("verdict", "verdict", "label"),
             Column("effect", "effect", "estimate", signed=True,
                    note="effect: each hypothesis' own statistic, in its own unit, with its "
-                   "interval of 95 %."),
+                   "interval of 95 %; of several parts that of the first."),
             Column("unit", "unit", width=0.8),
             Column("sesoi", "SESOI", note="SESOI: the smallest effect of interest."),
             Column("p", "p", "p", note="p: one-sided."),
             Column("p_holm", "Holm p", "p", note="Holm: over the hypotheses that have a p."),
+            Column("p_equivalence", "equivalence p", "p",
+                   note="equivalence p: of an effect that matters, which a refutation must reject; "
+                   "after Holm where several are judged."),
             Column("p_minimum", "least p", "p",
                    note="least: the smallest p this design can reach."),
             Column("scope", "scope"),

@@ -207,12 +207,18 @@ def merged(parts: Sequence[tuple[Sequence[str], Scores]]) -> Scores:
     Args:
         parts: Names and scores, a name for each plan.
     """
-    first = parts[0][1]
+    first, together = parts[0][1], [scores for _, scores in parts]
+    one_floor = len({s.floor_nats for s in together}) == 1 and not any(
+        s.floors_nats is not None for s in together
+    )
     return replace(
         first,
+        floor_nats=max(s.floor_nats for s in together),
+        # Light plans are scored in another arithmetic, and so may a part be that has only such.
+        floors_nats=None if one_floor else np.concatenate([s.floor_by_plan for s in together]),
         plans=tuple(name for names, _ in parts for name in names),
-        nll_nats=np.concatenate([scores.nll_nats for _, scores in parts]),
-        kl_nats=np.concatenate([scores.kl_nats for _, scores in parts]),
+        nll_nats=np.concatenate([scores.nll_nats for scores in together]),
+        kl_nats=np.concatenate([scores.kl_nats for scores in together]),
     )
 
 
