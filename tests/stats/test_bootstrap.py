@@ -431,3 +431,13 @@ def test_equivalence_at_the_sesoi_errs_no_oftener_than_alpha():
         x = np.random.default_rng(seed).normal(0.3, 1, 60)
         rejected += bootstrap_p_equivalence(bootstrap_weights(60, 400, seed) @ x / 60, 0.3) < 0.05
     assert 0.02 < rejected / times <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / times)
+
+
+def test_draws_that_equal_the_estimate_but_for_rounding_are_ties():
+    # A correlation of 1 with the one sentence that makes it, and of −1 without.
+    draws = np.array([-1.0] * 37 + [1.0] * 63)
+    left_out = np.array([-1.0] + [1.0] * 23)
+    exact = bca(np.array(1.0), draws, left_out)
+    assert exact[0] == -1
+    for off in (-2e-16, 2e-16):
+        np.testing.assert_array_equal(bca(np.array(1.0 + off), draws, left_out), exact)

@@ -37,7 +37,7 @@ def findings() -> list[Finding]:
             tables["f5_draws"] = {"draws": 0, "mean": None, "percentile_95": None}
             one = replace(one, tables=tables)
         if h == "H2.1":
-            part = PartVerdict(name="states are closer", label="supported", reason="they are")
+            part = PartVerdict(name="gain at the last state", label="supported", reason="they are")
             one = replace(one, verdict=replace(one.verdict, parts=(part,)))
         made.append(one)
     return made

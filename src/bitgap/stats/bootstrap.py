@@ -164,7 +164,10 @@ def _bca_one(point: float, draws: Floats, jackknife: Floats, level: float) -> tu
     draws = np.sort(draws[np.isfinite(draws)])
     if not (_vary(draws) and np.isfinite(point) and np.isfinite(jackknife).all()):
         return np.nan, np.nan
-    below = (np.searchsorted(draws, point, "left") + np.searchsorted(draws, point, "right")) / 2
+    # Draws that differ from the estimate by rounding only are ties, and ties count half.
+    same = _ROUNDING * np.abs(draws).max()
+    below = np.searchsorted(draws, point - same, "left")
+    below = (below + np.searchsorted(draws, point + same, "right")) / 2
     # An estimate outside all its draws would have infinite bias; half a draw is the resolution.
     z0 = ndtri(np.clip(below / len(draws), 0.5 / len(draws), 1 - 0.5 / len(draws)))
     away = jackknife.mean() - jackknife

@@ -23,6 +23,7 @@ from bitgap.stats.pooling import random_effects
 from bitgap.stats.verdicts import Thresholds
 from bitgap.theory.evidence import Evidence, families_of, spread_of
 from bitgap.theory.forecast.scorecard import OBJECTIVES, standing, triples
+from bitgap.theory.hypotheses import HYPOTHESES
 from bitgap.theory.power import MOST, POWER, families_needed
 from bitgap.theory.records import Answer, AskedHypothesis, PlaceFact, Scope
 
@@ -208,7 +209,7 @@ _TOGETHER: Sequence[tuple[str, str, Callable[[Evidence], Pair]]] = (
 
 
 def _asked(finding: Finding, thresholds: Thresholds) -> AskedHypothesis:
-    worded = wordings()[finding.hypothesis]
+    worded = wordings().get(finding.hypothesis) or _own_words(finding.hypothesis)
     word = worded.get("part", "")
     part = next((p for p in finding.verdict.parts if word and word in p.name), None)
     label, primary = finding.verdict.label, finding.estimates[finding.primary]
@@ -229,6 +230,12 @@ def _asked(finding: Finding, thresholds: Thresholds) -> AskedHypothesis:
         unit=primary.unit,
         takes=takes,
     )
+
+
+def _own_words(hypothesis: str) -> Mapping[str, str]:
+    """Returns the wordings of a hypothesis that the origin did not write: its declaration's."""
+    declared = HYPOTHESES[hypothesis]
+    return {"written": "", "asked": declared.prediction}
 
 
 def _takes(finding: Finding, thresholds: Thresholds) -> str:

@@ -27,8 +27,7 @@ Rule: Supported if the peak lies in W and d_z ≥ .3 above 0. A peak in W withou
 inconclusive: encoded, not used. Refuted in this model, by the engine's guards, if the interval of
 the peak lies wholly outside W (P6: labels written so that a block rises .1 above the best), or d_z
 below .3 (planted: .6). Not testable where no language has words enough, or the best of L blocks is
-not above the embedding at α, by the distribution of the maximum. One model cannot support: its p is
-at least the window's share of blocks.
+not above the embedding at α, by the distribution of the maximum. One model cannot support.
 
 Cost: One pass over tagged sentences and one shared over the text for the lens; for the pairs two
 passes and L(L+1)/2 + L − 1 blocks; regressions on top.
@@ -85,8 +84,9 @@ class Params:
     planted_push: float = 0.01
     """Length of the push towards the wrong form over the state's own; scaled by the judge."""
     pushes: int = 4
-    """How often agreement is broken, with other noise; and plantings, on other draws of data."""
+    """How often agreement is broken, with other noise."""
     plantings: int = 20
+    """How often labels are written in, on other draws of the data; the method's number."""
 
 
 EXPERIMENT = Experiment(
