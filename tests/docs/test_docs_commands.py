@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 import shutil
 import time
 from pathlib import Path
@@ -100,9 +101,17 @@ def in_small(words: list[str]) -> list[str]:
     if getattr(options, "model", "") is None:
         words = [words[0], "my-model", *words[1:]]
     if options.corpus is None:
-        words = [word.removesuffix(",ar") for word in words]
+        words = [_of_the_small_corpus(word) for word in words]
         words += ["--corpus", "my-corpus"]
     return words
+
+
+def _of_the_small_corpus(word: str) -> str:
+    """Returns a list of languages without those that the small text lacks, else the word."""
+    if not re.fullmatch(r"[a-z]{2}(,[a-z]{2})+", word):
+        return word
+    there = {path.stem for path in Path("my-corpus").glob("*.txt")}
+    return ",".join(code for code in word.split(",") if code in there)
 
 
 def named(words: list[str]) -> list[str]:
