@@ -165,9 +165,9 @@ def _bca_one(point: float, draws: Floats, jackknife: Floats, level: float) -> tu
     if not (_vary(draws) and np.isfinite(point) and np.isfinite(jackknife).all()):
         return np.nan, np.nan
     # Draws that differ from the estimate by rounding only are ties, and ties count half.
-    same = _ROUNDING * np.abs(draws).max()
-    below = np.searchsorted(draws, point - same, "left")
-    below = (below + np.searchsorted(draws, point + same, "right")) / 2
+    same = _ROUNDING * float(np.abs(draws).max())
+    less, at_most = float((draws < point - same).sum()), float((draws <= point + same).sum())
+    below = (less + at_most) / 2
     # An estimate outside all its draws would have infinite bias; half a draw is the resolution.
     z0 = ndtri(np.clip(below / len(draws), 0.5 / len(draws), 1 - 0.5 / len(draws)))
     away = jackknife.mean() - jackknife
