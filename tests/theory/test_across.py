@@ -191,7 +191,7 @@ def test_a_rule_may_have_the_training_mix_as_its_unit(monkeypatch: pytest.Monkey
     (experiment,) = (e for e in CATALOG if e.hypothesis.id == "H2.3")
     by_mix = replace(experiment.rule, unit="mix")
     monkeypatch.setattr(type(experiment), "rule", property(lambda self: by_mix))
-    mixes = dict(zip(FAMILIES, ("a", "a", "b", "b", "b", "c", "c"), strict=True))
+    mixes: dict[str, str] = dict(zip(FAMILIES, ("a", "a", "b", "b", "b", "c", "c"), strict=True))
 
     def known(one: Evidence, rule: Rule) -> str:
         return mixes[one.family] if rule.unit == "mix" else one.family
