@@ -24,7 +24,6 @@ from bitgap.stats.bootstrap import (
     estimate,
     estimates,
     expanded_level,
-    few_estimates,
     jackknife_weights,
 )
 
@@ -66,7 +65,7 @@ def test_intervals_over_documents_cover_where_sentences_of_one_are_alike():
     for trial in range(200):
         x = rng.normal(size=20)[documents] + 0.5 * rng.normal(size=200)
         for name, units in (("documents", documents), ("sentences", 200)):
-            e = few_estimates(
+            e = estimates(
                 lambda w, x=x: (w @ x / w.sum(1))[:, None], units, unit="", seed=trial, draws=400
             )[0]
             covered[name] += e.low <= 0 <= e.high
@@ -336,8 +335,7 @@ def test_all_estimates_are_expanded_and_those_of_halves_for_as_many_as_a_half_ha
     def column(w: Floats) -> Floats:
         return mean_of(x)(w)[:, None]
 
-    (whole,), (few,) = estimates(column, 24, **how), few_estimates(column, 24, **how)
-    assert whole == few
+    (whole,) = estimates(column, 24, **how)
     ends = bca(
         column(np.ones((1, 24)))[0],
         column(bootstrap_weights(24, 800, 0)),
@@ -407,7 +405,7 @@ def test_a_central_range_ignores_few_undefined_draws_and_is_withheld_for_many():
 
 
 def test_what_has_no_interval_has_none_of_few_either():
-    found = few_estimates(lambda w: w[:, :1] * 0 + 1, 4, unit="share", seed=0, draws=50)[0]
+    found = estimates(lambda w: w[:, :1] * 0 + 1, 4, unit="share", seed=0, draws=50)[0]
     assert found.low is None
     assert found.reason == "the draws do not vary"
     assert found.level == 0.95

@@ -16,7 +16,7 @@ from bitgap.disparity.formulas import (
 )
 from bitgap.errors import UsageError
 from bitgap.records import Bools, Estimate, Floats, Scores, defined
-from bitgap.stats.bootstrap import few_estimates
+from bitgap.stats.bootstrap import estimates
 from bitgap.stats.spreads import inverted_estimates
 
 Quantities = Mapping[str, tuple[Callable[[Sums], Floats], str]]
@@ -173,7 +173,7 @@ def estimate_all(
         return np.concatenate([formula(sums) for formula in formulas], -1)[:, defined]
 
     how: dict[str, Any] = {"unit": "", "seed": seed, "draws": draws}
-    found = iter(few_estimates(statistic, scores.units, **how) if defined.any() else ())
+    found = iter(estimates(statistic, scores.units, **how) if defined.any() else ())
     missing = Estimate(value=None, unit="", n=scores.n_sentences, reason="undefined on this text")
     return {
         name: [replace(next(found) if np.isfinite(v) else missing, unit=unit) for v in values]

@@ -13,14 +13,6 @@ from typing import Any
 Json = Mapping[str, Any]
 WITHDRAWN_ON = "2026-11-29"
 
-SMEARED_PROFILES = (
-    "profiles are interpolated in relative depth, which smears the first block's share over the "
-    "early blocks of a model deeper than those learned from"
-)
-"""What is wrong with a prediction for a deeper model, from its weights or from its config."""
-CONFIG_PREDICTIONS = f"predictions from a configuration alone are withdrawn ({WITHDRAWN_ON})"
-"""Of an architecture nothing but such profiles is known."""
-
 _BY_D = (
     "it was judged by |D|, in which languages cancel, so that it orders plans one way per text and "
     "the other way per token; judged again it is by S, the spread over languages"

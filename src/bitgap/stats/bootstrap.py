@@ -15,7 +15,6 @@ some sentences hold many times the damage of others; so every interval is taken 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from scipy.special import ndtr, ndtri, stdtrit
@@ -305,20 +304,6 @@ def how_expanded(n: int, what: str) -> str:
         if n <= few:
             return f"{said}, of which 95 % intervals hold the truth in some {100 * share:.0f} %"
     return said
-
-
-def few_estimates(
-    statistic: Statistic, units: Units, *, level: float = LEVEL, **how: Any
-) -> list[Estimate]:
-    """Returns each statistic with an interval for few sentences; else as :func:`estimates`.
-
-    Example:
-        >>> x = np.arange(8.0)
-        >>> one, = few_estimates(lambda w: (w @ x / 8)[:, None], 8, unit="bits", seed=0)
-        >>> round(one.low, 2), round(one.high, 2)
-        (1.09, 5.91)
-    """
-    return estimates(statistic, units, level=level, **how)
 
 
 def central_range(draws: Floats, units: Units, *, level: float = LEVEL) -> Floats:

@@ -43,7 +43,7 @@ def across_families(
 
     Args:
         experiment: Whose hypothesis is judged, by its own rule.
-        evidence: Of all models; the first of each family speaks for it.
+        evidence: Of all models; checkpoints of a family are averaged before families are pooled.
         thresholds: What was declared.
     """
     rule, hypothesis = experiment.rule, experiment.hypothesis.id

@@ -14,6 +14,8 @@ measured: see :func:`planted`.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from bitgap.disparity.formulas import damage_bits, log_from_mean, spread
@@ -38,7 +40,7 @@ from bitgap.experiments.protocol.controls import (
 from bitgap.experiments.protocol.scores import units_of, unpack_scores
 from bitgap.quant.sets import blocks_in, popcount
 from bitgap.records import Bools, Control, Floats, Integers, Observations, Scores, TextCounts
-from bitgap.stats.bootstrap import Statistic, few_estimates
+from bitgap.stats.bootstrap import Statistic, estimates
 from bitgap.stats.ranks import share_beaten
 from bitgap.stats.spreads import inverted_estimates
 from bitgap.stats.verdicts import Thresholds
@@ -85,8 +87,8 @@ def _shifted(
             return (np.min(others, axis=0) - own)[:, None]
 
         statistic: Statistic = surplus
-        estimates = inverted_estimates if of_s else few_estimates
-        found = estimates(statistic, units_of(observations), unit=unit, **thresholds.how)[0]
+        with_intervals = inverted_estimates if of_s else estimates
+        found = with_intervals(statistic, units_of(observations), unit=unit, **thresholds.how)[0]
         return must_exceed(
             f"middle block shifted by one, {what}",
             found,
@@ -188,19 +190,7 @@ def planted(scores: Scores, masks: Integers, special: int, displayed: Bools, siz
     length = scores.counts.characters[scores.languages.index(scores.reference)].sum() * np.log(2)
     factor = np.where(summed > 0, grown * length / np.where(summed > 0, summed, 1.0), 1.0)
     kl = tilted * factor[:, None, None]
-    return Scores(
-        plans=scores.plans,
-        languages=scores.languages,
-        nll_nats=scores.nll_nats,
-        kl_nats=kl,
-        nll_fp_nats=scores.nll_fp_nats,
-        unigram_nats=scores.unigram_nats,
-        counts=scores.counts,
-        floor_nats=scores.floor_nats,
-        arithmetic=scores.arithmetic,
-        reference=scores.reference,
-        documents=scores.documents,
-    )
+    return replace(scores, kl_nats=kl)
 
 
 def _step(values: Floats) -> float:

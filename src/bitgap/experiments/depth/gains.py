@@ -21,7 +21,7 @@ from bitgap.experiments.depth.ranks import inverted, row_of
 from bitgap.experiments.protocol.effects import gap_per_sentence
 from bitgap.experiments.protocol.scores import units_of, unpack_scores
 from bitgap.records import Bools, Estimate, Floats, Observations, Scores, Units
-from bitgap.stats.bootstrap import Statistic, few_estimates
+from bitgap.stats.bootstrap import Statistic, estimates
 from bitgap.stats.mask_design import original_set
 from bitgap.stats.spreads import inverted_estimates
 from bitgap.stats.verdicts import Thresholds
@@ -145,7 +145,7 @@ class MarginalGains:
         return statistic
 
     def _estimates(self, statistic: Statistic, game: str) -> list[Estimate]:
-        return few_estimates(statistic, self.units, unit=_UNITS[game], **self.thresholds.how)
+        return estimates(statistic, self.units, unit=_UNITS[game], **self.thresholds.how)
 
     def of_the_middle(self) -> dict[str, Estimate]:
         """Returns what the middle block adds, is worth, and the difference in damage."""

@@ -44,6 +44,28 @@ def empty_window(n_blocks: int, window: tuple[float, float]) -> str | None:
     return f"none of {n_blocks} blocks lies at r in [{window[0]}, {window[1]}]"
 
 
+def nothing_to_locate(
+    height: Estimate, p_best: float, alpha: float, *, what: str, above: str
+) -> str | None:
+    """Returns why there is no peak, by a test of the best of L blocks, or None.
+
+    Args:
+        height: How far the profile's best block rises above ``above``.
+        p_best: Of "nothing is at the best block" (:mod:`bitgap.stats.best_block`).
+        alpha: Level that p must fall under.
+        what: What is profiled, such as ``d′``.
+        above: What it rises above, such as ``the embedding's``.
+    """
+    if p_best < alpha:
+        return None
+    assert height.value is not None and height.low is not None
+    return (
+        f"nothing to locate: the best block's {what} is {height.value:+.3f} "
+        f"[{height.low:+.3f}, {height.high:+.3f}] above {above}, and the best of as many blocks "
+        f"is as good without anything there with p = {p_best:.2g}"
+    )
+
+
 def is_hit(peak: Peak, window: tuple[float, float]) -> bool:
     """Returns whether the modal peak lies in the window, ends included."""
     return bool(in_window(np.array(peak.place.value), window))

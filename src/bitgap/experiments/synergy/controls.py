@@ -35,7 +35,7 @@ from bitgap.experiments.synergy.pair_interaction import (
     share_of_worth,
 )
 from bitgap.records import Bools, Control, Estimate, Floats, Observations
-from bitgap.stats.bootstrap import few_estimates
+from bitgap.stats.bootstrap import estimates
 from bitgap.stats.verdicts import Thresholds
 
 
@@ -84,7 +84,7 @@ def _of_few(observations: Observations, kl: Floats, thresholds: Thresholds) -> E
     """Returns θ of the few sentences of a control, (8 x A x N)."""
     term, worth = of_corners(kl.mean(1))
     units = control_units(observations, kl.shape[-1])
-    return few_estimates(share_of_worth(term, worth), units, unit=UNIT, **thresholds.how)[0]
+    return estimates(share_of_worth(term, worth), units, unit=UNIT, **thresholds.how)[0]
 
 
 def _permuted(observations: Observations, pair: PairInteraction, displayed: Bools) -> Control:

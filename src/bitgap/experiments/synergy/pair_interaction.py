@@ -25,7 +25,7 @@ from bitgap.experiments.protocol.effects import gap_per_sentence
 from bitgap.experiments.protocol.scores import units_of, unpack_scores
 from bitgap.quant.sets import mask_of, pairs_of
 from bitgap.records import Bools, Estimate, Floats, Observations, Scores, Units, finite
-from bitgap.stats.bootstrap import Statistic, bootstrap_weights, few_estimates
+from bitgap.stats.bootstrap import Statistic, bootstrap_weights, estimates
 from bitgap.stats.interactions import (
     both_ends_interaction,
     corner_masks,
@@ -190,7 +190,7 @@ class PairInteraction:
         self, statistic: Statistic, unit: str = UNIT, draws: int | None = None
     ) -> Estimate:
         how = self.thresholds.how | ({"draws": draws} if draws else {})
-        return few_estimates(statistic, self.units, unit=unit, **how)[0]
+        return estimates(statistic, self.units, unit=unit, **how)[0]
 
     def _drawn(self, statistic: Statistic) -> Floats:
         return statistic(bootstrap_weights(self.units, self.thresholds.draws, 0))[:, 0]

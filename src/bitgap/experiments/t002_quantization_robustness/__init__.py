@@ -34,7 +34,7 @@ Each runs from −1 to 1; above 0 supports H1.2. Each is shown without block 0 t
 often peaks.
 
 Rule: supported if both are at least .5 and clearly above 0, and the LMG share of t² is at least .5.
-Refuted if either interval lies below .5, also with any one block left out, and a correlation of .95
+Refuted if either interval lies below .5, also with any one block left out, and a correlation of .8
 planted in the same profiles is found. Not testable where the standard deviation of log RE over
 blocks is under a tenth of that of log k: nothing to explain. If the gauge intervention leaves
 damage unchanged, "predicts" is all that may be said, never "causes".

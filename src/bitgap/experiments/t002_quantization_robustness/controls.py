@@ -29,7 +29,7 @@ from bitgap.experiments.protocol.controls import (
     not_run,
 )
 from bitgap.records import Control, Floats, Observations, Units
-from bitgap.stats.bootstrap import few_estimates
+from bitgap.stats.bootstrap import estimates
 from bitgap.stats.profiles import correlate_profiles
 from bitgap.stats.verdicts import Thresholds
 
@@ -138,7 +138,7 @@ def _planted(observations: Observations, thresholds: Thresholds) -> Control:
             return planted - plain
 
     how: dict[str, Any] = dict(thresholds.how)
-    changes = few_estimates(harder, units, unit="log2 ratio", **how)
+    changes = estimates(harder, units, unit="log2 ratio", **how)
     detected = [change.low is not None and change.low > 0 for change in changes]
     sought = "the block should be damaged clearly more than it is undisturbed"
     return detection(name, detected, sought, thresholds)

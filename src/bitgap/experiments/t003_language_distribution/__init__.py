@@ -30,7 +30,7 @@ A correlation, −1 to 1; above 0 supports H1.3. Beside it stand the standard de
 of log2 e_lλ, which needs no reference, in the place of U, and θ without block 0.
 
 Rule: supported if θ is at least .5 and clearly above 0. Refuted if its interval lies below .5, also
-with any one block left out, and a correlation of .95 planted in the same profiles is found. Where
+with any one block left out, and a correlation of .8 planted in the same profiles is found. Where
 the sign of θ is another with S per text, it is not established, and nothing is concluded.
 
 Cost: L + 1 plans, shared with T-002 and with the map as far as its sentences go, and two forward

@@ -7,7 +7,7 @@ equal tokens      no more tokens of a sentence than any language has  must agree
 random            fresh weights as the class draws them               must not show the link
 halves            random halves of the reference's text               must not differ
 local errors      ΔW that one language's inputs feel most (P2)        that language must be hit more
-planted           a correlation of .95 in the profiles themselves     must be found
+planted           twice the SESOI, .8, in the profiles themselves      must be found
 ================  ==================================================  ============================
 
 Labels, same script, equal tokens and random are conditions for support; halves guard a refutation
@@ -39,7 +39,7 @@ from bitgap.experiments.t003_language_distribution.statistic import (
 )
 from bitgap.lab.local_errors import local_errors, local_inequality
 from bitgap.records import Bools, Control, Estimate, Floats, Observations, Scores, Units
-from bitgap.stats.bootstrap import estimate, few_estimates, percentile_estimate
+from bitgap.stats.bootstrap import estimate, estimates, percentile_estimate
 from bitgap.stats.profiles import ProfileCorrelation, correlate_profiles, detrend
 from bitgap.stats.variance_components import permuted_within_sentence
 from bitgap.stats.verdicts import Thresholds
@@ -201,7 +201,7 @@ def _planted(
         return after[:, each, row] - after[:, :, 0] - before
 
     how: dict[str, Any] = dict(thresholds.how)
-    changes = few_estimates(rises, units, unit="log2 ratio", **how)
+    changes = estimates(rises, units, unit="log2 ratio", **how)
     rose = np.array([change.low is not None and change.low > 0 for change in changes])
     sought = "error and damage of that language against the reference should clearly rise"
     return detection(name, felt & rose, sought, thresholds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -161,24 +162,31 @@ def mean_inequality(
     observations: Observations, languages: Bools, row: int, thresholds: Thresholds
 ) -> Estimate:
     """Returns U averaged over blocks, with its interval over sentences."""
-    errors = block_errors(observations.arrays)
-    return estimate(
-        lambda w: local_inequality(errors(w), languages, row).mean(-1),
-        units_of(observations),
-        unit="mean |log2 ratio|",
-        **thresholds.how,
-    )
+    how = (languages, row, thresholds)
+    return _over_blocks(local_inequality, "mean |log2 ratio|", observations, *how)
 
 
 def mean_bias(
     observations: Observations, languages: Bools, row: int, thresholds: Thresholds
 ) -> Estimate:
     """Returns B, signed, averaged over blocks, with its interval over sentences."""
+    return _over_blocks(local_bias, "log2 ratio", observations, languages, row, thresholds)
+
+
+def _over_blocks(
+    profile: Callable[[Floats, Bools, int], Floats],
+    unit: str,
+    observations: Observations,
+    languages: Bools,
+    row: int,
+    thresholds: Thresholds,
+) -> Estimate:
+    """Returns the mean over blocks of a profile of local errors, (... x L x A) to (... x L)."""
     errors = block_errors(observations.arrays)
     return estimate(
-        lambda w: local_bias(errors(w), languages, row).mean(-1),
+        lambda w: profile(errors(w), languages, row).mean(-1),
         units_of(observations),
-        unit="log2 ratio",
+        unit=unit,
         **thresholds.how,
     )
 

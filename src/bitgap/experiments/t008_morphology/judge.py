@@ -7,7 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from bitgap.experiments.protocol.peak_window import is_hit, judge_window, told_without
+from bitgap.experiments.protocol.peak_window import (
+    is_hit,
+    judge_window,
+    nothing_to_locate,
+    told_without,
+)
 from bitgap.experiments.protocol.scores import left_out_sentence
 from bitgap.experiments.t008_morphology import EXPERIMENT, PRIMARY
 from bitgap.experiments.t008_morphology.causal import (
@@ -69,7 +74,10 @@ def judge(observations: Observations, thresholds: Thresholds) -> Finding:
         method=BY_TYPES.format(thresholds.draws) + "; of one block, chosen",
     )
     checks = probe_controls(observations, kept, peak, weights, thresholds)
-    gate = _gate(height, p_best_by_draws(profile, draws), thresholds.alpha)
+    gate = nothing_to_locate(
+        height, p_best_by_draws(profile, draws), thresholds.alpha,
+        what="selectivity", above="the embedding's",
+    )  # fmt: skip
     verdict = judge_window(
         peak, facts["n_blocks"], checks, thresholds, hypothesis="H3.2", gate=gate,
         also=causal,
@@ -166,15 +174,3 @@ def _too_few(observations: Observations, kept: Bools, thresholds: Thresholds) ->
         f"{names[int(code)]} words": f"{n:,} of the {least:,} that are needed"
         for code, n in zip(codes, counts, strict=True)
     }
-
-
-def _gate(height: Estimate, p_best: float, alpha: float) -> str | None:
-    """Returns why there is no peak, by a test of the best of L blocks, or None."""
-    if p_best < alpha:
-        return None
-    assert height.value is not None and height.low is not None
-    return (
-        f"nothing to locate: the best block's selectivity is {height.value:+.3f} "
-        f"[{height.low:+.3f}, {height.high:+.3f}] above the embedding's, and the best of as many "
-        f"blocks is as good without anything there with p = {p_best:.2g}"
-    )

@@ -11,6 +11,7 @@ from bitgap.experiments.protocol.peak_window import (
     empty_window,
     is_hit,
     judge_window,
+    nothing_to_locate,
     told_without,
 )
 from bitgap.experiments.protocol.tables import block_rows
@@ -42,7 +43,9 @@ def judge(observations: Observations, thresholds: Thresholds) -> Finding:
     gate = (
         _too_few(n, facts, thresholds)
         or empty_window(facts["n_blocks"], window)
-        or _nothing_to_locate(height, p_best, thresholds.alpha)
+        or nothing_to_locate(
+            height, p_best, thresholds.alpha, what="d′", above="a bag of embeddings'"
+        )
     )
     verdict = judge_window(
         peak, facts["n_blocks"], checks, thresholds, hypothesis="H3.3", gate=gate
@@ -83,18 +86,6 @@ def _too_few(n: int, facts: Mapping[str, Any], thresholds: Thresholds) -> str | 
     return (
         f"{n} test sentences, {least} are needed: give a text of some {total} parallel sentences, "
         f"as {facts['n_calibration']} of {n + facts['n_calibration']} are for calibration"
-    )
-
-
-def _nothing_to_locate(height: Estimate, p_best: float, alpha: float) -> str | None:
-    """Returns why there is no peak, or None."""
-    if p_best < alpha:
-        return None
-    assert height.value is not None and height.low is not None
-    return (
-        f"nothing to locate: the best block's d′ is {height.value:+.3f} "
-        f"[{height.low:+.3f}, {height.high:+.3f}] above a bag of embeddings', and the best of as "
-        f"many blocks is as good without anything there with p = {p_best:.2g}"
     )
 
 

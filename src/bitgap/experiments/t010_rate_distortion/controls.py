@@ -49,7 +49,7 @@ from bitgap.experiments.t010_rate_distortion.sweep import (
     spread_of,
 )
 from bitgap.records import Control, Estimate, Floats, Observations, Units
-from bitgap.stats.bootstrap import Statistic, drawn_again, few_estimates
+from bitgap.stats.bootstrap import Statistic, drawn_again, estimates
 from bitgap.stats.rate_models import gaussian_distortion, lloyd_max_distortion
 from bitgap.stats.verdicts import Thresholds
 
@@ -87,7 +87,7 @@ def _estimate(fall: Statistic, size: int, units: Units, thresholds: Thresholds) 
     def statistic(weights: Floats) -> Floats:
         return in_slices(lambda part: fall(part)[:, None], weights, size)
 
-    return few_estimates(statistic, units, unit="S per log2 q", **thresholds.how)[0]
+    return estimates(statistic, units, unit="S per log2 q", **thresholds.how)[0]
 
 
 def fall_of_spread(logs: Floats, log_q: Floats) -> Floats:

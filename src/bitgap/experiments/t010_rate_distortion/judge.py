@@ -32,7 +32,7 @@ from bitgap.experiments.t010_rate_distortion.sweep import (
     spread_of,
 )
 from bitgap.records import Estimate, Finding, Floats, Observations, Units, finite
-from bitgap.stats.bootstrap import Statistic, bootstrap_weights, few_estimates, n_units
+from bitgap.stats.bootstrap import Statistic, bootstrap_weights, estimates, n_units
 from bitgap.stats.rate_models import original_form
 from bitgap.stats.verdicts import Part, Thresholds
 from bitgap.stats.verdicts import judge as judge_parts
@@ -145,7 +145,7 @@ def _mean(logs: Floats) -> Floats:
 
 
 def _estimates(statistic: Statistic, units: Units, thresholds: Thresholds) -> dict[str, Estimate]:
-    every = few_estimates(statistic, units, unit="per log2 q", **thresholds.how)
+    every = estimates(statistic, units, unit="per log2 q", **thresholds.how)
     return {
         name: replace(estimate, unit=unit)
         for (name, unit), estimate in zip(UNITS.items(), every, strict=True)

@@ -27,8 +27,8 @@ from bitgap.records import Bools, Estimate, Floats, ModelInfo, Scores, defined
 from bitgap.stats.bootstrap import (
     LEVEL,
     bootstrap_weights,
+    estimates,
     expanded_level,
-    few_estimates,
     how_expanded,
 )
 from bitgap.stats.profiles import correlate_profiles
@@ -138,7 +138,7 @@ class Readings:
     def over_sentences(self, statistic: Statistic, unit: str) -> Estimate:
         """Returns a statistic with its bootstrap interval over sentences."""
         n = self.scores.n_sentences
-        return few_estimates(
+        return estimates(
             lambda w: defined(statistic(w))[:, None], n, unit=unit, seed=0, draws=DRAWS
         )[0]
 
