@@ -33,6 +33,7 @@ from bitgap.report.paper.findings import (
     formal_sentences,
     gap_sections,
 )
+from bitgap.report.paper.story import _family_materials
 from bitgap.report.paper.text import markup, number, probability, sentence
 from bitgap.report.paper.triple import protection_sentences, title
 from bitgap.report.words.phrases import LABELS
@@ -257,6 +258,22 @@ def test_the_same_run_gives_the_same_bytes(make):
     assert first == second
     assert paper_pdf(first) == paper_pdf(second)
     assert b"2026-03-04" in paper_pdf(first)
+
+
+def test_the_paper_tells_who_is_pooled_and_who_only_stands_beside():
+    def materials(speaks: bool) -> str:
+        rows = [{"model": "zoo/b-4", "speaks": True}, {"model": "zoo/c-8", "speaks": speaks}]
+        models = [
+            {"model": m, "family": "llama", "n_blocks": 4, "scheme": "rtn3-g128"}
+            for m in ("zoo/b-4", "zoo/c-8")
+        ]
+        result = {"models": models, "corpus": "bundled", "tier": "smoke"}
+        return " ".join(_family_materials(result | {"findings": [{"tables": {"families": rows}}]}))
+
+    averaged, older = materials(True), materials(False)
+    assert "one family, whose checkpoints are averaged" in averaged
+    assert "llama (b-4, c-8)" in averaged and "not counted" not in averaged
+    assert "llama (b-4)." in older and "not counted: c-8" in older
 
 
 def test_a_theory_paper_tells_one_model_as_an_example(tmp_path: Path):

@@ -97,14 +97,25 @@ def _model_subject(result: Json) -> str:
 
 def _family_materials(result: Json) -> tuple[str, ...]:
     models = result["models"]
-    speaks = {m["family"]: m for m in reversed(models)}
-    named = [f"{m['family']} ({short_name(m['model'])})" for m in reversed(speaks.values())]
-    further = [short_name(m["model"]) for m in models if m["model"] not in
-               {s["model"] for s in speaks.values()}]  # fmt: skip
+    # Before version 3 of the rules one checkpoint spoke for its family; now they are averaged.
+    beside = {
+        row["model"]
+        for finding in result["findings"]
+        for row in finding["tables"].get("families", ())
+        if not row["speaks"]
+    }
+    further = [short_name(m["model"]) for m in models if m["model"] in beside]
+    members: dict[str, list[str]] = {}
+    for m in models:
+        if m["model"] not in beside:
+            members.setdefault(m["family"], []).append(short_name(m["model"]))
+    named = [f"{family} ({', '.join(names)})" for family, names in members.items()]
+    averaged = any(len(names) > 1 for names in members.values())
+    together = ", whose checkpoints are averaged before families are pooled" if averaged else ""
     blocks = sorted({m["n_blocks"] for m in models})
     schemes = sorted({m["scheme"] for m in models})
     said = [
-        f"One model speaks for each of {counted(len(speaks), 'family', 'families')}: "
+        f"The models are of {counted(len(members), 'family', 'families')}{together}: "
         f"{joined(named)}.",
         f"They have {joined([str(b) for b in blocks])} blocks and are rounded by "
         f"{joined(schemes)}, each at its own operating point.",
