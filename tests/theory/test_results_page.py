@@ -13,6 +13,7 @@ from finding_samples import finding
 from bitgap.records import Estimate, Finding, PartVerdict
 from bitgap.report.docs_pages.results import results_page
 from bitgap.theory.hypotheses import HYPOTHESES
+from bitgap.theory.roles import declared_roles
 from bitgap.theory.run import judge_all
 
 ROOT = Path(__file__).parents[2]
@@ -51,7 +52,10 @@ def page(monkeypatch: pytest.MonkeyPatch) -> str:
         known = {"bits_per_byte": dict.fromkeys(("en", "de", "he", "fi"), 2.0)}
         made.append(replace(additive(family, i), n_parameters=4_000_000, **known))
         later = additive(family, 50 + i, slope=0.3, spread=0.4)
-        made.append(replace(later, model=f"{family}-24", n_parameters=7_000_000, **known))
+        name = f"{family}-24"
+        weights = declared_roles()["confirmation"][name]
+        known |= {"model": name, "fingerprint": weights, "n_parameters": 7_000_000}
+        made.append(replace(later, **known))
     return results_page(judge_all(made, "smoke").as_dict(), {"command": "bitgap theory"})
 
 
