@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from lab_samples import make_lab, write_corpus
+from lab_samples import counted_blocks, make_lab, write_corpus
 
 import bitgap.experiments
 from bitgap.errors import UsageError
@@ -20,7 +20,6 @@ from bitgap.experiments.catalog import CATALOG, describe, find
 from bitgap.experiments.protocol.experiment import COST_SCHEME, PHASES, Experiment
 from bitgap.experiments.protocol.hypothesis import GAPS, PILLARS
 from bitgap.jobs.tiers import TIERS
-from bitgap.models.decoder import Decoder
 from bitgap.quant.plan import Plan, noise_plans
 from bitgap.stats.mask_design import make_design
 from bitgap.stats.verdicts import load_thresholds
@@ -192,16 +191,9 @@ def test_cost_is_what_a_measurement_runs(experiment, monkeypatch):
             # T-010's controls are arrays alone: none of them can be absent.
             none = {} if experiment.id == "T-010" and name == "measure_controls" else value
             monkeypatch.setattr(part, name, lambda *_, value=none: value)
-    run, blocks = Decoder.run_block, 0
-
-    def counting(self: Decoder, i: int, hidden: Any, *others: Any) -> Any:
-        nonlocal blocks
-        blocks += hidden.shape[0] if self is lab.decoder else 0
-        return run(self, i, hidden, *others)
-
-    monkeypatch.setattr(Decoder, "run_block", counting)
+    blocks = counted_blocks(lab, monkeypatch)
     experiment.measure(lab, "rtn4-g32", experiment.params)
-    assert blocks == experiment.cost.block_evaluations(4) * lab.text.counts.tokens.size
+    assert blocks() == experiment.cost.block_evaluations(4) * lab.text.counts.tokens.size
 
 
 # T-010's sets of blocks hang on what blocks are worth, which is not known before.
@@ -223,18 +215,11 @@ def test_what_is_asked_is_all_that_others_can_share(experiment, monkeypatch):
         if hasattr(part, name):
             none = {} if name == "measure_twin" else ({}, {})
             monkeypatch.setattr(part, name, lambda *_, value=none: value)
-    run, blocks = Decoder.run_block, 0
-
-    def counting(self: Decoder, i: int, hidden: Any, *others: Any) -> Any:
-        nonlocal blocks
-        blocks += hidden.shape[0] if self is lab.decoder else 0
-        return run(self, i, hidden, *others)
-
-    monkeypatch.setattr(Decoder, "run_block", counting)
+    blocks = counted_blocks(lab, monkeypatch)
     if hasattr(part, "gauge_fixed_log_variance"):
         monkeypatch.setattr(part, "gauge_fixed_log_variance", lambda *_: np.zeros(5))
     experiment.measure(lab, COST_SCHEME, params)
-    assert blocks == experiment.cost.own_blocks(5) * lab.text.counts.tokens.size
+    assert blocks() == experiment.cost.own_blocks(5) * lab.text.counts.tokens.size
 
 
 @pytest.mark.parametrize("experiment", CATALOG, ids=named)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from lab_samples import make_lab, write_corpus
+from lab_samples import counted_blocks, make_lab, write_corpus
 from scipy import stats
 
 from bitgap.experiments import t008_morphology as t008
@@ -29,7 +29,6 @@ from bitgap.experiments.t008_morphology.sources import sources
 from bitgap.experiments.t008_morphology.tagged_words import sample_words
 from bitgap.experiments.t008_morphology.twins import pushed_margins
 from bitgap.lab.lab import Lab
-from bitgap.models.decoder import Decoder
 from bitgap.quant.plan import Plan
 from bitgap.records import Floats, Observations
 from bitgap.stats.best_block import p_best_by_draws
@@ -494,20 +493,14 @@ def test_cost_is_what_a_measurement_runs(monkeypatch):
         lab, found.tagged, per_language=600, per_type=4, features=("Number",), seed=0
     )
     monkeypatch.setattr(twins, "_broken", lambda *_: {})
-    run, blocks = Decoder.run_block, 0
-
-    def counting(self: Decoder, i: int, hidden: Any, *others: Any) -> Any:
-        nonlocal blocks
-        blocks += hidden.shape[0] if self is lab.decoder else 0
-        return run(self, i, hidden, *others)
-
-    monkeypatch.setattr(Decoder, "run_block", counting)
+    blocks = counted_blocks(lab, monkeypatch)
     t008.EXPERIMENT.measure(lab, "rtn3-g32", SMALL)
     text, pairs = lab.text.counts.tokens.size, 2 * 2 * 2 * 4 * SMALL.items
     rounded = n * (n + 1) // 2 + n - 1
     one_pair = 2 * n
     assert (
-        blocks == n * text + n * len(words.ids) + (n + rounded) * pairs + n * pairs // 2 + one_pair
+        blocks()
+        == n * text + n * len(words.ids) + (n + rounded) * pairs + n * pairs // 2 + one_pair
     )
     assert t008.EXPERIMENT.cost is not None
     assert t008.EXPERIMENT.cost.block_evaluations(n) == n + n + (n + rounded) + n

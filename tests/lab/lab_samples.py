@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from tiny_models import CASES, VOCABULARY, build, shared
 from torch import Tensor, nn
@@ -138,6 +140,19 @@ def make_lab(
     settings: Settings | None = None,
 ) -> Lab:
     return Lab.of(load_tiny(case, blocks), corpus or write_corpus(), store=store, settings=settings)
+
+
+def counted_blocks(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
+    """Counts from now on the sequences that go through blocks of a lab's own model."""
+    run, blocks = Decoder.run_block, 0
+
+    def counting(self: Decoder, i: int, hidden: Any, *others: Any) -> Any:
+        nonlocal blocks
+        blocks += hidden.shape[0] if self is lab.decoder else 0
+        return run(self, i, hidden, *others)
+
+    monkeypatch.setattr(Decoder, "run_block", counting)
+    return lambda: blocks
 
 
 # -- the slow and obvious way --------------------------------------------------------------------
