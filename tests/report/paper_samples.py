@@ -15,6 +15,7 @@ from bitgap.jobs.records import Investigation
 from bitgap.records import Control, Estimate, Finding, Provenance, Verdict
 from bitgap.report.run import Masks, Run, run_in_hand
 from bitgap.stats.mask_design import make_design
+from bitgap.theory.forecast.scorecard import OBJECTIVES
 from bitgap.theory.records import Theory
 from score_samples import make_scores
 
@@ -135,14 +136,16 @@ def masks(*, reference: Sequence[float], other: Sequence[float], per_token: floa
     )  # fmt: skip
 
 
-def theory(*findings: Finding, damage: bool = True, spread: bool = False) -> Run:
+def theory(
+    *findings: Finding, damage: bool = True, spread: bool = False, forecasts: bool = False
+) -> Run:
     """Returns a run over two families, in which the triple hits or misses."""
 
     def model(name: str, family: str) -> dict[str, Any]:
         return {
             "model": f"zoo/{name}", "family": family, "n_blocks": 4, "scheme": "rtn3-g128",
             "languages": ["en", "he"], "left_out": {"he": "collapsed"}, "damage": 0.02,
-            "disparity": 0.31, "damage_by_block": [0.4, 0.1, 0.1, 0.2],
+            "disparity": 0.31, "spread": 0.52, "damage_by_block": [0.4, 0.1, 0.1, 0.2],
             "ratio_by_block": [0.1, None, 0.2, 0.3], "bits_per_byte_reference": 2.5,
             "bits_per_byte": {"en": 2.5}, "fingerprint": name * 16,
         }  # fmt: skip
@@ -166,10 +169,24 @@ def theory(*findings: Finding, damage: bool = True, spread: bool = False) -> Run
         "original_regression": [{"source": "origin, typed in", "n": 12, "r2": 0.93, "r2_null": 0.7,
                              "r2_leave_one_out": -0.61, "p": 0.0003}],
     }  # fmt: skip
+    record["forecasts"]["rows"] = [forecast("a-4"), forecast("b-4")] if forecasts else []
     return run_in_hand(Run(
         store="some.db", number=9, command="theory", provenance=Provenance(**PROVENANCE),
         about={"model": "2 models", "corpus": "bundled"}, theory=from_json(Theory, record),
     ))  # fmt: skip
+
+
+def forecast(name: str) -> dict[str, Any]:
+    """Returns a held-out model whose triples, by every objective, are among all there are."""
+    baselines = {
+        who: {"blocks": [0, 1, 3], "percentile": 0.25}
+        for who in ("origin", "first_three", "largest_damage")
+    }
+    own = {"blocks": [0, 1, 2], "percentile": 0.0, "baselines": baselines}
+    return {
+        "family": name, "model": f"zoo/{name}", "n_blocks": 4, "kind": "config",
+        "learned_from": ["gpt2"], "masks": {}, "objectives": dict.fromkeys(OBJECTIVES, own),
+    }  # fmt: skip
 
 
 def formal(budget: float = 0.6, formula: float = -0.1) -> Finding:

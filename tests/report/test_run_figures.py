@@ -24,6 +24,7 @@ from bitgap.report.figures.run import compare_figures, run_figures
 from bitgap.report.run import Masks, Run, audit_of, map_of, read_run
 from bitgap.show import draw
 from bitgap.show.charts import Figure, nothing_to_draw
+from bitgap.theory.forecast.scorecard import OBJECTIVES
 from bitgap.theory.records import MeasuredModel
 from harness import check_figure
 
@@ -119,6 +120,14 @@ def test_without_any_damage_there_is_no_figure_of_languages():
 
 def test_families_without_forecasts_are_drawn():
     assert list(run_figures(theory())) == ["damage-by-depth", "forest", "formal"]
+
+
+def test_forecasts_are_drawn_by_every_objective_that_they_have():
+    figures = run_figures(theory(forecasts=True))
+    assert "forecasts" in figures
+    spec = figures["forecasts"].spec
+    assert len(spec["concat"]) == len(OBJECTIVES)
+    assert draw.svg(spec).startswith("<svg")
 
 
 # -- drawn ----------------------------------------------------------------------------------------

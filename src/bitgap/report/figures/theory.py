@@ -162,17 +162,21 @@ _WHO = {
     "first_three": "the first three blocks",
     "largest_damage": "largest damage, measured",
 }
+# The last is of runs from before S took the place of |D|.
+_OBJECTIVES = {
+    "spread": "by least S", "damage": "by least damage", "disparity": "by least |D|",
+}  # fmt: skip
 
 
 def forecasts_chart(forecasts: Forecasts) -> Chart:
     """Returns how good named triples are in every family, by objective."""
     panels = list[Chart]()
-    for objective, title in (("damage", "by least damage"), ("disparity", "by least |D|")):
+    for objective, title in _OBJECTIVES.items():
         rows = [
             {"who": _WHO[who], "percentile": rounded(100 * found["percentile"]),
              "model": short_name(r.model), "blocks": str(found["blocks"])}
             for r in forecasts.rows
-            if r.kind == "config"
+            if r.kind == "config" and objective in r.objectives
             for own in [r.objectives[objective]]
             for who, found in {"forecast": own, **own["baselines"]}.items()
             if who in _WHO and found["percentile"] is not None

@@ -81,7 +81,9 @@ def _tables(run: Run) -> list[Table]:
     """Returns the tables at the end of a page: every number of the run."""
     tables: list[Table] = []
     if run.theory is not None:
-        columns = ("model", "family", "n_blocks", "scheme", "disparity", "damage", "left_out")
+        columns = (
+            "model", "family", "n_blocks", "scheme", "spread", "disparity", "damage", "left_out",
+        )  # fmt: skip
         tables.append(models_table(run.theory.as_dict()["models"]).only(*columns))
     if run.ledger is not None:
         columns = ("claim", "text", "outcome", "outcome_here", "how")

@@ -66,12 +66,11 @@ def anchor(hypothesis: str) -> str:
 
 def _of_families(models: Sequence[MeasuredModel]) -> list[dict[str, Any]]:
     panels = list[dict[str, Any]]()
-    known = [m for m in models if m.disparity is not None]
+    known = [(short_name(m.model), m.spread) for m in models if m.spread is not None]
     if known:
-        said, chart = "Disparity of damage by model, with every block rounded.", _by_model(known)
-        panels.append(
-            _panel("languages", "measure", {"disparity": chart}, {"disparity": "D"}, said)
-        )
+        said = "How far apart languages are, by model, with every block rounded."
+        chart = {"spread": _by_model(known)}
+        panels.append(_panel("languages", "measure", chart, {"spread": "S"}, said))
     if any(sum(m.damage_by_block) > 0 for m in models):
         chart = {**depth_chart(models), "width": 250, "height": 220}
         said = "Share of single-block damage over relative depth, a line a model."
@@ -79,18 +78,17 @@ def _of_families(models: Sequence[MeasuredModel]) -> list[dict[str, Any]]:
     return panels
 
 
-def _by_model(models: Sequence[MeasuredModel]) -> Chart:
-    rows: list[dict[str, Any]] = [
-        {"model": short_name(m.model), "D": rounded(m.disparity)} for m in models
-    ]
-    order = [row["model"] for row in sorted(rows, key=lambda row: -(row["D"] or 0.0))]
+def _by_model(spreads: Sequence[tuple[str, float]]) -> Chart:
+    ordered = sorted(spreads, key=lambda one: -one[1])
+    rows = [{"model": model, "S": rounded(spread)} for model, spread in ordered]
+    order = [model for model, _ in ordered]
     axis = {"ticks": False, "domain": False, "labelPadding": 6}
     place = category("model", sort=order, axis=axis)
-    across = number("D", "D, mean log2 damage ratio")
+    across = number("S", "S, SD over languages of log2 damage per token")
     return {
         "width": 250,
         "height": 20 * len(rows),
         "data": {"values": rows},
         "mark": {"type": "point", "filled": True, "size": 60, "opacity": 1, "color": PALETTE[0]},
-        "encoding": {"y": place, "x": across, "tooltip": tip(("model", "model:"), ("D", "D"))},
+        "encoding": {"y": place, "x": across, "tooltip": tip(("model", "model:"), ("S", "S"))},
     }
