@@ -29,6 +29,8 @@ theory: setup
 results: setup
 	$(BIN)/bitgap theory --evidence evidence --store runs/results.db --out runs/results \
 		--page docs/results.md
+	$(BIN)/bitgap check docs/predictions/*-weights-rtn*.json --evidence evidence \
+		--page docs/predictions/outcomes.md
 
 # Predictions of models that are not measured yet, learned from evidence in hand: architectures from
 # their configuration, and MODELS="folder …" from weights and one pass, at every scheme they may be

@@ -188,6 +188,11 @@ def test_a_model_is_predicted_then_measured_then_checked(
     late = predicted(run, measured, str(new), monkeypatch)
     assert late.code == 0, late.err
     run("check", late.json["file"]).refused(1, "after measuring")
+    both = run("check", path, late.json["file"], "--page", "outcomes.md")
+    assert both.code == 0, both.err
+    page = Path("outcomes.md").read_text("utf-8")
+    assert "| new |" in page.split("## Not scored")[0]
+    assert "after measuring" in page.split("## Not scored")[1]
 
 
 def test_the_ledger_has_all_claims(run: Run, tiny: Path, tmp_path: Path) -> None:

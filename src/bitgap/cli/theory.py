@@ -31,6 +31,7 @@ from bitgap.cli.session import Session, writable
 from bitgap.errors import UserError
 from bitgap.show.files import write_text
 from bitgap.show.words import duration
+from bitgap.version import __version__
 
 if TYPE_CHECKING:
     from bitgap.jobs.tiers import Tier
@@ -196,10 +197,16 @@ def _measured(options: Namespace) -> tuple[list[Evidence], str]:
         nargs="+",
         metavar="FILE",
     ),
+    option("--page", "also write what came out as a Markdown page", type=path, metavar="FILE"),
 )
 def check(options: Namespace, session: Session) -> None:
-    """Scores predictions against what was measured after them."""
+    """Scores predictions against what was measured after them.
+
+    Of several, those that cannot be scored are listed with the reason: the same model may have been
+    foretold at more schemes than it was measured at. Where none can be, the first reason is told.
+    """
     from bitgap.lab.store import Store
+    from bitgap.report.docs_pages.checks import checks_page
     from bitgap.show import views
     from bitgap.theory.forecast.prediction import (
         began_by_evidence,
@@ -221,12 +228,22 @@ def check(options: Namespace, session: Session) -> None:
                 return began_by_evidence(one)
             return measured_since(held, one.fingerprint, one.model)
 
-        cards = [
-            {"file": file, "target": one.target, "kind": one.kind, "made": one.made} | row
-            for file, one in predictions
-            for row in check_all(one, measured, began, where=where)
-        ]
-    session.show({"checks": cards, "summary": check_summary(cards)}, views.check_view)
+        cards, unscored, first = list[dict[str, Any]](), list[dict[str, Any]](), None
+        for file, one in predictions:
+            facts = {"file": file, "target": one.target, "kind": one.kind, "made": one.made}
+            try:
+                cards += [facts | row for row in check_all(one, measured, began, where=where)]
+            except UserError as error:
+                first = first or error
+                unscored.append(facts | {"reason": str(error)})
+    if first is not None and not cards:
+        raise first
+    result = {"checks": cards, "summary": check_summary(cards), "unscored": unscored}
+    if options.page:
+        held_by = ", ".join(options.evidence or [options.store])
+        facts = {"predictions": len(predictions), "measured": held_by, "bitgap": __version__}
+        write_text(Path(options.page), checks_page(result, facts))
+    session.show(result, views.check_view)
 
 
 @verb(

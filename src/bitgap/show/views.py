@@ -30,6 +30,7 @@ from bitgap.show.tables.runs import (
     verdicts_table,
 )
 from bitgap.show.tables.theory import (
+    QUANTITIES,
     forecasts_table,
     ladder_table,
     models_table,
@@ -415,10 +416,10 @@ def check_view(result: Json) -> Any:
     for row in result["checks"]:
         masks = row["masks"]
         lines = [
-            f"{_QUANTITY[name]}, {masks[name]['n']} of {masks['asked']} sets: "
+            f"{QUANTITIES[name]}, {masks[name]['n']} of {masks['asked']} sets: "
             f"{_one_score(masks[name])}"
             + (f" ({masks[name]['reason']})" if masks[name].get("reason") else "")
-            for name in _QUANTITY
+            for name in QUANTITIES
         ]
         lines.append(f"in families held out: {_scored(row['held_out'])}")
         for name, one in row["objectives"].items():
@@ -436,15 +437,15 @@ def check_view(result: Json) -> Any:
         )
         lines = [f"later: {_scored(row['later'])}", f"held out: {_scored(row['held_out'])}"]
         parts.append(section(title, *bullets(lines)))
+    if result["unscored"]:
+        lines = [f"{row['file']}: {row['reason']}" for row in result["unscored"]]
+        parts.append(section("Not scored", *bullets(lines)))
     return spaced(*parts)
-
-
-_QUANTITY = {"spread": "S", "damage": "damage", "disparity": "D (described)"}
 
 
 def _scored(by_quantity: Json) -> str:
     """Returns how forecasts of each quantity did, in words."""
-    return "; ".join(f"{_QUANTITY[name]} {_one_score(one)}" for name, one in by_quantity.items())
+    return "; ".join(f"{QUANTITIES[name]} {_one_score(one)}" for name, one in by_quantity.items())
 
 
 def _one_score(one: Json) -> str:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from bitgap.report.words.theory import answer_sentences
-from bitgap.show.numbers import MISSING, told_estimate
+from bitgap.show.numbers import told_estimate
 from bitgap.show.table import Table
 from bitgap.show.tables.findings import (
     control_table,
@@ -27,6 +27,7 @@ from bitgap.show.tables.theory import (
     places_table,
     power_table,
     regression_table,
+    scores_table,
     slopes_table,
     suggested_table,
 )
@@ -114,25 +115,17 @@ def _later(result: Json) -> list[str]:
         "and one pass of full precision is used. Beside it, how the same forecasts did where "
         "families of the exploratory models were held out."
     )
+    held_out = result["forecasts"]["masks"]
     rows = [
-        (kind, quantity, *(_third(one[quantity][name]) for one in (later["masks"][kind],
-                            result["forecasts"]["masks"].get(kind, {})) if one
-                           for name in ("spearman", "rmse", "covered")))
-        for kind in later["masks"]
-        for quantity in ("spread", "damage", "disparity")
-    ]  # fmt: skip
-    head = ["from", "of masks", "Spearman, later", "RMSE, later", "intervals that hold, later"]
-    head += ["Spearman, held out", "RMSE, held out", "intervals that hold, held out"]
+        {"kind": kind, "later": found, "held_out": held_out.get(kind, {})}
+        for kind, found in later["masks"].items()
+    ]
     return [
         "## Forecasts of confirmation models",
         said,
-        rows_of(head[: len(rows[0])], rows),
+        to_markdown(replace(scores_table(rows), title=""), 0),
         *_tables(forecasts_table(later["summary"]), forecast_table(later["rows"]), level=3),
     ]
-
-
-def _third(value: float | None) -> str:
-    return MISSING if value is None else f"{value:.3f}"
 
 
 def _outcomes(outcomes: Json) -> list[str]:

@@ -14,6 +14,7 @@ Json = Mapping[str, Any]
 
 GREEK = {"alpha": "α", "beta": "β", "gamma": "γ"}
 OBJECTIVES = {"spread": "S", "damage": "damage"}
+QUANTITIES = OBJECTIVES | {"disparity": "D (described)"}
 _WHO = {
     "forecast": "the forecast",
     "origin": "the origin's rule",
@@ -319,6 +320,8 @@ def forecast_table(rows: Sequence[Json]) -> Table:
     )
 
     def triple(one: Json) -> str:
+        if one["percentile"] is None:
+            return f"{one['blocks']}: {one.get('reason', 'not measured')}"
         percentile, regret = (columns[2].text(one[key]) for key in ("percentile", "regret"))
         return f"{one['blocks']}: {percentile}, regret {regret}"
 
@@ -333,6 +336,43 @@ def forecast_table(rows: Sequence[Json]) -> Table:
         title="Each family held out",
         columns=columns,
         rows=by_key(columns, named),
+    )
+
+
+def scores_table(rows: Sequence[Json]) -> Table:
+    """Returns a row a kind of forecast and quantity: means over families, later and held out.
+
+    Args:
+        rows: By ``kind``, what ``later`` models came to and what families ``held_out`` did; both
+            by quantity. The second may be empty.
+    """
+    told = {"spearman": "Spearman", "rmse": "RMSE, log2", "covered": "intervals that hold"}
+    when = {"later": "later", "held_out": "held out"}
+    columns = (
+        Column("kind", "from"),
+        Column("quantity", "of sets of blocks"),
+        *(
+            _third(f"{score}_{key}", f"{said}, {name}")
+            for key, name in when.items()
+            for score, said in told.items()
+        ),
+    )
+    shown = (
+        {"kind": row["kind"], "quantity": name}
+        | {
+            f"{score}_{key}": row[key].get(quantity, {}).get(score)
+            for key in when
+            for score in told
+        }
+        for row in rows
+        for quantity, name in QUANTITIES.items()
+    )
+    return Table(
+        id="scores",
+        title="How good forecasts were",
+        columns=columns,
+        rows=by_key(columns, shown),
+        notes=("A forecast's intervals are of 90 %.",),
     )
 
 
