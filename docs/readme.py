@@ -103,15 +103,24 @@ def one_model() -> str:
 
 def families() -> str:
     """Returns the verdicts over families as ``results.md`` has them, without its clauses."""
-    head, rows = page_table("results.md", "hypothesis", "verdict")
-    why = head.index("why")
+    # Of exploratory models the page has a table too, without Holm's p.
+    head, rows = page_table("results.md", "hypothesis", "verdict", "effect", "p", "Holm p")
+    why, scope = head.index("why"), head.index("scope")
     lines = []
     for name, verdict, *numbers in rows:
-        one = name.split(" ", 1)[0]
+        one = _id_of(name)
         # The page gives a withdrawal after the clause that decided.
         note = f": {WITHDRAWN}" if "**Withdrawn" in numbers[why - 2] else ""
+        # What models they are is the page's to say, once; here how many families speak.
+        numbers[scope - 2] = numbers[scope - 2].split(":", 1)[0]
         lines.append([one, _CLAIMS[one], f"{verdict}{note}", *numbers[: why - 2]])
     return rows_of(["hypothesis", "says", *head[1:why]], lines)
+
+
+def _id_of(name: str) -> str:
+    """Returns the id of a hypothesis by its name in a table of the page."""
+    known = {one.casefold(): one for one in _CLAIMS}
+    return known[re.split(r"[ ,]", name, maxsplit=1)[0].casefold()]
 
 
 def answer() -> str:

@@ -189,9 +189,14 @@ def test_a_store_that_is_not_there_cannot_be_read_and_is_not_made(path: Path) ->
 
 def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    for place in (tmp_path / "file" / "bitgap.db", tmp_path / "absent" / "bitgap.db", tmp_path):
+    for place in (tmp_path / "file" / "bitgap.db", tmp_path):
         with pytest.raises(StoreError, match=r"cannot open the store.*folder that can be written"):
             Store(place)
+
+
+def test_a_folder_that_is_not_there_is_made_for_a_store(tmp_path: Path) -> None:
+    Store(tmp_path / "runs" / "of-today" / "bitgap.db").close()
+    assert (tmp_path / "runs" / "of-today" / "bitgap.db").is_file()
 
 
 def test_writing_to_a_store_opened_for_reading_is_a_store_error(path: Path) -> None:

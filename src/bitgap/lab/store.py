@@ -16,7 +16,7 @@ import sqlite3
 import tempfile
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -81,6 +81,9 @@ class Store:
         if read_only and not Path(self.path).is_file():
             raise StoreError(f"there is no store {self.path!r}; run `bitgap audit` or name another")
         with self._explained("open"):
+            if not read_only and self.path != ":memory:":
+                with suppress(OSError):  # SQLite says what is wrong with the place
+                    Path(self.path).parent.mkdir(parents=True, exist_ok=True)
             target = _read_only_uri(self.path) if read_only else self.path
             self._db = sqlite3.connect(target, timeout=30, uri=read_only, isolation_level=None)
             try:
