@@ -266,7 +266,102 @@ def write_auto_round(folder: Path, shape: str = "llama", **settings: Any) -> Pat
     model.save_pretrained(source)
     tokenizer.save_pretrained(source)
     rounder = AutoRound(
-        str(source), iters=0, disable_opt_rtn=True, device_map="cpu", enable_torch_compile=False, **settings
+        str(source), iters=0, disable_opt_rtn=True, disable_model_free=True, device_map="cpu", enable_torch_compile=False, **settings
     )
     rounder.quantize_and_save(str(folder), format="auto_round")
     return next(path.parent for path in folder.rglob("*.safetensors"))
+
+
+def write_gptq(
+    folder: Path,
+    bits: int = 4,
+    group: int = 32,
+    symmetric: bool = True,
+    version: str = "gptq",
+    act_order: bool = False,
+) -> Weights:
+    """Packs by GPTQModel's own linear; versions ``gptq`` (1), ``gptq_v2`` and ``gptq_p``."""
+    from gptqmodel.nn_modules.qlinear.torch import TorchLinear
+    from gptqmodel.quantization import FORMAT, QuantizeConfig
+    from gptqmodel.utils.model import convert_gptq_v2_to_v1_format_module
+
+    model, state, weights = tiny_model("llama"), {}, {}
+    found = linears(model)
+    for key, weight in found.items():
+        n_out, n_in = weight.shape
+        groups = weight.unflatten(-1, (-1, group))
+        if symmetric:
+            scale = 2 * groups.abs().amax(-1) / (2**bits - 1)
+            zero = torch.full_like(scale, 2 ** (bits - 1))
+        else:
+            low, high = groups.amin(-1).clamp(max=0), groups.amax(-1).clamp(min=0)
+            scale = (high - low) / (2**bits - 1)
+            zero = (-low / scale).round().clamp(0, 2**bits - 1)
+            zero[0, 0] = 0  # borrows from its neighbour in version 1
+        scale = scale.half().float()
+        index = torch.arange(n_in) // group
+        if act_order:
+            index = index[torch.randperm(n_in, generator=torch.Generator().manual_seed(0))]
+        packed = TorchLinear(
+            bits=bits, group_size=group, sym=symmetric, desc_act=act_order, in_features=n_in,
+            out_features=n_out, format=FORMAT(version),
+        )  # fmt: skip
+        plain = torch.nn.Linear(n_in, n_out, bias=False)
+        plain.weight.data = weight.clone()
+        packed.pack(plain, scale, zero, index.int())
+        packed.post_init()
+        weights[key] = packed.dequantize_weight().T.float()
+        if version == "gptq":
+            config = QuantizeConfig(bits=bits, group_size=group, sym=symmetric)
+            convert_gptq_v2_to_v1_format_module(packed, config)
+        module = key.removesuffix(".weight")
+        for leaf in ("qweight", "qzeros", "scales", "g_idx"):
+            state[f"{module}.{leaf}"] = getattr(packed, leaf)
+    told = {"quant_method": "gptq", "bits": bits, "group_size": group, "sym": symmetric}
+    told |= {"desc_act": act_order, "checkpoint_format": version}
+    whole = {k: v for k, v in model.state_dict().items() if k not in found}
+    save(folder, model, state | whole, quantization_config=told)
+    return weights
+
+
+def write_modelopt(folder: Path, how: str = "nvfp4") -> Weights:
+    """Packs by ModelOpt's export functions; a side file tells the recipe, as it does."""
+    import json
+
+    from modelopt.torch.export.quant_utils import to_quantized_weight
+    from modelopt.torch.quantization.qtensor import NVFP4QTensor
+
+    model, state, weights = tiny_model("llama"), {}, {}
+    found = linears(model)
+    for key, weight in found.items():
+        module, parts = key.removesuffix(".weight"), {}
+        if how == "nvfp4":
+            second = weight.abs().max() / 448.0 / 6.0
+            scale, _ = NVFP4QTensor.get_weights_scaling_factor(weight, 16, second)
+            parts = {"weight_scale": scale, "weight_scale_2": second}
+            codes = to_quantized_weight(weight, scale, how, second, 16)
+            made = NVFP4QTensor(weight.shape, torch.float32, codes)
+            again = made.dequantize(
+                dtype=torch.float32, scale=scale, double_scale=second, block_sizes={-1: 16}
+            )
+        elif how == "int4_awq":
+            scale = weight.unflatten(-1, (-1, 32)).abs().amax(-1) / 7
+            codes = to_quantized_weight(weight, scale, how, block_size=32)
+            parts = {"weight_scale": scale, "pre_quant_scale": torch.rand(weight.shape[1]) + 0.5}
+            low, high = (codes & 15).to(torch.int8), (codes >> 4).to(torch.int8)
+            signed = torch.stack([low, high], 1).flatten(0, 1)
+            signed = torch.where(signed > 7, signed - 16, signed).float()
+            again = signed * scale.repeat_interleave(32, 1) * parts["pre_quant_scale"]
+        else:
+            scale = weight.abs().max() / 448.0
+            parts = {"weight_scale": scale, "input_scale": torch.tensor(0.1)}
+            codes = to_quantized_weight(weight, scale, "fp8")
+            again = codes.float() * scale
+        weights[key] = again
+        state[key] = codes
+        state |= {f"{module}.{leaf}": part for leaf, part in parts.items()}
+    whole = {k: v for k, v in model.state_dict().items() if k not in found}
+    save(folder, model, state | whole)
+    told = {"producer": {"name": "modelopt"}, "quantization": {"quant_algo": how.upper()}}
+    (folder / "hf_quant_config.json").write_text(json.dumps(told))
+    return weights

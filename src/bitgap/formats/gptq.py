@@ -3,8 +3,9 @@
 W[o, i] = scales[g(i), o] · (code[i, o] - zero[g(i), o]). Codes of a column are one dense stream of
 int32 words (3 bits go across their ends); zeros are one along the outputs. In version 1 zeros are
 stored minus one, in version 2 as they are; no tensor says which, but a symmetric quantizer's zeros
-are 2^(b-1) throughout, and where they are not the config must say. ``g_idx`` gives each input its
-group, in any order (activation order). Written by AutoGPTQ, GPTQModel, auto-round and others; read
+are 2^(b-1) throughout, and where they are not the config says. ``g_idx`` gives each input its
+group, in any order (activation order). GPTQModel's 5, 6 and 7 bits (``gptq_p``) stand in planes
+instead: for 32 codes a word stream of their low bits, then of their high ones. Written by AutoGPTQ, GPTQModel, auto-round and others; read
 off GPTQModel's ``nn_modules/qlinear`` and proved against its own dequantization in the tests.
 """
 
@@ -20,6 +21,9 @@ from bitgap.formats.packing import unpack_stream
 from bitgap.formats.tensors import TensorFolder, integer
 
 BITS = (2, 3, 4, 5, 6, 7, 8)
+_PLANAR = "gptq_p"
+_PLANES = {3: ((2, 0), (1, 2)), 5: ((4, 0), (1, 4)), 6: ((4, 0), (2, 4)),
+           7: ((4, 0), (2, 4), (1, 6))}  # fmt: skip
 
 
 def read(tensors: TensorFolder) -> list[Claim]:
@@ -65,7 +69,8 @@ def _matrix(tensors: TensorFolder, at: str) -> Claim:
         order = " act-order" if bool((index[1:] < index[:-1]).any()) else ""
 
     def dequantized() -> Tensor:
-        codes = unpack_stream(tensors.get(f"{at}.qweight").T, bits, n_in).float()  # (out, in)
+        words = tensors.get(f"{at}.qweight").T.contiguous()
+        codes = _codes(tensors, at, words, bits, n_in).float()  # (out, in)
         zero = _zeros(tensors, at, bits, scales)
         index = tensors.get(f"{at}.g_idx") if has_index else torch.arange(n_in) // size
         scale = tensors.get(f"{at}.scales").float().T
@@ -114,18 +119,40 @@ def _zeros(tensors: TensorFolder, at: str, bits: int, scales: tuple[int, ...]) -
     middle = 2 ** (bits - 1)
     if f"{at}.qzeros" not in tensors:
         return torch.full(scales, float(middle))
-    stored = unpack_stream(tensors.get(f"{at}.qzeros"), bits, scales[1])
-    if bool((stored == middle).all()):
+    words, told = tensors.get(f"{at}.qzeros"), _told(tensors)
+    stored = _codes(tensors, at, words, bits, scales[1])
+    if told in ("gptq_v2", _PLANAR) or bool((stored == middle).all()):
         return stored.float()
-    if bool((stored == middle - 1).all()):
-        return stored.float() + 1
-    told = str(tensors.quantization.get("checkpoint_format", "gptq")).lower()
-    if told == "gptq_v2":
-        return stored.float()
-    if told not in ("gptq", "gptq_v1", "none", ""):
+    if told not in ("gptq", "gptq_v1", ""):
         raise _refused(tensors, at, f"the config says checkpoint_format {told!r}")
-    # As AutoGPTQ masks it: a zero of 0 is stored as 2^b - 1.
-    return ((stored.int() + 1) & (2**bits - 1)).float()
+    if 32 % bits:
+        return ((stored.int() + 1) & (2**bits - 1)).float()
+    # Subtracted from whole words when written, so a zero of 0 borrowed from its neighbour.
+    ones = sum(1 << i for i in range(0, 32, bits))
+    raised = ((words.long() & 0xFFFFFFFF) + ones).to(torch.int32)
+    return unpack_stream(raised, bits, scales[1]).float()
+
+
+def _codes(tensors: TensorFolder, at: str, words: Tensor, bits: int, n_codes: int) -> Tensor:
+    """Returns codes (rows, n_codes) of words (rows, words), in the layout that the config says."""
+    if _told(tensors) != _PLANAR or bits in (2, 4, 8):
+        if bits in (5, 6, 7):
+            raise _refused(tensors, at, f"{bits} bits are known in the layout {_PLANAR!r} only")
+        return unpack_stream(words, bits, n_codes)
+    if words.shape[-1] % bits:
+        raise _refused(tensors, at, f"{words.shape[-1]} words hold no whole planes of {bits} bits")
+    # 32 codes take `bits` words: the low bits of all, then the high ones.
+    blocks = words.unflatten(-1, (-1, bits))
+    codes, row = torch.zeros((*blocks.shape[:-1], 32), dtype=torch.uint8), 0
+    for width, offset in _PLANES[bits]:
+        codes |= unpack_stream(blocks[..., row : row + width], width, 32) << offset
+        row += width
+    return codes.flatten(-2)[..., :n_codes]
+
+
+def _told(tensors: TensorFolder) -> str:
+    told = tensors.quantization.get("checkpoint_format", tensors.quantization.get("format"))
+    return str(told).lower() if isinstance(told, str) else ""
 
 
 def _refused(tensors: TensorFolder, at: str, why: str) -> ModelError:
