@@ -20,6 +20,7 @@ FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF1
 # Bits of a code without what a block shares; of the rest of the types it is the digits of the name.
 _CODE_BITS = {"MXFP4": 4.0, "NVFP4": 4.0, "IQ4_NL": 4.0, "TQ1_0": 1.6, "TQ2_0": 2.0, "IQ1_M": 1.5,
               "IQ1_S": 1.5}  # fmt: skip
+_PART_WEIGHTS = 1 << 20
 ROTARY_FACTORS = "rope_freqs.weight"
 _SCALED = ".scale"  # a factor for the whole matrix, beside an NVFP4 tensor; .input_scale is unused
 
@@ -140,6 +141,11 @@ def _unit(file: GGUFFile, row: Architecture, tensor: Stored, name: str) -> Unit:
     )
 
 
+def values_of(file: GGUFFile, name: str) -> NDArray[np.float32]:
+    """Returns the values of one tensor as the file has them, by the file's name."""
+    return _values(file, file.tensors[name])
+
+
 def code_bits(kind: str) -> float:
     """Returns the bits of a code of a ggml type, without what its block shares.
 
@@ -160,14 +166,21 @@ def _values(file: GGUFFile, tensor: Stored) -> NDArray[np.float32]:
         return raw.float().numpy().reshape(tensor.shape)
     kind = library().GGMLQuantizationType[tensor.kind]
     rows = data.reshape(math.prod(tensor.shape[:-1]), -1)
+    values = np.empty((len(rows), tensor.shape[-1]), np.float32)
+    # A part at a time: the library makes several temporaries of what it is given.
+    step = max(1, _PART_WEIGHTS // tensor.shape[-1])
     try:
         with np.errstate(all="ignore"):  # what is not finite is told by name
-            return library().dequantize(rows, kind).reshape(tensor.shape)
+            for start in range(0, len(rows), step):
+                values[start : start + step] = library().dequantize(
+                    rows[start : start + step], kind
+                )
     except NotImplementedError:
         raise ModelError(
             f"{file.path.name}: {tensor.name} is {tensor.kind}, which the installed gguf cannot "
             f"dequantize"
         ) from None
+    return values.reshape(tensor.shape)
 
 
 def _block(kind: str) -> tuple[int, int]:
