@@ -26,13 +26,19 @@ ROTARY = {
 
 
 def tiny_config(shape: str, **changes: Any) -> Any:
-    """Returns the config of a tiny Llama, Gemma 3, Qwen3 or GPT-2."""
+    """Returns the config of a tiny model of a shape."""
     if shape == "gpt2":
         settings = {"vocab_size": VOCABULARY, "n_embd": 64, "n_layer": 2, "n_head": 4}
         settings |= {"n_positions": 64, "bos_token_id": 1, "eos_token_id": 2}
         return hf.GPT2Config(**settings | changes)
     makers = {
         "llama": (hf.LlamaConfig, {"tie_word_embeddings": False}),
+        "qwen2": (hf.Qwen2Config, {"tie_word_embeddings": True}),
+        "gemma": (hf.GemmaConfig, {"tie_word_embeddings": True}),
+        "gemma2": (
+            hf.Gemma2Config,
+            {"sliding_window": 8, "query_pre_attn_scalar": 16, "tie_word_embeddings": True},
+        ),
         "qwen3": (hf.Qwen3Config, {"tie_word_embeddings": True}),
         "gemma3": (
             hf.Gemma3TextConfig,

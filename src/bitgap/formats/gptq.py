@@ -55,7 +55,7 @@ def _matrix(tensors: TensorFolder, at: str) -> Claim:
             raise _refused(tensors, at, f"qzeros are {times(zeros)} beside scales {times(scales)}")
     size = -(-n_in // scales[0])
     declared = integer(tensors.quantization, "group_size") or 0
-    if not has_index and n_in % scales[0]:
+    if n_in % scales[0] and declared > 0:
         size = declared
     if not has_index and (size < 1 or -(-n_in // size) != scales[0]):
         raise _refused(tensors, at, f"{n_in} inputs have {scales[0]} groups and no g_idx")

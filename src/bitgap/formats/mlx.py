@@ -16,7 +16,7 @@ from torch import Tensor
 from bitgap.errors import ModelError
 from bitgap.formats.checkpoint import times
 from bitgap.formats.claim import Claim, claim
-from bitgap.formats.packing import FP4_VALUES, by_group, exponents, nibbles, unpack_stream
+from bitgap.formats.packing import FP4_VALUES, as_bytes, by_group, exponents, nibbles, unpack_stream
 from bitgap.formats.tensors import TensorFolder, integer
 
 _GROUPS = {"affine": 64, "mxfp4": 32, "mxfp8": 32, "nvfp4": 16}
@@ -66,7 +66,7 @@ def _matrix(tensors: TensorFolder, at: str) -> Claim:
             weight = by_group(unpack_stream(data, bits, n_in), scale, None, size)
             return (weight.unflatten(-1, (-1, size)) + bias).flatten(-2)
         if mode == "mxfp8":
-            values = data.contiguous().view(torch.float8_e4m3fn).float()
+            values = as_bytes(data).view(torch.float8_e4m3fn).float()
         else:
             values = FP4_VALUES[nibbles(data).int()]
         factor = scale.view(torch.float8_e4m3fn).float() if mode == "nvfp4" else exponents(scale)

@@ -31,6 +31,21 @@ def stream_bytes(n_codes: int, bits: int) -> int:
     return 4 * math.ceil(n_codes * bits / 32)
 
 
+def as_bytes(stored: Tensor) -> Tensor:
+    """Returns the bytes of a tensor, its last dimension longer by the size of an element.
+
+    Example:
+        >>> as_bytes(torch.tensor([[258]], dtype=torch.int32)).tolist()
+        [[2, 1, 0, 0]]
+    """
+    if stored.dtype == torch.uint8:
+        return stored
+    # A column seen as a row counts as contiguous, with strides that view() does not take.
+    dense = stored.contiguous()
+    dense = dense if dense.stride(-1) == 1 else dense.clone(memory_format=torch.contiguous_format)
+    return dense.view(torch.uint8)
+
+
 def unpack_stream(packed: Tensor, bits: int, n_codes: int) -> Tensor:
     """Reads codes from a dense bit stream along the last dimension, the low bits first.
 
@@ -52,7 +67,7 @@ def unpack_stream(packed: Tensor, bits: int, n_codes: int) -> Tensor:
         >>> unpack_stream(torch.tensor([0b101_100_011], dtype=torch.int32), 3, 3).tolist()
         [3, 4, 5]
     """
-    data = packed.contiguous().view(torch.uint8)
+    data = as_bytes(packed)
     if not 1 <= bits <= 8 or data.shape[-1] * 8 < n_codes * bits:
         raise ModelError(
             f"{n_codes} codes of {bits} bits were expected in {data.shape[-1]} bytes, which hold "
@@ -83,7 +98,7 @@ def nibbles(packed: Tensor, *, high_first: bool = False) -> Tensor:
         >>> nibbles(torch.tensor([0x21], dtype=torch.uint8)).tolist()
         [1, 2]
     """
-    data = packed.contiguous().view(torch.uint8)
+    data = as_bytes(packed)
     pair = (data >> 4, data & 15) if high_first else (data & 15, data >> 4)
     return torch.stack(pair, dim=-1).flatten(-2)
 
@@ -97,7 +112,7 @@ def exponents(scale: Tensor) -> Tensor:
         >>> exponents(torch.tensor([127, 130], dtype=torch.uint8)).tolist()
         [1.0, 8.0]
     """
-    codes = scale.contiguous().view(torch.uint8)
+    codes = as_bytes(scale)
     values = torch.ldexp(torch.ones(codes.shape), codes.to(torch.int32) - 127)
     return values.masked_fill(codes == 255, math.nan)
 

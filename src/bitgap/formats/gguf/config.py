@@ -137,18 +137,12 @@ def _gemma(
     if name == "gemma":
         return {"hidden_activation": activation, "hidden_act": activation}
     n_blocks = _count(file, "block_count")
-    period = setting(file, "attention.sliding_window_pattern", _SLIDING_PERIOD[name])
-    if not isinstance(period, int) or isinstance(period, bool) or period < 1:
-        raise ModelError(f"{file.path.name}: its pattern of windows {period!r} is not understood")
     is_27b = n_blocks == _BLOCKS_OF_27B[name]
     config: dict[str, Any] = {
         "hidden_activation": activation,
         "query_pre_attn_scalar": width // n_heads if is_27b else size,
         "sliding_window": _count(file, "attention.sliding_window"),
-        "layer_types": [
-            "full_attention" if (i + 1) % period == 0 else "sliding_attention"
-            for i in range(n_blocks)
-        ],
+        "layer_types": _windows(file, name, n_blocks),
         "final_logit_softcapping": setting(file, "final_logit_softcapping"),
     }
     if name == "gemma2":
@@ -159,6 +153,18 @@ def _gemma(
         "sliding_attention": {"rope_type": "default", "rope_theta": local},
     }
     return config
+
+
+def _windows(file: GGUFFile, name: str, n_blocks: int) -> list[str]:
+    """Returns which blocks look through a window: all but the last of each period."""
+    told = setting(file, "attention.sliding_window_pattern", _SLIDING_PERIOD[name])
+    if isinstance(told, np.ndarray) and told.dtype == bool and len(told) == n_blocks:
+        sliding = [bool(x) for x in told]
+    elif isinstance(told, int) and not isinstance(told, bool) and told > 0:
+        sliding = [(i + 1) % told != 0 for i in range(n_blocks)]
+    else:
+        raise ModelError(f"{file.path.name}: its pattern of windows {told!r} is not understood")
+    return ["sliding_attention" if window else "full_attention" for window in sliding]
 
 
 def _gpt2(file: GGUFFile) -> dict[str, Any]:

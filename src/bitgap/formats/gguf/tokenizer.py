@@ -1,9 +1,10 @@
-"""The tokenizer that a GGUF file holds, built by transformers from values that are read here.
+"""The tokenizer that a GGUF file holds, built with transformers from values that are read here.
 
-``transformers.integrations.gguf`` turns the file's vocabulary into its own classes; its ids were
-compared with llama.cpp's on 3,520 lines in 16 languages, without a difference. Its reader of the
-file is what takes long, and is not used. What is put around a sequence (BOS, EOS) is what the file
-says.
+``transformers.integrations.gguf`` turns a sentencepiece vocabulary into its own classes and knows
+the rules that text is split by before byte-level merging; its ids were compared with llama.cpp's on
+3,520 lines in 16 languages, without a difference. Its reader of the file is what takes long, and is
+not used. What is put around a sequence (BOS, EOS) is what the file says. Text is not normalized, as
+llama.cpp does not: a Qwen's own tokenizer composes characters first (NFC).
 """
 
 from __future__ import annotations
@@ -11,9 +12,15 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from tokenizers import AddedToken, Regex, Tokenizer
+from tokenizers.decoders import ByteLevel as ByteLevelDecoder
+from tokenizers.models import BPE
+from tokenizers.pre_tokenizers import ByteLevel, Sequence, Split
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
-from transformers.integrations import gguf as integration
+from transformers.convert_slow_tokenizer import bytes_to_unicode
+from transformers.integrations.gguf import convert_gguf_tokenizer
+from transformers.integrations.gguf.gguf_tokenizer_mapping import GGUF_PRE_TOKENIZER_SPLITS
 
 from bitgap.errors import ModelError
 from bitgap.formats.gguf.header import GGUFFile
@@ -25,6 +32,7 @@ _VALUES = {"model": "tokenizer_type", "pre": "pre_tokenizer_type", "tokens": "to
            "eos_token_id": "eos_token_id", "unknown_token_id": "unk_token_id",
            "padding_token_id": "pad_token_id"}  # fmt: skip
 _MODELS = ("llama", "gpt2")
+_CONTROL, _USER = 3, 4  # ggml's token types
 _SPECIAL = {"bos_token": "bos", "eos_token": "eos", "unk_token": "unknown", "pad_token": "padding"}
 # Splits of text before merging that transformers knows beside its own table of them: GPT-2's own,
 # and SmolLM's, which differs from it in digits that no merge joins.
@@ -63,9 +71,7 @@ def tokenizer_of(file: GGUFFile, *, rows: int) -> Any:
                 raise ModelError(f"{file.path.name}: {name} are {len(array)} for {len(tokens)} tokens")
             values[name] = array.tolist()
     try:
-        backend, _ = integration.convert_gguf_tokenizer(
-            file.metadata["general.architecture"], values
-        )
+        backend = _byte_level(values) if kind == "gpt2" else _sentencepiece(file, values)
         special = _special(file, tokens)
         _surround(file, backend, kind, special)
         tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, **special)
@@ -85,14 +91,51 @@ def tokenizer_of(file: GGUFFile, *, rows: int) -> Any:
 
 def _check_split(file: GGUFFile, kind: str, split: object) -> None:
     # A sentencepiece vocabulary is split by its own rule, whatever this key says.
-    if kind == "gpt2" and split not in _PLAIN_SPLITS:
-        from transformers.integrations.gguf.gguf_tokenizer_mapping import GGUF_PRE_TOKENIZER_SPLITS
+    if kind == "gpt2" and split not in _PLAIN_SPLITS and split not in GGUF_PRE_TOKENIZER_SPLITS:
+        raise ModelError(
+            f"{file.path.name}: text is split by the rule {split!r} before it is tokenized, which "
+            f"is not known; give the model as a folder with its tokenizer.json"
+        )
 
-        if split not in GGUF_PRE_TOKENIZER_SPLITS:
-            raise ModelError(
-                f"{file.path.name}: text is split by the rule {split!r} before it is tokenized, "
-                f"which is not known; give the model as a folder with its tokenizer.json"
-            )
+
+def _sentencepiece(file: GGUFFile, values: dict[str, Any]) -> Any:
+    backend, _ = convert_gguf_tokenizer(file.metadata["general.architecture"], values)
+    return backend
+
+
+def _byte_level(values: dict[str, Any]) -> Any:
+    """Builds byte-level BPE of the file's tokens and no others.
+
+    transformers' own builder goes through ``GPT2Tokenizer``, which adds ``<|endoftext|>`` to a
+    vocabulary that has none: an id that the model does not embed.
+    """
+    alphabet = set(bytes_to_unicode().values())
+    spelling = bytes_to_unicode()
+    tokens: list[str] = values["tokens"]
+    # Plain spellings of what is no byte sequence, such as <think>, are tokens of their own.
+    vocabulary = {
+        token if set(token) <= alphabet else "".join(spelling[b] for b in token.encode()): i
+        for i, token in enumerate(tokens)
+    }
+    merges = [tuple(merge.split(" ")) for merge in values.get("merges", ())]
+    backend = Tokenizer(BPE(vocab=vocabulary, merges=merges))
+    split = GGUF_PRE_TOKENIZER_SPLITS.get(values.get("pre_tokenizer_type", "default"))
+    backend.pre_tokenizer = (
+        ByteLevel(add_prefix_space=False)
+        if split is None
+        else Sequence([Split(Regex(split), "isolated"), ByteLevel(False, use_regex=False)])
+    )
+    backend.decoder = ByteLevelDecoder()
+    kinds = values.get("token_type", ())
+    marked = list(zip(tokens, kinds, strict=False))
+    backend.add_special_tokens(
+        [AddedToken(t, normalized=False, special=True) for t, k in marked
+         if k == _CONTROL and set(t) <= alphabet]
+    )  # fmt: skip
+    backend.add_tokens(
+        [AddedToken(t, normalized=False) for t, k in marked if k == _USER and t in vocabulary]
+    )
+    return backend
 
 
 def _special(file: GGUFFile, tokens: list[str]) -> dict[str, str]:
