@@ -44,9 +44,7 @@ def write_gguf(
         if name == "lm_head.weight" and tied:
             continue
         array = value.float().numpy()
-        if arch == "gpt2" and name.endswith(
-            ("c_attn.weight", "c_proj.weight", "c_fc.weight")
-        ):
+        if arch == "gpt2" and name.endswith(("c_attn.weight", "c_proj.weight", "c_fc.weight")):
             array = array.T
         stored = _as_stored(name, array, config, arch)
         type_ = gguf.GGMLQuantizationType[kind if array.ndim == 2 and ".0." in name else "F32"]
@@ -187,7 +185,9 @@ def llama3_factors(config: Any) -> np.ndarray:
     return np.array(factors, np.float32)
 
 
-def raw_gguf(path: Path, tensors: dict[str, tuple[str, np.ndarray, tuple[int, ...]]], **keys: Any) -> Path:
+def raw_gguf(
+    path: Path, tensors: dict[str, tuple[str, np.ndarray, tuple[int, ...]]], **keys: Any
+) -> Path:
     """Writes tensors as given bytes: name to (ggml type, bytes, shape)."""
     import gguf
 
@@ -202,6 +202,8 @@ def raw_gguf(path: Path, tensors: dict[str, tuple[str, np.ndarray, tuple[int, ..
 
 def logits(model: Any, seed: int = 0) -> torch.Tensor:
     """Returns logits of a few random sequences."""
-    ids = torch.randint(3, model.config.vocab_size, (2, 24), generator=torch.Generator().manual_seed(seed))
+    ids = torch.randint(
+        3, model.config.vocab_size, (2, 24), generator=torch.Generator().manual_seed(seed)
+    )
     with torch.no_grad():
         return model(ids).logits

@@ -131,7 +131,11 @@ def packed_integers(
     n_groups, half = -(-n_in // group), 2 ** (bits - 1)
     codes, scales = dice(n_out, n_in, top=2**bits), halves(n_out, n_groups)
     scales[0] *= -1  # a signed scale is a scale
-    zeros = dice(n_out, n_groups, top=2**bits, seed=7) if asymmetric else np.full((n_out, n_groups), half)
+    zeros = (
+        dice(n_out, n_groups, top=2**bits, seed=7)
+        if asymmetric
+        else np.full((n_out, n_groups), half)
+    )
     weight = np.empty((n_out, n_in), np.float32)
     for o in range(n_out):
         for i in range(n_in):
@@ -155,7 +159,10 @@ def _e2m1_bytes(codes: Array) -> torch.Tensor:
 
 
 def nvfp4(style: str, n_out: int = 4, n_in: int = 48) -> Written:
-    codes, e4m3 = dice(n_out, n_in, top=16), torch.from_numpy(halves(n_out, n_in // 16)).to(torch.float8_e4m3fn)
+    codes, e4m3 = (
+        dice(n_out, n_in, top=16),
+        torch.from_numpy(halves(n_out, n_in // 16)).to(torch.float8_e4m3fn),
+    )
     scale, whole = e4m3.float().numpy(), np.float32(3.0)
     weight = np.empty((n_out, n_in), np.float32)
     for o in range(n_out):
@@ -164,9 +171,15 @@ def nvfp4(style: str, n_out: int = 4, n_in: int = 48) -> Written:
             s = s / whole if style == "divisor" else s * whole
             weight[o, i] = np.float32(E2M1[codes[o, i]]) * np.float32(s)
     if style == "divisor":
-        names, told = ("weight_packed", "weight_global_scale"), {"quant_method": "compressed-tensors"}
+        names, told = (
+            ("weight_packed", "weight_global_scale"),
+            {"quant_method": "compressed-tensors"},
+        )
     else:
-        names, told = ("weight", "weight_scale_2"), {"quant_method": "modelopt", "quant_algo": "NVFP4"}
+        names, told = (
+            ("weight", "weight_scale_2"),
+            {"quant_method": "modelopt", "quant_algo": "NVFP4"},
+        )
     tensors = {
         f"{NAME}.{names[0]}": _e2m1_bytes(codes),
         f"{NAME}.weight_scale": e4m3,
@@ -208,7 +221,9 @@ def float8_blocks(n_out: int = 130, n_in: int = 200, block: int = 128) -> Writte
 def float8_scale(shape: tuple[int, ...], n_out: int = 6, n_in: int = 8) -> Written:
     values = torch.from_numpy(halves(n_out, n_in) - np.float16(0.7)).to(torch.float8_e4m3fn)
     scales = halves(*shape, seed=4).astype(np.float32)
-    weight = values.float().numpy() * (scales.reshape(-1, 1) if scales.size > 1 else scales.reshape(()))
+    weight = values.float().numpy() * (
+        scales.reshape(-1, 1) if scales.size > 1 else scales.reshape(())
+    )
     tensors = {
         f"{NAME}.weight": values,
         f"{NAME}.weight_scale": torch.from_numpy(np.asarray(scales)),
@@ -308,7 +323,10 @@ WRITERS: dict[str, Callable[[], Written]] = {
     "gptq-no-index": lambda: gptq(index=False),
     "awq": awq,
     **{f"packed-{b}": lambda b=b: packed_integers(b) for b in range(2, 9)},
-    **{f"packed-asymmetric-{b}": lambda b=b: packed_integers(b, asymmetric=True) for b in range(2, 9)},
+    **{
+        f"packed-asymmetric-{b}": lambda b=b: packed_integers(b, asymmetric=True)
+        for b in range(2, 9)
+    },
     "packed-short-last-group": lambda: packed_integers(n_in=80, asymmetric=True),
     "nvfp4-divisor": lambda: nvfp4("divisor"),
     "nvfp4-factor": lambda: nvfp4("factor"),

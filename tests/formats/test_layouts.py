@@ -4,12 +4,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import hand_written as written
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-import hand_written as written
 from bitgap.errors import ModelError
 from bitgap.formats.contents import contents_of
 from bitgap.formats.open import open_checkpoint
@@ -22,7 +22,11 @@ def test_a_layout_is_known_by_its_tensors_and_decoded_to_the_bit(
     made = written.WRITERS[layout]()
     checkpoint = open_checkpoint(made.save(tmp_path))
     (unit,) = checkpoint.units
-    assert (checkpoint.toolchain, unit.name, unit.stored) == (made.toolchain, made.name, made.stored)
+    assert (checkpoint.toolchain, unit.name, unit.stored) == (
+        made.toolchain,
+        made.name,
+        made.stored,
+    )
     assert unit.shape == made.weight.shape
     np.testing.assert_array_equal(unit.weight().numpy(), made.weight)
     file = tmp_path / "model.safetensors"
@@ -153,7 +157,7 @@ def test_pickles_are_refused(tmp_path: Path) -> None:
 def test_paths_that_hold_nothing(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no such file or folder"):
         open_checkpoint(tmp_path / "gone")
-    with pytest.raises(ModelError, match="has no .safetensors file"):
+    with pytest.raises(ModelError, match=r"has no \.safetensors file"):
         open_checkpoint(tmp_path)
     (tmp_path / "a.safetensors").write_bytes(b"")
     with pytest.raises(ModelError, match="a damaged one"):

@@ -6,12 +6,12 @@ import importlib
 import numpy as np
 import pytest
 import torch
+from hand_written import E2M1, words
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bitgap.errors import ModelError
 from bitgap.formats import packing
-from hand_written import E2M1, words
 
 
 @given(bits=st.integers(1, 8), n=st.integers(1, 200), seed=st.integers(0, 99))
@@ -23,7 +23,9 @@ def test_streams_are_read_as_they_are_written(bits: int, n: int, seed: int) -> N
 
 
 def test_streams_that_are_too_short_are_refused() -> None:
-    with pytest.raises(ModelError, match="9 codes of 4 bits were expected in 4 bytes, which hold 8"):
+    with pytest.raises(
+        ModelError, match="9 codes of 4 bits were expected in 4 bytes, which hold 8"
+    ):
         packing.unpack_stream(torch.zeros(1, dtype=torch.int32), 4, 9)
 
 

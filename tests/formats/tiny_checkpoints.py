@@ -56,7 +56,7 @@ def tiny_model(shape: str, **changes: Any) -> Any:
         torch.manual_seed(5)
         model = hf.AutoModelForCausalLM.from_config(tiny_config(shape, **changes))
         with torch.no_grad():
-            for name, parameter in model.named_parameters():
+            for parameter in model.parameters():
                 if parameter.ndim == 1:
                     parameter.add_(torch.randn_like(parameter) * 0.1)
     return model.float().eval()
@@ -132,9 +132,15 @@ def write_compressed_tensors(
         group_size=group,
     )
     scheme = QuantizationScheme(targets=["Linear"], weights=arguments)
-    name = {"int": "pack-quantized", "nvfp4": "nvfp4-pack-quantized", "mxfp4": "mxfp4-pack-quantized",
-            "mxfp6": "mxfp6-pack-quantized", "mxfp8": "mxfp8-quantized", "float": "float-quantized",
-            "naive": "int-quantized"}[kind]  # fmt: skip
+    name = {
+        "int": "pack-quantized",
+        "nvfp4": "nvfp4-pack-quantized",
+        "mxfp4": "mxfp4-pack-quantized",
+        "mxfp6": "mxfp6-pack-quantized",
+        "mxfp8": "mxfp8-quantized",
+        "float": "float-quantized",
+        "naive": "int-quantized",
+    }[kind]
     compressor = BaseCompressor.get_value_from_registry(name)
     found = linears(model)
     for key, weight in found.items():
@@ -166,7 +172,11 @@ def _parameters(
             return {"weight_scale": largest / (2 ** (bits - 1) - 0.5)}
         low, high = groups.amin(-1).clamp(max=0), groups.amax(-1).clamp(min=0)
         scale = (high - low) / (2**bits - 1)
-        zero = (-(2 ** (bits - 1)) - low / scale).round().clamp(-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+        zero = (
+            (-(2 ** (bits - 1)) - low / scale)
+            .round()
+            .clamp(-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+        )
         return {"weight_scale": scale, "weight_zero_point": zero.to(torch.int8)}
     if kind == "nvfp4":
         whole = 448.0 * 6.0 / weight.abs().max()
@@ -226,9 +236,7 @@ def write_hqq(folder: Path, bits: int = 4, axis: int = 1, group: int = 32) -> We
     weights = {}
     for name, module in list(model.named_modules()):
         if isinstance(module, torch.nn.Linear) and name != "lm_head":
-            made = HQQLinear(
-                copy.deepcopy(module), how, compute_dtype=torch.float32, device="cpu"
-            )
+            made = HQQLinear(copy.deepcopy(module), how, compute_dtype=torch.float32, device="cpu")
             weights[f"{name}.weight"] = made.dequantize()
             model.set_submodule(name, made)
     folder.mkdir(parents=True)
@@ -272,7 +280,13 @@ def write_auto_round(folder: Path, shape: str = "llama", **settings: Any) -> Pat
     model.save_pretrained(source)
     tokenizer.save_pretrained(source)
     rounder = AutoRound(
-        str(source), iters=0, disable_opt_rtn=True, disable_model_free=True, device_map="cpu", enable_torch_compile=False, **settings
+        str(source),
+        iters=0,
+        disable_opt_rtn=True,
+        disable_model_free=True,
+        device_map="cpu",
+        enable_torch_compile=False,
+        **settings,
     )
     rounder.quantize_and_save(str(folder), format="auto_round")
     return next(path.parent for path in folder.rglob("*.safetensors"))

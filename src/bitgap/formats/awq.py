@@ -43,7 +43,9 @@ def _matrix(tensors: TensorFolder, at: str) -> Claim:
             f"qzeros {times(zeros)} and scales {n_groups} x {n_out} are no 4-bit GEMM version; "
             f"others (GEMV, other bits) are not understood"
         )
-    size = group_size(n_in, n_groups, integer(tensors.quantization, "group_size", "q_group_size"), at)
+    size = group_size(
+        n_in, n_groups, integer(tensors.quantization, "group_size", "q_group_size"), at
+    )
 
     def dequantized() -> Tensor:
         codes = _columns(tensors.get(f"{at}.qweight")).T

@@ -66,7 +66,11 @@ def _four_bits(tensors: TensorFolder, name: str, kind: str) -> Claim:
     if is_nested:
         nested = tensors.expect(f"{name}.nested_absmax", ("F32",), 1)
         tensors.expect(f"{name}.nested_quant_map", ("F32",), 1)
-        if nested_block is None or nested_block < 1 or nested.shape[0] != -(-n_blocks // nested_block):
+        if (
+            nested_block is None
+            or nested_block < 1
+            or nested.shape[0] != -(-n_blocks // nested_block)
+        ):
             raise _refused(tensors, name, f"nested blocks of {nested_block} do not fit its absmax")
 
     def scale() -> Tensor:

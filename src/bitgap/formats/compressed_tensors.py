@@ -118,7 +118,7 @@ def _bits(tensors: TensorFolder, at: str, n_in: int, n_words: int) -> int:
     fitting = [b for b in range(1, 9) if math.ceil(n_in * b / 32) == n_words]
     if len(fitting) == 1:
         return fitting[0]
-    declared = {bits for bits, _ in _schemes(tensors)} & set(fitting)
+    declared = {bits for bits, _ in _schemes(tensors) if bits in fitting and bits is not None}
     if len(declared) != 1:
         raise _refused(tensors, at, f"{n_in} codes a row in {n_words} words fit no bits")
     return declared.pop()

@@ -5,8 +5,10 @@ int32 words (3 bits go across their ends); zeros are one along the outputs. In v
 stored minus one, in version 2 as they are; no tensor says which, but a symmetric quantizer's zeros
 are 2^(b-1) throughout, and where they are not the config says. ``g_idx`` gives each input its
 group, in any order (activation order). GPTQModel's 5, 6 and 7 bits (``gptq_p``) stand in planes
-instead: for 32 codes a word stream of their low bits, then of their high ones. Written by AutoGPTQ, GPTQModel, auto-round and others; read
-off GPTQModel's ``nn_modules/qlinear`` and proved against its own dequantization in the tests.
+instead: for 32 codes a word stream of their low bits, then of their high ones.
+
+Written by AutoGPTQ, GPTQModel, auto-round and others; read off GPTQModel's ``nn_modules/qlinear``
+and proved against its own dequantization in the tests.
 """
 
 from __future__ import annotations

@@ -43,7 +43,8 @@ def _matrix(tensors: TensorFolder, at: str) -> Claim:
     settings = tensors.quantization | (cast("dict[str, Any]", own) if isinstance(own, dict) else {})
     mode = str(settings.get("mode", "affine"))
     if mode not in _GROUPS or (mode == "affine") != (f"{at}.biases" in tensors):
-        raise _refused(tensors, at, f"mode {mode!r} with" + ("" if f"{at}.biases" in tensors else "out") + " biases")  # fmt: skip
+        has = "with" if f"{at}.biases" in tensors else "without"
+        raise _refused(tensors, at, f"mode {mode!r} {has} biases")
     bits = integer(settings, "bits") or _MODE_BITS.get(mode, 4)
     size = integer(settings, "group_size") or _GROUPS[mode]
     n_in = scales.shape[-1] * size if scales.shape else 0
@@ -55,7 +56,9 @@ def _matrix(tensors: TensorFolder, at: str) -> Claim:
         or n_in * bits != words[-1] * 32
         or bits != _MODE_BITS.get(mode, bits)
     ):
-        raise _refused(tensors, at, f"{bits} bits in groups of {size} with scales {times(scales.shape)}")
+        raise _refused(
+            tensors, at, f"{bits} bits in groups of {size} with scales {times(scales.shape)}"
+        )
     if mode == "affine" and tensors.header(f"{at}.biases").shape != scales.shape:
         raise _refused(tensors, at, "biases that are not shaped like scales")
 

@@ -1,7 +1,7 @@
 """ModelOpt's 4-bit layouts: NVFP4 with two scales, integers in pairs of outputs, MXFP4.
 
-*NVFP4*: ``weight`` uint8, two E2M1 codes a byte, the first in the low half; ``weight_scale`` float8,
-one for 16 inputs, times ``weight_scale_2``, one for the matrix (a factor, where compressed-tensors
+*NVFP4*: ``weight`` uint8, two E2M1 codes a byte, the first in the low half; ``weight_scale``
+float8, one for 16 inputs, times ``weight_scale_2``, one for the matrix (a factor, where compressed-tensors
 has a divisor). *INT4* (AWQ): ``weight`` uint8 (out/2, in), two outputs a byte, signed, the even one
 in the low half; ``weight_scale`` (out, groups). Where ``pre_quant_scale`` is beside it inputs are
 multiplied by it first, so the matrix that acts on the model's own input is W · pre_quant_scale; it
@@ -49,7 +49,9 @@ def _matrix(tensors: TensorFolder, at: str) -> Claim:
         shape, size, stored = (*codes[:-1], codes[-1] * 2), 32, "MXFP4"
     elif scales.dtype in _SCALES and scales.shape[-2] == codes[-2] * 2:
         shape = (*codes[:-2], codes[-2] * 2, codes[-1])
-        size = group_size(shape[-1], scales.shape[-1], integer(tensors.quantization, "group_size"), at)
+        size = group_size(
+            shape[-1], scales.shape[-1], integer(tensors.quantization, "group_size"), at
+        )
         stored = f"int4 g{size}"
     else:
         raise _refused(tensors, at, codes, scales.shape)

@@ -27,8 +27,8 @@ from bitgap.formats import (
 )
 from bitgap.formats.checkpoint import Checkpoint, Unit
 from bitgap.formats.claim import Claim
-from bitgap.formats.gguf.read import open_gguf
 from bitgap.formats.gguf.header import MAGIC
+from bitgap.formats.gguf.read import open_gguf
 from bitgap.formats.tensors import FLOATS, TensorFolder
 
 READERS: tuple[Callable[[TensorFolder], list[Claim]], ...] = (
@@ -79,7 +79,9 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         with place.open("rb") as file:
             is_gguf = file.read(4) == MAGIC
     except OSError as error:
-        raise ModelError(f"{place.name} cannot be read ({error.strerror}); check its rights") from error
+        raise ModelError(
+            f"{place.name} cannot be read ({error.strerror}); check its rights"
+        ) from error
     if is_gguf:
         return open_gguf(place)
     if place.suffix == ".safetensors":
@@ -121,8 +123,8 @@ def _open_tensors(path: Path) -> Checkpoint:
         method = tensors.quantization.get("quant_method", tensors.quantization.get("quant_algo"))
         told = f", though its config says {method!r}" if tensors.quantization else ""
         raise ModelError(
-            f"{path.name} holds no quantized tensor{told}: all {len(whole)} are of a floating type; "
-            f"give what a toolchain wrote ({KNOWN})"
+            f"{path.name} holds no quantized tensor{told}: all {len(whole)} are of a floating "
+            f"type; give what a toolchain wrote ({KNOWN})"
         )
     return Checkpoint(
         path=path,
@@ -147,16 +149,16 @@ def _whole(tensors: TensorFolder, name: str) -> Unit | None:
     method = tensors.quantization.get("quant_method", tensors.quantization.get("quant_algo"))
     raise ModelError(
         f"{tensors.path.name}: {name} is {header.dtype} of shape {header.shape} and belongs to no "
-        f"layout that is known ({KNOWN}){f', though its config says {method!r}' if method else ''}; "
-        f"it was written by a version or toolchain that is not understood"
+        f"layout that is known ({KNOWN}){f', though its config says {method!r}' if method else ''}; it "
+        f"was written by a version or toolchain that is not understood"
     )
 
 
 def _claim(tensors: TensorFolder) -> str:
     """Returns what the config says of itself, in a few words."""
     told = tensors.quantization
-    parts = [str(told[k]) for k in ("quant_method", "quant_algo", "format", "packing_format",
-                                    "checkpoint_format") if isinstance(told.get(k), str)]  # fmt: skip
+    texts = ("quant_method", "quant_algo", "format", "packing_format", "checkpoint_format")
+    parts = [str(told[k]) for k in texts if isinstance(told.get(k), str)]
     parts += [f"{told[k]} bits" for k in ("bits", "w_bit") if isinstance(told.get(k), int)]
     if isinstance(told.get("group_size"), int):
         parts.append(f"g{told['group_size']}")

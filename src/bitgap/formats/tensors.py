@@ -179,7 +179,7 @@ class TensorFolder:
             opened = safe_open(file, framework="pt")
             for key, value in (opened.metadata() or {}).items():
                 self.metadata[key] = value
-            for name in opened.keys():  # noqa: SIM118 (no mapping: it has no iterator)
+            for name in opened.keys():
                 part = opened.get_slice(name)
                 header = Header(str(part.get_dtype()), tuple(part.get_shape()), file.name)
                 if header.dtype not in _DTYPE_BITS:

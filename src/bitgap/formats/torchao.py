@@ -48,7 +48,7 @@ def _matrix(tensors: TensorFolder, name: str, prefix: str) -> Claim:
     if kind == "NVFP4Tensor":
         return _nvfp4(tensors, name, prefix, data)
     header = tensors.expect(f"{prefix}qdata", ("I8", "U8", "F8_E4M3", "F8_E5M2"))
-    scales = tensors.expect(f"{prefix}scale", ("F16", "BF16", "F32"))
+    tensors.expect(f"{prefix}scale", ("F16", "BF16", "F32"))
     shape = header.shape
     block = _block(tensors, name, data, shape)
     counts = tuple(size // b for size, b in zip(shape, block, strict=True))
@@ -69,7 +69,9 @@ def _matrix(tensors: TensorFolder, name: str, prefix: str) -> Claim:
         if (match := re.fullmatch(r"int([1-8])", told)) is None:
             raise _refused(tensors, name, f"its codes are said to be {told}")
         bits = int(match[1])
-    grain = "tensor" if math.prod(counts) == 1 else "channel" if counts[-1] == 1 else f"g{block[-1]}"
+    grain = (
+        "tensor" if math.prod(counts) == 1 else "channel" if counts[-1] == 1 else f"g{block[-1]}"
+    )
     stored = f"int{bits}" if kind != "Float8Tensor" else f"f{header.dtype[1:].lower()}"
     asymmetric = zeros in tensors and bool(tensors.get(zeros).any())
     return claim(
@@ -125,11 +127,13 @@ def _description(tensors: TensorFolder, name: str) -> tuple[str, dict[str, Any]]
         told = json.loads(tensors.metadata[name])
         kind, data = str(told["_type"]), told["_data"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise _refused(tensors, name, f"the file's metadata do not describe it ({error})") from error
+        raise _refused(
+            tensors, name, f"the file's metadata do not describe it ({error})"
+        ) from error
     if kind not in _READ:
         raise ModelError(
-            f"{tensors.path.name}: {name} is a torchao {kind}, which is laid out for an accelerator "
-            f"and not read; quantize with IntxWeightOnlyConfig, Int8WeightOnlyConfig or "
+            f"{tensors.path.name}: {name} is a torchao {kind}, which is laid out for an "
+            f"accelerator and not read; quantize with IntxWeightOnlyConfig, Int8WeightOnlyConfig or "
             f"Float8WeightOnlyConfig, whose tensors are"
         )
     if not isinstance(data, dict):

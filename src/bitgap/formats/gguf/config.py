@@ -19,7 +19,13 @@ from transformers import AutoConfig
 
 from bitgap.errors import ModelError
 from bitgap.formats.gguf.header import GGUFFile
-from bitgap.formats.gguf.read import ROTARY_FACTORS, architecture_of, head_counts, setting, values_of
+from bitgap.formats.gguf.read import (
+    ROTARY_FACTORS,
+    architecture_of,
+    head_counts,
+    setting,
+    values_of,
+)
 
 # What llama.cpp tells sizes of Gemma apart by, as the file does not say it: src/llama-model.cpp
 # takes hidden size / heads for the query scale of the 27B models, head size for all others.
@@ -68,7 +74,9 @@ def config_of(file: GGUFFile) -> Any:
     try:
         return AutoConfig.for_model(row.model_type, **rebuilt, architectures=[class_name])
     except Exception as error:  # transformers validates configs as it likes
-        raise ModelError(f"{file.path.name}: its metadata make no configuration ({error})") from error
+        raise ModelError(
+            f"{file.path.name}: its metadata make no configuration ({error})"
+        ) from error
 
 
 def _check_keys(file: GGUFFile, name: str) -> None:
@@ -78,8 +86,8 @@ def _check_keys(file: GGUFFile, name: str) -> None:
         nothing = isinstance(value, bool | int | float) and not value
         if inner != key and inner not in known and not nothing:
             raise ModelError(
-                f"{file.path.name}: {key} = {value!r} may change what the model computes and is not "
-                f"understood; give the model as a folder with its config.json"
+                f"{file.path.name}: {key} = {value!r} may change what the model computes and is "
+                f"not understood; give the model as a folder with its config.json"
             )
 
 
@@ -91,7 +99,9 @@ def _rotary_model(file: GGUFFile, name: str) -> dict[str, Any]:
     if setting(file, "attention.value_length", size) != size or not 0 < size < 1 << 16:
         raise ModelError(f"{file.path.name}: keys and values of different sizes are not understood")
     if setting(file, "rope.dimension_count", size) != size:
-        raise ModelError(f"{file.path.name}: rotary angles of a part of each head are not understood")
+        raise ModelError(
+            f"{file.path.name}: rotary angles of a part of each head are not understood"
+        )
     rotary = _rotary(file, name, size)
     config: dict[str, Any] = {
         "hidden_size": width,

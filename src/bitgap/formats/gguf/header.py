@@ -12,6 +12,7 @@ import mmap
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -156,7 +157,7 @@ class GGUFFile:
                 raise self._damaged(f"the tensor {name!r} is there twice")
             found[name] = Stored(name, dims[::-1], type_.name, base + offset, n_bytes)
         ends = sorted((t.start, t.start + t.n_bytes, t.name) for t in found.values())
-        for (_, end, one), (start, _, other) in zip(ends, ends[1:], strict=False):
+        for (_, end, one), (start, _, other) in pairwise(ends):
             if start < end:
                 raise self._damaged(f"{one} and {other} share bytes")
         return found

@@ -67,9 +67,7 @@ def _check_shapes(file: GGUFFile, checkpoint: Checkpoint, config: Any) -> None:
             empty = AutoModelForCausalLM.from_config(config)
             empty.tie_weights()
         except Exception as error:
-            raise ModelError(
-                f"{file.path.name}: its metadata make no model ({error})"
-            ) from error
+            raise ModelError(f"{file.path.name}: its metadata make no model ({error})") from error
     wanted = _parameters(empty)
     transposed = _transposed_names(empty)
     found = {unit.name: unit for unit in (*checkpoint.units, *checkpoint.whole)}

@@ -68,7 +68,7 @@ def architecture_of(file: GGUFFile) -> Architecture:
         ModelError: If there is none.
     """
     found = file.metadata.get("general.architecture")
-    if found not in ARCHITECTURES:
+    if not isinstance(found, str) or found not in ARCHITECTURES:
         raise ModelError(
             f"{file.path.name} has the architecture {found!r}; those that are read are "
             f"{', '.join(ARCHITECTURES)}"
@@ -92,7 +92,11 @@ def head_counts(file: GGUFFile) -> tuple[int, int]:
     counts: list[int] = []
     for told in (queries, keys):
         values = set(np.atleast_1d(told).tolist()) if told is not None else set()
-        if len(values) != 1 or not isinstance(value := values.pop(), int) or not 0 < value < 1 << 16:
+        if (
+            len(values) != 1
+            or not isinstance(value := values.pop(), int)
+            or not 0 < value < 1 << 16
+        ):
             raise ModelError(
                 f"{file.path.name}: its numbers of heads are {told!r}; only models whose blocks "
                 f"all have the same are read"
@@ -113,7 +117,9 @@ def _unit(file: GGUFFile, row: Architecture, tensor: Stored, name: str) -> Unit:
         raise ModelError(f"{file.path.name}: {tensor.name} does not divide into {heads} heads")
     is_norm = row.norm_offset and "norm" in tensor.name
     scale = next((s for s in _scale_names(tensor) if s in file.tensors), None)
-    if scale is not None and (file.tensors[scale].kind != "F32" or file.tensors[scale].shape != (1,)):
+    if scale is not None and (
+        file.tensors[scale].kind != "F32" or file.tensors[scale].shape != (1,)
+    ):
         raise ModelError(f"{file.path.name}: {scale} is not one number, as it is understood here")
 
     def read() -> Tensor:

@@ -19,8 +19,10 @@ from tokenizers.pre_tokenizers import ByteLevel, Sequence, Split
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 from transformers.convert_slow_tokenizer import bytes_to_unicode
-from transformers.integrations.gguf import convert_gguf_tokenizer
-from transformers.integrations.gguf.gguf_tokenizer_mapping import GGUF_PRE_TOKENIZER_SPLITS
+from transformers.integrations.gguf.gguf_tokenizer_mapping import (
+    GGUF_PRE_TOKENIZER_SPLITS,
+    convert_gguf_tokenizer,
+)
 
 from bitgap.errors import ModelError
 from bitgap.formats.gguf.header import GGUFFile
@@ -68,7 +70,9 @@ def tokenizer_of(file: GGUFFile, *, rows: int) -> Any:
     for name in ("scores", "token_type"):
         if isinstance(array := values.get(name), np.ndarray):
             if len(array) != len(tokens):
-                raise ModelError(f"{file.path.name}: {name} are {len(array)} for {len(tokens)} tokens")
+                raise ModelError(
+                    f"{file.path.name}: {name} are {len(array)} for {len(tokens)} tokens"
+                )
             values[name] = array.tolist()
     try:
         backend = _byte_level(values) if kind == "gpt2" else _sentencepiece(file, values)
@@ -155,7 +159,10 @@ def _surround(file: GGUFFile, backend: Any, kind: str, special: dict[str, str]) 
     # Older files have no flag; llama.cpp then puts BOS before a sentencepiece vocabulary's text.
     adds_bos = bool(file.metadata.get("tokenizer.ggml.add_bos_token", kind == "llama"))
     adds_eos = bool(file.metadata.get("tokenizer.ggml.add_eos_token", False))
-    ends = [special.get("bos_token") if adds_bos else None, special.get("eos_token") if adds_eos else None]
+    ends = [
+        special.get("bos_token") if adds_bos else None,
+        special.get("eos_token") if adds_eos else None,
+    ]
     pair = [backend.token_to_id(token) if token is not None else None for token in ends]
     if any(number is None and token is not None for number, token in zip(pair, ends, strict=True)):
         raise ModelError(f"{file.path.name}: {ends} are no tokens of its tokenizer")
