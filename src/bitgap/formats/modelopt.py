@@ -1,9 +1,11 @@
 """ModelOpt's 4-bit layouts: NVFP4 with two scales, integers in pairs of outputs, MXFP4.
 
 *NVFP4*: ``weight`` uint8, two E2M1 codes a byte, the first in the low half; ``weight_scale``
-float8, one for 16 inputs, times ``weight_scale_2``, one for the matrix (a factor, where compressed-tensors
-has a divisor). *INT4* (AWQ): ``weight`` uint8 (out/2, in), two outputs a byte, signed, the even one
-in the low half; ``weight_scale`` (out, groups). Where ``pre_quant_scale`` is beside it inputs are
+float8, one for 16 inputs, times ``weight_scale_2``, one for the matrix (a factor, where
+compressed-tensors has a divisor).
+
+*INT4* (AWQ): ``weight`` uint8 (out/2, in), two outputs a byte, signed, the even one in the low
+half; ``weight_scale`` (out, groups). Where ``pre_quant_scale`` is beside it inputs are
 multiplied by it first, so the matrix that acts on the model's own input is W · pre_quant_scale; it
 is given so. *MXFP4*: ``weight_scale`` uint8 exponents, one for 32. Float8 is read by ``scaled.py``.
 Read off ``modelopt/torch/export/quant_utils.py`` and proved against its packing in the tests.

@@ -149,8 +149,8 @@ def _whole(tensors: TensorFolder, name: str) -> Unit | None:
     method = tensors.quantization.get("quant_method", tensors.quantization.get("quant_algo"))
     raise ModelError(
         f"{tensors.path.name}: {name} is {header.dtype} of shape {header.shape} and belongs to no "
-        f"layout that is known ({KNOWN}){f', though its config says {method!r}' if method else ''}; it "
-        f"was written by a version or toolchain that is not understood"
+        f"layout that is known{f', though its config says {method!r}' if method else ''}; "
+        f"it was written by a version or toolchain that is not understood (known: {KNOWN})"
     )
 
 

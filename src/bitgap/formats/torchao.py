@@ -133,8 +133,8 @@ def _description(tensors: TensorFolder, name: str) -> tuple[str, dict[str, Any]]
     if kind not in _READ:
         raise ModelError(
             f"{tensors.path.name}: {name} is a torchao {kind}, which is laid out for an "
-            f"accelerator and not read; quantize with IntxWeightOnlyConfig, Int8WeightOnlyConfig or "
-            f"Float8WeightOnlyConfig, whose tensors are"
+            f"accelerator and not read; IntxWeightOnlyConfig, Int8WeightOnlyConfig and "
+            f"Float8WeightOnlyConfig make tensors that are"
         )
     if not isinstance(data, dict):
         raise _refused(tensors, name, "the file's metadata do not describe it")
