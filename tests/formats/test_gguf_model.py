@@ -172,6 +172,20 @@ def test_the_tokenizer_is_that_of_the_file(tmp_path: Path) -> None:
     assert len(tokenizer("ß€中")["input_ids"]) == 1 + 2 + 3 + 3
 
 
+def test_a_file_is_audited_as_a_model(tmp_path: Path) -> None:
+    from bitgap.lab.lab import Lab
+    from cli_samples import write_corpus_folder
+
+    model = tiny_model("llama", vocab_size=300, max_position_embeddings=512)
+    gguf_files.write_gguf(tmp_path / "m.gguf", model, kind="Q8_0")
+    lab = Lab.from_pretrained(tmp_path / "m.gguf", write_corpus_folder(tmp_path / "text"))
+    report = lab.audit("rtn4-g32")
+    assert any("GGUF file" in caveat for caveat in report.caveats)
+    with pytest.raises(ModelError, match="does not begin as GGUF"):
+        (tmp_path / "n.gguf").write_bytes(b"nothing of the kind")
+        Lab.from_pretrained(tmp_path / "n.gguf", tmp_path / "text")
+
+
 def test_more_tokens_than_rows_are_refused(tmp_path: Path) -> None:
     model = tiny_model("llama", vocab_size=300)
     gguf_files.write_gguf(tmp_path / "m.gguf", model, vocabulary=310)
