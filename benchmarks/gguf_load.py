@@ -1,8 +1,8 @@
 """A GGUF file as a model with its tokenizer: bitgap beside transformers, in one run.
 
-    python benchmarks/gguf_load.py FILE.gguf
+    python benchmarks/gguf_load.py FILE.gguf [ROUNDS]
 
-Each loads the file in a process of its own, twice, taking turns; the better of each is told. CPU
+Each loads the file in a process of its own, twice unless told otherwise, taking turns; the better of each is told. CPU
 seconds count from after the imports, peak memory is that of the whole process. Equal logits are
 asserted before anything is printed.
 """
@@ -54,7 +54,7 @@ def measure(side: str, path: str) -> list[float]:
 
 def main() -> None:
     runs: dict[str, list[list[float]]] = {side: [] for side in SIDES}
-    for _ in range(2):
+    for _ in range(int(sys.argv[2]) if len(sys.argv) > 2 else 2):
         for side in SIDES:
             runs[side].append(measure(side, sys.argv[1]))
     theirs, ours = (min(runs[side]) for side in SIDES)

@@ -18,7 +18,7 @@ from bitgap.corpora.unigrams import load_unigrams
 from bitgap.disparity.audit import audit
 from bitgap.disparity.layer_map import LayerMap, make_map
 from bitgap.disparity.records import DisparityReport
-from bitgap.formats.gguf.load import is_gguf, load_gguf
+from bitgap.formats.gguf.header import is_gguf
 from bitgap.lab.activations import (
     ACTIVATIONS_VERSION,
     Activations,
@@ -85,6 +85,8 @@ class Lab(Bench):
         grammar = None if pairs is None else load_agreement(pairs)
         parsed = None if treebanks is None else load_treebanks(treebanks)
         if is_gguf(model):
+            from bitgap.formats.gguf.load import load_gguf
+
             loaded = load_gguf(model)
         else:
             loaded = load_model(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -123,11 +123,12 @@ def _changed(
 def _head(decoder: Decoder, found: Mapping[str, Unit]) -> Tensor | None:
     """Returns the file's head if it differs: of a tied model its embedding, used a second time."""
     own = decoder.tail.weight.detach()
+    model: Any = decoder.model
     unit = found.get(f"{decoder.family.head}.weight")
     if unit is None:
         tables = [f"{decoder.family.base}.{name}" for name in decoder.token_embedding_names]
         tied = [name for name in tables if name in found and found[name].shape == tuple(own.shape)]
-        if not tied or not decoder.model.config.get_text_config().tie_word_embeddings:
+        if not tied or not model.config.get_text_config().tie_word_embeddings:
             return None
         unit = found[tied[0]]
     value = unit.weight().to(own.device)

@@ -9,12 +9,13 @@ block sizes and their arithmetic are the library's.
 from __future__ import annotations
 
 import mmap
+import os
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -225,6 +226,20 @@ class GGUFFile:
 
     def _damaged(self, why: str) -> ModelError:
         return ModelError(f"{self.path.name} is damaged or cut short: {why}; copy it again")
+
+
+def is_gguf(path: str | os.PathLike[str] | None) -> TypeGuard[str | os.PathLike[str]]:
+    """Returns whether a model is asked for by a GGUF file: by its ending, or its first bytes."""
+    if path is None:
+        return False
+    place = Path(os.path.expanduser(os.fspath(path)))
+    try:
+        if not place.is_file():
+            return False
+        with place.open("rb") as file:
+            return place.suffix == ".gguf" or file.read(len(MAGIC)) == MAGIC
+    except OSError:
+        return False
 
 
 def library() -> Any:

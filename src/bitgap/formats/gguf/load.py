@@ -11,7 +11,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 import torch
 from torch import nn
@@ -23,25 +23,11 @@ from bitgap.errors import ModelError
 from bitgap.formats.checkpoint import Checkpoint, times
 from bitgap.formats.contents import contents_of
 from bitgap.formats.gguf.config import config_of
-from bitgap.formats.gguf.header import MAGIC, GGUFFile
+from bitgap.formats.gguf.header import GGUFFile
 from bitgap.formats.gguf.read import architecture_of, open_gguf
 from bitgap.formats.gguf.tokenizer import tokenizer_of
 from bitgap.models.load import LoadedModel, _describe
 from bitgap.models.silence import silenced
-
-
-def is_gguf(path: str | os.PathLike[str] | None) -> TypeGuard[str | os.PathLike[str]]:
-    """Returns whether a model is asked for by a GGUF file: by its ending, or its first bytes."""
-    if path is None:
-        return False
-    place = Path(os.path.expanduser(os.fspath(path)))
-    try:
-        if not place.is_file():
-            return False
-        with place.open("rb") as file:
-            return place.suffix == ".gguf" or file.read(len(MAGIC)) == MAGIC
-    except OSError:
-        return False
 
 
 def load_gguf(path: str | os.PathLike[str]) -> LoadedModel:

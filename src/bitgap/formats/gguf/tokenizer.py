@@ -19,13 +19,17 @@ from tokenizers.pre_tokenizers import ByteLevel, Sequence, Split
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 from transformers.convert_slow_tokenizer import bytes_to_unicode
-from transformers.integrations.gguf.gguf_tokenizer_mapping import (
-    GGUF_PRE_TOKENIZER_SPLITS,
-    convert_gguf_tokenizer,
-)
 
-from bitgap.errors import ModelError
+from bitgap.errors import MissingExtra, ModelError
 from bitgap.formats.gguf.header import GGUFFile
+
+try:
+    from transformers.integrations.gguf.gguf_tokenizer_mapping import (
+        GGUF_PRE_TOKENIZER_SPLITS,
+        convert_gguf_tokenizer,
+    )
+except ImportError:  # before transformers had a room for GGUF
+    GGUF_PRE_TOKENIZER_SPLITS, convert_gguf_tokenizer = None, None
 
 # The file's keys under tokenizer.ggml, and what transformers' builders call them.
 _VALUES = {"model": "tokenizer_type", "pre": "pre_tokenizer_type", "tokens": "tokens",
@@ -50,7 +54,13 @@ def tokenizer_of(file: GGUFFile, *, rows: int) -> Any:
 
     Raises:
         ModelError: If the file has no vocabulary, or one that cannot be rebuilt.
+        MissingExtra: If the installed transformers has no builders of such tokenizers.
     """
+    if convert_gguf_tokenizer is None or GGUF_PRE_TOKENIZER_SPLITS is None:
+        raise MissingExtra(
+            "building a tokenizer from GGUF needs a newer transformers; 5.23 has what it takes: "
+            "pip install 'transformers>=5.23'"
+        )
     values = {
         name: file.metadata[f"tokenizer.ggml.{key}"]
         for key, name in _VALUES.items()
@@ -95,7 +105,7 @@ def tokenizer_of(file: GGUFFile, *, rows: int) -> Any:
 
 def _check_split(file: GGUFFile, kind: str, split: object) -> None:
     # A sentencepiece vocabulary is split by its own rule, whatever this key says.
-    if kind == "gpt2" and split not in _PLAIN_SPLITS and split not in GGUF_PRE_TOKENIZER_SPLITS:
+    if kind == "gpt2" and split not in {*_PLAIN_SPLITS, *(GGUF_PRE_TOKENIZER_SPLITS or ())}:
         raise ModelError(
             f"{file.path.name}: text is split by the rule {split!r} before it is tokenized, which "
             f"is not known; give the model as a folder with its tokenizer.json"
@@ -103,6 +113,7 @@ def _check_split(file: GGUFFile, kind: str, split: object) -> None:
 
 
 def _sentencepiece(file: GGUFFile, values: dict[str, Any]) -> Any:
+    assert convert_gguf_tokenizer is not None
     backend, _ = convert_gguf_tokenizer(file.metadata["general.architecture"], values)
     return backend
 
@@ -123,7 +134,7 @@ def _byte_level(values: dict[str, Any]) -> Any:
     }
     merges = [tuple(merge.split(" ")) for merge in values.get("merges", ())]
     backend = Tokenizer(BPE(vocab=vocabulary, merges=merges))
-    split = GGUF_PRE_TOKENIZER_SPLITS.get(values.get("pre_tokenizer_type", "default"))
+    split = (GGUF_PRE_TOKENIZER_SPLITS or {}).get(values.get("pre_tokenizer_type", "default"))
     backend.pre_tokenizer = (
         ByteLevel(add_prefix_space=False)
         if split is None
