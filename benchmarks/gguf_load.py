@@ -2,9 +2,9 @@
 
     python benchmarks/gguf_load.py FILE.gguf [ROUNDS]
 
-Each loads the file in a process of its own, twice unless told otherwise, taking turns; the better of each is told. CPU
-seconds count from after the imports, peak memory is that of the whole process. Equal logits are
-asserted before anything is printed.
+Each loads the file in a process of its own, twice unless told otherwise, taking turns; the better
+of each is told. CPU seconds count from after the imports, peak memory is that of the whole process.
+Equal logits and ids are asserted before anything is printed.
 """
 
 from __future__ import annotations
