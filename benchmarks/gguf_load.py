@@ -47,7 +47,7 @@ def measure(side: str, path: str) -> list[float]:
     imports, load = SIDES[side]
     code = COMMON.format(imports=imports, load=load)
     done = subprocess.run(
-        [sys.executable, "-c", code, path], check=True, capture_output=True, text=True
+        [sys.executable, "-P", "-c", code, path], check=True, capture_output=True, text=True
     )
     return json.loads(done.stdout.splitlines()[-1])
 
