@@ -7,13 +7,15 @@ import numpy as np
 import pytest
 import torch
 from hand_written import E2M1, words
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bitgap.errors import ModelError
 from bitgap.formats import packing
 
 
+# A busy machine takes its time.
+@settings(deadline=None)
 @given(bits=st.integers(1, 8), n=st.integers(1, 200), seed=st.integers(0, 99))
 def test_streams_are_read_as_they_are_written(bits: int, n: int, seed: int) -> None:
     codes = np.random.default_rng(seed).integers(0, 2**bits, (2, n))
