@@ -9,6 +9,8 @@ llama.cpp does not: a Qwen's own tokenizer composes characters first (NFC).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -22,14 +24,6 @@ from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from bitgap.errors import MissingExtra, ModelError
 from bitgap.formats.gguf.header import GGUFFile
-
-try:
-    from transformers.integrations.gguf.gguf_tokenizer_mapping import (
-        GGUF_PRE_TOKENIZER_SPLITS,
-        convert_gguf_tokenizer,
-    )
-except ImportError:  # before transformers had a room for GGUF
-    GGUF_PRE_TOKENIZER_SPLITS, convert_gguf_tokenizer = None, None
 
 # The file's keys under tokenizer.ggml, and what transformers' builders call them.
 _VALUES = {"model": "tokenizer_type", "pre": "pre_tokenizer_type", "tokens": "tokens",
@@ -56,11 +50,7 @@ def tokenizer_of(file: GGUFFile, *, rows: int) -> Any:
         ModelError: If the file has no vocabulary, or one that cannot be rebuilt.
         MissingExtra: If the installed transformers has no builders of such tokenizers.
     """
-    if convert_gguf_tokenizer is None or GGUF_PRE_TOKENIZER_SPLITS is None:
-        raise MissingExtra(
-            "building a tokenizer from GGUF needs a newer transformers; 5.23 has what it takes: "
-            "pip install 'transformers>=5.23'"
-        )
+    builders = _builders()
     values = {
         name: file.metadata[f"tokenizer.ggml.{key}"]
         for key, name in _VALUES.items()
@@ -76,7 +66,8 @@ def tokenizer_of(file: GGUFFile, *, rows: int) -> Any:
         raise ModelError(
             f"{file.path.name}: its tokenizer has {len(tokens)} tokens and the model embeds {rows}"
         )
-    _check_split(file, kind, values.get("pre_tokenizer_type", "default"))
+    splits = builders.GGUF_PRE_TOKENIZER_SPLITS
+    _check_split(file, kind, values.get("pre_tokenizer_type", "default"), splits)
     for name in ("scores", "token_type"):
         if isinstance(array := values.get(name), np.ndarray):
             if len(array) != len(tokens):
@@ -85,7 +76,11 @@ def tokenizer_of(file: GGUFFile, *, rows: int) -> Any:
                 )
             values[name] = array.tolist()
     try:
-        backend = _byte_level(values) if kind == "gpt2" else _sentencepiece(file, values)
+        if kind == "gpt2":
+            backend = _byte_level(values, splits)
+        else:
+            name = file.metadata["general.architecture"]
+            backend, _ = builders.convert_gguf_tokenizer(name, values)
         special = _special(file, tokens)
         _surround(file, backend, kind, special)
         tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, **special)
@@ -103,22 +98,27 @@ def tokenizer_of(file: GGUFFile, *, rows: int) -> Any:
     return tokenizer
 
 
-def _check_split(file: GGUFFile, kind: str, split: object) -> None:
+def _check_split(file: GGUFFile, kind: str, split: object, splits: Mapping[str, str]) -> None:
     # A sentencepiece vocabulary is split by its own rule, whatever this key says.
-    if kind == "gpt2" and split not in {*_PLAIN_SPLITS, *(GGUF_PRE_TOKENIZER_SPLITS or ())}:
+    if kind == "gpt2" and split not in {*_PLAIN_SPLITS, *splits}:
         raise ModelError(
             f"{file.path.name}: text is split by the rule {split!r} before it is tokenized, which "
             f"is not known; give the model as a folder with its tokenizer.json"
         )
 
 
-def _sentencepiece(file: GGUFFile, values: dict[str, Any]) -> Any:
-    assert convert_gguf_tokenizer is not None
-    backend, _ = convert_gguf_tokenizer(file.metadata["general.architecture"], values)
-    return backend
+def _builders() -> Any:
+    """Returns transformers' room for GGUF tokenizers, which is younger than the oldest allowed."""
+    try:
+        return import_module("transformers.integrations.gguf.gguf_tokenizer_mapping")
+    except ImportError:
+        raise MissingExtra(
+            "building a tokenizer from GGUF needs a newer transformers; 5.23 has what it takes: "
+            "pip install 'transformers>=5.23'"
+        ) from None
 
 
-def _byte_level(values: dict[str, Any]) -> Any:
+def _byte_level(values: dict[str, Any], splits: Mapping[str, str]) -> Any:
     """Builds byte-level BPE of the file's tokens and no others.
 
     transformers' own builder goes through ``GPT2Tokenizer``, which adds ``<|endoftext|>`` to a
@@ -134,7 +134,7 @@ def _byte_level(values: dict[str, Any]) -> Any:
     }
     merges = [tuple(merge.split(" ")) for merge in values.get("merges", ())]
     backend = Tokenizer(BPE(vocab=vocabulary, merges=merges))
-    split = (GGUF_PRE_TOKENIZER_SPLITS or {}).get(values.get("pre_tokenizer_type", "default"))
+    split = splits.get(values.get("pre_tokenizer_type", "default"))
     backend.pre_tokenizer = (
         ByteLevel(add_prefix_space=False)
         if split is None
