@@ -24,6 +24,7 @@ FLOORS = (
     ("languages",),
     ("models", "corpora"),
     ("quant",),
+    ("formats",),
     ("stats",),
     ("disparity",),
     ("show",),
@@ -37,7 +38,7 @@ FLOORS = (
 )
 FLOOR_OF = {name: i for i, names in enumerate(FLOORS) for name in names}
 HEAVY = {"torch", "transformers", "safetensors"}
-TORCH_ROOMS = ("models", "lab", "quant")
+TORCH_ROOMS = ("models", "lab", "quant", "formats")
 """Rooms some of whose files hold torch; in ``experiments`` the name of the file says it."""
 TORCH_PARTS = ("measure.py", "twins.py")  # wherever they stand
 INSTRUMENTS = {

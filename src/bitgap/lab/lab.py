@@ -18,6 +18,7 @@ from bitgap.corpora.unigrams import load_unigrams
 from bitgap.disparity.audit import audit
 from bitgap.disparity.layer_map import LayerMap, make_map
 from bitgap.disparity.records import DisparityReport
+from bitgap.formats.gguf.header import is_gguf
 from bitgap.lab.activations import (
     ACTIVATIONS_VERSION,
     Activations,
@@ -59,7 +60,7 @@ class Lab(Bench):
         """Loads a model and a corpus by name and binds them.
 
         Args:
-            model: Folder or hub id; the bundled reference model when None.
+            model: Folder, hub id or GGUF file; the bundled reference model when None.
             corpus: Folder, file or dataset id; the bundled sentences when None.
             languages: Which languages to use, reference added; all when None.
             pairs: Folder of minimal pairs, in the layout of CLAMS or MultiBLiMP; the bundled ones
@@ -83,7 +84,14 @@ class Lab(Bench):
         # What can be wrong with text is told before a model is loaded.
         grammar = None if pairs is None else load_agreement(pairs)
         parsed = None if treebanks is None else load_treebanks(treebanks)
-        loaded = load_model(model, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
+        if is_gguf(model):
+            from bitgap.formats.gguf.load import load_gguf
+
+            loaded = load_gguf(model)
+        else:
+            loaded = load_model(
+                model, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code
+            )
         counted = None
         if unigrams is not None:
             counted = load_unigrams(

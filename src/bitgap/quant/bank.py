@@ -62,12 +62,18 @@ class Bank:
         self._sharing: list[Bank] = [] if beside is None else beside._sharing
         self._sharing.append(self)
         self._ends: dict[tuple[str, str], dict[str, Tensor]] = {}
+        if beside is not None:
+            own = {key: end for key, end in beside._ends.items() if key[1].startswith("own:")}
+            self._ends |= own
 
     def add(
         self,
         name: str,
         weights: Mapping[int, Mapping[str, Tensor]],
         others: Mapping[int, Mapping[str, Tensor]] | None = None,
+        *,
+        embedding: Mapping[str, Tensor] | None = None,
+        head: Tensor | None = None,
     ) -> str:
         """Adds a variant made elsewhere, such as a real quantized checkpoint, dequantized.
 
@@ -75,6 +81,8 @@ class Bank:
             name: What plans call it; not the name of a scheme.
             weights: For each block number, its linears by name, (out x in).
             others: For each block number, other parameters that change, as stored, such as biases.
+            embedding: Tables that change, by their names in ``Decoder.embedding_weights``.
+            head: The unembedding (V x d), if it changes.
 
         Returns:
             The name to use in plans: ``name`` with a digest of the weights, so that stored scores
@@ -89,16 +97,29 @@ class Bank:
                 for key in sorted(part[block]):
                     digest.update(f"{block}.{key}".encode())
                     digest.update(part[block][key].detach().cpu().float().numpy().tobytes())
+        ends = dict(embedding or {}) | ({} if head is None else {"head": head})
+        for key in sorted(ends):
+            digest.update(key.encode())
+            digest.update(ends[key].detach().cpu().float().numpy().tobytes())
         full = parse_scheme(f"own:{name}:{digest.hexdigest()[:12]}").name
         for block, linears in weights.items():
             self._own[block, full] = dict(linears)
             self._own_others[block, full] = dict((others or {}).get(block, {}))
+        for bank in self._sharing:
+            if embedding:
+                bank._ends["embedding", full] = dict(embedding)
+            if head is not None:
+                bank._ends["head", full] = {"weight": head}
         return full
 
     def drop(self, name: str) -> None:
         """Forgets a variant that was added, under the name that :meth:`add` returned."""
         for key in [key for key in self._own if key[1] == name]:
             del self._own[key], self._own_others[key]
+        for bank in self._sharing:
+            for end in ("embedding", "head"):
+                bank._ends.pop((end, name), None)
+        for key in [key for bank in self._sharing for key in bank._modules if key[1] == name]:
             for bank in self._sharing:
                 _, n_bytes = bank._modules.pop(key, (None, 0))
                 bank._held_bytes -= n_bytes
