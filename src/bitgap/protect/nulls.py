@@ -108,7 +108,10 @@ def placebo_plans(
         >>> [PROBLEM.fits(plan) for plan in placebo_plans(TABLE, PROBLEM, 2, seed=0)]
         [True, True]
     """
-    rng, solving = np.random.default_rng(seed), solver or _solved
+    rng = np.random.default_rng(seed)
+    # No permutation changes the mean over languages, so there is one blind plan for all.
+    blind = solve(problem, "mean").picks if solver is None else None
+    solving = solver or (lambda permuted_problem: solve(permuted_problem, blind=blind).picks)
     return tuple(
         solving(replace(problem, damage_bits=_damage_for(problem, permuted(table, rng))))
         for _ in range(n)

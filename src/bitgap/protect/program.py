@@ -14,7 +14,7 @@ A plan that misses one is cut off and the program solved again.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
@@ -23,7 +23,7 @@ from scipy.sparse import csr_array, vstack
 from bitgap.errors import EngineError, PlanError
 from bitgap.protect.objectives import Objective, value_of
 from bitgap.protect.problem import Picks, Problem
-from bitgap.records import Floats
+from bitgap.records import Bools, Floats
 
 NODES = 20_000
 """Nodes after which a search stops, with what it has and its bound. Not seconds, so that the same
@@ -34,6 +34,8 @@ SLACK = 1e-9
 """By how much of itself a limit may be missed: rounding only."""
 _SCALE = 1e3
 _CUTS = 50
+_CAP = 2.0
+"""Times the uniform plan's objective, over which nothing is looked for at first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +113,52 @@ def search(
         >>> PROBLEM.by_unit(found.picks)["0.attention"], round(found.value, 3), found.gap < 1e-4
         ('rtn5-g64', 0.575, True)
     """
-    rows = _Rows(problem, goal, limits)
-    banned, cuts = list(without), 0
+    cap = _CAP * float(value_of(goal, problem.damage_of(problem.uniform)))
+    kept = _hopeful(problem, goal, limits, cap)
+    found = None
+    if kept.any(1).all():
+        within = replace(problem, allowed=kept)
+        found = _search(problem, within, goal, limits, without, nodes, gap)
+    if (found is None or found.value > cap) and not (kept == problem.allowed).all():
+        found = _search(problem, problem, goal, limits, without, nodes, gap)
+    return found
+
+
+def _hopeful(problem: Problem, goal: Objective, limits: Limits, cap: float) -> Bools:
+    """Returns the schemes that a plan within limits and under a cap can have, (G x C).
+
+    A scheme that alone breaks a limit or the cap, whatever all other parts have, is in no such
+    plan. Without them the rows' largest entries are near 1 too, where one part of two bits may do a
+    thousand times what the uniform plan does, and HiGHS takes x within 1e-6 for whole.
+    """
+    damage = np.where(problem.allowed, problem.damage_bits, np.inf)
+    least = damage.min(2)
+    # Of each language: a part with this scheme, all others at their least.
+    at_least = np.where(problem.allowed, damage - least[:, :, None], 0.0)
+    at_least += least.sum(1)[:, None, None]
+    within = (at_least <= limits.language_bits[:, None, None] * (1 + SLACK)).all(0)
+    within &= at_least.mean(0) <= limits.mean_bits * (1 + SLACK)
+    weighted = np.maximum(goal.weights[:, None, None] * at_least, 0.0)
+    if goal.linear:
+        bound = weighted.sum(0) / min(goal.k, np.count_nonzero(goal.weights))
+    else:
+        bound = weighted.max(0) / goal.k
+    return problem.allowed & within & (bound <= cap * (1 + SLACK))
+
+
+def _search(
+    problem: Problem,
+    within: Problem,
+    goal: Objective,
+    limits: Limits,
+    without: Sequence[Picks],
+    nodes: int,
+    gap: float,
+) -> Found | None:
+    rows = _Rows(within, goal, limits)
+    rows_of = np.arange(len(within.parts))
+    banned = [p for p in without if within.allowed[rows_of, np.array(p)].all()]
+    cuts = 0
     while cuts <= _CUTS:
         result = rows.solve(banned, whole=True, nodes=nodes, gap=gap)
         if result.status == 2:
@@ -148,7 +194,13 @@ def relaxed_bound(problem: Problem, goal: Objective, limits: Limits) -> float | 
         >>> round(relaxed_bound(PROBLEM, goal, no_limits(PROBLEM)), 3)
         0.575
     """
-    result = _Rows(problem, goal, limits).solve((), whole=False, nodes=0, gap=0.0)
+    # A scheme that no plan within limits can have only loosens the bound.
+    cap = float(value_of(goal, problem.damage_of(problem.uniform)))
+    kept = _hopeful(problem, goal, limits, cap if limits.kept_by(problem.uniform_bits) else np.inf)
+    if not kept.any(1).all():
+        return None
+    rows = _Rows(replace(problem, allowed=kept), goal, limits)
+    result = rows.solve((), whole=False, nodes=0, gap=0.0)
     return None if result.x is None else float(result.fun) / _SCALE
 
 

@@ -129,6 +129,7 @@ def solve(
     *,
     no_harm: Collection[str] = NO_HARM,
     spare: float | None = SPARE,
+    blind: Picks | None = None,
     nodes: int = NODES,
     gap: float = GAP,
 ) -> Solution:
@@ -140,6 +141,7 @@ def solve(
             they are searched without limits, as who knows no languages would.
         no_harm: Who must not be worse off than under the uniform plan.
         spare: What a language may pay against the language-blind plan, as a share; None for any.
+        blind: The language-blind plan, where it is known; searched when None.
         nodes: Nodes of the search tree after which the best so far is returned.
         gap: Optimality gap at which the search stops.
 
@@ -155,7 +157,10 @@ def solve(
         >>> dict(found.schemes)["1.attention"], round(found.value, 3)
         ('rtn5-g64', 0.655)
     """
-    return best_plans(problem, goal, 1, no_harm=no_harm, spare=spare, nodes=nodes, gap=gap)[0]
+    (found,) = best_plans(
+        problem, goal, 1, no_harm=no_harm, spare=spare, blind=blind, nodes=nodes, gap=gap
+    )
+    return found
 
 
 def best_plans(
@@ -165,6 +170,7 @@ def best_plans(
     *,
     no_harm: Collection[str] = NO_HARM,
     spare: float | None = SPARE,
+    blind: Picks | None = None,
     nodes: int = NODES,
     gap: float = GAP,
 ) -> tuple[Solution, ...]:
@@ -182,7 +188,12 @@ def best_plans(
         [0.575, 0.617, 0.626]
     """
     made = objective(goal, problem.uniform_bits, problem.reference)
-    limits = _limits_for(problem, goal, no_harm, spare, nodes, gap)
+    if goal in ("mean", "reference"):
+        limits = no_limits(problem)
+    else:
+        if spare is not None and blind is None:
+            blind = solve(problem, "mean", nodes=nodes, gap=gap).picks
+        limits = limits_of(problem, no_harm, blind=blind, spare=spare)
     found = list[Solution]()
     seen = list[Picks]()
     while len(found) < n:
@@ -202,22 +213,6 @@ def best_plans(
             f"spare {spare}); lift one of them, or give a larger budget"
         )
     return tuple(sorted(found, key=lambda plan: plan.value))
-
-
-def _limits_for(
-    problem: Problem,
-    goal: str,
-    no_harm: Collection[str],
-    spare: float | None,
-    nodes: int,
-    gap: float,
-) -> Limits:
-    if goal in ("mean", "reference"):
-        return no_limits(problem)
-    if spare is None:
-        return limits_of(problem, no_harm)
-    blind = solve(problem, "mean", nodes=nodes, gap=gap)
-    return limits_of(problem, no_harm, blind=blind.picks, spare=spare)
 
 
 def filled_up(problem: Problem, picks: Picks) -> Picks:
