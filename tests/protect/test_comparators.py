@@ -145,10 +145,11 @@ def test_a_placebo_is_searched_on_labels_that_say_nothing() -> None:
     placebo = placebo_plans(
         TABLE, PROBLEM, 9, seed=0, solver=lambda problem: solve(problem, spare=None).picks
     )
-    assert all(PROBLEM.fits(picks) for picks in placebo)
+    assert all(PROBLEM.fits(one.picks) for one in placebo)
     blind = solve(PROBLEM, "mean").picks[3]
     assert aware[0] > blind
-    assert np.median([picks[3] for picks in placebo]) == blind
+    assert np.median([one.picks[3] for one in placebo]) == blind
+    assert {one.worst for one in placebo} <= {("en",), ("de",), ("he",)}
     again = placebo_plans(TABLE, PROBLEM, 9, seed=0, solver=lambda p: solve(p, spare=None).picks)
     assert again == placebo
 

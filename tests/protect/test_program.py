@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
+import subprocess
+import sys
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -200,3 +205,30 @@ def test_where_languages_share_one_table_there_is_nothing_to_gain() -> None:
     problem = replace(problem, damage_bits=shared)
     assert solve(problem).value == pytest.approx(solve(problem, "mean").value, rel=1e-4)
     assert best_plans(problem, n=1)[0].shares == pytest.approx([solve(problem).value] * 4)
+
+
+def test_what_the_solver_prints_is_not_among_a_commands_data(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    solving = program.milp
+
+    def loud(*args: Any, **how: Any) -> Any:
+        ctypes.CDLL(None).puts(b"tmpSolver.run();")  # into C's buffer, as HiGHS does
+        os.write(1, b"and at once")
+        return solving(*args, **how)
+
+    monkeypatch.setattr(program, "milp", loud)
+    print("before", flush=True)
+    assert solve(a_problem(1)).value <= 1 + 1e-9
+    print("after", flush=True)
+    assert capfd.readouterr().out == "before\nafter\n"
+
+
+def test_the_solver_works_without_a_standard_output() -> None:
+    code = (
+        "import os; os.close(1)\n"
+        "from bitgap.protect.example import PROBLEM\n"
+        "from bitgap.protect.solve import solve\n"
+        "raise SystemExit(0 if solve(PROBLEM).has_choice else 3)"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

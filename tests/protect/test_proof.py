@@ -11,7 +11,7 @@ from scipy import stats
 
 from bitgap.codec import decode, encode
 from bitgap.errors import PlanError, UsageError
-from bitgap.protect.comparators import BLIND
+from bitgap.protect.comparators import BLIND, worst_set
 from bitgap.protect.example import made_scores
 from bitgap.protect.proof import (
     Proof,
@@ -20,7 +20,6 @@ from bitgap.protect.proof import (
     foreseen_detectable,
     gap_change,
     prove,
-    worst_set,
 )
 from bitgap.protect.solve import MARGIN
 from bitgap.records import Estimate, Floats, Scores
@@ -52,7 +51,8 @@ def against(scores: Scores, worst: tuple[str, ...] = ("he", "tr"), **how: object
         ([0.985, 1.0, 1.2, 1.2], 0.2, "helps, harm not excluded"),
         ([0.8, 1.0, 1.2, 1.2], 0.05, "harms"),
         ([1.0, 1.0, 1.0, 1.0], 0.05, "no detectable gain"),
-        ([1.0, 1.0, 0.99, 0.99], 0.01, "harms"),
+        ([1.0, 1.0, 0.99, 0.99], 0.01, "no detectable gain"),
+        ([1.0, 1.0, 0.95, 0.95], 0.01, "harms"),
         ([1.2, 1.2, 1.0, 1.0], 0.05, "no detectable gain"),
     ],
 )
@@ -113,12 +113,15 @@ def test_searches_on_permuted_labels_that_gain_as_much_take_a_gain_back() -> Non
         # A placebo whose K is so much of the blind plan's.
         placebos = [[1.0, 1.0, 1.2 * gained, 1.2 * gained]] * 19
         scores = scores_of(*effects, *placebos)
-        names = [f"plan {i}" for i in range(1, 20)]
+        names = [(f"plan {i}", ("he", "tr")) for i in range(1, 20)]
         proof = against(scores, placebo=names)
         assert proof.placebo is not None
         assert proof.placebo.p == pytest.approx(p)
         assert proof.verdict == verdict
         assert len(proof.placebo.gains) == 19
+        # The same plans, found for languages in which they gain nothing.
+        elsewhere = against(scores, placebo=[(name, ("en", "de")) for name, _ in names])
+        assert elsewhere.verdict == "helps, nobody harmed"
 
 
 def test_random_plans_are_counted() -> None:

@@ -17,12 +17,14 @@ that languages matter.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from bitgap.errors import PlanError
+from bitgap.protect.objectives import QUARTER
 from bitgap.protect.problem import Picks, Problem
 from bitgap.protect.solve import solve
 from bitgap.quant.schemes import RoundToNearest, parse_scheme
@@ -93,6 +95,26 @@ def _made(problem: Problem, name: str, picks: Picks | None, reason: str = "") ->
     return Comparator(
         name=name, picks=picks, size_bytes=size, slack_bytes=problem.budget_bytes - size
     )
+
+
+def worst_set(problem: Problem, blind: Picks) -> tuple[str, ...]:
+    """Returns the quarter of the languages that the language-blind plan hurts most, by the table.
+
+    As shares of what the uniform plan does to them; rounded up.
+
+    Args:
+        problem: Made of the table of the text that is searched on.
+        blind: The language-blind plan.
+
+    Example:
+        >>> from bitgap.protect.solve import solve
+        >>> worst_set(PROBLEM, solve(PROBLEM, "mean").picks)
+        ('he',)
+    """
+    shares = problem.damage_of(blind) / problem.uniform_bits
+    n = math.ceil(QUARTER * len(problem.languages))
+    worst = sorted(np.argsort(-shares, kind="stable").tolist()[:n])
+    return tuple(problem.languages[int(i)] for i in worst)
 
 
 def finer_groups(problem: Problem) -> Picks | None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from bitgap.errors import PlanError
+from bitgap.protect.comparators import worst_set
 from bitgap.protect.problem import Picks, Problem
 from bitgap.protect.records import DamageTable
 from bitgap.protect.solve import solve
@@ -81,6 +82,15 @@ def random_p(gains: Floats) -> float:
     return (1 + int((gains <= 0).sum())) / (1 + len(gains))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placebo:
+    """What a search on permuted labels came to."""
+
+    picks: Picks
+    worst: tuple[str, ...]
+    """What it took for the worst set."""
+
+
 def placebo_plans(
     table: DamageTable,
     problem: Problem,
@@ -88,11 +98,12 @@ def placebo_plans(
     *,
     seed: int,
     solver: Solver | None = None,
-) -> tuple[Picks, ...]:
-    """Returns the plans that the search makes of tables whose labels say nothing.
+) -> tuple[Placebo, ...]:
+    """Returns what the search makes of tables whose labels say nothing.
 
     Labels of languages are permuted within every sentence, so that what is found for "the worst
-    languages" is noise. What such plans gain is the null of what the recipe gains.
+    languages" is noise, and so is which these are. What such plans gain in their own worst sets is
+    the null of what the recipe gains in its.
 
     Args:
         table: With sentences.
@@ -105,17 +116,22 @@ def placebo_plans(
         StoreError: If the table has no sentences.
 
     Example:
-        >>> [PROBLEM.fits(plan) for plan in placebo_plans(TABLE, PROBLEM, 2, seed=0)]
+        >>> [PROBLEM.fits(one.picks) for one in placebo_plans(TABLE, PROBLEM, 2, seed=0)]
         [True, True]
     """
     rng = np.random.default_rng(seed)
     # No permutation changes the mean over languages, so there is one blind plan for all.
-    blind = solve(problem, "mean").picks if solver is None else None
-    solving = solver or (lambda permuted_problem: solve(permuted_problem, blind=blind).picks)
-    return tuple(
-        solving(replace(problem, damage_bits=_damage_for(problem, permuted(table, rng))))
-        for _ in range(n)
-    )
+    blind = solve(problem, "mean").picks
+
+    def sparing(drawn: Problem) -> Picks:
+        return solve(drawn, blind=blind).picks
+
+    solving = solver or sparing
+    found = list[Placebo]()
+    for _ in range(n):
+        drawn = replace(problem, damage_bits=_damage_for(problem, permuted(table, rng)))
+        found.append(Placebo(picks=solving(drawn), worst=worst_set(drawn, blind)))
+    return tuple(found)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,10 @@ A plan that misses one is cut off and the program solved again.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import ctypes
+import os
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -204,6 +207,30 @@ def relaxed_bound(problem: Problem, goal: Objective, limits: Limits) -> float | 
     return None if result.x is None else float(result.fun) / _SCALE
 
 
+@contextmanager
+def _silent() -> Generator[None]:
+    """Keeps what HiGHS prints of itself from standard output, where a command's data goes.
+
+    It prints a line where it repairs a solution, whatever ``disp`` says, through C's own buffer
+    (``findings/scipy-milp-prints.sh``).
+    """
+    try:
+        flush, kept = ctypes.CDLL(None).fflush, os.dup(1)
+    except (OSError, TypeError):  # no standard output, or no C library to ask
+        yield
+        return
+    flush(None)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 1)
+        yield
+    finally:
+        flush(None)
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(nowhere)
+
+
 class _Rows:
     """The program in the form that HiGHS takes: x of every allowed cell, then t, then z."""
 
@@ -278,13 +305,14 @@ class _Rows:
         lowest = np.concatenate([np.zeros(self.n), np.full(min(tail, 1), -np.inf)])
         lowest = np.concatenate([lowest, np.zeros(max(tail - 1, 0))])
         highest = np.concatenate([np.ones(self.n), np.full(tail, np.inf)])
-        return milp(
-            self.cost,
-            integrality=np.concatenate([np.full(self.n, int(whole)), np.zeros(tail)]),
-            bounds=Bounds(lowest, highest),
-            constraints=constraints,
-            options={"node_limit": nodes, "mip_rel_gap": gap} if whole else {},
-        )
+        with _silent():
+            return milp(
+                self.cost,
+                integrality=np.concatenate([np.full(self.n, int(whole)), np.zeros(tail)]),
+                bounds=Bounds(lowest, highest),
+                constraints=constraints,
+                options={"node_limit": nodes, "mip_rel_gap": gap} if whole else {},
+            )
 
     def picks_of(self, x: Floats) -> Picks:
         """Returns each part's scheme: the cell that is nearest to 1."""

@@ -20,16 +20,16 @@ A verdict against a comparator is one of
 
 - *helps, nobody harmed*: the gain's interval is above 0 and no harm is shown to all languages;
 - *helps, harm not excluded*: the first, and not the second;
-- *harms*: harm is shown to a language, or the worst set is shown to lose;
+- *harms*: harm is shown to a language, or to the worst set: that it loses more than the margin;
 - *no detectable gain*: none of these.
 
 Against the language-blind plan a gain must also be rarer than :data:`PLACEBO_ALPHA` among searches
-on permuted labels, where there were such.
+on permuted labels, where there were such: each is followed to its end, to the gain of its plan in
+the languages that it took for the worst.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -41,8 +41,7 @@ from bitgap.disparity.formulas import Sums, below_resolution, collapsed, damage_
 from bitgap.errors import PlanError, UsageError
 from bitgap.protect.comparators import BLIND
 from bitgap.protect.nulls import random_p
-from bitgap.protect.objectives import QUARTER
-from bitgap.protect.problem import Picks, Problem
+from bitgap.protect.problem import Picks
 from bitgap.protect.recipe import Recipe
 from bitgap.protect.solve import MARGIN
 from bitgap.records import Bools, Estimate, Floats, Scores, finite
@@ -105,8 +104,8 @@ class Chance:
     p: float
     """(1 + as good as the recipe) / (n + 1)."""
     gains: tuple[float, ...]
-    """In the worst set, log2 ratio: of the recipe on each random plan; of each placebo's plan on
-    the language-blind one."""
+    """Log2 ratio: of the recipe on each random plan, in the worst set; of each placebo's plan on
+    the language-blind one, in what that search took for the worst set."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,26 +131,6 @@ class Proof:
     """Against the language-blind plan; None where it was not scored."""
     sentence: str
     notes: tuple[str, ...] = field(default=())
-
-
-def worst_set(problem: Problem, blind: Picks) -> tuple[str, ...]:
-    """Returns the quarter of the languages that the language-blind plan hurts most, by the table.
-
-    As shares of what the uniform plan does to them; rounded up.
-
-    Args:
-        problem: Made of the table of the text that is searched on.
-        blind: The language-blind plan.
-
-    Example:
-        >>> from bitgap.protect.solve import solve
-        >>> worst_set(PROBLEM, solve(PROBLEM, "mean").picks)
-        ('he',)
-    """
-    shares = problem.damage_of(blind) / problem.uniform_bits
-    n = math.ceil(QUARTER * len(problem.languages))
-    worst = sorted(np.argsort(-shares, kind="stable").tolist()[:n])
-    return tuple(problem.languages[int(i)] for i in worst)
 
 
 def sealed(recipe: Recipe) -> str:
@@ -187,7 +166,7 @@ def prove(
     seed: int,
     search: Scores | None = None,
     random: Sequence[str] = (),
-    placebo: Sequence[str] = (),
+    placebo: Sequence[tuple[str, Sequence[str]]] = (),
     margin: float = MARGIN,
     draws: int = DRAWS,
 ) -> Proof:
@@ -203,7 +182,7 @@ def prove(
         seed: Of the bootstrap.
         search: Scores of the same plans on the text of the search, for optimism.
         random: Random plans, by their names among the scores.
-        placebo: Plans of searches on permuted labels, likewise.
+        placebo: Plans of searches on permuted labels, likewise, each with its own worst set.
         margin: Rise of damage that counts as no harm, as a share.
         draws: Bootstrap draws.
 
@@ -220,7 +199,7 @@ def prove(
         >>> proof.against[1].reason
         'harm is shown to en, de'
     """
-    named = [ours, *(one.plan for one in rivals), *random, *placebo]
+    named = [ours, *(one.plan for one in rivals), *random, *(plan for plan, _ in placebo)]
     if missing := [plan for plan in named if plan not in scores.plans]:
         raise PlanError(f"plan {missing[0]!r} was not scored; score it on the same sentences")
     if not worst or not {*worst} <= {*scores.languages}:
@@ -233,7 +212,7 @@ def prove(
         chance = Chance(n=len(random), p=random_p(gains), gains=tuple(map(float, gains)))
     null = None
     if placebo and blind:
-        gains = np.array([judged.gain_on(blind.plan, plan) for plan in placebo])
+        gains = np.array([judged.gain_on(blind.plan, plan, rows) for plan, rows in placebo])
         as_good = int((gains >= judged.gain_on(blind.plan, ours)).sum())
         null = Chance(
             n=len(placebo), p=(1 + as_good) / (1 + len(placebo)), gains=tuple(map(float, gains))
@@ -281,10 +260,16 @@ class _Judge:
         self.seed, self.draws, self.search = seed, draws, search
         self.limit = float(np.log2(1 + margin))
 
-    def gain_on(self, plan: str, ours: str, scores: Scores | None = None) -> float:
-        """Returns the gain of one plan on another in the worst set; NaN where K is not above 0."""
+    def gain_on(
+        self,
+        plan: str,
+        ours: str,
+        worst: Sequence[str] | None = None,
+        scores: Scores | None = None,
+    ) -> float:
+        """Returns the gain of one plan on another in a set; NaN where K is not above 0."""
         pair = (scores or self.scores).select(plans=[ours, plan])
-        rows = [pair.languages.index(one) for one in self.worst]
+        rows = [pair.languages.index(one) for one in worst or self.worst]
         logs = log_damage(pair)[:, rows]
         return float((logs[1] - logs[0]).mean())
 
@@ -307,7 +292,7 @@ class _Judge:
             reason = "both do the same to every sentence"
         optimism = None
         if self.search is not None and gain.value is not None:
-            optimism = finite(self.gain_on(rival.plan, self.ours, self.search) - gain.value)
+            optimism = finite(self.gain_on(rival.plan, self.ours, scores=self.search) - gain.value)
         return Against(
             rival=rival,
             gain=gain,
@@ -371,7 +356,7 @@ class _Judge:
         if gain.value is None or gain.low is None or gain.high is None:
             return "no detectable gain", f"the gain has no interval: {gain.reason}"
         ends = f"{gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]"
-        if gain.high < 0:
+        if gain.high < -self.limit:
             return "harms", f"the worst hit are hurt more: {ends} in log2"
         if gain.low <= 0:
             return "no detectable gain", f"the gain of the worst hit, {ends} in log2, may be 0"
