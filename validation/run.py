@@ -58,6 +58,7 @@ class Size:
         worlds: Worlds of each kind, by truth.
         guarded: Worlds of each scenario of guarded refutations.
         recipes: Worlds of each kind in which a recipe is searched and proved.
+        recipe_worlds: Their kinds.
         setting: Where the experiments are run; not at all when None.
         tier: Tier of the main job whose parameters of single experiments are used; none when None.
     """
@@ -72,6 +73,7 @@ class Size:
     worlds: Mapping[str, int]
     guarded: int
     recipes: int
+    recipe_worlds: tuple[RecipeWorld, ...]
     setting: Setting | None
     tier: str | None = None
 
@@ -91,6 +93,7 @@ FULL = Size(
     },
     guarded=1200,
     recipes=200,
+    recipe_worlds=RECIPE_WORLDS,
     setting=Setting(
         languages=("en", "de", "ru", "he"),
         sentences=24,
@@ -115,6 +118,7 @@ QUICK = Size(
     worlds=dict.fromkeys(TRUTHS, 4),
     guarded=2,
     recipes=1,
+    recipe_worlds=tuple(w for w in RECIPE_WORLDS if w.confirm < 100),
     setting=Setting(
         languages=("en", "he"),
         sentences=8,
@@ -291,7 +295,7 @@ def _recipes(size: Size, thresholds: Thresholds, jobs: int, announce: Announce) 
     n_shares = min(size.recipes, 4 * jobs)
     shares = [
         (world, range(SEED + i, SEED + size.recipes, n_shares))
-        for world in RECIPE_WORLDS
+        for world in size.recipe_worlds
         for i in range(n_shares)
     ]
     found: dict[str, RecipeTally] = {}
