@@ -337,9 +337,11 @@ def most_to_gain(
     within = relaxed_bound(problem, made, limits_of(problem, no_harm, blind=blind.picks,
                                                     spare=spare))  # fmt: skip
     free = relaxed_bound(problem, made, no_limits(problem))
+    bound = value if within is None else min(value, within)
     return MostToGain(
         objective=goal,
         blind=value,
-        bound=value if within is None else min(value, within),
-        free_bound=value if free is None else min(value, free),
+        bound=bound,
+        # Whoever may pay anything can do what those who spare can; two programs differ by rounding.
+        free_bound=bound if free is None else min(bound, free),
     )
