@@ -128,7 +128,9 @@ def test_a_role_is_that_of_the_declared_list() -> None:
     assert set(declared) == {"exploratory", "confirmation", "mix"}
     assert not set(declared["exploratory"]) & set(declared["confirmation"])
     assert len(declared["exploratory"]) == 9 and len(declared["confirmation"]) == 12
-    assert role_of("anywhere/gpt2-24", "f" * 64) == "confirmation"
+    for name, weights in declared["confirmation"].items():
+        # Before there are weights, the name is enough.
+        assert role_of(f"anywhere/{name}", weights or "f" * 64) == "confirmation"
     assert role_of("reference", declared["exploratory"]["reference"]) == "exploratory"
     assert role_of("nobody", "") == "exploratory"
     assert FULL.role == "exploratory"
@@ -191,7 +193,10 @@ def judged(*, confirming: bool):
         known = {"findings": findings, "bits_per_byte": dict.fromkeys(FULL.languages, 2.0)}
         made.append(replace(additive(family, i), **known))
         if confirming:
-            made.append(replace(additive(family, 50 + i), model=later, **known))
+            weights = declared_roles()["confirmation"][later]
+            made.append(
+                replace(additive(family, 50 + i), model=later, fingerprint=weights, **known)
+            )
     return judge_all(made, "smoke")
 
 
