@@ -29,7 +29,7 @@ FLOORS = (
     ("disparity",),
     ("show",),
     ("lab",),
-    ("experiments",),
+    ("protect", "experiments"),
     ("jobs",),
     ("theory",),
     ("report",),
@@ -211,3 +211,10 @@ def test_public_names_are_frozen() -> None:
 def test_an_experiment_is_a_first_screen() -> None:
     for path in sorted((SOURCE / "experiments").glob("*/__init__.py")):
         assert path.read_text(encoding="utf-8").count("\n") <= 120, f"{path} is no first screen"
+
+
+def test_plans_are_found_and_proved_without_a_lab_or_a_model() -> None:
+    for name in MODULES:
+        if room(name) == "protect" and not name.endswith(".measure"):
+            rooms = {room(module) for module in arrows_of(name)}
+            assert not rooms & {"models", "lab", "experiments"}, f"{name} imports {rooms}"
