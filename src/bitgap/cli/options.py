@@ -150,6 +150,7 @@ _LONGEST_S = 1e8  # three years
 DEFAULT_STORE = "bitgap.db"
 DEFAULT_SCHEME = "rtn4-g128"
 TIERS = ("smoke", "standard", "full")
+PREFIXES = ("auto", "tokenizer", "bos", "eos", "none")
 
 _OUT = "also write the result as JSON, and Vega-Lite figures, to this folder"
 _CORPUS = (
@@ -160,6 +161,11 @@ _TREEBANKS = "CoNLL-U file or folder to probe (default: bundled sentences)"
 _UNIGRAMS = (
     "folder of <language>.txt (text) or .tsv (token ids and counts) by which what a model had "
     "learned is told; 50,000 tokens a language or more (default: those of the bundled models)"
+)
+_REFERENCE = "language that damage is compared with and normalised by"
+_PREFIX = (
+    "what stands before every sentence (default: auto, what the tokenizer makes, else BOS, else "
+    "EOS, else nothing, and its first token is not scored)"
 )
 _ARITHMETIC = "float32, or bfloat16 products where the processor has them"
 _RUN = "number of a run, or latest (default: latest); `bitgap results` lists them"
@@ -176,6 +182,8 @@ MEASURING = (
     option("--treebanks", _TREEBANKS, metavar="PATH", type=path),
     option("--unigrams", _UNIGRAMS, metavar="DIR", type=path),
     option("--languages", "such as en,he,ar (default: all of the corpus)", metavar="CODES"),
+    option("--reference", _REFERENCE, default="en", metavar="CODE"),
+    option("--prefix", _PREFIX, choices=PREFIXES, default="auto"),
     option("--arithmetic", _ARITHMETIC, choices=("exact", "fast")),
     option("--seed", "where random choices start", type=whole(0, 2**31 - 1), default=0),
     # torch takes any number of threads, and dies of some.

@@ -196,7 +196,7 @@ def order_codes(
     if reference not in have:
         raise LanguageError(
             f"{where}: the reference language {reference} is not there; the corpus has "
-            f"{', '.join(have)}"
+            f"{', '.join(have)}; name one of them with --reference (reference= in Python)"
         )
     chosen = list(have) if wanted is None else _resolve(have, wanted, where)
     codes = (reference, *(code for code in chosen if code != reference))
