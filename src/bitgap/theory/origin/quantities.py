@@ -93,7 +93,8 @@ def _groups(readings: Readings, plans: list[str], measure: Measure, of: str) -> 
     if of == "resource":
         first = readings.mask(lambda code: not is_high_resource(code))
     else:
-        first = readings.mask(lambda code: language(code).morphologically_rich)
+        first = readings.mask(lambda code: language(code).morphologically_rich is True)
+        counts &= readings.mask(lambda code: language(code).morphologically_rich is not None)
     first, second = first & counts, ~first & counts
     if not first.any() or not second.any():
         raise Untestable(f"languages that count are all of one {of} group")
