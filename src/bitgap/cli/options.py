@@ -197,7 +197,8 @@ TRUST = (
 )
 DRY_RUN = option("--dry-run", "print what it would cost, and stop", action="store_true")
 MODEL = option("model", "folder or hub id (default: the bundled model)", nargs="?")
-TIER = option("--tier", "how much text is scored", choices=TIERS, default="standard")
+# None where it was not given, so that it is told from the default beside --within.
+TIER = option("--tier", "how much text is scored (default: standard)", choices=TIERS)
 # Intervals come from drawing sentences again; of one there is nothing to draw.
 SENTENCES = option(
     "--sentences", "score N sentences only, spread over the text", type=whole(2), metavar="N"
@@ -206,6 +207,19 @@ _TIER_SENTENCES = "score N sentences instead of the tier's, spread over the text
 TIER_SENTENCES = option("--sentences", _TIER_SENTENCES, type=whole(2), metavar="N")
 _WITHIN = "choose sentences, then masks, that take no longer, such as 2h30m; instead of a tier"
 WITHIN = option("--within", _WITHIN, type=duration_s, metavar="TIME")
+
+
+def tier_name(options: Namespace) -> str:
+    """Returns the tier that was asked for, or the standard one.
+
+    Raises:
+        UsageError: If a time was given as well, which chooses in a tier's place.
+    """
+    if options.tier is not None and options.within is not None:
+        raise UsageError("--within chooses how much text is scored, and --tier names it; give one")
+    return options.tier or "standard"
+
+
 _ALL_MASKS = "score all sets of blocks, up to 14 blocks; not only the standard design's"
 ALL_MASKS = option("--all-masks", _ALL_MASKS, action="store_true")
 RUN = option("run_name", _RUN, nargs="?", metavar="RUN", type=run_name, default="latest")

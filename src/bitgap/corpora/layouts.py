@@ -33,6 +33,7 @@ SPLITS = ("devtest", "test", "validation", "dev", "train")
 _SPLIT_FIRST = re.compile(r"(?P<stem>.+)\.(?P<tag>[A-Za-z]{2,3}(?:[-_][A-Za-z0-9]+)*)")
 _SPLIT_LAST = re.compile(r"(?P<tag>[a-z]{3}_[A-Z][a-z]{3})\.(?P<stem>dev|devtest|test)")
 _DEEPEST = 2  # flores200_dataset/dev below the folder that was named
+_MOST_FOLDERS = 64  # a folder of hundreds is no corpus, and would be searched for long
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ def find_layout(folder: Path) -> Layout:
     for _ in range(_DEEPEST):
         if found is not None:
             return found
-        below = [child for parent in below for child in _folders(parent)]
+        below = [child for parent in below for child in _folders(parent)][:_MOST_FOLDERS]
         named = {child.name.lower(): child for child in reversed(below)}
         splits = (_layout_of(named[split]) for split in SPLITS if split in named)
         found = next((one for one in splits if one is not None), None)

@@ -27,7 +27,7 @@ from bitgap.corpora.intake import (
     parse_languages,
 )
 from bitgap.corpora.layouts import Layout, beginning_layout, find_layout, with_scripts
-from bitgap.errors import CorpusError, LanguageError, UsageError
+from bitgap.errors import CorpusError, LanguageError, NoSuchText, UsageError
 from bitgap.languages import language, matching
 from bitgap.records import CorpusInfo, Integers
 
@@ -366,7 +366,7 @@ def _from_file(path: Path, request: Request) -> ParallelCorpus:
 def _from_hub(spec: str, request: Request) -> ParallelCorpus:
     name = hub.parse_hub_name(spec)
     if name is None:
-        raise CorpusError(
+        raise NoSuchText(
             f"{spec}: no such file or folder, and no Hugging Face dataset is named like that "
             "(owner/name); leave the corpus out for the bundled one"
         )

@@ -30,7 +30,7 @@ from typing import Any
 
 import numpy as np
 
-from bitgap.errors import CorpusError, LanguageError
+from bitgap.errors import CorpusError, LanguageError, NoSuchText
 from bitgap.languages import language, matching
 from bitgap.records import Integers
 
@@ -167,6 +167,10 @@ def _files(folder: Path) -> dict[str, Path]:
     """Returns the file of each language."""
     try:
         names = sorted(path for path in folder.iterdir() if path.is_file())
+    except (FileNotFoundError, NotADirectoryError):
+        raise NoSuchText(
+            f"{folder}: no such folder of unigrams; it has one <language>.txt or .tsv a language"
+        ) from None
     except OSError as error:
         raise CorpusError(
             f"{folder}: cannot be read as a folder of unigrams ({error.strerror}); it has one "
