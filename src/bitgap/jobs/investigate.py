@@ -118,6 +118,7 @@ def describe(lab: Lab, plan: str, scheme: str | None = None) -> dict[str, Any]:
         "sentences_dropped": lab.text.n_dropped,
         "sentences_too_short": lab.text.n_short,
         "prefix": lab.text.prefix.text,
+        "reference": lab.corpus.reference,
         "languages_unreadable": lab.unreadable,
         "arithmetic": lab.settings.arithmetic,
     }

@@ -149,7 +149,7 @@ def _origin_line(origin: Json) -> str:
 
 def investigation_view(result: Json) -> Any:
     """Shows the audit, the map and the verdicts."""
-    names = ("model", "corpus", "arithmetic", "languages_unreadable", "prefix")
+    names = ("model", "corpus", "arithmetic", "languages_unreadable", "prefix", "reference")
     shared = {name: result.get(name) for name in names}
     audit, layer_map = result["audit"], result["map"]
     tried = result["collapsed_below"].items()
