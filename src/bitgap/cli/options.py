@@ -154,7 +154,8 @@ PREFIXES = ("auto", "tokenizer", "bos", "eos", "none")
 
 _OUT = "also write the result as JSON, and Vega-Lite figures, to this folder"
 _CORPUS = (
-    "folder of <language>.txt, TSV, JSONL, Parquet or dataset id (default: the bundled sentences)"
+    "folder of <language>.txt, of FLORES, NTREX or Moses, TSV, JSONL, Parquet or dataset id "
+    "(default: the bundled sentences)"
 )
 _PAIRS = "minimal pairs, as CLAMS or MultiBLiMP lay them out (default: bundled)"
 _TREEBANKS = "CoNLL-U file or folder to probe (default: bundled sentences)"
