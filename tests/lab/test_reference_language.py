@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ from bitgap.disparity.formulas import damage_bits, delta_bits, disparity, log_ra
 from bitgap.lab.lab import Lab
 from bitgap.quant.plan import Plan
 from bitgap.records import Scores
+from bitgap.theory.origin.claims import Untestable
+from bitgap.theory.origin.quantities import _hebrew
 from cli_samples import GERMAN, HEBREW, Run, write_corpus_folder
 
 CODES = ("en", "he", "de")
@@ -89,3 +92,9 @@ def test_a_corpus_without_english_is_measured_against_another_language(
         ran = run(verb, tiny, "--corpus", folder, "--reference", "de")
         assert ran.code == 0 and "per German character" in " ".join(ran.out.split())
         assert "English" not in ran.out
+
+
+def test_a_claim_about_english_is_not_judged_by_another_language():
+    scores: Any = SimpleNamespace(languages=("de", "he"), reference="de")
+    with pytest.raises(Untestable, match="over English, and the reference is de"):
+        _hebrew(None, SimpleNamespace(scores=scores), "disparity")  # type: ignore[arg-type]

@@ -259,6 +259,10 @@ def replicate(options: Namespace, session: Session) -> None:
     session.begin()
     scheme = options.scheme or operating_point(lab.spread(32), load_thresholds())[0]
     console.say(f"replaying the origin's claims on {lab.info.name} at {scheme}")
+    if lab.corpus.reference != "en":
+        console.say(
+            f"the origin compares with English; here {lab.corpus.reference} is in its place"
+        )
     ledger = replicate(
         lab,
         scheme,

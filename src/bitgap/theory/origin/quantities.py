@@ -76,6 +76,8 @@ def _check_distinct(case: Case, less: str, more: str) -> None:
 def _hebrew(case: Case, readings: Readings, measure: Measure) -> Sampled:
     if "he" not in readings.scores.languages:
         raise Untestable("the text has no Hebrew")
+    if readings.scores.reference != "en":
+        raise Untestable(f"it is over English, and the reference is {readings.scores.reference}")
     row, column = readings.row("none"), readings.scores.languages.index("he")
     if not readings.counts(["none"], measure)[column]:
         raise Untestable(f"Hebrew is {readings.left_out(['none'])['he']}")
