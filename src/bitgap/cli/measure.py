@@ -20,6 +20,7 @@ from bitgap.cli.options import (
     option,
     scheme_name,
     scheme_or_plan,
+    tier_name,
     verb,
 )
 from bitgap.cli.session import Session
@@ -115,7 +116,7 @@ def tier_of(options: Namespace) -> Tier:
     """
     from bitgap.jobs.tiers import TIERS
 
-    tier = TIERS[options.tier]
+    tier = TIERS[tier_name(options)]
     if options.sentences is None:
         return tier
     if options.within is not None:

@@ -118,6 +118,8 @@ class Session:
             pairs=asked.pairs,
             treebanks=asked.treebanks,
             unigrams=asked.unigrams,
+            prefix=asked.prefix,
+            reference=asked.reference,
             store=self._store if keep and not self._dry_run else None,
             settings=self._settings,
             progress=console.Bar(),

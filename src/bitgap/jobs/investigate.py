@@ -116,6 +116,9 @@ def describe(lab: Lab, plan: str, scheme: str | None = None) -> dict[str, Any]:
         "corpus_fingerprint": corpus.fingerprint,
         "sentences": int(lab.text.counts.tokens.shape[1]),
         "sentences_dropped": lab.text.n_dropped,
+        "sentences_too_short": lab.text.n_short,
+        "prefix": lab.text.prefix.text,
+        "reference": lab.corpus.reference,
         "languages_unreadable": lab.unreadable,
         "arithmetic": lab.settings.arithmetic,
     }

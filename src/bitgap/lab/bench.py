@@ -28,6 +28,7 @@ from bitgap.lab.engine.budget import (
     measure_rates,
     predict,
 )
+from bitgap.lab.engine.prefix import Prefix, PrefixRule, prefix_of
 from bitgap.lab.engine.scoring import ENGINE_VERSION, Engine
 from bitgap.lab.engine.text import Chunk, TokenizedText, make_chunks, tokenize, unreadable
 from bitgap.lab.engine.tree import PlanTree
@@ -102,6 +103,7 @@ class Bench:
         settings: Settings | None = None,
         progress: Progress | None = None,
         unigrams: Unigrams | None = None,
+        prefix: PrefixRule = "auto",
     ) -> Self:
         """Splits the model and tokenizes the text; measures nothing yet.
 
@@ -112,6 +114,7 @@ class Bench:
             settings: How to work.
             progress: Who is told.
             unigrams: Token counts of other text, before the bundled ones.
+            prefix: What stands before every sentence, see :mod:`bitgap.lab.engine.prefix`.
 
         Raises:
             UnsupportedArchitecture: If the model cannot be split.
@@ -122,7 +125,7 @@ class Bench:
         decoder, bank = _split(loaded, settings)
         corpus, left_out = _readable(corpus, loaded)
         counted = _counted(corpus, loaded, unigrams)
-        text = _tokenized(corpus, loaded, counted)
+        text = _tokenized(corpus, loaded, counted, prefix_of(loaded.tokenizer, prefix))
         return cls(
             settings=settings,
             store=store or Store(":memory:"),
@@ -186,7 +189,8 @@ class Bench:
         """
         corpus, left_out = _readable(self.corpus.select(languages, sentences), self.loaded)
         part = replace(self, corpus=corpus, unreadable={**self.unreadable, **left_out})
-        made = part._with_text(_tokenized(corpus, self.loaded, self.unigrams))
+        prefix = self.text.prefix
+        made = part._with_text(_tokenized(corpus, self.loaded, self.unigrams, prefix))
         made.whole = (self.whole or self) if languages is None else None
         return made
 
@@ -233,14 +237,14 @@ class Bench:
         return exact._with_text(self.text)
 
     def with_shuffled_tokens(self, seed: int) -> Self:
-        """Returns a lab whose sentences have their tokens in random order, the BOS in its place.
+        """Returns a lab whose sentences have their tokens in random order, the prefix in its place.
 
         For controls: what is left of a finding on such text is a matter of words, not of language.
 
         Args:
             seed: Of the orders.
         """
-        rng, lead = np.random.default_rng(seed), int(self.text.has_bos)
+        rng, lead = np.random.default_rng(seed), len(self.text.prefix.ids)
 
         def shuffled(row: Sequence[int]) -> tuple[int, ...]:
             return (*row[:lead], *(row[lead + i] for i in rng.permutation(len(row) - lead)))
@@ -362,7 +366,7 @@ def _counted(
 
 
 def _tokenized(
-    corpus: ParallelCorpus, loaded: LoadedModel, unigrams: Unigrams | None
+    corpus: ParallelCorpus, loaded: LoadedModel, unigrams: Unigrams | None, prefix: Prefix
 ) -> TokenizedText:
     with hushed_log():  # a sentence that is too long is dropped, and said below
         text = tokenize(
@@ -371,13 +375,17 @@ def _tokenized(
             context=loaded.info.context,
             vocabulary=loaded.info.vocabulary,
             unigrams=unigrams.counts if unigrams else None,
+            prefix=prefix,
         )
-    if text.n_dropped:
-        _log.warning(
-            "%d of %d sentences do not fit the model's context in some language; dropped",
-            text.n_dropped,
-            corpus.n_sentences,
-        )
+    counts = {
+        "do not fit the model's context": text.n_dropped - text.n_short,
+        "are too short to be scored": text.n_short,
+    }
+    for what, n in counts.items():
+        if n:
+            _log.warning(
+                "%d of %d sentences %s in some language; dropped", n, corpus.n_sentences, what
+            )
     return text
 
 
@@ -415,4 +423,6 @@ def _text_key(
         text.ids,
         "rounded but for light plans" if products_round(settings) else "float32",
         *([counted] if counted else []),
+        # Told apart already by the ids; but of a longer prefix fewer of them are scored.
+        *([["first scored", text.prefix.first]] if text.prefix.first > 1 else []),
     )

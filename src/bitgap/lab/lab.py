@@ -26,6 +26,7 @@ from bitgap.lab.activations import (
     sample_size,
 )
 from bitgap.lab.bench import Bench, products_round
+from bitgap.lab.engine.prefix import PrefixRule
 from bitgap.lab.scores import keep_light_scores, score_and_keep, text_reference
 from bitgap.lab.settings import Progress, Settings, provenance
 from bitgap.lab.store import Store, assemble, content_key
@@ -51,6 +52,8 @@ class Lab(Bench):
         pairs: str | os.PathLike[str] | None = None,
         treebanks: str | os.PathLike[str] | None = None,
         unigrams: str | os.PathLike[str] | None = None,
+        prefix: PrefixRule = "auto",
+        reference: str = "en",
         store: str | os.PathLike[str] | None = None,
         settings: Settings | None = None,
         progress: Progress | None = None,
@@ -69,6 +72,9 @@ class Lab(Bench):
                 sentences when None.
             unigrams: Folder of text or token counts that say what a language's words alone tell,
                 see :mod:`bitgap.corpora.unigrams`; before those that ship for the bundled models.
+            prefix: What stands before every sentence: ``auto`` (what the tokenizer makes, else
+                BOS, else EOS, else nothing), ``tokenizer``, ``bos``, ``eos`` or ``none``.
+            reference: The language that damage is compared with and normalised by.
             store: SQLite file; in memory when None.
             settings: How to work.
             progress: Who is told.
@@ -78,7 +84,7 @@ class Lab(Bench):
         Raises:
             UserError: If any of it cannot be used; the message says why and what to do.
         """
-        text = load_corpus(corpus, languages=languages)
+        text = load_corpus(corpus, languages=languages, reference=reference)
         # The store before the model: a store that cannot be written should cost no waiting.
         opened = Store(store) if store is not None else None
         # What can be wrong with text is told before a model is loaded.
@@ -98,7 +104,13 @@ class Lab(Bench):
                 unigrams, loaded.tokenizer, loaded.info.vocabulary, text.languages
             )
         lab = cls.of(
-            loaded, text, store=opened, settings=settings, progress=progress, unigrams=counted
+            loaded,
+            text,
+            store=opened,
+            settings=settings,
+            progress=progress,
+            unigrams=counted,
+            prefix=prefix,
         )
         lab.grammar, lab.treebanks = grammar, parsed
         return lab

@@ -137,8 +137,9 @@ class _Sums:
         self._mask = without_sinks(part.states[0], part.real)
         column = torch.arange(self._shape[1], device=part.real.device)
         sentence = torch.from_numpy(self._where % self._n_sentences).to(part.real.device)
-        # A sentence's scored tokens are as many as its columns from 1 on.
-        self._few = self._mask & (column[None, :] <= self._fewest[sentence][:, None])
+        # A sentence's scored tokens are as many as its columns from the first scored one on.
+        end = self._fewest[sentence][:, None] + part.chunk.first
+        self._few = self._mask & (column[None, :] < end)
 
     def see(self, block: int, name: str, inputs: Tensor) -> None:
         """Adds what enters one linear."""

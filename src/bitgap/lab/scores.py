@@ -144,6 +144,7 @@ def text_reference(bench: Bench) -> tuple[dict[str, Any], dict[str, Any]]:
         "floor_nats": bench.floor_nats,
         "vocabulary": bench.info.vocabulary,
         "unigrams": bench.unigrams.name if bench.unigrams else None,
+        "prefix": bench.text.prefix.text,
     }
     arrays = {
         "nll_fp_nats": bench.engine.reference().reshape(shape),

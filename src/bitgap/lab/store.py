@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from bitgap.codec import decode, encode
-from bitgap.errors import StoreError
+from bitgap.errors import NoSuchStore, StoreError
 from bitgap.lab.files import NewFiles, read_files
 from bitgap.quant.plan import Plan
 from bitgap.records import (
@@ -79,7 +79,9 @@ class Store:
         self.path, self._read_only = str(path), read_only
         self._temporary: Path | None = None
         if read_only and not Path(self.path).is_file():
-            raise StoreError(f"there is no store {self.path!r}; run `bitgap audit` or name another")
+            raise NoSuchStore(
+                f"there is no store {self.path!r}; run `bitgap audit` or name another"
+            )
         with self._explained("open"):
             target = _read_only_uri(self.path) if read_only else self.path
             self._db = sqlite3.connect(target, timeout=30, uri=read_only, isolation_level=None)

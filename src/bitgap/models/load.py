@@ -22,11 +22,12 @@ import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM
 
-from bitgap.errors import ModelError
+from bitgap.errors import ModelError, UserError
 from bitgap.models.families import context_length
 from bitgap.models.silence import silenced
+from bitgap.models.tokenizer import read_tokenizer
 from bitgap.records import ModelInfo
 
 REFERENCE = "reference"
@@ -186,7 +187,7 @@ def _foreign(name: str, what: str, advice: str) -> Iterator[None]:
     # transformers, tokenizers and safetensors raise what they like; tokenizers even Exception.
     try:
         yield
-    except (ModelError, MemoryError, torch.OutOfMemoryError):
+    except (UserError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:
         raise ModelError(f"{name}: {what} ({_first_line(error)}); {advice}") from error
@@ -264,9 +265,7 @@ def _check_finite(name: str, model: nn.Module) -> None:
 def _read_tokenizer(name: str, folder: Path, model: Any, trust_remote_code: bool) -> Any:
     advice = "save its tokenizer (tokenizer.json and tokenizer_config.json) beside the weights"
     with _foreign(name, "it has no tokenizer that can be read", advice):
-        tokenizer = AutoTokenizer.from_pretrained(
-            folder, trust_remote_code=trust_remote_code, local_files_only=True
-        )
+        tokenizer = read_tokenizer(name, folder, trust_remote_code=trust_remote_code)
         # Without files some classes come up empty instead of failing.
         n_ids = len(tokenizer("One two, three.", add_special_tokens=False).input_ids)
         n_tokens, rows = tokenizer.vocab_size, model.get_input_embeddings().weight.shape[0]

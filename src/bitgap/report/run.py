@@ -260,7 +260,8 @@ def read_run(text: str, store: str) -> Run:
 
 ABOUT = (
     *("model", "model_fingerprint", "n_blocks", "scheme", "plan", "corpus", "corpus_fingerprint"),
-    *("sentences", "sentences_dropped", "languages_unreadable", "arithmetic"),
+    *("sentences", "sentences_dropped", "sentences_too_short", "languages_unreadable"),
+    *("arithmetic", "prefix", "reference"),
 )
 """What a run says of model and text, as :func:`bitgap.jobs.investigate.describe` has it."""
 

@@ -106,14 +106,19 @@ def audit_view(result: Json) -> Any:
 
 def _head(result: Json) -> Group:
     text = f"{result['corpus']}, {count(result['sentences'], 'sentence')}"
-    if result.get("sentences_dropped"):
-        text += f" ({result['sentences_dropped']} too long for the model left out)"
+    short = result.get("sentences_too_short") or 0
+    if long := (result.get("sentences_dropped") or 0) - short:
+        text += f" ({long} too long for the model left out)"
+    if short:
+        text += f" ({short} too short to be scored left out)"
     unreadable: Mapping[str, str] = result.get("languages_unreadable") or {}
     for code, why in unreadable.items():
         text += f" (without {code}: {why})"
     text += f", {result['arithmetic']} arithmetic"
     if "floor_bits" in result:
         text += f", numerical floor {result['floor_bits']:.1e} bits a token"
+    if result.get("prefix"):  # runs stored before 2026-11-30 do not say
+        text += f", {result['prefix']}"
     return section(f"{result['model']}: {result['plan']}", Text(text, style="dim"))
 
 
@@ -144,7 +149,7 @@ def _origin_line(origin: Json) -> str:
 
 def investigation_view(result: Json) -> Any:
     """Shows the audit, the map and the verdicts."""
-    names = ("model", "corpus", "arithmetic", "languages_unreadable")
+    names = ("model", "corpus", "arithmetic", "languages_unreadable", "prefix", "reference")
     shared = {name: result.get(name) for name in names}
     audit, layer_map = result["audit"], result["map"]
     tried = result["collapsed_below"].items()
