@@ -23,7 +23,7 @@ from tiny_models import (
 from torch import nn
 from transformers.utils import logging as hf_logging
 
-from bitgap.errors import EngineError, UnsupportedArchitecture
+from bitgap.errors import EngineError, ModelError, UnsupportedArchitecture
 from bitgap.models.context import Catcher, ContextCache
 from bitgap.models.decoder import Decoder
 from bitgap.models.families import FAMILIES, Family
@@ -227,5 +227,5 @@ def test_a_block_with_a_matrix_outside_its_linears_is_refused() -> None:
 def test_a_model_with_nan_is_refused() -> None:
     model = build("llama")
     model.get_parameter("model.norm.weight")[3] = float("nan")
-    with pytest.raises(UnsupportedArchitecture, match="nan"):
+    with pytest.raises(ModelError, match=r"not finite.*NaN"):
         Decoder.from_model(model)

@@ -138,7 +138,7 @@ def test_replacing_one_expert_leaves_the_others_and_the_model() -> None:
 # -- real classes -----------------------------------------------------------------------------
 
 MIXTURES = {
-    # Experts stored (out x in), (in x out), as one matrix of two dimensions, and among dense blocks.
+    # Experts stored (out x in), (in x out), in two dimensions, and among dense blocks.
     "MixtralForCausalLM": "mlp.gate",
     "GptOssForCausalLM": "mlp.router",
     "Llama4ForCausalLM": "feed_forward.router",

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bitgap.errors import EngineError, UnsupportedArchitecture
+from bitgap.errors import EngineError, ModelError, UnsupportedArchitecture
 from bitgap.models.base import Base
 from bitgap.models.context import Context, ContextCache
 from bitgap.models.families import FAMILIES, Family, context_length, text_config
@@ -335,8 +335,9 @@ class Decoder:
         ids = torch.randint(
             min(self.vocabulary, len(table)), (2, long), generator=torch.Generator().manual_seed(0)
         ).to(table.device)
+        own = self._own_logits(ids)
         whole, part = self.logits(ids), self.logits(ids[:, :short])
-        self._compare(whole, self._own_logits(ids), f"at length {long} logits are not its own")
+        self._compare(whole, own, f"at length {long} logits are not its own")
         self._compare(
             part, self._own_logits(ids[:, :short]), f"at length {short} logits are not its own"
         )
@@ -348,7 +349,15 @@ class Decoder:
 
     def _own_logits(self, ids: Tensor) -> Tensor:
         with hushed_log():
-            return own_logits(self.model, ids)
+            own = own_logits(self.model, ids)
+        if not own.isfinite().all():
+            raise ModelError(
+                f"{type(self.model).__name__}: its own logits are not finite on {ids.numel()} "
+                f"random tokens, before anything is split or rounded (found NaN or infinity in "
+                f"{int((~own.isfinite()).sum()):,} of {own.numel():,}); its weights are damaged, "
+                f"or too large for float32"
+            )
+        return own
 
     def _compare(self, mine: Tensor, own: Tensor, failure: str) -> None:
         if mine.shape != own.shape:
@@ -363,7 +372,7 @@ class Decoder:
         # A row that does not fit shows as whatever error the model's code happens to run into.
         try:
             yield
-        except (UnsupportedArchitecture, torch.OutOfMemoryError):
+        except (ModelError, torch.OutOfMemoryError):
             raise
         except Unpackable as error:
             raise self._refusal(str(error)) from error

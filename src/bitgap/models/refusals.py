@@ -19,7 +19,7 @@ from typing import Any
 from bitgap.errors import ModelError
 
 _FULL = frozenset({"F64", "F32", "F16", "BF16"})
-_CODES = re.compile(r"^(F8|F6|F4|FP8|NF4|U?I\d+)")
+_INTEGER = re.compile(r"[UI]\d+")
 _SIDE_FILES = re.compile(r"(^|[_-])quant\w*(_config)?\.json$|^quantize_config\.json$")
 _SAYS_QUANTIZED = re.compile(r"(^|_)quant|^compression_config$")
 # Last parts of names under which toolchains keep what turns codes back into numbers.
@@ -137,12 +137,15 @@ def refuse_quantized(name: str, folder: Path, own: frozenset[str]) -> None:
     keys = sorted(_keys_that_say_so(config))
     side = sorted(p.name for p in folder.glob("*.json") if _SIDE_FILES.search(p.name))
     if codes or scales:
-        found = [_told(codes)] if codes else []
-        found += [f"{len(scales)} tensors that only a quantizer writes ({_some(scales)})"] * (
-            len(scales) > 0
-        )
-        found += [f"{', '.join(keys)} in its config.json"] * bool(keys)
-        found += [f"the file {side[0]}"] * bool(side)
+        found = list[str]()
+        if codes:
+            found.append(_told(codes))
+        if scales:
+            found.append(f"{len(scales)} tensors that only a quantizer writes ({_some(scales)})")
+        if keys:
+            found.append(f"{', '.join(keys)} in its config.json")
+        if side:
+            found.append(f"the file {side[0]}")
         raise ModelError(f"{name} is already quantized (found {'; '.join(found)}), and {_REMEDY}")
     if keys or side:
         what = f"{', '.join(keys)} in its config.json" if keys else f"the file {side[0]}"
@@ -160,7 +163,7 @@ def _is_code(header: TensorHeader) -> bool:
     if header.dtype.startswith(("F8", "F4", "F6")):
         return True
     # Causal masks and position ids of old checkpoints are integers too, with a leading 1.
-    return bool(_CODES.match(header.dtype)) and header.shape[0] > 1
+    return _INTEGER.fullmatch(header.dtype) is not None and header.shape[0] > 1
 
 
 def _is_of_quantizer(name: str, headers: Mapping[str, TensorHeader]) -> bool:
