@@ -191,10 +191,8 @@ def test_replacing_experts_is_the_same_as_changing_the_model(name: str) -> None:
 def test_an_expert_that_no_token_reaches_is_rounded_all_the_same() -> None:
     model = tiny_model("MixtralForCausalLM")
     for block in (1, 2):
-        # Every token of these blocks goes to experts 0 and 1.
-        gate = model.get_submodule(f"model.layers.{block}.mlp.gate")
-        gate.weight.zero_()
-        gate.weight[:2] = 1e-3
+        # All experts score alike for every token, so the same two are taken each time.
+        model.get_submodule(f"model.layers.{block}.mlp.gate").weight.zero_()
     decoder = Decoder.from_model(model)
     names = {view.name for view in decoder.block_linears(1).values()}
     assert {f"mlp.experts.down_proj.{i}" for i in range(5)} <= names

@@ -87,7 +87,10 @@ QUANTIZED: dict[str, tuple[Callable[[Path], Any], str]] = {
     # K14, K32: what GPTQ, AWQ, bitsandbytes and others write, without a key that says so.
     "gptq": (
         in_place_of_the_matrix(
-            qweight=CODES, qzeros=CODES[:3].clone(), scales=torch.ones(1, 24), g_idx=torch.zeros(16).int()
+            qweight=CODES,
+            qzeros=CODES[:3].clone(),
+            scales=torch.ones(1, 24),
+            g_idx=CODES[:, 0].clone(),
         ),
         r"I32.*tensors that only a quantizer writes \(.*(qweight|g_idx)",
     ),
