@@ -33,7 +33,7 @@ def render(outcomes: Sequence[Outcome], versions: str) -> str:
     measured = [outcome for outcome in outcomes if outcome.state == "measured"]
     worst = max((outcome.off_nats for outcome in measured), default=0.0)
     lines = [
-        "# Families",
+        "# Which classes can be measured",
         "",
         f"Every class that transformers takes for a causal language model ({versions}), made with "
         f"a tiny random configuration that has each kind of its blocks, split, and compared with "
