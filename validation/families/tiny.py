@@ -100,6 +100,7 @@ _ROPES = {
 }
 
 SPECIAL: dict[str, dict[str, Any]] = {
+    "BailingHybridForCausalLM": {"layer_types": _LINEAR},
     "BambaForCausalLM": {"attn_layer_indices": [1, 3]},
     "CohereCompassForCausalLM": {"layer_types": _SLIDING, "rope_parameters": _ROPES},
     "Cohere2ForCausalLM": {"layer_types": _SLIDING, "logit_scale": 0.3},
@@ -112,6 +113,7 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "GPTNeoForCausalLM": {"attention_types": [[["global", "local"], 2]], "window_size": 5},
     "Gemma2ForCausalLM": {"layer_types": _SLIDING, "final_logit_softcapping": 3.0},
     "Gemma3ForCausalLM": {"layer_types": _SLIDING},
+    "Gemma3ForConditionalGeneration": {"text_config": {"layer_types": _SLIDING}},
     "Gemma3nForCausalLM": {
         "layer_types": _SLIDING,
         "num_kv_shared_layers": 2,
@@ -119,8 +121,13 @@ SPECIAL: dict[str, dict[str, Any]] = {
     },
     "Gemma4ForCausalLM": {"layer_types": _SLIDING, "num_kv_shared_layers": 2},
     "GraniteForCausalLM": {"logits_scaling": 3.0},
+    "InklingForCausalLM": {"layer_types": ["hybrid_sliding", "hybrid"] * 2},
+    "JambaForCausalLM": {"attn_layer_period": 2, "attn_layer_offset": 1},
+    "KimiLinearForCausalLM": {"layer_types": _LINEAR},
+    "Kolibri1ForCausalLM": {"layer_types": _SLIDING},
     "Lfm2ForCausalLM": {"layer_types": ["conv", "full_attention"] * 2},
     "Lfm2MoeForCausalLM": {"layer_types": ["conv", "full_attention"] * 2, "num_dense_layers": 1},
+    "Lfm3ForCausalLM": {"layer_types": ["conv", "full_attention", "conv", "sliding_attention"]},
     "Mamba2ForCausalLM": {"num_heads": 8, "head_dim": 8},
     "Qwen4ExpForCausalLM": {
         "indexer_n_heads": 4,
@@ -191,13 +198,17 @@ def _small(kind: Any, special: dict[str, Any]) -> Any:
     names = {f.name for f in dataclasses.fields(kind)} if dataclasses.is_dataclass(kind) else set()
     names |= set(inspect.signature(kind.__init__).parameters)
     settings = {key: value for key, value in _SMALL.items() if key in names}
-    for part, inner in (getattr(kind, "sub_configs", None) or {}).items():
-        if part in names and inner.__name__ != "AutoConfig":
-            settings[part] = _small(inner, special.get(part, {})).to_dict()
+    parts = [part for part in getattr(kind, "sub_configs", None) or {} if part in names]
+    make: Any = kind
+    default = make() if parts else None
+    for part in parts:
+        # Of some parts the config says only that it is one; its default says which.
+        if (inner := getattr(default, part, None)) is not None:
+            settings[part] = _small(type(inner), special.get(part, {})).to_dict()
     if "kv_lora_rank" in names:
         # Latent attention makes keys and values for every head.
         settings["num_key_value_heads"] = 4
-    settings.update(special)
+    settings.update({key: value for key, value in special.items() if key not in parts})
     if "is_decoder" in names:
         settings["is_decoder"] = True
     return kind(**settings)
