@@ -15,9 +15,9 @@ from threadpoolctl import threadpool_limits
 
 from bitgap.disparity.formulas import collapsed
 from bitgap.disparity.layer_map import LayerMap, make_map
-from bitgap.errors import ModelError, UsageError
+from bitgap.errors import ModelError, UnsupportedArchitecture, UsageError
 from bitgap.experiments.catalog import CATALOG, find
-from bitgap.experiments.protocol.experiment import Experiment
+from bitgap.experiments.protocol.experiment import NOT_TESTABLE, Experiment
 from bitgap.jobs.profile_links import profile_links
 from bitgap.jobs.records import Investigation
 from bitgap.jobs.results import judged_together, model_scope
@@ -26,7 +26,7 @@ from bitgap.jobs.tiers import TIERS, Tier
 from bitgap.lab.engine.budget import Preflight
 from bitgap.lab.engine.tree import Work
 from bitgap.quant.plan import Plan
-from bitgap.records import Finding, Scores
+from bitgap.records import Finding, Observations, Scores
 from bitgap.stats.mask_design import Design
 from bitgap.stats.verdicts import Thresholds, load_thresholds, scoped
 
@@ -184,16 +184,23 @@ def _judge(
     experiment: Experiment, lab: Lab, scheme: str, params: Any, thresholds: Thresholds
 ) -> tuple[Finding, str]:
     """Returns an experiment's finding and the key of what it measured, or has measured before."""
-    measure, judge = experiment.measure, experiment.judge
     # The many small matrices of statistics gain nothing from threads, and lose much to waiting.
     with threadpool_limits(1, user_api="blas"):
         observations, key = lab.observe(
             experiment.id,
             experiment.version,
             asdict(params) | {"scheme": scheme} | dict(experiment.inputs(lab)),
-            lambda: measure(lab, scheme, params),
+            lambda: _measured(experiment, lab, scheme, params),
         )
-        return judge(observations, thresholds), key
+        return experiment.judge(observations, thresholds), key
+
+
+def _measured(experiment: Experiment, lab: Lab, scheme: str, params: Any) -> Observations:
+    """Returns what an experiment measures; where the model lacks what it needs, that and why."""
+    try:
+        return experiment.measure(lab, scheme, params)
+    except UnsupportedArchitecture as error:
+        return experiment.observed(lab, scheme, params, {}, {NOT_TESTABLE: str(error)})
 
 
 def run(

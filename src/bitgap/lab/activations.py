@@ -75,7 +75,7 @@ def stream(
                 path[:1]: decoder.embed_with(chunk.input_ids, bench.bank.embedding(path[0]))
                 for path in {path[:1] for path in paths}
             }
-        yield Slice(-1, chunk, tuple(made[path[:1]] for path in paths), real)
+        yield Slice(-1, chunk, tuple(decoder.residual(made[path[:1]]) for path in paths), real)
         context = decoder.context_for(*chunk.shape)
         for block in range(decoder.n_blocks):
             with torch.inference_mode(), products(bench.settings.arithmetic, device):
@@ -86,7 +86,8 @@ def stream(
                     for path in sorted({path[: block + 2] for path in paths})
                 }
             bench.ledger.ran(chunk.n_rows * len(made))
-            yield Slice(block, chunk, tuple(made[path[: block + 2]] for path in paths), real)
+            states = tuple(decoder.residual(made[path[: block + 2]]) for path in paths)
+            yield Slice(block, chunk, states, real)
         with torch.inference_mode():
             finished = tuple(decoder.tail.finish(made[path]) for path in paths)
         yield Slice(decoder.n_blocks, chunk, finished, real)

@@ -27,6 +27,7 @@ from bitgap.lab.activations import (
 )
 from bitgap.lab.bench import Bench, products_round
 from bitgap.lab.engine.prefix import PrefixRule
+from bitgap.lab.mixtures import caveats_of_model
 from bitgap.lab.scores import keep_light_scores, score_and_keep, text_reference
 from bitgap.lab.settings import Progress, Settings, provenance
 from bitgap.lab.store import Store, assemble, content_key
@@ -161,9 +162,8 @@ class Lab(Bench):
         """
         chosen = Plan.parse(plan, self.n_blocks) if isinstance(plan, str) else plan
         report = audit(self.score([chosen], "audit"), chosen.text, seed=self.settings.seed)
-        if not self.info.note:
-            return report
-        return replace(report, caveats=(f"Of this model: {self.info.note}", *report.caveats))
+        note = (f"Of this model: {self.info.note}",) if self.info.note else ()
+        return replace(report, caveats=(*note, *caveats_of_model(self), *report.caveats))
 
     def map(self, scheme: str = "rtn4-g128", *, complete: bool | None = None) -> LayerMap:
         """Returns what keeping sets of blocks whole does.

@@ -46,6 +46,13 @@ def watching(
         return lambda _module, args: see(block, name, args[0].detach())
 
     hooks = []
+    for block in blocks:
+        if some := decoder.block_matrices(block).see_some_tokens:
+            raise UnsupportedArchitecture(
+                f"block {block} has {len(some)} matrices of experts ({some[0]}), which are given "
+                f"some tokens and not others; errors of linears can be told by language only where "
+                f"each sees all"
+            )
     try:
         for block in blocks:
             for name, view in decoder.block_linears(block).items():

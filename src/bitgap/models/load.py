@@ -22,10 +22,19 @@ import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig
 
 from bitgap.errors import ModelError, UserError
 from bitgap.models.families import context_length
+from bitgap.models.kinds import empty_shapes, model_class, settle
+from bitgap.models.refusals import (
+    refuse_file,
+    refuse_other_formats,
+    refuse_other_size,
+    refuse_quantized,
+    tokens_beyond,
+    too_large,
+)
 from bitgap.models.silence import silenced
 from bitgap.models.tokenizer import read_tokenizer
 from bitgap.records import ModelInfo
@@ -89,6 +98,7 @@ def load_model(
         config = _read_config(name, folder, trust_remote_code)
         _check_config(name, config)
         _check_files(name, folder, allow_pickle)
+        _check_headers(name, folder, config, trust_remote_code)
         model = _read_model(name, folder, config, allow_pickle, trust_remote_code)
         tokenizer = _read_tokenizer(name, folder, model, trust_remote_code)
     return LoadedModel(model, tokenizer, replace(_describe(name, model), note=_note(name, folder)))
@@ -104,7 +114,7 @@ def _find_folder(name: str, allow_pickle: bool, trust_remote_code: bool) -> Path
     if os.path.isdir(path):
         return Path(path)
     if os.path.exists(path):
-        raise ModelError(f"{name} is a file; give the folder it is in")
+        refuse_file(name)
     if not name or name.startswith((".", "~")) or os.path.isabs(path) or name.count(os.sep) > 1:
         raise ModelError(f"no such folder: {name!r}; give a folder that holds a model, or a hub id")
     return _download(name, allow_pickle, trust_remote_code)
@@ -142,6 +152,7 @@ def _read_config(name: str, folder: Path, trust_remote_code: bool) -> Any:
         files = sorted(os.listdir(folder))
     except OSError as error:
         raise ModelError(f"{name} cannot be listed ({error.strerror}); check its rights") from error
+    refuse_other_formats(name, folder)
     if "config.json" not in files:
         raise ModelError(
             f"{name} has no config.json, so it is no model folder (found "
@@ -160,12 +171,14 @@ def _check_config(name: str, config: Any) -> None:
             f"{name} ({config.model_type}) is an encoder-decoder; bitgap measures decoder-only "
             f"causal language models"
         )
-    parts = (config, config.get_text_config())
-    if any(getattr(part, "quantization_config", None) is not None for part in parts):
+    if model_class(config) is None:
+        told = ", ".join(getattr(config, "architectures", None) or ()) or "no architecture"
         raise ModelError(
-            f"{name} is already quantized (its config.json has a quantization_config), and damage "
-            f"is measured from full-precision weights; give the model it was made from"
+            f"{name} ({config.model_type}; its config.json names {told}) cannot be read as a "
+            f"causal language model, nor as a model with one as its text part; bitgap measures "
+            f"decoder-only language models"
         )
+    settle(config)
 
 
 def _check_files(name: str, folder: Path, allow_pickle: bool) -> None:
@@ -182,6 +195,13 @@ def _check_files(name: str, folder: Path, allow_pickle: bool) -> None:
         )
 
 
+def _check_headers(name: str, folder: Path, config: Any, trust_remote_code: bool) -> None:
+    """Refuses what the weights' headers tell, before any memory is taken."""
+    shapes = empty_shapes(config, trust_remote_code)
+    refuse_quantized(name, folder, frozenset(shapes))
+    refuse_other_size(name, folder, shapes)
+
+
 @contextmanager
 def _foreign(name: str, what: str, advice: str) -> Iterator[None]:
     # transformers, tokenizers and safetensors raise what they like; tokenizers even Exception.
@@ -190,6 +210,8 @@ def _foreign(name: str, what: str, advice: str) -> Iterator[None]:
     except (UserError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:
+        if "allocate memory" in str(error):  # torch has no class of its own for this
+            raise MemoryError(_first_line(error)) from error
         raise ModelError(f"{name}: {what} ({_first_line(error)}); {advice}") from error
 
 
@@ -215,8 +237,11 @@ def _read_model(
         "output_loading_info": True,
     }
     advice = "the files may be incomplete or damaged: copy or download them again"
-    with _foreign(name, "its weights cannot be read", advice):
-        model, report = _with_best_attention(folder, settings)
+    try:
+        with _foreign(name, "its weights cannot be read", advice):
+            model, report = _with_best_attention(folder, settings)
+    except MemoryError as error:
+        raise ModelError(too_large(name, folder)) from error
     _check_report(name, report)
     _check_finite(name, model)
     return model.eval().requires_grad_(False)
@@ -235,8 +260,10 @@ def _with_best_attention(folder: Path, settings: dict[str, Any]) -> tuple[Any, d
 
 
 def _from_folder(folder: Path, settings: dict[str, Any], attention: str) -> tuple[Any, Any]:
-    read: Any = AutoModelForCausalLM.from_pretrained  # its stub knows no output_loading_info
-    return read(folder, attn_implementation=attention, **settings)
+    kind: Any = model_class(settings["config"])  # its stub knows no output_loading_info
+    if not hasattr(kind, "from_config"):
+        settings = {key: value for key, value in settings.items() if key != "trust_remote_code"}
+    return kind.from_pretrained(folder, attn_implementation=attention, **settings)
 
 
 def _check_report(name: str, report: Mapping[str, Any]) -> None:
@@ -268,14 +295,11 @@ def _read_tokenizer(name: str, folder: Path, model: Any, trust_remote_code: bool
         tokenizer = read_tokenizer(name, folder, trust_remote_code=trust_remote_code)
         # Without files some classes come up empty instead of failing.
         n_ids = len(tokenizer("One two, three.", add_special_tokens=False).input_ids)
-        n_tokens, rows = tokenizer.vocab_size, model.get_input_embeddings().weight.shape[0]
+        beyond = tokens_beyond(tokenizer, model.get_input_embeddings().weight.shape[0])
     if n_ids == 0:
         raise ModelError(f"{name}: its tokenizer turns text into nothing; {advice}")
-    if n_tokens > rows:
-        raise ModelError(
-            f"{name}: its tokenizer has {n_tokens} tokens and the model embeds {rows}; give the "
-            f"tokenizer the model was trained with"
-        )
+    if beyond:
+        raise ModelError(f"{name}: {beyond}; give the tokenizer the model was trained with")
     return tokenizer
 
 

@@ -33,6 +33,11 @@ class LinearView:
         weight = self.module.get_parameter("weight").detach()
         return weight.T if self.transposed else weight
 
+    def of(self, block: nn.Module) -> Tensor:
+        """Returns the same matrix of another block of this shape, such as a twin's, (out x in)."""
+        weight = block.get_submodule(self.name).get_parameter("weight").detach()
+        return weight.T if self.transposed else weight
+
     def set_on(self, block: nn.Module, weight: Tensor) -> None:
         """Replaces this linear's weight in a copy of its block.
 
@@ -54,21 +59,6 @@ def linear_views(block: nn.Module) -> dict[str, LinearView]:
         for name, module in block.named_modules()
         if isinstance(module, (nn.Linear, Conv1D))
     }
-
-
-def matrices_without_view(block: nn.Module) -> list[str]:
-    """Names the parameters of two or more dimensions that no linear owns.
-
-    A norm's gain may have two (Cohere's is heads x width); it multiplies elementwise.
-    """
-    return [
-        name
-        for name, parameter in block.named_parameters()
-        if parameter.ndim > 1
-        and not isinstance(owner := block.get_submodule(name.rpartition(".")[0]), nn.Linear)
-        and not isinstance(owner, Conv1D)
-        and not type(owner).__name__.endswith("Norm")
-    ]
 
 
 def named_weights(module: nn.Module) -> dict[str, Tensor]:

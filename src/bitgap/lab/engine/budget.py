@@ -80,7 +80,7 @@ class Dimensions:
         """Reads them off a split model."""
         inner = sum(view.get().shape[0] for view in decoder.block_linears(0).values())
         vocabulary, width = decoder.tail.weight.shape
-        return cls(max(width, decoder.width), inner, vocabulary, decoder.n_blocks)
+        return cls(max(width, decoder.state_width), inner, vocabulary, decoder.n_blocks)
 
 
 def make_layout(

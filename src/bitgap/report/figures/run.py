@@ -126,7 +126,9 @@ def _of_map(run: Run, found: LayerMap, told: Mapping[str, str]) -> Iterator[Figu
         f"{'makes' if worse == 1 else 'make'} S smaller and {reference} worse.",
         plots.landscape_chart(masks, found),
     )
-    cells = next((f.tables["cells"] for f in run.findings if f.experiment == RATE_SWEEP), ())
+    cells = next(
+        (f.tables.get("cells", ()) for f in run.findings if f.experiment == RATE_SWEEP), ()
+    )
     yield Figure(
         "pareto",
         "Bits against damage",
