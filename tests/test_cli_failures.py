@@ -313,7 +313,7 @@ def test_an_interrupt_keeps_what_was_finished_and_the_next_run_goes_on(
     seen: list[int] = []
     score = assembly.score_and_keep
 
-    def interrupted(lab: Lab, plans: Any, label: str) -> None:
+    def interrupted(lab: Lab, plans: Any, label: str, reference: Any = None) -> None:
         original = lab.engine.score
 
         def counting(todo: Any, emit: Any, **options: Any) -> None:
@@ -326,10 +326,10 @@ def test_an_interrupt_keeps_what_was_finished_and_the_next_run_goes_on(
             original(todo, some, **options)
 
         monkeypatch.setattr(lab.engine, "score", counting)
-        score(lab, plans, label)
+        score(lab, plans, label, reference)
 
     with monkeypatch.context() as patch:
-        patch.setattr("bitgap.lab.lab.score_and_keep", interrupted)
+        patch.setattr("bitgap.lab.scores.score_and_keep", interrupted)
         ran = measure("map", "--json", "--arithmetic", "exact")
     ran.refused(1, "stopped", "kept in bitgap.db", "Run the same command again")
     kept = len(stored_plans("bitgap.db"))

@@ -135,7 +135,7 @@ def test_a_ledger_adds_up_in_closed_form():
     # Other sentences and another arithmetic are another text; no text is longer than all of it.
     assert ledger.ask([Asked([plan], 4), Asked([plan], 40)]) == Spent(1, 12, 42, 4)
     assert ledger.ask([Asked([plan], 4, exact=True)]) == Spent(1, 12, 12, 4)
-    assert ledger.full_precision() == Spent(0, 9 * 18, 9 * 18, 9 * 18)
+    assert ledger.full_precision() == Spent(0, *(2 * [1.125 * 3 * 18]), 2.125 * 18)
 
 
 def test_more_time_is_more_work():

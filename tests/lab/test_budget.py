@@ -23,6 +23,7 @@ from bitgap.lab.engine.budget import (
     parse_bytes,
     peak_rss_bytes,
 )
+from bitgap.lab.engine.head import TILE
 from bitgap.lab.engine.scoring import Layout
 from bitgap.lab.settings import Settings
 from bitgap.quant.plan import Plan, mask_plans
@@ -63,12 +64,12 @@ def test_dimensions_are_those_of_the_model() -> None:
     assert size.inner == 32 + 16 + 16 + 32 + 48 + 48 + 32
 
 
-def held_bytes(size: Dimensions, layout: Layout, text_rows: int) -> float:
+def held_bytes(size: Dimensions, layout: Layout, text_rows: int, longest: int) -> float:
     """What the engine holds at once under a layout, by the count of method's budget."""
     held = min(layout.segment_rows, text_rows)
     stack = 4 * held * size.width * ((size.n_blocks + 3) * layout.nodes + 5)
-    scratch = 4 * layout.workers * layout.chunk_rows * (2 * size.inner + 8 * size.width)
-    logits = 12 * layout.workers * layout.head_rows * size.vocabulary
+    scratch = layout.workers * size.scratch_bytes(layout.chunk_rows, longest)
+    logits = 8 * layout.workers * layout.head_rows * min(TILE, size.vocabulary)
     return stack + scratch + logits + layout.bank_bytes
 
 
@@ -81,6 +82,7 @@ def held_bytes(size: Dimensions, layout: Layout, text_rows: int) -> float:
     sentences=st.integers(1, 3_000),
     memory=st.integers(1, 64 * GIB),
     threads=st.integers(1, 16),
+    eager_heads=st.sampled_from([0, 0, 12]),
 )
 def test_a_layout_respects_its_memory_or_names_one_that_suffices(
     width: int,
@@ -90,8 +92,9 @@ def test_a_layout_respects_its_memory_or_names_one_that_suffices(
     sentences: int,
     memory: int,
     threads: int,
+    eager_heads: int,
 ) -> None:
-    size = Dimensions(width, 11 * width, vocabulary, n_blocks)
+    size = Dimensions(width, 11 * width, vocabulary, n_blocks, eager_heads)
     text = {"text_rows": longest * sentences, "longest": longest, "threads": threads}
     try:
         layout = make_layout(size, memory_bytes=memory, **text)
@@ -100,7 +103,7 @@ def test_a_layout_respects_its_memory_or_names_one_that_suffices(
         assert named is not None
         memory = parse_bytes(named[1])
         layout = make_layout(size, memory_bytes=memory, **text)
-    assert held_bytes(size, layout, longest * sentences) <= memory
+    assert held_bytes(size, layout, longest * sentences, longest) <= memory
     assert longest <= layout.chunk_rows <= layout.segment_rows
     assert layout.nodes >= 1 and layout.head_rows >= 64
 

@@ -19,10 +19,9 @@ from bitgap.jobs.tiers import Tier
 from bitgap.lab.engine.tree import PlanTree
 from bitgap.quant.plan import Plan
 
-_FULL_PRECISION = 3
-"""Passes of full precision over a text: once, and for the numerical floor twice more."""
-_FLOOR_HEADS = 9
-"""Heads of them."""
+FULL_BLOCKS, FULL_HEADS = 1.125, 2.125
+"""Passes of full precision over a text, through the blocks and through the head: once, where it
+takes two products of the head for a plan's one, and for the numerical floor on a sample again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +105,8 @@ class Ledger:
     def full_precision(self) -> Spent:
         """Returns what full precision costs on every text that was asked about, floors included."""
         sentences = sum(n for n, _ in self._held)
-        blocks = _FULL_PRECISION * self.n_blocks * sentences
-        return Spent(0, blocks, blocks, _FLOOR_HEADS * sentences)
+        blocks = FULL_BLOCKS * self.n_blocks * sentences
+        return Spent(0, blocks, blocks, FULL_HEADS * sentences)
 
 
 def spent_by(

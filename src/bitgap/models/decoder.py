@@ -112,6 +112,16 @@ class Decoder:
             decoder._prove()
         return decoder
 
+    @property
+    def eager_heads(self) -> int:
+        """Attention heads whose scores are held as a matrix; 0 where attention is fused."""
+        model: Any = self.model
+        config = model.config.get_text_config()
+        if getattr(config, "_attn_implementation", "eager") != "eager":
+            return 0
+        names = ("num_attention_heads", "n_head", "n_heads", "num_heads")
+        return next((n for n in (getattr(config, k, None) for k in names) if n), 1)
+
     # -- running --------------------------------------------------------------------------------
 
     def embed(self, input_ids: Tensor) -> Tensor:

@@ -28,6 +28,12 @@ class LinearView:
     module: nn.Module
     transposed: bool
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Outputs and inputs."""
+        a, b = self.module.get_parameter("weight").shape
+        return (b, a) if self.transposed else (a, b)
+
     def get(self) -> Tensor:
         """Returns the weight (out x in): the model's own memory, not to be written to."""
         weight = self.module.get_parameter("weight").detach()
