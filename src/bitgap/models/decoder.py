@@ -27,6 +27,7 @@ from bitgap.errors import EngineError, UnsupportedArchitecture
 from bitgap.models.context import Catcher, Caught, Context, ContextCache
 from bitgap.models.families import FAMILIES, Family, context_length
 from bitgap.models.silence import hushed_log
+from bitgap.models.stored import stored
 from bitgap.models.tail import Tail
 from bitgap.models.weights import (
     LinearView,
@@ -220,7 +221,7 @@ class Decoder:
     @property
     def token_embedding_names(self) -> tuple[str, ...]:
         """Names of the token tables among :meth:`embedding_weights`; one in every family so far."""
-        table = self._token_table().detach()
+        table = self._token_table()
         return tuple(n for n, w in self.embedding_weights().items() if w.is_set_to(table))
 
     def clone_block(
@@ -268,7 +269,7 @@ class Decoder:
 
     def _token_table(self) -> Tensor:
         model: Any = self.model
-        return model.get_input_embeddings().weight
+        return stored(model.get_input_embeddings())
 
     def _constant_ids(self, n_rows: int, length: int) -> Tensor:
         return torch.zeros(n_rows, length, dtype=torch.long, device=self._token_table().device)

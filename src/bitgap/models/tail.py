@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bitgap.models.families import Family
+from bitgap.models.stored import as_run, stored
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +19,7 @@ class Tail:
 
     Attributes:
         modules: Final norm and projection, in the order they are applied.
-        weight: Unembedding, (V x d_out); the model's own memory, not to be written to.
+        weight: Unembedding, (V x d_out), as stored; the model's own memory, not to be written to.
         bias: Logit bias, (V), or None; already scaled like the states.
         scale: What the family multiplies its logits by; ``finish`` puts it into the states.
         softcap: c in ``cap(z) = c·tanh(z/c)``, or None where logits are not capped.
@@ -44,7 +45,7 @@ class Tail:
         modules = (_resolve(model, path) for path in family.finish)
         return cls(
             modules=tuple(module for module in modules if module is not None),
-            weight=head.weight.detach(),
+            weight=stored(head),
             bias=None if head.bias is None else head.bias.detach() * scale,
             scale=float(scale),
             softcap=getattr(config, family.softcap) if family.softcap else None,
@@ -62,7 +63,7 @@ class Tail:
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Returns logits (.. x V) of states after the last block (.. x d)."""
-        z = F.linear(self.finish(hidden), self.weight, self.bias)
+        z = F.linear(self.finish(hidden), as_run(self.weight), self.bias)
         return z if self.softcap is None else torch.tanh(z / self.softcap) * self.softcap
 
 

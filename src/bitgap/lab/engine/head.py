@@ -29,6 +29,7 @@ import torch
 from torch import Tensor
 
 from bitgap.lab.engine.arithmetic import float32_results, products
+from bitgap.models.stored import forget
 
 TILE = 512
 """Rows of the vocabulary in a tile, and tokens in a slab: logits of both take 1 MiB."""
@@ -89,7 +90,8 @@ class Head:
         cls, weight: Tensor, bias: Tensor | None, softcap: float | None, rounds: bool
     ) -> Head:
         """Returns a head whose weight is rounded where products will round it."""
-        return cls(_rounded(weight) if rounds else weight, bias, softcap, rounds)
+        rounded = rounds and weight.dtype != torch.bfloat16
+        return cls(_rounded(weight) if rounded else weight, bias, softcap, rounds)
 
     def enter(self, hidden: Tensor) -> Tensor:
         """Returns hidden states (T x d) as the product will see them."""
@@ -100,13 +102,16 @@ class Head:
         for start in range(0, len(self.weight), width):
             columns = slice(start, min(start + width, len(self.weight)))
             bias = None if self.bias is None else self.bias[columns]
-            rows = self.weight[columns].float()
-            rows = rows if self.order is None else rows[:, self.order]
+            kept = self.weight[columns]
+            rows = kept.float() if self.order is None else kept.float()[:, self.order]
             yield Tile(columns, rows, bias, self.softcap)
+            forget(self.weight, kept)
 
     def chosen(self, tokens: Tensor) -> Tensor:
         """Returns the unembedding rows of some tokens, (T x d)."""
-        return self.weight[tokens].float()
+        rows = self.weight[tokens].float()
+        forget(self.weight)
+        return rows
 
     def chosen_logits(self, entered: Tensor, rows: Tensor, tokens: Tensor) -> Tensor:
         """Returns the logit of one token for each state, (.. x T).
