@@ -6,6 +6,8 @@ import re
 import subprocess
 import sys
 from dataclasses import fields
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -189,3 +191,55 @@ def test_scoring_the_bundled_model_stays_within_the_memory_given(memory: str) ->
     assert found["kl"] > 0
     assert found["rose"] <= parse_bytes(memory), found
     assert 0 < found["predicted"] <= parse_bytes(memory), found
+
+
+_LONG_LINE = """
+import json, sys, torch
+sys.path[:0] = sys.argv[2:]
+torch.set_num_threads(1)
+from lab_samples import load_tiny, write_corpus
+from tiny_models import CASES
+from bitgap.errors import BudgetError
+from bitgap.lab.engine.budget import current_rss_bytes, parse_bytes, peak_rss_bytes
+from bitgap.lab.lab import Lab
+from bitgap.lab.settings import Settings
+from bitgap.quant.plan import Plan
+from dataclasses import replace
+
+loaded = load_tiny("bloom")
+loaded = replace(loaded, info=replace(loaded.info, context=None))
+short = write_corpus(2)
+lines = {code: (texts[0], "ab " * 400) for code, texts in short.sentences.items()}
+corpus = replace(short, sentences=lines)
+try:
+    lab = Lab.of(loaded, corpus, settings=Settings(memory_bytes=parse_bytes(sys.argv[1])))
+except BudgetError as error:
+    print(json.dumps({"refused": str(error)}))
+    raise SystemExit
+before = current_rss_bytes()
+preflight = lab.preflight([Plan.uniform("rtn4-channel", lab.n_blocks)])
+lab.score([Plan.uniform("rtn4-channel", lab.n_blocks)])
+print(json.dumps({"rose": peak_rss_bytes() - before, "predicted": preflight.memory_bytes}))
+"""
+
+
+def test_a_long_line_under_alibi_stays_within_the_memory_or_is_refused_with_what_would_do() -> None:
+    """Alibi is eager: three times 4 heads x 1,200 x 1,200 floats are 66 MiB a line."""
+
+    def run(memory: str) -> dict[str, Any]:
+        here = Path(__file__).parent
+        folders = [str(here), str(here.parent / "models")]
+        out = subprocess.run(
+            [sys.executable, "-c", _LONG_LINE, memory, *folders],
+            capture_output=True, text=True, check=False,
+            env={"PYTHONPATH": ":".join(p for p in sys.path if p)},
+        )  # fmt: skip
+        assert out.returncode == 0, out.stderr
+        return json.loads(out.stdout.splitlines()[-1])
+
+    refused = run("32MiB")["refused"]
+    assert "sequences of 120" in refused
+    enough = refused.rsplit("--memory ", 1)[1]
+    found = run(enough)
+    assert found["rose"] <= parse_bytes(enough), found
+    assert found["rose"] / 2 <= found["predicted"] <= parse_bytes(enough), found

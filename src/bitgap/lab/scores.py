@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from bitgap.lab.bench import Bench, products_round
 from bitgap.lab.engine.budget import FULL_HEADS
@@ -27,6 +29,14 @@ class _Watch:
         self, bench: Bench, worked: Callable[[int, int], None], reference: Reference | None
     ) -> None:
         self._bench, self._worked, self._reference = bench, worked, reference
+
+    @property
+    def again(self) -> list[Chunk]:
+        return [] if self._reference is None else self._reference.again
+
+    def second(self, hidden: list[Tensor]) -> None:
+        if self._reference is not None:
+            self._reference.second(hidden)
 
     def ran(self, block_rows: int, head_rows: int) -> None:
         self._worked(block_rows, FULL_HEADS * head_rows)
@@ -84,14 +94,25 @@ def score_and_keep(
         worked(block_rows, head_rows)
 
     watch = _Watch(bench, worked, reference)
+    folder = bench.store.walk_folder(bench.text_key)
     bench.progress.start(label, bench.preflight(plans).time_s)
     try:
-        bench.engine.score(plans, emit, known=lambda p: keys[p] in known, tick=tick, watch=watch)
+        bench.engine.score(
+            plans,
+            emit,
+            known=lambda p: keys[p] in known,
+            tick=tick,
+            watch=watch,
+            folder=folder,
+            key=bench.text_key,
+        )
     except KeyboardInterrupt:
         commit()
         raise
     else:
         commit()
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)  # of a walk whose scores are now kept
     finally:
         bench.progress.stop()
     bench.learn_rates()

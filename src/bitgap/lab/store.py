@@ -271,6 +271,14 @@ class Store:
         with self._explained_os("read"):
             return read_files(self._folder / key[:16], about)
 
+    def walk_folder(self, key: str) -> Path | None:
+        """Returns where states of a walk that may be killed can lie; None of a store in memory.
+
+        Args:
+            key: Of the text that is walked.
+        """
+        return None if self.path == ":memory:" else self._folder / f"walk-{key[:16]}"
+
     @property
     def _folder(self) -> Path:
         if self.path != ":memory:":

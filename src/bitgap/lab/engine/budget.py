@@ -17,10 +17,14 @@ from bitgap.errors import BudgetError, UsageError
 from bitgap.lab.engine.head import TILE
 from bitgap.lab.engine.rates import Rates
 from bitgap.lab.engine.scoring import Engine, Layout
+from bitgap.lab.engine.stream import disk_bytes
 from bitgap.lab.engine.tree import Work
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from bitgap.models.decoder import Decoder
+    from bitgap.quant.plan import Plan
 
 
 MIB = 2**20
@@ -183,8 +187,9 @@ def make_layout(
             f"{longest} tokens; use shorter lines, or give at least "
             f"--memory {need / MIB + 1:.0f}MiB"
         )
+    streams = size.n_blocks * size.block_bytes > memory_bytes
     bank_bytes = int(memory_bytes * bank_share)
-    return Layout(chunk_rows, nodes, head_rows, segment_rows, bank_bytes, workers)
+    return Layout(chunk_rows, nodes, head_rows, segment_rows, bank_bytes, workers, streams)
 
 
 def _logits_bytes(rows: int, tile: int) -> int:
@@ -202,6 +207,10 @@ class Preflight:
     n_rows: int
     time_s: float
     memory_bytes: int
+    read_bytes: int = 0
+    """Of the weights, by the walk; 0 where the model fits the memory and is read by the way."""
+    disk_bytes: int = 0
+    """States between blocks, where they do not stay in memory."""
 
     def and_also(self, other: Preflight, n_plans: int) -> Preflight:
         """Returns the cost of this and then another request, on the same text.
@@ -223,6 +232,8 @@ class Preflight:
             n_rows=self.n_rows,
             time_s=self.time_s + other.time_s,
             memory_bytes=self.memory_bytes + other.memory_bytes,
+            read_bytes=self.read_bytes + other.read_bytes,
+            disk_bytes=max(self.disk_bytes, other.disk_bytes),
         )
 
     def as_dict(self) -> dict[str, float | int]:
@@ -236,6 +247,8 @@ class Preflight:
             "token_rows": self.n_rows,
             "time_s": round(self.time_s, 3),
             "memory_bytes": self.memory_bytes,
+            "read_bytes": self.read_bytes,
+            "disk_bytes": self.disk_bytes,
         }
 
 
@@ -245,8 +258,8 @@ def predict(
     work: Work,
     rates: Rates,
     *,
+    todo: Sequence[Plan],
     n_plans: int,
-    n_known: int,
     n_variants: int,
     result_bytes: int,
     again_rows: int | None = None,
@@ -258,14 +271,14 @@ def predict(
         size: The model's dimensions.
         work: Evaluations still to do.
         rates: Measured speed.
-        n_plans: Plans asked for.
-        n_known: Of these, plans already in the store.
+        todo: Plans that are still to be scored.
+        n_plans: How many are asked for, known ones included.
         n_variants: Blocks that are rounded for the plans, each scheme counted once.
         result_bytes: Scores that are read back at the end.
         again_rows: Where full precision is still to be measured, the rows of the sample that the
             numerical floor evaluates twice.
     """
-    layout = engine.layout
+    layout, n_known = engine.layout, n_plans - len(todo)
     chunks = [chunk for segment in engine.segments for chunk in segment]
     n_rows = sum(chunk.n_rows for chunk in chunks)
     time_s = n_rows * (
@@ -280,17 +293,24 @@ def predict(
     held_rows = max(sum(chunk.n_rows for chunk in segment) for segment in engine.segments)
     # Few plans fill few nodes.
     nodes = min(layout.nodes, max(1, n_plans - n_known))
-    stack = 4 * held_rows * size.width * ((size.n_blocks + 3) * nodes + 5)
-    scratch = layout.workers * max(
-        size.scratch_bytes(
-            max(chunk.n_rows, min(layout.chunk_rows, chunk.n_rows * nodes)), chunk.shape[1]
-        )
-        for chunk in chunks
-    )
+    longest = max(chunk.shape[1] for chunk in chunks)
+    batch = max(chunk.n_rows for chunk in chunks)
     logits = _logits_bytes(layout.head_rows, engine.tile_width) * layout.workers
-    bank = min(n_variants * size.block_bytes, layout.bank_bytes)
+    read = disk = 0
+    if layout.streams:
+        # In memory are a state in and one out, and a variant of the block; the rest is on disk.
+        stack = layout.workers * 4 * batch * size.width * 5
+        bank = size.block_bytes
+        if full_rows:
+            read = sum(p.numel() * p.element_size() for p in engine.decoder.model.parameters())
+            disk = disk_bytes(todo, n_rows, engine.decoder.width)
+    else:
+        stack = 4 * held_rows * size.width * ((size.n_blocks + 3) * nodes + 5)
+        batch = max(batch, min(layout.chunk_rows, batch * nodes))
+        bank = min(n_variants * size.block_bytes, layout.bank_bytes)
+    scratch = layout.workers * size.scratch_bytes(batch, longest)
     memory = stack + scratch + logits + bank + result_bytes
-    return Preflight(n_plans, n_known, work, n_rows, time_s, memory)
+    return Preflight(n_plans, n_known, work, n_rows, time_s, memory, read, disk)
 
 
 def keep_freed_memory() -> None:

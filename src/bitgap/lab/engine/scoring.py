@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
+from pathlib import Path
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -32,6 +33,7 @@ from torch import Tensor, nn
 from bitgap.lab.engine.arithmetic import fast_products_round, products
 from bitgap.lab.engine.head import TILE, Head, Target, make_target, score_tokens
 from bitgap.lab.engine.rates import Stopwatch
+from bitgap.lab.engine.stream import Stream
 from bitgap.lab.engine.text import Chunk
 from bitgap.lab.engine.tree import Node, PlanTree
 from bitgap.lab.engine.workers import Workers
@@ -59,6 +61,7 @@ class Layout:
         segment_rows: Padded token rows that walk the tree together.
         bank_bytes: Memory for rounded blocks.
         workers: Threads that take chunks.
+        streams: Whether the block is the outer loop, as the model is larger than the memory.
     """
 
     chunk_rows: int
@@ -67,6 +70,7 @@ class Layout:
     segment_rows: int
     bank_bytes: int
     workers: int = 1
+    streams: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +88,14 @@ Tick = Callable[[int, int], None]
 
 class Watch(Protocol):
     """Who is shown what full precision says of the text, as the engine comes by it."""
+
+    @property
+    def again(self) -> list[Chunk]:
+        """Text that full precision is to be evaluated on a second time, in these very batches."""
+        ...
+
+    def second(self, hidden: list[Tensor]) -> None:
+        """Takes what that second evaluation gave, (T x d) before the head for each batch."""
 
     def ran(self, block_rows: int, head_rows: int) -> None:
         """So many token rows went through a block, or the head; called from any thread."""
@@ -134,7 +146,7 @@ class Engine:
         self.decoder, self.bank, self.layout = decoder, bank, layout
         self.arithmetic: Arithmetic = arithmetic
         self.segments = [list(s) for s in _segments(chunks, layout.segment_rows)]
-        self.device, self._n_sequences = device, n_sequences
+        self.device, self.n_sequences = device, n_sequences
         self.rounds = arithmetic == "fast" and fast_products_round(device)
         self.watch = Stopwatch()
         self.tile_width = min(TILE, decoder.tail.weight.shape[0])
@@ -151,6 +163,8 @@ class Engine:
         known: Callable[[Plan], bool] = lambda plan: False,
         tick: Tick = lambda blocks, heads: None,
         watch: Watch | None = None,
+        folder: Path | None = None,
+        key: str = "",
     ) -> None:
         """Scores the plans that are not yet known.
 
@@ -162,6 +176,8 @@ class Engine:
                 rows.
             watch: Shown what full precision says of every chunk, in the pass that serves the
                 plans too; also where no plan is left to score.
+            folder: Where a walk with the block outside keeps its states, to go on if it is killed.
+            key: Of what those states hang on beside plans and layout: model and text.
 
         Raises:
             PlanError: If a plan does not fit the model.
@@ -169,6 +185,14 @@ class Engine:
         ordered = PlanTree(plans).plans
         for plan in ordered:
             self.bank.check(plan)
+        if self.layout.streams:
+            todo = [plan for plan in ordered if not known(plan)]
+            if todo or watch is not None:
+                walk = Stream(self, todo, tick, watch)
+                found = walk.run(folder, f"{key} {self.layout} {[plan.text for plan in todo]}")
+                rows = zip(found.plans, found.nll_nats, found.kl_nats, strict=True)
+                emit([Leaf(*row) for row in rows])
+            return
         whole = len(self.segments) == 1
         size = len(ordered) if whole else _PLANS_PER_BATCH
         for start in range(0, len(ordered), max(size, 1)):
@@ -188,7 +212,7 @@ class Engine:
     @torch.inference_mode()
     def reference(self) -> Floats:
         """Returns the full-precision NLL in nats of every sequence, (A·N)."""
-        nll = torch.zeros(self._n_sequences, dtype=torch.float64)
+        nll = torch.zeros(self.n_sequences, dtype=torch.float64)
         for segment in self.segments:
             for chunk, target in zip(segment, self.targets(segment, [FP]), strict=True):
                 nll.index_add_(0, chunk.owners.cpu(), target.nll.cpu().double())
@@ -208,7 +232,7 @@ class Engine:
     def _score_in_segments(
         self, tree: PlanTree, known: list[bool], emit: Emit, tick: Tick, watch: Watch | None
     ) -> None:
-        nll = np.zeros((len(tree.plans), self._n_sequences))
+        nll = np.zeros((len(tree.plans), self.n_sequences))
         kl = np.zeros_like(nll)
 
         def sink(first: int, part_nll: Floats, part_kl: Floats) -> None:
@@ -264,7 +288,7 @@ class Engine:
         """
         modules = {name: self.bank.block(block, name) for name in {n.variant for n in group}}
         began = time.perf_counter()
-        out = self.each(lambda state, _: self._run(block, group, modules, state), states)
+        out = self.each(lambda state, _: self.run_group(block, group, modules, state), states)
         self.watch.block(began, len(group) * sum(s.shape[1] * s.shape[2] for s in states))
         return out
 
@@ -273,9 +297,20 @@ class Engine:
         context = self.decoder.context_for(state.shape[1], state.shape[2])
         return self.decoder.run_block(block, state[0], context)[None]
 
-    def _run(
+    def run_group(
         self, block: int, group: Sequence[Node], modules: dict[str, nn.Module], state: Tensor
     ) -> Tensor:
+        """Runs a block for nodes on one chunk.
+
+        Args:
+            block: Number of the block.
+            group: The nodes after it.
+            modules: The block's variants that they take, by name.
+            state: States of the nodes' parents, (p x B x S x d).
+
+        Returns:
+            States of the nodes, (n x B x S x d).
+        """
         _, rows, length, width = state.shape
         order = sorted(range(len(group)), key=lambda i: group[i].variant)
         runs = [
@@ -341,7 +376,7 @@ class Engine:
             for name in dict.fromkeys(heads):
                 same = [k for k, head in enumerate(heads) if head == name]
                 for batch in self._batches(same, chunk.n_rows):
-                    hidden = self._before_head(chunk, _rows_of(state, [places[k] for k in batch]))
+                    hidden = self.before_head(chunk, _rows_of(state, [places[k] for k in batch]))
                     scored = score_tokens(self._heads, name, hidden, target, buffer)
                     for total, values in zip(mine, scored, strict=True):
                         part = torch.zeros(len(batch), chunk.shape[0], dtype=torch.float64)
@@ -349,7 +384,7 @@ class Engine:
             return mine
 
         jobs = list(zip(segment, targets, states, strict=True))
-        sums = np.zeros((2, len(places), self._n_sequences))
+        sums = np.zeros((2, len(places), self.n_sequences))
         began = time.perf_counter()
         for chunk, part in zip(segment, self.each(one, jobs), strict=True):
             # A sequence is in one chunk only, so nothing is added twice.
@@ -383,7 +418,7 @@ class Engine:
         """Returns scratch for logits of a slab of tokens and a tile of the vocabulary."""
         return torch.empty(self.layout.head_rows, self.tile_width, device=self.device)
 
-    def _before_head(self, chunk: Chunk, state: Tensor) -> Tensor:
+    def before_head(self, chunk: Chunk, state: Tensor) -> Tensor:
         """Returns the finished states that predict something, (n x T x d), of (n x B x S x d)."""
         flat = state.flatten(1, 2)
         return self.decoder.tail.finish(flat[:, chunk.positions])
@@ -465,7 +500,7 @@ class Engine:
                 states = self.advance(block, group, states)
             if watch is not None:
                 watch.ran(sum(chunk.n_rows for chunk in chunks), 0)
-        return [self._before_head(c, state)[0] for c, state in zip(chunks, states, strict=True)]
+        return [self.before_head(c, state)[0] for c, state in zip(chunks, states, strict=True)]
 
 
 def _rows_of(state: Tensor, parents: list[int]) -> Tensor:
