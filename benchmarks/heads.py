@@ -115,7 +115,7 @@ def compare(vocabulary: int, width: int, n_tokens: int, dtype: torch.dtype) -> d
 
 def main() -> int:
     """Runs the benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--json", action="store_true", help="print JSON lines only")
     parser.add_argument("--bf16", action="store_true", help="heads in bfloat16, cast by tiles")
     options = parser.parse_args()

@@ -142,3 +142,10 @@ def test_more_time_is_more_work():
     tiers = [TIERS[name] for name in ("smoke", "standard", "full")]
     heads = [in_all(spent_by(tier, 24, 1000).values()).heads for tier in tiers]
     assert heads == sorted(heads) and heads[0] < heads[-1] / 50
+
+
+def test_what_a_store_holds_costs_nothing():
+    plan = Plan.uniform("rtn4-g128", 3)
+    ledger = Ledger(3, 10, known=lambda n, exact: {plan} if n == 10 else set())
+    assert ledger.ask([Asked([plan])]) == Spent(0, 0, 30, 0)
+    assert ledger.ask([Asked([plan], 4)]) == Spent(1, 12, 12, 4), "other sentences are not held"

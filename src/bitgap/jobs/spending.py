@@ -9,7 +9,7 @@ other weights on few sentences, are not counted. Needs no torch.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,14 +55,21 @@ NOTHING = Spent(0, 0, 0, 0)
 class Ledger:
     """Counts what is asked for on one model and text; what was asked before costs nothing."""
 
-    def __init__(self, n_blocks: int, n_sentences: int) -> None:
-        """Starts with nothing run.
+    def __init__(
+        self,
+        n_blocks: int,
+        n_sentences: int,
+        known: Callable[[int, bool], set[Plan]] = lambda n, exact: set(),
+    ) -> None:
+        """Starts with what a store holds, or with nothing run.
 
         Args:
             n_blocks: L.
             n_sentences: Sentences of the experiments' text.
+            known: Returns the plans that are held for so many sentences, in exact arithmetic or
+                the run's own.
         """
-        self.n_blocks, self.n_sentences = n_blocks, n_sentences
+        self.n_blocks, self.n_sentences, self._known = n_blocks, n_sentences, known
         self._held = dict[tuple[int, bool], set[Plan]]()
 
     def ask(self, requests: Iterable[Asked]) -> Spent:
@@ -71,7 +78,9 @@ class Ledger:
         for asked in requests:
             n = self.n_sentences if asked.sentences is None else asked.sentences
             n = min(n, self.n_sentences)
-            held = self._held.setdefault((n, asked.exact), set())
+            if (n, asked.exact) not in self._held:
+                self._held[n, asked.exact] = set(self._known(n, asked.exact))
+            held = self._held[n, asked.exact]
             wanted = {plan for plan in asked.plans if not plan.is_full_precision}
             # Of a request that is known in part all may be run again (`lab/engine/scoring.py`).
             work = PlanTree([] if wanted <= held else list(wanted)).work()
@@ -116,6 +125,7 @@ def spent_by(
     *,
     seed: int = 0,
     experiments: Sequence[Experiment] = CATALOG,
+    known: Callable[[int, bool], set[Plan]] = lambda n, exact: set(),
 ) -> dict[str, Spent]:
     """Returns what an investigation runs, by what asks for it first.
 
@@ -125,6 +135,7 @@ def spent_by(
         n_sentences: Sentences of the whole text.
         seed: Of noise and samples.
         experiments: Which are run; all by default.
+        known: As :class:`Ledger` takes it; what it returns costs nothing.
 
     Returns:
         ``audit``, the ids of experiments in their order, ``map``, ``full precision``; they add up.
@@ -136,7 +147,7 @@ def spent_by(
         0
     """
     tier = tier.fitted(n_blocks, n_sentences)
-    ledger = Ledger(n_blocks, min(tier.sentences or n_sentences, n_sentences))
+    ledger = Ledger(n_blocks, min(tier.sentences or n_sentences, n_sentences), known)
     found = {"audit": ledger.ask([Asked([Plan.uniform(COST_SCHEME, n_blocks)])])}
     for experiment in experiments:
         found[experiment.id] = ledger.run(experiment, tier.parameters(experiment), seed=seed)
