@@ -350,6 +350,7 @@ def test_no_line_is_longer_than_eighty_columns_nor_coloured_without_a_terminal(
         (["--within", "soon"], "write for example 2h, 2h30m, 45min or 90s"),
         (["--within", "0.001s"], "too short"),
         (["--within", "1h", "--all-masks"], "give one"),
+        (["--within", "1h", "--sentences", "4"], "give one"),
     ],
 )
 def test_a_time_that_cannot_be_kept_is_refused(measure: Run, options: list[str], said: str) -> None:

@@ -130,8 +130,9 @@ def test_plans_do_not_touch_each_other(formula):
 
 
 @pytest.mark.parametrize("formula", EVERY_SUMMARY)
-def test_slicing_over_plans_changes_nothing(formula, monkeypatch):
-    scores = random_scores(plans=7)
+@pytest.mark.parametrize("floors", [None, np.geomspace(1e-9, 10, 7)], ids=["one", "of each plan"])
+def test_slicing_over_plans_changes_nothing(formula, floors, monkeypatch):
+    scores = replace(random_scores(plans=7), floors_nats=floors)
     weights = bootstrap_weights(scores.n_sentences, 20, seed=0)
     whole = np.broadcast_to(formula(Sums(scores, weights)), (20, 7))
     monkeypatch.setattr(dm, "_SLICE", 2 * 20 * len(scores.languages))

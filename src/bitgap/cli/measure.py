@@ -14,6 +14,7 @@ from bitgap.cli.options import (
     MODEL,
     SENTENCES,
     TIER,
+    TIER_SENTENCES,
     TRUST,
     WITHIN,
     option,
@@ -94,6 +95,22 @@ def layer_map(options: Namespace, session: Session) -> None:
         )
 
 
+def tier_of(options: Namespace) -> Tier:
+    """Returns the tier that ``--tier`` and ``--sentences`` name.
+
+    Raises:
+        UsageError: If ``--within`` is to choose the sentences too.
+    """
+    from bitgap.jobs.tiers import TIERS
+
+    tier = TIERS[options.tier]
+    if options.sentences is None:
+        return tier
+    if options.within is not None:
+        raise UsageError("--within chooses the sentences, and --sentences gives them; give one")
+    return tier.of_sentences(options.sentences)
+
+
 def _chosen(options: Namespace, lab: Lab, tier: Tier, *, map_only: bool = False) -> Tier:
     """Returns a tier as ``--within`` and ``--all-masks`` have it, and says what was chosen."""
     from bitgap.jobs.within import map_within, speed_of, tier_within
@@ -114,16 +131,16 @@ def _chosen(options: Namespace, lab: Lab, tier: Tier, *, map_only: bool = False)
 @verb(
     "investigate",
     "audit, map and experiments, with verdicts",
-    *(*TRUST, DRY_RUN, MODEL, TIER, WITHIN, ALL_MASKS),
+    *(*TRUST, DRY_RUN, MODEL, TIER, TIER_SENTENCES, WITHIN, ALL_MASKS),
 )
 def investigate(options: Namespace, session: Session) -> None:
     """Shows what :func:`bitgap.jobs.investigate.investigate` finds."""
     from bitgap.jobs.investigate import foresee, investigate
-    from bitgap.jobs.tiers import TIERS
     from bitgap.show import views
 
+    tier = tier_of(options)
     lab = session.open_lab(options.model, "fast")
-    tier = _chosen(options, lab, TIERS[options.tier])
+    tier = _chosen(options, lab, tier)
     if session.announce_cost(foresee(lab, tier)):
         found = investigate(lab, tier, announce=console.say)
         session.keep(

@@ -194,6 +194,8 @@ TIER = option("--tier", "how much text is scored", choices=TIERS, default="stand
 SENTENCES = option(
     "--sentences", "score N sentences only, spread over the text", type=whole(2), metavar="N"
 )
+_TIER_SENTENCES = "score N sentences instead of the tier's, spread over the text"
+TIER_SENTENCES = option("--sentences", _TIER_SENTENCES, type=whole(2), metavar="N")
 _WITHIN = "choose sentences, then masks, that take no longer, such as 2h30m; instead of a tier"
 WITHIN = option("--within", _WITHIN, type=duration_s, metavar="TIME")
 _ALL_MASKS = "score all sets of blocks, up to 14 blocks; not only the standard design's"

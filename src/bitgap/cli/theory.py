@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bitgap.cli import console
+from bitgap.cli.measure import tier_of
 from bitgap.cli.options import (
     DRY_RUN,
     MODEL,
     SENTENCES,
     TIER,
+    TIER_SENTENCES,
     TRUST,
     WITHIN,
     above_0,
@@ -56,6 +58,7 @@ _UTILISATION = "share of the peak that is reached"
     *(*TRUST, DRY_RUN),
     option("models", _MODELS, nargs="*", metavar="MODEL"),
     TIER,
+    TIER_SENTENCES,
     option("--evidence", _EVIDENCE, nargs="+", metavar="FILE"),
     option("--export", _EXPORT, type=path, metavar="FOLDER"),
     WITHIN,
@@ -64,7 +67,6 @@ _UTILISATION = "share of the peak that is reached"
 def theory(options: Namespace, session: Session) -> None:
     """Investigates every model, reads the evidence of others, and judges them together."""
     from bitgap.jobs.investigate import foresee
-    from bitgap.jobs.tiers import TIERS
     from bitgap.lab.store import Store
     from bitgap.report.docs_pages.results import results_page
     from bitgap.show import views
@@ -74,7 +76,7 @@ def theory(options: Namespace, session: Session) -> None:
 
     in_hand = read_all(options.evidence or ())
     models = zoo_models(options.models or ([] if in_hand else ["reference"]))
-    tier = TIERS[options.tier]
+    tier = tier_of(options)
 
     def open_lab(model: str) -> Lab:
         return session.open_lab(model, "fast")
@@ -110,7 +112,9 @@ def theory(options: Namespace, session: Session) -> None:
         run = session.keep(store, views.theory_view, about=about, theory=found)
     words = [*options.models, *(["--evidence", *options.evidence] if options.evidence else [])]
     # What evidence was measured with is its own; nothing was measured here.
-    how = ("--tier", tier.name) if models else ()
+    how = ("--tier", options.tier) if models else ()
+    if options.sentences is not None:
+        how = (*how, "--sentences", str(options.sentences))
     if options.within is not None:
         how = ("--within", f"{options.within:g}s")
     command = " ".join(["bitgap theory", *words, *how])

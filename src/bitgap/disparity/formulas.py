@@ -605,6 +605,7 @@ def _plan_slice(scores: Scores, start: int, stop: int) -> Scores:
         plans=scores.plans[start:stop],
         nll_nats=scores.nll_nats[start:stop],
         kl_nats=scores.kl_nats[start:stop],
+        floors_nats=None if scores.floors_nats is None else scores.floors_nats[start:stop],
     )
 
 

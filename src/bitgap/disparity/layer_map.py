@@ -670,15 +670,15 @@ def _caveats(scores: Scores, design: Design) -> tuple[str, ...]:
     if left_out:
         said.append(
             f"{', '.join(left_out)}: collapsed or below resolution with nothing or one block "
-            f"protected, so left out of S there"
+            f"protected, so left out of S there."
         )
     if counted.sum() < 2:
-        said.append("no S with nothing or one block protected: fewer than two languages count")
+        said.append("no S with nothing or one block protected: fewer than two languages count.")
     n = design.n_blocks
     if len(design.masks) < 1 << n:
         said.append(
             f"{len(design.masks):,} of the {1 << n:,} sets of blocks were scored, and the best "
-            f"sets are the best of these"
+            f"sets are the best of these."
         )
         said.append(
             f"Shapley values are sampled from {len(design.orders)} orders of the blocks"

@@ -52,6 +52,33 @@ class Tier:
         if self.sentences is not None:  # the map's text is part of the experiments'
             object.__setattr__(self, "map_sentences", min(self.map_sentences, self.sentences))
 
+    def of_sentences(self, n_sentences: int) -> Tier:
+        """Returns the tier on another number of sentences, under as many masks as it has now.
+
+        Args:
+            n_sentences: Sentences for everything.
+
+        Example:
+            >>> half = TIERS["standard"].of_sentences(28)
+            >>> half.name, half.map_sentences, half.like
+            ('standard of 28 sentences', 28, 'standard')
+            >>> tiers = (TIERS["standard"], half)
+            >>> one, other = (len(tier.fitted(24, 1000).design(24).masks) for tier in tiers)
+            >>> one == other
+            True
+        """
+        work = self.map_work
+        if work is not None:
+            work *= n_sentences / self.map_sentences
+        return replace(
+            self,
+            name=f"{self.name} of {n_sentences} sentences",
+            like=self.like or self.name,
+            sentences=n_sentences,
+            map_sentences=n_sentences,
+            map_work=work,
+        )
+
     def fitted(self, n_blocks: int, n_sentences: int) -> Tier:
         """Returns the tier with the map that it pays for on one model and text.
 

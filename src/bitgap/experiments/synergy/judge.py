@@ -173,7 +173,7 @@ def _sentence(pair: PairInteraction, null: AdditiveNull | None, ratio: Floats, s
         place = f"rank {rank} beside {n_pairs - 1} random pairs{_within(pair.share_of_pairs)}"
     text = (
         f"Protecting the first and the last block together saves {theta.value:+.1%}{within} of "
-        f"what the last block is worth beyond what they save apart, {place}"
+        f"what the last block is worth beyond what they save apart ({place})"
     )
     if turns := _sign_turns(pair):
         text += f"; that is {turns}"

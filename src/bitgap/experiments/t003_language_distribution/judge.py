@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from bitgap.disparity.formulas import Sums, spread
+from bitgap.disparity.formulas import Sums, spread_draws
 from bitgap.experiments.protocol.planted_profile import (
     guarded,
     told_without_first,
@@ -43,6 +43,7 @@ from bitgap.records import (
 )
 from bitgap.stats.bootstrap import estimate, estimates
 from bitgap.stats.profiles import ProfileCorrelation, correlate_profiles, depths
+from bitgap.stats.spreads import inverted_estimates
 from bitgap.stats.verdicts import Part, Thresholds
 from bitgap.stats.verdicts import judge as judge_parts
 
@@ -148,14 +149,14 @@ def _original_part(
 
 
 def _spread(protect: Scores, languages: Bools, thresholds: Thresholds) -> Estimate:
-    """Returns S per token where nothing is protected, with its interval."""
+    """Returns S per token where nothing is protected, with its interval as everywhere for S."""
     nothing = protect.select(plans=protect.plans[:1])
-    return estimate(
-        lambda w: spread(Sums(nothing, w), languages=languages),
+    return inverted_estimates(
+        lambda w: spread_draws(Sums(nothing, w), languages=languages),
         protect.units,
         unit="log2 units",
         **thresholds.how,
-    )
+    )[0]
 
 
 def mean_inequality(

@@ -303,8 +303,14 @@ def _sentence(parts: Sequence[_OneRule], per_token: Estimate, sesoi: float) -> s
         both = ", ".join(f"{s} with {part.rule}" for s, part in zip(said, parts, strict=True))
         start = f"What errors of the first and the last block do hangs on the scales: they {both}"
     numbers = ", ".join(f"{-(part.theta.value or 0.0):+.3f} with {part.rule}" for part in parts)
-    cancelled = f"{max(own.share.value or 0.0, 0):.1%} of their damage cancelled"
-    return f"{start} (rho {numbers}; {cancelled}); this {_SYNERGY}."
+    share = own.share.value or 0.0
+    # Errors that add have a negative share: more than both apart, of which nothing is cancelled.
+    what = (
+        f"{share:.1%} of their damage cancelled"
+        if share >= 0
+        else f"{-share:.1%} more damage than both apart"
+    )
+    return f"{start} (rho {numbers}; {what}); this {_SYNERGY}."
 
 
 _SAID = {
