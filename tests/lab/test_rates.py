@@ -12,7 +12,8 @@ from lab_samples import load_tiny, make_bench, make_lab, write_corpus
 
 from bitgap.lab.engine import rates as rates_module
 from bitgap.lab.engine.floor import Reference, sampled_sentences
-from bitgap.lab.engine.rates import Rates, Stopwatch, corrected, probe_rates, rates_about
+from bitgap.lab.engine.rates import Rates, corrected, probe_rates, rates_about
+from bitgap.lab.engine.stopwatch import Stopwatch
 from bitgap.lab.lab import Lab
 from bitgap.lab.settings import Settings
 from bitgap.lab.store import Store, content_key

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from lab_samples import ROOMY, load_tiny, make_bench, write_corpus
+from lab_samples import ROOMY, Bench, load_tiny, make_bench, write_corpus
 
 from bitgap.lab.engine import stream as stream_module
 from bitgap.lab.engine.budget import Dimensions, make_layout
 from bitgap.lab.engine.floor import Reference
-from bitgap.lab.engine.scoring import Layout
+from bitgap.lab.engine.scoring import Layout, Leaf
+from bitgap.lab.engine.stream import score_streaming
 from bitgap.lab.lab import Lab
 from bitgap.lab.store import Store
 from bitgap.quant.plan import Plan, mask_plans
@@ -29,6 +30,13 @@ PLANS = [
 ]
 
 
+def streamed(bench: Bench, plans: list[Plan], **options: Any) -> dict[Plan, Leaf]:
+    leaves: list[Leaf] = []
+    score_streaming(bench.engine, plans, leaves.extend, **options)
+    assert len({leaf.plan for leaf in leaves}) == len(leaves), "a plan was emitted twice"
+    return {leaf.plan: leaf for leaf in leaves}
+
+
 @pytest.mark.parametrize("case", ["llama", "gpt2", "gemma2"])
 @pytest.mark.parametrize("layout", [STREAMS, replace(STREAMS, chunk_rows=30, workers=2)])
 def test_scores_floor_and_reference_are_those_of_the_walk_in_memory(
@@ -37,10 +45,8 @@ def test_scores_floor_and_reference_are_those_of_the_walk_in_memory(
     corpus = write_corpus(8)
     inside, outside = (make_bench(case, at, corpus=corpus) for at in (ROOMY, layout))
     references = [Reference(bench.engine, 2, 8) for bench in (inside, outside)]
-    ours, theirs = (
-        bench.score(PLANS, watch=reference)
-        for bench, reference in zip((outside, inside), references[::-1], strict=True)
-    )
+    theirs = inside.score(PLANS, watch=references[0])
+    ours = streamed(outside, PLANS, watch=references[1])
     assert ours.keys() == theirs.keys() == set(PLANS)
     for plan in PLANS:
         for a, b in ((ours[plan].kl_nats, theirs[plan].kl_nats),
@@ -60,16 +66,16 @@ def test_every_variant_of_every_block_is_made_once_in_order() -> None:
         return make(index, scheme)
 
     vars(bench.bank)["_make_block"] = counted
-    bench.score(PLANS)
+    streamed(bench, PLANS)
     assert max(Counter(made).values()) == 1
     assert [index for index, _ in made] == sorted(index for index, _ in made)
 
 
 def test_a_plans_bits_hang_on_no_other_plan_and_on_nothing_known() -> None:
     bench = make_bench("llama", STREAMS)
-    whole = bench.score(PLANS)
-    alone = bench.score(PLANS[2:3])
-    rest = bench.score(PLANS, known=lambda plan: plan in PLANS[:3])
+    whole = streamed(bench, PLANS)
+    alone = streamed(bench, PLANS[2:3])
+    rest = streamed(bench, PLANS, known=lambda plan: plan in PLANS[:3])
     assert rest.keys() == set(PLANS[3:])
     for plan, leaf in {**alone, **rest}.items():
         assert np.array_equal(leaf.kl_nats, whole[plan].kl_nats)
@@ -133,10 +139,10 @@ def test_a_killed_walk_goes_on_at_the_last_boundary_to_the_same_bits(
 
 def test_a_walk_of_another_request_is_begun_anew(tmp_path: Path) -> None:
     bench = make_bench("llama", STREAMS)
-    wanted = bench.score(PLANS[:2])
-    bench.score(PLANS[:2], folder=tmp_path, key="a text")
+    wanted = streamed(bench, PLANS[:2])
+    streamed(bench, PLANS[:2], folder=tmp_path, key="a text")
     assert any(tmp_path.iterdir()), "it is for the caller to remove, when scores are safe"
-    other = bench.score(PLANS[:2], folder=tmp_path, key="another text")
+    other = streamed(bench, PLANS[:2], folder=tmp_path, key="another text")
     for plan in PLANS[:2]:
         assert np.array_equal(other[plan].kl_nats, wanted[plan].kl_nats)
 

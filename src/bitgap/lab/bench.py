@@ -27,8 +27,9 @@ from bitgap.lab.engine.budget import (
     predict,
 )
 from bitgap.lab.engine.floor import sampled_sentences
-from bitgap.lab.engine.rates import Rates, Stopwatch, corrected, probe_rates, rates_about
+from bitgap.lab.engine.rates import Rates, corrected, probe_rates, rates_about
 from bitgap.lab.engine.scoring import ENGINE_VERSION, Engine
+from bitgap.lab.engine.stopwatch import Stopwatch
 from bitgap.lab.engine.text import Chunk, TokenizedText, make_chunks, tokenize, unreadable
 from bitgap.lab.engine.tree import PlanTree
 from bitgap.lab.settings import Ledger, Progress, Settings, Silence, phase

@@ -15,6 +15,7 @@ from bitgap.lab.engine.budget import FULL_HEADS
 from bitgap.lab.engine.floor import Reference
 from bitgap.lab.engine.head import Target
 from bitgap.lab.engine.scoring import Leaf
+from bitgap.lab.engine.stream import score_streaming
 from bitgap.lab.engine.text import Chunk
 from bitgap.quant.plan import Plan
 
@@ -97,15 +98,16 @@ def score_and_keep(
     folder = bench.store.walk_folder(bench.text_key)
     bench.progress.start(label, bench.preflight(plans).time_s)
     try:
-        bench.engine.score(
-            plans,
-            emit,
-            known=lambda p: keys[p] in known,
-            tick=tick,
-            watch=watch,
-            folder=folder,
-            key=bench.text_key,
-        )
+        asked: dict[str, Any] = {
+            "known": lambda plan: keys[plan] in known,
+            "tick": tick,
+            "watch": watch,
+        }
+        if bench.engine.layout.streams:
+            at: dict[str, Any] = {"folder": folder, "key": bench.text_key}
+            score_streaming(bench.engine, plans, emit, **asked, **at)
+        else:
+            bench.engine.score(plans, emit, **asked)
     except KeyboardInterrupt:
         commit()
         raise

@@ -21,6 +21,7 @@ import torch
 
 from bitgap.lab.engine.arithmetic import products
 from bitgap.lab.engine.head import Head, log_sum_exp
+from bitgap.lab.engine.stopwatch import Stopwatch
 from bitgap.quant.bank import FP
 from bitgap.quant.rounding import round_weight
 
@@ -58,26 +59,6 @@ class Rates:
     def as_dict(self) -> dict[str, Any]:
         """Returns the numbers as JSON."""
         return asdict(self)
-
-
-@dataclass(slots=True)
-class Stopwatch:
-    """What an engine's work took so far, by kind; of whole walks, workers together."""
-
-    block_s: float = 0.0
-    block_rows: int = 0
-    head_s: float = 0.0
-    head_rows: int = 0
-
-    def block(self, since: float, rows: int) -> None:
-        """Adds a step through blocks that began at ``since`` (``time.perf_counter()``)."""
-        self.block_s += time.perf_counter() - since
-        self.block_rows += rows
-
-    def head(self, since: float, rows: int) -> None:
-        """Adds a step through the head likewise."""
-        self.head_s += time.perf_counter() - since
-        self.head_rows += rows
 
 
 def corrected(rates: Rates, watch: Stopwatch) -> Rates:

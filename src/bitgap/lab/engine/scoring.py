@@ -23,7 +23,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
-from pathlib import Path
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -32,8 +31,7 @@ from torch import Tensor, nn
 
 from bitgap.lab.engine.arithmetic import fast_products_round, products
 from bitgap.lab.engine.head import TILE, Head, Target, make_target, score_tokens
-from bitgap.lab.engine.rates import Stopwatch
-from bitgap.lab.engine.stream import Stream
+from bitgap.lab.engine.stopwatch import Stopwatch
 from bitgap.lab.engine.text import Chunk
 from bitgap.lab.engine.tree import Node, PlanTree
 from bitgap.lab.engine.workers import Workers
@@ -163,8 +161,6 @@ class Engine:
         known: Callable[[Plan], bool] = lambda plan: False,
         tick: Tick = lambda blocks, heads: None,
         watch: Watch | None = None,
-        folder: Path | None = None,
-        key: str = "",
     ) -> None:
         """Scores the plans that are not yet known.
 
@@ -176,8 +172,6 @@ class Engine:
                 rows.
             watch: Shown what full precision says of every chunk, in the pass that serves the
                 plans too; also where no plan is left to score.
-            folder: Where a walk with the block outside keeps its states, to go on if it is killed.
-            key: Of what those states hang on beside plans and layout: model and text.
 
         Raises:
             PlanError: If a plan does not fit the model.
@@ -185,14 +179,6 @@ class Engine:
         ordered = PlanTree(plans).plans
         for plan in ordered:
             self.bank.check(plan)
-        if self.layout.streams:
-            todo = [plan for plan in ordered if not known(plan)]
-            if todo or watch is not None:
-                walk = Stream(self, todo, tick, watch)
-                found = walk.run(folder, f"{key} {self.layout} {[plan.text for plan in todo]}")
-                rows = zip(found.plans, found.nll_nats, found.kl_nats, strict=True)
-                emit([Leaf(*row) for row in rows])
-            return
         whole = len(self.segments) == 1
         size = len(ordered) if whole else _PLANS_PER_BATCH
         for start in range(0, len(ordered), max(size, 1)):

@@ -20,11 +20,10 @@ import os
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,26 +31,49 @@ from torch import Tensor
 
 from bitgap.lab.engine.arithmetic import products
 from bitgap.lab.engine.head import Target, make_target, score_tokens
+from bitgap.lab.engine.scoring import Emit, Engine, Leaf, Tick, Watch
 from bitgap.lab.engine.text import Chunk
 from bitgap.lab.engine.tree import Node, PlanTree
 from bitgap.models.stored import forget, prefetch
 from bitgap.quant.bank import FP
 from bitgap.quant.plan import Plan
-from bitgap.records import Floats
-
-if TYPE_CHECKING:
-    from bitgap.lab.engine.scoring import Engine, Tick, Watch
 
 _NOTE = "walk.json"
 
 
-@dataclass(frozen=True, slots=True)
-class Streamed:
-    """What a walk found: sums in nats of NLL and KL by plan and sequence, (plans x A·N) each."""
+def score_streaming(
+    engine: Engine,
+    plans: Sequence[Plan],
+    emit: Emit,
+    *,
+    known: Callable[[Plan], bool] = lambda plan: False,
+    tick: Tick = lambda blocks, heads: None,
+    watch: Watch | None = None,
+    folder: Path | None = None,
+    key: str = "",
+) -> None:
+    """Scores the plans that are not yet known, as :meth:`Engine.score` does, on one walk.
 
-    plans: tuple[Plan, ...]
-    nll_nats: Floats
-    kl_nats: Floats
+    Args:
+        engine: Model, bank, text and layout.
+        plans: What to score; repeats are scored once.
+        emit: Called with all leaves at the end.
+        known: Whether a plan's scores exist already; asked once per plan.
+        tick: Told of the plans' work.
+        watch: Shown what full precision says of every chunk; also where no plan is left to score.
+        folder: Where states lie between blocks, so that a walk that is killed goes on; the caller
+            removes it when scores are safe. A temporary one when None.
+        key: Of what those states hang on beside plans and layout: model and text.
+
+    Raises:
+        PlanError: If a plan does not fit the model.
+    """
+    for plan in plans:
+        engine.bank.check(plan)
+    todo = [plan for plan in PlanTree(plans).plans if not known(plan)]
+    if todo or watch is not None:
+        walk = Stream(engine, todo, tick, watch)
+        emit(walk.run(folder, f"{key} {engine.layout} {[plan.text for plan in todo]}"))
 
 
 class _States:
@@ -154,7 +176,7 @@ class Stream:
         self._files = ExitStack()
 
     @torch.inference_mode()
-    def run(self, folder: Path | None = None, key: str = "") -> Streamed:
+    def run(self, folder: Path | None = None, key: str = "") -> list[Leaf]:
         """Walks, or goes on with a walk that was killed.
 
         Args:
@@ -246,7 +268,7 @@ class Stream:
 
     # -- at the head --------------------------------------------------------------------------
 
-    def _finish(self, states: _States) -> Streamed:
+    def _finish(self, states: _States) -> list[Leaf]:
         engine, plans = self._engine, self._tree.plans
         leaves = [(i, slot) for slot, n in enumerate(self._levels[-1]) for i in range(n.lo, n.hi)]
         mine = [(i, slot) for i, slot in leaves if plans[i] != self._full]
@@ -281,7 +303,8 @@ class Stream:
                     self._watch.ran(0, chunk.n_rows)
                     self._watch.see(chunk, target)
                 self._tick(0, len(mine) * chunk.n_rows)
-        return Streamed(tuple(plans[i] for i, _ in mine), sums[0], sums[1])
+        rows = zip(mine, *sums, strict=True)
+        return [Leaf(plans[i], nll, kl) for (i, _), nll, kl in rows]
 
 
 @contextmanager
