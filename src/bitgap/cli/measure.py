@@ -45,6 +45,8 @@ _PLAN = "how weights are rounded, or a whole plan in quotes"
 )
 def audit(options: Namespace, session: Session) -> None:
     """Shows what :meth:`bitgap.Lab.audit` finds."""
+    # First of all, as it tells that something is done before it imports what takes seconds.
+    lab = session.open_lab(options.model, "exact")
     from bitgap.jobs.investigate import describe
     from bitgap.quant.plan import Plan
     from bitgap.show import views
@@ -85,11 +87,12 @@ def audit(options: Namespace, session: Session) -> None:
 )
 def layer_map(options: Namespace, session: Session) -> None:
     """Shows what :meth:`bitgap.Lab.map` finds."""
+    lab = session.open_lab(options.model, "fast")
     from bitgap.jobs.investigate import describe, map_layers
     from bitgap.jobs.tiers import TIERS
     from bitgap.show import views
 
-    lab, tier = session.open_lab(options.model, "fast"), TIERS["full"]
+    tier = TIERS["full"]
     if options.sentences:
         tier = replace(tier, map_sentences=options.sentences)
         lab = lab.spread(options.sentences)
@@ -148,11 +151,11 @@ def _chosen(options: Namespace, lab: Lab, tier: Tier, *, map_only: bool = False)
 )
 def investigate(options: Namespace, session: Session) -> None:
     """Shows what :func:`bitgap.jobs.investigate.investigate` finds."""
+    tier = tier_of(options)
+    lab = session.open_lab(options.model, "fast")
     from bitgap.jobs.investigate import foresee, investigate
     from bitgap.show import views
 
-    tier = tier_of(options)
-    lab = session.open_lab(options.model, "fast")
     tier = _chosen(options, lab, tier)
     if session.announce_cost(foresee(lab, tier)):
         found = investigate(lab, tier, announce=console.say)

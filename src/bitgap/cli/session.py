@@ -100,6 +100,8 @@ class Session:
             default: Arithmetic where the options name none.
             keep: Whether it writes into the store; never when only the cost is asked for.
         """
+        # Before the libraries are imported, which takes seconds.
+        console.say(f"reading {model or 'the bundled model'}")
         from bitgap.lab.engine.budget import current_rss_bytes, keep_freed_memory
         from bitgap.lab.lab import Lab
         from bitgap.lab.settings import set_threads

@@ -243,7 +243,7 @@ def run(
 
 
 def foresee(lab: Lab, tier: Tier) -> Preflight:
-    """Returns what an investigation would cost if the store held nothing; controls left out.
+    """Returns what an investigation would cost beyond what the store holds; controls left out.
 
     Passes are over the experiments' text: what runs on fewer sentences is a part of one.
 
@@ -257,7 +257,14 @@ def foresee(lab: Lab, tier: Tier) -> Preflight:
     thresholds, seed = load_thresholds(), lab.settings.seed
     scheme = f"rtn{thresholds.operating_bits[0]}-g128"
     tier = tier.fitted(lab.n_blocks, lab.corpus.n_sentences)
-    spent = in_all(spent_by(tier, lab.n_blocks, lab.corpus.n_sentences, seed=seed).values())
+
+    def known(n: int, exact: bool) -> set[Plan]:
+        # Scores of light plans are kept beside the others, so that one text's rows tell of both.
+        text = lab.spread(n)
+        return {Plan.parse(p, lab.n_blocks) for p, _ in text.store.scored_plans(text.text_key)}
+
+    n_all = lab.corpus.n_sentences
+    spent = in_all(spent_by(tier, lab.n_blocks, n_all, seed=seed, known=known).values())
     part = lab.spread(tier.sentences)
     masks = tier.design(lab.n_blocks, seed=seed).plans(scheme)
     of_map = lab.spread(tier.map_sentences).preflight(masks)

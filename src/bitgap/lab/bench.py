@@ -23,16 +23,17 @@ from bitgap.lab.engine.arithmetic import fast_products_round
 from bitgap.lab.engine.budget import (
     Dimensions,
     Preflight,
-    Rates,
     make_layout,
-    measure_rates,
     predict,
 )
+from bitgap.lab.engine.floor import sampled_sentences
 from bitgap.lab.engine.prefix import Prefix, PrefixRule, prefix_of
+from bitgap.lab.engine.rates import Rates, corrected, probe_rates, rates_about
 from bitgap.lab.engine.scoring import ENGINE_VERSION, Engine
+from bitgap.lab.engine.stopwatch import Stopwatch
 from bitgap.lab.engine.text import Chunk, TokenizedText, make_chunks, tokenize, unreadable
 from bitgap.lab.engine.tree import PlanTree
-from bitgap.lab.settings import Ledger, Progress, Settings, Silence
+from bitgap.lab.settings import Ledger, Progress, Settings, Silence, phase
 from bitgap.lab.store import Store, content_key
 from bitgap.models.decoder import Decoder
 from bitgap.models.load import LoadedModel
@@ -121,15 +122,17 @@ class Bench:
             CorpusError: If too few sentences fit the model's context.
             BudgetError: If the memory is too small for one sentence.
         """
-        settings = settings or Settings()
-        decoder, bank = _split(loaded, settings)
-        corpus, left_out = _readable(corpus, loaded)
-        counted = _counted(corpus, loaded, unigrams)
-        text = _tokenized(corpus, loaded, counted, prefix_of(loaded.tokenizer, prefix))
+        settings, progress = settings or Settings(), progress or Silence()
+        with phase(progress, "proving the split"):
+            decoder, bank = _split(loaded, settings)
+        with phase(progress, "tokenizing"):
+            corpus, left_out = _readable(corpus, loaded)
+            counted = _counted(corpus, loaded, unigrams)
+            text = _tokenized(corpus, loaded, counted, prefix_of(loaded.tokenizer, prefix))
         return cls(
             settings=settings,
             store=store or Store(":memory:"),
-            progress=progress or Silence(),
+            progress=progress,
             ledger=Ledger(),
             loaded=loaded,
             decoder=decoder,
@@ -295,7 +298,6 @@ class Bench:
         known = self.store.known_scores(self.text_key)
         todo = [p for p in set(plans) if not p.is_full_precision and self.score_key(p) not in known]
         variants = {(i, s) for plan in todo for i, s in enumerate(plan.blocks) if s != FP}
-        block = sum(v.get().numel() * 4 for v in self.decoder.block_linears(0).values())
         rates = self.measured_rates()
         n_sequences = self.text.counts.tokens.size
         return predict(
@@ -303,18 +305,43 @@ class Bench:
             Dimensions.of(self.decoder),
             PlanTree(todo).work(),
             rates,
+            todo=todo,
             n_plans=len(set(plans)),
-            n_known=len(set(plans)) - len(todo),
-            bank_bytes=block * len(variants),
+            n_variants=len(variants),
             result_bytes=3 * 16 * n_sequences * len(set(plans)),
-            reference=self.store.get_text(self.text_key) is None,
+            again_rows=self._again_rows() if self.store.get_text(self.text_key) is None else None,
         )
 
+    def _again_rows(self) -> int:
+        """Returns the tokens of the sample on which the floor is measured; 0 where it is known."""
+        if self.floor_nats is not None:
+            return 0
+        tokens = self.text.counts.tokens
+        return int(tokens.ravel()[sampled_sentences(*tokens.shape)].sum())
+
     def measured_rates(self) -> Rates:
-        """Returns this machine's speed on this model, measured once for all labs of one model."""
+        """Returns this machine's speed on this model: as runs before took, else by a probe.
+
+        Held for all labs of one model, and kept in the store for later processes.
+        """
         if not self.rates:
-            self.rates.append(measure_rates(self.engine))
+            about = rates_about(self.engine)
+            known = self.store.learned(content_key(*about))
+            if known is not None:
+                self.rates.append(Rates(**known))
+            else:
+                with phase(self.progress, "probing this machine"):
+                    self.rates.append(probe_rates(self.engine))
         return self.rates[0]
+
+    def learn_rates(self) -> None:
+        """Corrects the speed by what the engine's work took, and keeps it."""
+        known = self.measured_rates()
+        better = corrected(known, self.engine.watch)
+        if better is not known:
+            self.rates[0] = better
+            self.engine.watch = Stopwatch()
+            self.store.learn(content_key(*rates_about(self.engine)), better.as_dict())
 
     # -- what is kept -------------------------------------------------------------------------
 

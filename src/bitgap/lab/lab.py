@@ -29,7 +29,7 @@ from bitgap.lab.bench import Bench, products_round
 from bitgap.lab.engine.prefix import PrefixRule
 from bitgap.lab.mixtures import caveats_of_model
 from bitgap.lab.scores import keep_light_scores, score_and_keep, text_reference
-from bitgap.lab.settings import Progress, Settings, provenance
+from bitgap.lab.settings import Progress, Settings, Silence, phase, provenance
 from bitgap.lab.store import Store, assemble, content_key
 from bitgap.models.load import load_model
 from bitgap.quant.plan import Plan
@@ -91,14 +91,15 @@ class Lab(Bench):
         # What can be wrong with text is told before a model is loaded.
         grammar = None if pairs is None else load_agreement(pairs)
         parsed = None if treebanks is None else load_treebanks(treebanks)
-        if is_gguf(model):
-            from bitgap.formats.gguf.load import load_gguf
+        with phase(progress or Silence(), "reading weights"):
+            if is_gguf(model):
+                from bitgap.formats.gguf.load import load_gguf
 
-            loaded = load_gguf(model)
-        else:
-            loaded = load_model(
-                model, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code
-            )
+                loaded = load_gguf(model)
+            else:
+                loaded = load_model(
+                    model, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code
+                )
         counted = None
         if unigrams is not None:
             counted = load_unigrams(
@@ -133,14 +134,15 @@ class Lab(Bench):
         for plan in plans:
             self.bank.check(plan)
         wanted = list(dict.fromkeys(plans))
-        facts, arrays = text_reference(self)
         todo = [plan for plan in wanted if not plan.is_full_precision]
         self.ledger.asked(self.n_rows, len(todo) * self.n_blocks, len(todo))
-        if products_round(self.settings):
-            light = [plan for plan in todo if plan.is_light]
-            facts = keep_light_scores(self, light, facts, arrays, label)
-            todo = [plan for plan in todo if not plan.is_light]
+        light = [plan for plan in todo if plan.is_light] if products_round(self.settings) else []
+        todo = [plan for plan in todo if plan not in light]
+        # Where the text is new, the plans are scored in the pass that full precision takes.
+        facts, arrays = text_reference(self, todo, label)
         score_and_keep(self, todo, label)
+        if light:
+            facts = keep_light_scores(self, light, facts, arrays, label)
         return assemble(self.store, self.score_key, wanted, facts, arrays, self.settings.arithmetic)
 
     def activations(self, per_language: int | None = None) -> Activations:

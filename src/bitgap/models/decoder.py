@@ -37,6 +37,7 @@ from bitgap.models.matrices import (
 from bitgap.models.observe import observe_family, own_logits, probe_ids
 from bitgap.models.packing import Unpackable
 from bitgap.models.silence import hushed_log
+from bitgap.models.stored import stored
 from bitgap.models.tail import Tail
 from bitgap.models.weights import (
     LinearView,
@@ -124,6 +125,16 @@ class Decoder:
         with decoder._refusing(), torch.no_grad():
             decoder._prove()
         return decoder
+
+    @property
+    def eager_heads(self) -> int:
+        """Attention heads whose scores are held as a matrix; 0 where attention is fused."""
+        model: Any = self.model
+        config = model.config.get_text_config()
+        if getattr(config, "_attn_implementation", "eager") != "eager":
+            return 0
+        names = ("num_attention_heads", "n_head", "n_heads", "num_heads")
+        return next((n for n in (getattr(config, k, None) for k in names) if n), 1)
 
     # -- running --------------------------------------------------------------------------------
 
@@ -266,7 +277,7 @@ class Decoder:
     @property
     def token_embedding_names(self) -> tuple[str, ...]:
         """Names of the token tables among :meth:`embedding_weights`; one in every family so far."""
-        table = self._token_table().detach()
+        table = self._token_table()
         return tuple(n for n, w in self.embedding_weights().items() if w.is_set_to(table))
 
     def clone_block(
@@ -320,7 +331,7 @@ class Decoder:
 
     def _token_table(self) -> Tensor:
         model: Any = self.model
-        return model.get_input_embeddings().weight
+        return stored(model.get_input_embeddings())
 
     def _constant_ids(self, n_rows: int, length: int) -> Tensor:
         return torch.zeros(n_rows, length, dtype=torch.long, device=self._token_table().device)

@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from transformers import AutoConfig
 
@@ -36,6 +37,7 @@ from bitgap.models.refusals import (
     too_large,
 )
 from bitgap.models.silence import silenced
+from bitgap.models.stored import HALVES, forget, keep_as_stored, mark_mapped, stored
 from bitgap.models.tokenizer import read_tokenizer
 from bitgap.records import ModelInfo
 
@@ -55,6 +57,9 @@ _NOT_FUNCTION = re.compile(
     r"|initializer_range|init_std|\w*(dropout|_pdrop|layerdrop)|summary_\w+"
 )
 
+_PIECE = 2**22
+"""Numbers that are hashed at a time."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -63,7 +68,8 @@ class LoadedModel:
     """A model that is ready to be split and measured.
 
     Attributes:
-        model: The transformers model: float32, eval mode, no gradients.
+        model: The transformers model: in eval mode, without gradients. It computes in float32; its
+            parameters stay in the type of the file (:mod:`bitgap.models.stored`).
         tokenizer: Its tokenizer.
         info: What it is.
     """
@@ -79,7 +85,7 @@ def load_model(
     allow_pickle: bool = False,
     trust_remote_code: bool = False,
 ) -> LoadedModel:
-    """Loads a causal LM in float32 on the CPU.
+    """Loads a causal LM that computes in float32, on the CPU; its weights are mapped, not read.
 
     Args:
         path_or_id: A folder, a hub id, or ``reference`` (or None) for the bundled model. What
@@ -226,9 +232,10 @@ def _read_model(
     name: str, folder: Path, config: Any, allow_pickle: bool, trust_remote_code: bool
 ) -> Any:
     has_safe = bool(list(folder.glob("*.safetensors")))
+    half = _half_type(folder) if has_safe else None
     settings = {
         "config": config,
-        "dtype": torch.float32,
+        "dtype": half or torch.float32,
         "use_safetensors": has_safe or not allow_pickle,
         "trust_remote_code": trust_remote_code,
         "local_files_only": True,
@@ -240,11 +247,35 @@ def _read_model(
     try:
         with _foreign(name, "its weights cannot be read", advice):
             model, report = _with_best_attention(folder, settings)
+            mark_mapped(model)
+            kept = keep_as_stored(model) if half else model
+            if kept is None:
+                settings["dtype"] = torch.float32
+                model, report = _with_best_attention(folder, settings)
+                mark_mapped(model)
+            else:
+                model = kept
     except MemoryError as error:
         raise ModelError(too_large(name, folder)) from error
     _check_report(name, report)
     _check_finite(name, model)
     return model.eval().requires_grad_(False)
+
+
+def _half_type(folder: Path) -> torch.dtype | None:
+    """Returns the type of all floats of a folder's weights, if it is one of fewer than 32 bits."""
+    types = {"BF16": torch.bfloat16, "F16": torch.float16}
+    found: set[str] = set()
+    for file in folder.glob("*.safetensors"):
+        try:
+            with safe_open(file, "pt") as weights:
+                found |= {weights.get_slice(key).get_dtype() for key in weights.keys()}
+        except (OSError, SafetensorError):
+            return None  # told, with the file's name, by whoever reads it
+    floats = {kind for kind in found if kind.startswith(("F", "BF"))}
+    kind = types.get(next(iter(floats), "")) if len(floats) == 1 else None
+    assert kind is None or kind in HALVES
+    return kind
 
 
 def _with_best_attention(folder: Path, settings: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
@@ -284,8 +315,11 @@ def _check_report(name: str, report: Mapping[str, Any]) -> None:
 
 def _check_finite(name: str, model: nn.Module) -> None:
     for key, parameter in model.named_parameters():
-        # One pass without a temporary: a sum is finite only if every term is, short of overflow.
-        if not parameter.sum().isfinite() and not parameter.isfinite().all():
+        # A sum is finite only if every term is, short of overflow.
+        total = parameter.sum(dtype=torch.float32)
+        finite = bool(total.isfinite() or parameter.isfinite().all())
+        forget(parameter)
+        if not finite:
             raise ModelError(f"{name}: {key} holds NaN or infinity; use an undamaged checkpoint")
 
 
@@ -334,10 +368,10 @@ def _describe(name: str, model: Any) -> ModelInfo:
         class_name=type(model).__name__,
         n_blocks=config.num_hidden_layers,
         width=config.hidden_size,
-        vocabulary=head.weight.shape[0],
+        vocabulary=stored(head).shape[0],
         context=context_length(config),
         n_parameters=sum(p.numel() for p in model.parameters()),
-        tied=head.weight is model.get_input_embeddings().weight,
+        tied=stored(head).is_set_to(stored(model.get_input_embeddings())),
         fingerprint=fingerprint(model),
     )
 
@@ -354,7 +388,10 @@ def fingerprint(model: Any) -> str:
     digest.update(json.dumps(settings, sort_keys=True, default=str).encode())
     for key, parameter in sorted(model.named_parameters()):
         digest.update(f"{key}{tuple(parameter.shape)}".encode())
-        digest.update(_float32_bytes(parameter))
+        # A piece at a time: no matrix need be held in float32 whole.
+        for piece in parameter.detach().reshape(-1).split(_PIECE):
+            digest.update(_float32_bytes(piece))
+        forget(parameter)
     return digest.hexdigest()
 
 

@@ -57,6 +57,12 @@ class StackView(LinearView):
     index: int
     stored: tuple[int, int]
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Outputs and inputs."""
+        a, b = self.stored
+        return (b, a) if self.transposed else (a, b)
+
     def get(self) -> Tensor:
         """Returns the matrix (out x in): the model's own memory, not to be written to."""
         matrix = self._own().detach().view(-1, *self.stored)[self.index]

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bitgap.models.families import Family
+from bitgap.models.stored import as_run, stored
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +20,7 @@ class Tail:
 
     Attributes:
         modules: Final norm and projection, in the order they are applied.
-        weight: Unembedding, (V x d_out); the model's own memory, not to be written to.
+        weight: Unembedding, (V x d_out), as stored; the model's own memory, not to be written to.
         bias: Logit bias, (V), or None; already scaled like the states.
         scale: What the family multiplies its logits by; ``finish`` puts it into the states.
         softcap: c in ``cap(z) = c·tanh(z/c)``, or None where logits are not capped.
@@ -55,11 +56,13 @@ class Tail:
         scale = _number(config, family.multiply) if family.multiply else 1.0
         scale /= _number(config, family.divide) if family.divide else 1.0
         head: Any = model.get_submodule(family.head)
-        n_logits = _number(config, family.rows) if family.rows else len(head.weight)
+        weight = stored(head)
+        n_logits = int(_number(config, family.rows)) if family.rows else len(weight)
         modules = (_resolve(model, path) for path in family.finish)
         return cls(
             modules=tuple(module for module in modules if module is not None),
-            weight=head.weight.detach()[:n_logits],
+            # A part of a mapped tensor is not known to be mapped.
+            weight=weight if n_logits == len(weight) else weight[:n_logits],
             bias=None if head.bias is None else head.bias.detach()[:n_logits] * scale,
             scale=float(scale),
             softcap=_number(config, family.softcap) if family.softcap else None,
@@ -80,7 +83,7 @@ class Tail:
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Returns logits (.. x V) of states after the last block (.. x d)."""
-        z = F.linear(self.finish(hidden), self.weight, self.bias)
+        z = F.linear(self.finish(hidden), as_run(self.weight), self.bias)
         return z if self.softcap is None else torch.tanh(z / self.softcap) * self.softcap
 
 

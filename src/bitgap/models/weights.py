@@ -12,6 +12,7 @@ from transformers import PretrainedConfig
 from transformers.pytorch_utils import Conv1D
 
 from bitgap.errors import EngineError
+from bitgap.models.stored import plain, stored
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +29,16 @@ class LinearView:
     module: nn.Module
     transposed: bool
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Outputs and inputs."""
+        a, b = stored(self.module).shape
+        return (b, a) if self.transposed else (a, b)
+
     def get(self) -> Tensor:
-        """Returns the weight (out x in): the model's own memory, not to be written to."""
+        """Returns the weight (out x in) in float32: the model's own memory, not to be written to,
+        or where that is of another type a cast of it.
+        """
         weight = self.module.get_parameter("weight").detach()
         return weight.T if self.transposed else weight
 
@@ -104,6 +113,7 @@ def cast_linears(block: nn.Module, dtype: torch.dtype) -> None:
     Not by ``Module.to``, which would write to the tensors that the copy shares with the model.
     """
     for view in linear_views(block).values():
+        plain(view.module)
         for name, old in list(view.module.named_parameters(recurse=False)):
             setattr(view.module, name, nn.Parameter(old.detach().to(dtype), requires_grad=False))
 

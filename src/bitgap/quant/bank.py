@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from bitgap.errors import PlanError
 from bitgap.models.fused import can_fuse, fuse
+from bitgap.models.stored import as_run
 from bitgap.models.weights import cast_linears
 from bitgap.quant.plan import Plan
 from bitgap.quant.rounding import round_weight
@@ -141,6 +142,12 @@ class Bank:
         self._forget()
         return module
 
+    def release(self, index: int) -> None:
+        """Forgets what was made of block ``index``; it is made again if it is asked for again."""
+        for key in [key for key in self._modules if key[0] == index]:
+            _, n_bytes = self._modules.pop(key)
+            self._held_bytes -= n_bytes
+
     def rounded_linears(self, index: int, scheme: str) -> dict[str, Tensor]:
         """Returns the linears of block ``index`` under a scheme, (out x in), by name."""
         self._check_own(index, scheme)
@@ -167,7 +174,8 @@ class Bank:
             if parsed.scope != "all-weights":
                 found = {name: found[name] for name in self._decoder.token_embedding_names}
             self._ends["embedding", scheme] = {
-                name: round_weight(weight, parsed, stream=name) for name, weight in found.items()
+                name: round_weight(as_run(weight), parsed, stream=name)
+                for name, weight in found.items()
             }
         return self._ends["embedding", scheme]
 
@@ -177,7 +185,7 @@ class Bank:
             return self._decoder.tail.weight
         if ("head", scheme) not in self._ends:
             parsed = parse_scheme(scheme)
-            rounded = round_weight(self._decoder.tail.weight, parsed, stream="head")
+            rounded = round_weight(as_run(self._decoder.tail.weight), parsed, stream="head")
             self._ends["head", scheme] = {"weight": rounded}
         return self._ends["head", scheme]["weight"]
 
@@ -203,7 +211,7 @@ class Bank:
             elif not scheme.startswith("own:") and parse_scheme(scheme).scope == "all-weights":
                 parsed = parse_scheme(scheme)
                 weights = {
-                    name: round_weight(weight, parsed, stream=f"{index}.{name}")
+                    name: round_weight(as_run(weight), parsed, stream=f"{index}.{name}")
                     for name, weight in self._decoder.block_weights(index).items()
                 }
                 module = self._decoder.clone_block(index, weights=weights)

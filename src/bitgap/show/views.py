@@ -75,6 +75,9 @@ def preflight_view(result: Json) -> Any:
             ("text", count(cost["token_rows"], "token row")),
             ("time", f"about {duration(cost['time_s'])}"),
             ("memory", f"about {size(cost['memory_bytes'])} beside the model"),
+            # Only where the model is larger than that, and is walked block by block.
+            *([("weights", f"{size(read)} to read")] if (read := cost.get("read_bytes")) else []),
+            *([("disk", f"{size(disk)} of states")] if (disk := cost.get("disk_bytes")) else []),
         )
     )
 

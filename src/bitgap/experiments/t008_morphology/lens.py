@@ -34,6 +34,9 @@ from bitgap.quant.bank import FP
 from bitgap.quant.plan import Plan
 from bitgap.records import Floats
 
+# Tokens whose whole logits are held at a time.
+_LOGIT_ROWS = 64
+
 
 @dataclass(frozen=True, slots=True)
 class Lens:
@@ -178,7 +181,7 @@ def log_probabilities(lab: Lab) -> Callable[[Tensor, Chunk], Floats]:
     """Returns states (T x d) before the tail, chunk -> log p of each of its targets, nats, (T)."""
     tail = lab.decoder.tail
     head = Head.prepared(tail.weight, tail.bias, tail.softcap, lab.engine.rounds)
-    buffer = lab.engine.make_buffer()
+    buffer = torch.empty(_LOGIT_ROWS, len(tail.weight), device=tail.weight.device)
 
     def read(states: Tensor, chunk: Chunk) -> Floats:
         entered = head.enter(tail.finish(states).float())
