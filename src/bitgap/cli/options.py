@@ -199,5 +199,8 @@ TIER_SENTENCES = option("--sentences", _TIER_SENTENCES, type=whole(2), metavar="
 _WITHIN = "choose sentences, then masks, that take no longer, such as 2h30m; instead of a tier"
 WITHIN = option("--within", _WITHIN, type=duration_s, metavar="TIME")
 _ALL_MASKS = "score all sets of blocks, up to 14 blocks; not only the standard design's"
+UNITS = option(
+    "--units", "each matrix alone, by language, instead of sets of blocks", action="store_true"
+)
 ALL_MASKS = option("--all-masks", _ALL_MASKS, action="store_true")
 RUN = option("run_name", _RUN, nargs="?", metavar="RUN", type=run_name, default="latest")
