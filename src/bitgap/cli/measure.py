@@ -16,6 +16,7 @@ from bitgap.cli.options import (
     TIER,
     TIER_SENTENCES,
     TRUST,
+    UNITS,
     WITHIN,
     option,
     scheme_name,
@@ -82,11 +83,15 @@ def audit(options: Namespace, session: Session) -> None:
     *(*TRUST, DRY_RUN, MODEL),
     option("--scheme", "how weights are rounded", type=scheme_name, default=DEFAULT_SCHEME),
     SENTENCES,
+    UNITS,
     WITHIN,
     ALL_MASKS,
 )
 def layer_map(options: Namespace, session: Session) -> None:
-    """Shows what :meth:`bitgap.Lab.map` finds."""
+    """Shows what :meth:`bitgap.Lab.map` or, by matrix, :meth:`bitgap.Lab.map_units` finds."""
+    if options.units:
+        _unit_map(options, session)
+        return
     lab = session.open_lab(options.model, "fast")
     from bitgap.jobs.investigate import describe, map_layers
     from bitgap.jobs.tiers import TIERS
@@ -108,6 +113,29 @@ def layer_map(options: Namespace, session: Session) -> None:
             texts={"map": lab.text_key},
             layer_map=layers,
             map_scores=scores,
+        )
+
+
+def _unit_map(options: Namespace, session: Session) -> None:
+    from bitgap.disparity.unit_map import unit_plans
+    from bitgap.jobs.investigate import describe
+    from bitgap.show import views
+
+    for name in ("within", "all_masks"):
+        if getattr(options, name):
+            raise UsageError(
+                f"--units scores each matrix alone, and --{name.replace('_', '-')} chooses sets of "
+                f"blocks; give one. --sentences says how much text is scored"
+            )
+    lab = session.open_lab(options.model, "fast").spread(options.sentences)
+    plans = unit_plans(options.scheme, lab.n_blocks, lab.units())
+    if session.announce_cost(lab.preflight(plans)):
+        session.keep(
+            lab.store,
+            views.unit_map_view,
+            about=describe(lab, options.scheme),
+            texts={"map": lab.text_key},
+            unit_map=lab.map_units(options.scheme),
         )
 
 

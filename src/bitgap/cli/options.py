@@ -222,5 +222,8 @@ def tier_name(options: Namespace) -> str:
 
 
 _ALL_MASKS = "score all sets of blocks, up to 14 blocks; not only the standard design's"
+UNITS = option(
+    "--units", "each matrix alone, by language, instead of sets of blocks", action="store_true"
+)
 ALL_MASKS = option("--all-masks", _ALL_MASKS, action="store_true")
 RUN = option("run_name", _RUN, nargs="?", metavar="RUN", type=run_name, default="latest")

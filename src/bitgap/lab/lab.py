@@ -18,6 +18,7 @@ from bitgap.corpora.unigrams import load_unigrams
 from bitgap.disparity.audit import audit
 from bitgap.disparity.layer_map import LayerMap, make_map
 from bitgap.disparity.records import DisparityReport
+from bitgap.disparity.unit_map import Unit, UnitMap, make_unit_map, unit_plans
 from bitgap.formats.gguf.header import is_gguf
 from bitgap.lab.activations import (
     ACTIVATIONS_VERSION,
@@ -178,6 +179,24 @@ class Lab(Bench):
         seed = self.settings.seed
         design = make_design(self.n_blocks, seed=seed, complete=complete)
         return make_map(self.score(design.plans(scheme), "map"), scheme, design, seed=seed)
+
+    def units(self) -> tuple[Unit, ...]:
+        """Returns every matrix of every block, what plans may give a scheme of its own."""
+        return tuple(
+            Unit(block=i, name=name, parameters=view.get().numel())
+            for i in range(self.n_blocks)
+            for name, view in self.decoder.block_linears(i).items()
+        )
+
+    def map_units(self, scheme: str = "rtn3-g128") -> UnitMap:
+        """Returns what each matrix does to each language when it alone is rounded.
+
+        Args:
+            scheme: How.
+        """
+        units = self.units()
+        scores = self.score(unit_plans(scheme, self.n_blocks, units), "units")
+        return make_unit_map(scores, scheme, units, seed=self.settings.seed)
 
     def observe(
         self, experiment: str, version: int, params: Mapping[str, Any], measure: Callable[[], Any]

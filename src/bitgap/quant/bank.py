@@ -1,6 +1,6 @@
 """The variants of every block that plans choose among.
 
-A block is rounded once per scheme, never once per plan: a variant is a module that shares every
+A block is rounded once per variant, never once per plan: a variant is a module that shares every
 tensor with the original block except the rounded ones, so running a plan means choosing modules.
 The bank forgets the variant that was used longest ago when it outgrows its memory; rounding is
 deterministic, so a variant made again is the same to the bit.
@@ -9,6 +9,7 @@ deterministic, so a variant made again is the same to the bit.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -23,6 +24,7 @@ from bitgap.models.weights import cast_linears
 from bitgap.quant.plan import Plan
 from bitgap.quant.rounding import round_weight
 from bitgap.quant.schemes import parse_scheme
+from bitgap.quant.variants import parse_variant
 
 if TYPE_CHECKING:
     from bitgap.models.decoder import Decoder
@@ -120,23 +122,23 @@ class Bank:
         for bank in self._sharing:
             for end in ("embedding", "head"):
                 bank._ends.pop((end, name), None)
-        for key in [key for bank in self._sharing for key in bank._modules if key[1] == name]:
+        for key in [key for bank in self._sharing for key in bank._modules if name in key[1]]:
             for bank in self._sharing:
                 _, n_bytes = bank._modules.pop(key, (None, 0))
                 bank._held_bytes -= n_bytes
 
-    def block(self, index: int, scheme: str) -> nn.Module:
-        """Returns block ``index`` under a scheme; the model's own module for ``fp``.
+    def block(self, index: int, variant: str) -> nn.Module:
+        """Returns block ``index`` under a variant; the model's own module for ``fp``.
 
         Where products round, its matrices are rounded for them already (also under ``fp``).
         """
-        if scheme == FP and self._product_dtype is None:
+        if variant == FP and self._product_dtype is None:
             return self._decoder.blocks[index]
-        key = (index, scheme)
+        key = (index, variant)
         if key in self._modules:
             self._modules.move_to_end(key)
             return self._modules[key][0]
-        module, n_bytes = self._make_block(index, scheme)
+        module, n_bytes = self._make_block(index, variant)
         self._modules[key] = (module, n_bytes)
         self._held_bytes += n_bytes
         self._forget()
@@ -148,17 +150,25 @@ class Bank:
             _, n_bytes = self._modules.pop(key)
             self._held_bytes -= n_bytes
 
-    def rounded_linears(self, index: int, scheme: str) -> dict[str, Tensor]:
-        """Returns the linears of block ``index`` under a scheme, (out x in), by name."""
-        self._check_own(index, scheme)
-        if (index, scheme) in self._own:
-            return self._own[index, scheme]
-        parsed = parse_scheme(scheme)
-        views = self._decoder.block_linears(index)
+    def rounded_linears(self, index: int, variant: str) -> dict[str, Tensor]:
+        """Returns the linears of block ``index`` under a variant, (out x in), by name."""
+        self._check_variant(index, variant)
         return {
-            name: round_weight(view.get(), parsed, stream=f"{index}.{name}")
-            for name, view in views.items()
+            name: self._matrix(index, name, scheme)
+            for name, scheme in self._schemes(index, variant).items()
         }
+
+    def _schemes(self, index: int, variant: str) -> dict[str, str]:
+        parsed = parse_variant(variant)
+        return {name: parsed.of(name) for name in self._decoder.block_linears(index)}
+
+    def _matrix(self, index: int, name: str, scheme: str) -> Tensor:
+        weight = self._decoder.block_linears(index)[name].get()
+        if (index, scheme) in self._own:
+            return self._own[index, scheme].get(name, weight)
+        if scheme == FP:
+            return weight
+        return round_weight(weight, parse_scheme(scheme), stream=f"{index}.{name}")
 
     def embedding(self, scheme: str) -> dict[str, Tensor]:
         """Returns the embedding parameters that a scheme replaces; empty for ``fp``.
@@ -196,33 +206,53 @@ class Bank:
                 f"the plan {plan.text!r} is for {len(plan.blocks)} blocks; this model has "
                 f"{self._decoder.n_blocks}"
             )
-        for index, scheme in enumerate(plan.blocks):
-            self._check_own(index, scheme)
+        for index, variant in enumerate(plan.blocks):
+            self._check_variant(index, variant)
 
-    def _check_own(self, index: int, scheme: str) -> None:
-        if scheme.startswith("own:") and (index, scheme) not in self._own:
-            raise PlanError(f"block {index} has no variant {scheme!r}; add it to the bank first")
+    def _check_variant(self, index: int, variant: str) -> None:
+        parsed = parse_variant(variant)
+        if parsed.units:
+            there = self._decoder.block_linears(index)
+            for unit in parsed.units:
+                if unit not in there:
+                    raise PlanError(
+                        f"block {index} has no matrix {unit!r}; it has {', '.join(there)}"
+                    )
+        for scheme, units in ((parsed.scheme, ()), *((s, (u,)) for u, s in parsed.units.items())):
+            if not scheme.startswith("own:"):
+                continue
+            held = self._own.get((index, scheme))
+            if held is None or any(unit not in held for unit in units):
+                of = f"matrix {units[0]} of block {index}" if units else f"block {index}"
+                raise PlanError(f"{of} has no variant {scheme!r}; add it to the bank first")
 
-    def _make_block(self, index: int, scheme: str) -> tuple[nn.Module, int]:
+    def _make_block(self, index: int, variant: str) -> tuple[nn.Module, int]:
         with torch.no_grad():
-            if scheme == FP:
-                weights = {n: v.get() for n, v in self._decoder.block_linears(index).items()}
-                module = self._decoder.clone_block(index)
-            elif not scheme.startswith("own:") and parse_scheme(scheme).scope == "all-weights":
-                parsed = parse_scheme(scheme)
+            parsed = parse_variant(variant)
+            if not parsed.units and parse_scheme(parsed.scheme).scope == "all-weights":
+                scheme = parse_scheme(parsed.scheme)
                 weights = {
-                    name: round_weight(as_run(weight), parsed, stream=f"{index}.{name}")
+                    name: round_weight(as_run(weight), scheme, stream=f"{index}.{name}")
                     for name, weight in self._decoder.block_weights(index).items()
                 }
                 module = self._decoder.clone_block(index, weights=weights)
             else:
-                weights = self.rounded_linears(index, scheme)
-                others = self._own_others.get((index, scheme))
+                self._check_variant(index, variant)
+                # What stays whole is shared with the model.
+                weights = {
+                    name: self._matrix(index, name, scheme)
+                    for name, scheme in self._schemes(index, variant).items()
+                    if scheme != FP
+                }
+                others = self._own_others.get((index, parsed.scheme))
                 module = self._decoder.clone_block(index, weights=others, linears=weights)
+            size = sum(weight.numel() for weight in weights.values())
             if self._product_dtype is not None:
+                views = self._decoder.block_linears(index).values()
+                size = max(size, sum(math.prod(view.shape) for view in views))
                 cast_linears(module, self._product_dtype)
                 module = self._fused(index, module)
-        size = max(1, sum(w.numel() for w in weights.values()))
+        size = max(1, size)
         return module, size * (self._product_dtype or torch.float32).itemsize
 
     def _fused(self, index: int, module: nn.Module) -> nn.Module:

@@ -36,6 +36,7 @@ from bitgap.show.tables.theory import (
     pillars_table,
     regression_table,
 )
+from bitgap.show.tables.unit_map import unit_languages_table, unit_table
 from bitgap.show.to_terminal import (
     bullets,
     label,
@@ -142,6 +143,15 @@ def map_view(result: Json) -> Any:
         Group(*bullets(whole.reading)),
         titled(sets) if sets.rows else Text("One block: no set to choose."),
         Group(*bullets([_origin_line(result["original_set"]), *result["caveats"]])),
+    )
+
+
+def unit_map_view(result: Json) -> Any:
+    """Shows which matrices hurt which languages."""
+    return spaced(
+        _head({"plan": f"each matrix alone at {result['unit_scheme']}"} | result),
+        titled(unit_table(result)),
+        titled(unit_languages_table(result)),
     )
 
 
