@@ -211,7 +211,8 @@ def _small(kind: Any, special: dict[str, Any]) -> Any:
     settings.update({key: value for key, value in special.items() if key not in parts})
     if "is_decoder" in names:
         settings["is_decoder"] = True
-    return kind(**settings)
+    made: Any = kind
+    return made(**settings)
 
 
 def tiny_model(name: str) -> nn.Module:

@@ -82,7 +82,8 @@ def keep_as_stored(model: Any) -> Any | None:
     module: Any
     for module in made.modules():
         if isinstance(module, PreTrainedModel):
-            module.__class__ = _float32_model(type(module))
+            made_float32: Any = module
+            made_float32.__class__ = _float32_model(type(module))
         elif any(p is not None and p.dtype in HALVES for p in module._parameters.values()):
             by_rows = module is made.get_input_embeddings()
             module.__class__ = _casting(type(module), tuple(module._parameters), by_rows)

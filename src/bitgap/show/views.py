@@ -149,7 +149,7 @@ def map_view(result: Json) -> Any:
 def unit_map_view(result: Json) -> Any:
     """Shows which matrices hurt which languages."""
     return spaced(
-        _head({"plan": f"each matrix alone at {result['unit_scheme']}"} | result),
+        _head({**result, "plan": f"each matrix alone at {result['unit_scheme']}"}),
         titled(unit_table(result)),
         titled(unit_languages_table(result)),
     )

@@ -246,18 +246,17 @@ def _landscape_panel(
 def units_chart(found: UnitMap) -> Chart:
     """Returns two heat maps, matrices by languages: shares of damage, and shares off the mean."""
     short = short_units([one.unit.name for one in found.units])
-    rows = [
-        {
-            "unit": f"L{one.unit.block} {short[one.unit.name]}",
-            "language": code,
-            "share": one.shares[a].value,
-            "harder": one.harder[a].value,
-            "excess": None if None in (share, one.share.value) else 100 * (share - one.share.value),
-        }
-        for one in found.units
-        for a, code in enumerate(found.languages)
-        for share in (one.shares[a].value,)
-    ]
+    rows = list[dict[str, Any]]()
+    for one in found.units:
+        for a, code in enumerate(found.languages):
+            share, mean = one.shares[a].value, one.share.value
+            rows.append({
+                "unit": f"L{one.unit.block} {short[one.unit.name]}",
+                "language": code,
+                "share": share,
+                "harder": one.harder[a].value,
+                "excess": None if share is None or mean is None else 100 * (share - mean),
+            })  # fmt: skip
     order = [row["unit"] for row in rows[:: len(found.languages)]]
 
     def drawn(value: str, title: str, name: str, *, signed: bool) -> Chart:
@@ -265,8 +264,8 @@ def units_chart(found: UnitMap) -> Chart:
             rows, title=title, x="language", y="unit", value=value, x_title="language",
             y_title="matrix", name=name, signed=signed,
         )  # fmt: skip
-        for axis, sort in (("x", list(found.languages)), ("y", order)):
-            chart["layer"][0]["encoding"][axis]["sort"] = sort
+        place = chart["layer"][0]["encoding"]
+        place["x"]["sort"], place["y"]["sort"] = list(found.languages), order
         return chart
 
     return side_by_side(
