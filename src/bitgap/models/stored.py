@@ -36,6 +36,7 @@ HALVES = (torch.bfloat16, torch.float16)
 _TILE_NUMBERS = 2**22
 _MAPPED = "bitgap_mapped"
 _DONTNEED, _WILLNEED = 4, 3
+_CAST = "bitgap_cast"
 _LOCK = threading.RLock()
 
 
@@ -241,21 +242,25 @@ def _float32_model(kind: type[nn.Module]) -> type[nn.Module]:
         made = self.__class__.__new__(self.__class__)
         memo[id(self)] = made
         made.__dict__.update(copy.deepcopy(self.__dict__, memo))
-        return _plain_model(made)
+        # One table for a model and the models inside it, or what is tied between them would part.
+        shared: Any = memo
+        return _plain_model(made, shared.setdefault(_CAST, {}))
 
     parts = {"dtype": property(lambda self: torch.float32), "__deepcopy__": deep}
     return type(kind.__name__, (kind,), parts | {"_bitgap_plain": kind})
 
 
-def _plain_model(model: nn.Module) -> nn.Module:
-    cast: dict[int, nn.Parameter] = {}
+def _plain_model(
+    model: nn.Module, cast: dict[int, tuple[nn.Parameter, nn.Parameter]]
+) -> nn.Module:
     for module in model.modules():
         plain(module)
         for name, kept in module._parameters.items():
             if kept is not None and kept.dtype in HALVES:
                 if id(kept) not in cast:
-                    cast[id(kept)] = nn.Parameter(kept.detach().float(), requires_grad=False)
-                module._parameters[name] = cast[id(kept)]
+                    # Held beside its cast, so that no other comes to have its id meanwhile.
+                    cast[id(kept)] = kept, nn.Parameter(kept.detach().float(), requires_grad=False)
+                module._parameters[name] = cast[id(kept)][1]
     return model
 
 

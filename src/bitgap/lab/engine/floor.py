@@ -170,15 +170,16 @@ def _cut_again(engine: Engine, places: list[int]) -> list[Chunk]:
     """Returns sequences in batches other than the engine's own: only they, two at a time or so."""
     if not places:
         return []
-    wanted, ids = set(places), dict[int, tuple[int, ...]]()
+    wanted, ids, first = set(places), dict[int, tuple[int, ...]](), 1
     for chunk in (chunk for segment in engine.segments for chunk in segment):
         for row, place in enumerate(chunk.where.tolist()):
             if place in wanted:
+                first = chunk.first
                 length = int(chunk.lengths[row])
                 ids[place] = tuple(chunk.input_ids[row, :length].tolist())
     order = sorted(ids)
     rows = max(engine.layout.chunk_rows // 2, 1)
-    chunks = cut_rows([ids[place] for place in order], rows, engine.device)
+    chunks = cut_rows([ids[place] for place in order], rows, engine.device, first)
     as_in_text = np.array(order)
     return [
         replace(
