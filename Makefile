@@ -3,7 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 PYTEST := OPENBLAS_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest
 
-.PHONY: setup demo theory results predictions readme test browser docs lint bench calibrate clean
+.PHONY: setup demo theory results predictions readme test toolchains browser docs lint bench \
+	calibrate clean
 
 setup: .venv/.ready
 
@@ -59,6 +60,13 @@ readme: setup
 test: setup
 	OMP_NUM_THREADS=1 $(PYTEST) -n auto --dist loadfile -m "not alone"
 	$(PYTEST) -m alone
+
+# What real toolchains write, read back; nightly, in an environment of their own, as they bring much.
+toolchains:
+	$(PYTHON) -m venv .venv-toolchains
+	.venv-toolchains/bin/python -m pip install --quiet -c constraints.txt torch
+	.venv-toolchains/bin/python -m pip install --quiet -c constraints.txt -e '.[dev,toolchains]'
+	OMP_NUM_THREADS=1 .venv-toolchains/bin/python -m pytest tests/formats
 
 # The pages are tested in a real Chromium, found by its usual names or as BITGAP_CHROMIUM.
 browser:

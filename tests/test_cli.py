@@ -136,6 +136,21 @@ def test_map_scores_all_masks_and_ranks_layers_and_sets(measure: Run) -> None:
     assert found["unprotected"]["damage"] == pytest.approx(np.mean(damages), rel=1e-6)
 
 
+def test_a_map_by_matrix_says_what_each_does_to_each_language(measure: Run, run: Run) -> None:
+    ran = measure("map", "--units", "--scheme", SCHEME, "--arithmetic", "exact", "--json")
+    found = ran.json
+    assert len(found["units"]) == found["n_blocks"] * 7  # q k v o, gate up down
+    assert {row["unit"] for row in found["units"]} >= {"self_attn.q_proj", "mlp.down_proj"}
+    for a in range(len(found["languages"])):
+        assert sum(row["shares"][a] for row in found["units"]) == pytest.approx(1)
+    shown = measure("map", "--units", "--scheme", SCHEME, "--arithmetic", "exact").out
+    assert "What each matrix does alone" in shown and "L0 " in shown
+    assert run("figures").code == 0
+    for other in (["--within", "1h"], ["--all-masks"]):
+        refused = measure("map", "--units", *other)
+        assert refused.code == 2 and "give one" in refused.err
+
+
 def test_the_map_s_table_has_every_layer_and_every_size(measure: Run) -> None:
     said = measure("map", "--scheme", SCHEME).out
     heads = [line.split() for line in said.splitlines() if line.startswith("block ")]
@@ -284,7 +299,9 @@ def test_a_dry_run_says_what_it_would_cost_and_leaves_no_trace(
     assert "7 to score of 8" in said and "13 to run" in said
     assert set(tmp_path.iterdir()) == before
     for verb in ("audit", "investigate"):
-        assert measure(verb, "--dry-run", "--json").json["preflight"]["time_s"] > 0
+        ran = measure(verb, "--dry-run", "--json")
+        assert ran.json["preflight"]["time_s"] > 0
+        assert ran.err.count("reading ") == 1, "the model is loaded once"
 
 
 def test_a_dry_run_leaves_out_what_the_store_has(measure: Run) -> None:

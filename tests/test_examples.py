@@ -1,4 +1,4 @@
-"""Examples in docstrings: each public function of four rooms has one, and each one is true."""
+"""Examples in docstrings: each public function of five rooms has one, and each one is true."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ import pytest
 
 from bitgap.disparity.example import DESIGN, SCORES
 from bitgap.jobs.example import STORE
+from bitgap.protect.example import PROBLEM, TABLE
 from bitgap.stats.example import FINDING
 
-ROOMS = ("bitgap.quant", "bitgap.disparity", "bitgap.stats", "bitgap.jobs")
+ROOMS = ("bitgap.quant", "bitgap.disparity", "bitgap.stats", "bitgap.protect", "bitgap.jobs")
 
 
 def modules() -> Iterator[str]:
@@ -46,7 +47,10 @@ def without_example(module: str) -> list[str]:
 
 @pytest.mark.parametrize("module", MODULES)
 def test_examples_are_true(module: str) -> None:
-    given = {"np": np, "SCORES": SCORES, "DESIGN": DESIGN, "FINDING": FINDING, "STORE": STORE}
+    given = {
+        **{"np": np, "SCORES": SCORES, "DESIGN": DESIGN, "FINDING": FINDING, "STORE": STORE},
+        **{"TABLE": TABLE, "PROBLEM": PROBLEM},
+    }
     report = doctest.testmod(import_module(module), extraglobs=given)
     assert report.failed == 0
 

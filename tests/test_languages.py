@@ -11,7 +11,17 @@ import pytest
 
 from bitgap import languages as languages_module
 from bitgap.errors import LanguageError
-from bitgap.languages import Language, Morphology, Named, language, languages, named
+from bitgap.languages import (
+    Language,
+    Morphology,
+    Named,
+    language,
+    languages,
+    matching,
+    named,
+    script_of,
+    variant,
+)
 
 # The languages of the bundled corpus and their classes as Joshi et al. (2020) published them.
 BUNDLED = {
@@ -193,3 +203,69 @@ def test_languages_and_corpora_import_no_torch():
         "sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+# -- outside the table -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("spelling", "code", "name", "script"),
+    [
+        ("gsw", "gsw", "Swiss German", "Zyyy"),
+        ("pcm_Latn", "pcm-Latn", "Nigerian Pidgin", "Latn"),
+        ("brx-Deva", "brx-Deva", "Bodo (India)", "Deva"),
+        ("MYV", "myv", "Erzya", "Zyyy"),
+        ("chv", "cv", "Chuvash", "Zyyy"),
+        ("rhg_Rohg", "rhg-Rohg", "Rohingya", "Rohg"),
+    ],
+)
+def test_a_language_outside_the_table_is_known_by_its_code_and_no_fact_is_claimed(
+    spelling: str, code: str, name: str, script: str
+):
+    entry = language(spelling)
+    assert (entry.code, entry.name, entry.script) == (code, name, script)
+    assert entry.family is entry.genus is entry.morphology is entry.morphologically_rich is None
+    assert language(entry.code) == entry and named(code).name == name
+    assert named("rhg-Rohg").direction == "rtl"
+
+
+def test_no_code_of_the_table_means_something_else_outside_it():
+    outside = {code for code in languages() if language(code) is not languages()[code]}
+    assert not outside
+
+
+@pytest.mark.parametrize(
+    ("spelling", "kept"),
+    [("pt-BR", "pt-BR"), ("por_BR", "pt-BR"), ("pt", "pt"), ("zh-TW", "zh-Hant"), ("zh-CN", "zh"),
+     ("gsw-CH", "gsw-CH"), ("sr-Latn-RS", "sr-Latn-RS"), ("es-419", "es-419"), ("Hebrew", "he")],
+)  # fmt: skip
+def test_a_variant_keeps_its_region(spelling: str, kept: str):
+    assert variant(spelling) == kept
+
+
+def test_a_variant_is_named_with_its_region():
+    assert named("pt-BR") == Named("pt-BR", "Portuguese (BR)", "português", "ltr")
+
+
+@pytest.mark.parametrize(
+    ("text", "script"),
+    [("Эрзянь кель 3 km", "Cyrl"), ("ᱥᱟᱱᱛᱟᱲᱤ", "Olck"), ("かなと漢字", "Jpan"), ("漢字", "Hani"),
+     ("한국어 漢字", "Kore"), ("שלום world עולם", "Hebr"), ("12 + 3", "Zyyy"), ("", "Zyyy"),
+     ("𞤀𞤣𞤤𞤢𞤥", "Adlm"), ("ไทย", "Thai"), ("ᏣᎳᎩ", "Cher")],
+)  # fmt: skip
+def test_the_script_of_a_text_is_that_of_most_letters(text: str, script: str):
+    assert script_of(text) == script
+
+
+def test_what_a_spelling_means_among_codes():
+    have = ("en", "pt-BR", "pt-PT", "gsw-Latn", "fr", "fr-CA", "sr-Latn")
+    wanted = {"fr": ("fr",), "fra": ("fr",), "fr-CA": ("fr-CA",), "gsw": ("gsw-Latn",), "sr": ()}
+    wanted |= {
+        "pt": ("pt-BR", "pt-PT"),
+        "pt-AO": (),
+        "por_PT": ("pt-PT",),
+        "gsw_Latn": ("gsw-Latn",),
+    }
+    assert {spelling: matching(spelling, have) for spelling in wanted} == wanted
+    assert matching("pt-BR", ("pt",)) == ("pt",), "a variant alone is its language"
+    assert matching("mine", ("mine",)) == ("mine",), "whatever a corpus calls its own"

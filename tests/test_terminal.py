@@ -349,3 +349,30 @@ def test_the_preflight_says_what_sharing_saves_and_what_is_known() -> None:
     assert known == "8 plans, nothing left to score"
     said = shown(views.preflight_view({"preflight": cost}))
     assert "7 to score of 8" in said and "about 75 s" in said and "3.0 GiB" in said
+
+
+def test_a_log_hears_of_a_long_phase_and_not_of_quick_ones(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr(terminal.time, "monotonic", lambda: now[0])
+    bar = terminal.Bar()
+    bar.start("reading weights", 0)
+    now[0] += 5
+    bar.start("map", 60.0)
+    bar.advance(6.0)
+    assert capsys.readouterr().err == ""
+    now[0] += 12
+    bar.advance(6.0)
+    # A fifth is done in twelve seconds, so that four times as much is left, whatever was predicted.
+    assert capsys.readouterr().err == "map: 20%, 48 s left\n"
+    now[0] += 12
+    bar.advance(6.0)
+    assert capsys.readouterr().err == "", "a line every half minute"
+    now[0] += 20
+    bar.advance(6.0)
+    assert "map: 40%" in capsys.readouterr().err
+    bar.stop()
+    now[0] += 20
+    bar.start("audit", 0)
+    assert capsys.readouterr().err == "audit ...\n"

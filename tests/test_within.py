@@ -135,10 +135,17 @@ def test_a_ledger_adds_up_in_closed_form():
     # Other sentences and another arithmetic are another text; no text is longer than all of it.
     assert ledger.ask([Asked([plan], 4), Asked([plan], 40)]) == Spent(1, 12, 42, 4)
     assert ledger.ask([Asked([plan], 4, exact=True)]) == Spent(1, 12, 12, 4)
-    assert ledger.full_precision() == Spent(0, 9 * 18, 9 * 18, 9 * 18)
+    assert ledger.full_precision() == Spent(0, *(2 * [1.125 * 3 * 18]), 2.125 * 18)
 
 
 def test_more_time_is_more_work():
     tiers = [TIERS[name] for name in ("smoke", "standard", "full")]
     heads = [in_all(spent_by(tier, 24, 1000).values()).heads for tier in tiers]
     assert heads == sorted(heads) and heads[0] < heads[-1] / 50
+
+
+def test_what_a_store_holds_costs_nothing():
+    plan = Plan.uniform("rtn4-g128", 3)
+    ledger = Ledger(3, 10, known=lambda n, exact: {plan} if n == 10 else set())
+    assert ledger.ask([Asked([plan])]) == Spent(0, 0, 30, 0)
+    assert ledger.ask([Asked([plan], 4)]) == Spent(1, 12, 12, 4), "other sentences are not held"

@@ -11,6 +11,7 @@ from validation.counts import Count, Standing, highest, lowest, total
 from validation.detection import ControlCount, Detection, Setting
 from validation.family_tests import ALPHA, SLOPE, TESTS
 from validation.guards import GUARDS, MEMBERS, GuardTally
+from validation.protect import HELPS, LABELS, SMALLEST, RecipeTally
 from validation.synth_checks import Check
 from validation.synth_synergy import SynergyTally
 from validation.synth_theory import TheoryTally
@@ -416,6 +417,49 @@ def formal_model(
             _requirements(required),
         ]
     )
+
+
+# -- recipes --------------------------------------------------------------------------------------
+
+
+def recipes(tallies: Sequence[RecipeTally]) -> str:
+    """Returns the section on recipes: what is said of them where it is known what is so.
+
+    Args:
+        tallies: One for each kind of world.
+    """
+    null = [t for t in tallies if not t.world.planted]
+    required = [
+        *(_most(f"false \"helps\", {t.world.name}", t.rate(*HELPS), 0.05) for t in null),
+        *(
+            _least(f"\"helps\" at twice the smallest effect, {t.world.name}", t.rate(*HELPS), POWER)
+            for t in tallies if t.world.planted and t.world.required
+        ),
+        _most(
+            "a language called unharmed that lost more than the margin",
+            total(Count(t.wrong_sides, t.languages) for t in tallies), 0.025,
+        ),
+    ]  # fmt: skip
+    return "\n\n".join(
+        [
+            "## Recipes",
+            "Worlds of twelve languages and 21 units, in which a damage table is estimated on one "
+            "text, a plan of 3.25 bits searched by it, and proved on another text. *One table*: "
+            "languages differ by a level each and in nothing else, so that knowing them gains "
+            "nothing on the language-blind plan and every \"helps\" against it is false. "
+            "*Planted*: three languages need one small unit, by so much that the best plan that "
+            f"spares all others gains {2 * SMALLEST:.0%} to {3 * SMALLEST:.0%} in them. Against "
+            "uniform the same recipes help in every world; that is no sign that languages matter.",
+            _requirements(required),
+            rows_of(
+                ["world", "searched on", "confirm", "worlds", *LABELS, "true gain, log2",
+                 "helps against uniform"],
+                ([t.world.name, t.world.search, t.world.confirm, t.n,
+                  *(t.rate(label) for label in LABELS), f"{t.mean_gain:+.3f}", t.over_uniform]
+                 for t in tallies),
+            ),
+        ]
+    )  # fmt: skip
 
 
 # -- detection ------------------------------------------------------------------------------------

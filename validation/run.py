@@ -26,6 +26,7 @@ from validation.counts import Count
 from validation.detection import Outcome, Part, Setting, merged, outcomes, parts
 from validation.family_tests import SLOPE, rates
 from validation.guards import SCENARIOS, GuardTally, Scenario, guard_tally
+from validation.protect import RECIPE_WORLDS, RecipeTally, RecipeWorld, recipe_tally
 from validation.synth_checks import checks
 from validation.synth_lm import SynthLM, additive_synth, cancelling_synth
 from validation.synth_synergy import FAR_RHO, PLANTED_RHO, SynergyTally, count
@@ -56,6 +57,8 @@ class Size:
         tokens: Sentences of the synthetic model that estimators are checked on.
         worlds: Worlds of each kind, by truth.
         guarded: Worlds of each scenario of guarded refutations.
+        recipes: Worlds of each kind in which a recipe is searched and proved.
+        recipe_worlds: Their kinds.
         setting: Where the experiments are run; not at all when None.
         tier: Tier of the main job whose parameters of single experiments are used; none when None.
     """
@@ -69,6 +72,8 @@ class Size:
     tokens: int
     worlds: Mapping[str, int]
     guarded: int
+    recipes: int
+    recipe_worlds: tuple[RecipeWorld, ...]
     setting: Setting | None
     tier: str | None = None
 
@@ -87,6 +92,8 @@ FULL = Size(
         **{"faint": 120, "few": 40},
     },
     guarded=1200,
+    recipes=200,
+    recipe_worlds=RECIPE_WORLDS,
     setting=Setting(
         languages=("en", "de", "ru", "he"),
         sentences=24,
@@ -110,6 +117,8 @@ QUICK = Size(
     tokens=500,
     worlds=dict.fromkeys(TRUTHS, 4),
     guarded=2,
+    recipes=1,
+    recipe_worlds=tuple(w for w in RECIPE_WORLDS if w.confirm < 100),
     setting=Setting(
         languages=("en", "he"),
         sentences=8,
@@ -281,6 +290,26 @@ def _guard_tally_of(scenario: Scenario, n: int, thresholds: Thresholds) -> Guard
     return guard_tally(scenario, n, SEED, thresholds)
 
 
+def _recipes(size: Size, thresholds: Thresholds, jobs: int, announce: Announce) -> str:
+    # In shares of the seeds, as a world in which a need is planted costs several of the others.
+    n_shares = min(size.recipes, 4 * jobs)
+    shares = [
+        (world, range(SEED + i, SEED + size.recipes, n_shares))
+        for world in size.recipe_worlds
+        for i in range(n_shares)
+    ]
+    found: dict[str, RecipeTally] = {}
+    for (world, _), done in zip(shares, _each(_recipe_tally_of, shares, jobs), strict=True):
+        found[world.name] = found[world.name] + done if world.name in found else done
+    for name, one in found.items():
+        announce(f"recipes, {name}: {dict(one.labels)}")
+    return page.recipes(list(found.values()))
+
+
+def _recipe_tally_of(share: tuple[RecipeWorld, range]) -> RecipeTally:
+    return recipe_tally(*share)
+
+
 def _formal_model(size: Size, thresholds: Thresholds, jobs: int, announce: Announce) -> str:
     named = {**NULLS, **PLANTED}
     work = partial(_theory_rates_of, n=size.models, thresholds=thresholds)
@@ -347,6 +376,7 @@ _SECTIONS: Mapping[str, Callable[[Size, Thresholds, int, Announce], str]] = {
     "guards": _guards,
     "truth table": _truth_table,
     "formal model": _formal_model,
+    "recipes": _recipes,
     "experiments": _experiments,
 }
 SECTIONS = tuple(_SECTIONS)

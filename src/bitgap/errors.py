@@ -38,6 +38,10 @@ class UsageError(UserError):
     exit_code = 2
 
 
+class NoSuchPath(UsageError):
+    """A file or folder that was named and is not there."""
+
+
 class SchemeError(UsageError):
     """A scheme name that does not parse."""
 
@@ -54,8 +58,16 @@ class CorpusError(UserError):
     """Text that cannot be used; the message names the file and, where there is one, the line."""
 
 
+class NoSuchText(CorpusError, NoSuchPath):
+    """A corpus, minimal pairs, treebanks or unigrams that were named and are not there."""
+
+
 class ModelError(UserError):
     """A model that cannot be found, read or trusted."""
+
+
+class NoSuchModel(ModelError, NoSuchPath):
+    """A model's folder that was named and is not there."""
 
 
 class UnsupportedArchitecture(ModelError):
@@ -68,6 +80,10 @@ class BudgetError(UserError):
 
 class StoreError(UserError):
     """A store that cannot be opened, read or written."""
+
+
+class NoSuchStore(StoreError, NoSuchPath):
+    """A store that was named to be read and is not there."""
 
 
 class MissingExtra(UserError):

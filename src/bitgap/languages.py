@@ -26,18 +26,24 @@ They stand in ``languages.tsv``, one language a line, in the columns
   keyed by language code; where it has two names for one language the higher class is used, and
   empty means class 0 (nothing) or not certain. The classes describe 2020, are as recalled where
   the copy was unclear, and may be revised.
+
+Any other language of ISO 639 is known by its code (``gsw``, ``brx``, ``myv``) and by its name
+there, and no fact is claimed of it: its script is that of its tag (``brx-Deva``), and a corpus
+that has none in its tag is given that of its text (:func:`script_of`).
 """
 
 from __future__ import annotations
 
 import difflib
 import functools
+import importlib
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from importlib import resources
 from types import MappingProxyType
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 from bitgap.errors import LanguageError
 
@@ -60,15 +66,15 @@ class Language:
     endonym: str | None
     """What it calls itself, in its usual script, or None where that is not known."""
     script: str
-    """ISO 15924, such as ``Latn``."""
-    family: str
-    """Top-level family, or the language's own name for an isolate."""
-    genus: str
-    """Branch of the family."""
-    morphology: Morphology
-    """Dominant morphological type."""
-    morphologically_rich: bool
-    """Whether grammatical relations are expressed inside the word."""
+    """ISO 15924, such as ``Latn``; ``Zyyy`` where nothing tells it."""
+    family: str | None
+    """Top-level family, or the language's own name for an isolate; None outside the table."""
+    genus: str | None
+    """Branch of the family; None outside the table."""
+    morphology: Morphology | None
+    """Dominant morphological type; None outside the table."""
+    morphologically_rich: bool | None
+    """Whether grammatical relations are expressed inside the word; None outside the table."""
     resource_class: int | None
     """Joshi et al. (2020) class, 0 to 5, or None where it is 0 or not certain."""
 
@@ -107,9 +113,10 @@ def language(spelling: str) -> Language:
 
     Accepts ISO 639-1 and 639-3 codes (``he``, ``heb``), FLORES codes (``heb_Hebr``, ``zho_Hant``),
     BCP 47 tags (``pt-BR``, ``zh-TW``) and English names (``Hebrew``), in any case. A region is
-    ignored, except that it decides between simplified and traditional Chinese. A language in
-    another script than its usual one keeps its facts and gets the script in its code
-    (``uzb_Arab`` is ``uz-Arab``).
+    ignored, except that it decides between simplified and traditional Chinese; :func:`variant`
+    keeps it. A language in another script than its usual one keeps its facts and gets the script
+    in its code (``uzb_Arab`` is ``uz-Arab``), as does every language outside the table whose tag
+    has one.
 
     Args:
         spelling: Code, tag or name.
@@ -119,13 +126,64 @@ def language(spelling: str) -> Language:
     """
     text = spelling.strip()
     by_name = _index().get(text.casefold())
-    entry = languages()[by_name] if by_name else _from_tag(text)
+    entry = languages()[by_name] if by_name else _from_tag(text)[0]
     if entry is None:
         raise LanguageError(
             f"unknown language {spelling!r}{_closest(text)}; write an ISO 639 code (he, heb), a "
             "FLORES code (heb_Hebr), a BCP 47 tag (pt-BR) or an English name"
         )
     return entry
+
+
+def variant(spelling: str) -> str:
+    """Returns a language's code with the region that its spelling has (``pt-BR`` of ``por_BR``).
+
+    Where the region only decides between scripts (``zh-TW`` is ``zh-Hant``), it is not kept.
+
+    Raises:
+        LanguageError: If it names no language.
+    """
+    entry = language(spelling)
+    region = "" if spelling.strip().casefold() in _index() else _from_tag(spelling.strip())[1]
+    return f"{entry.code}-{region}" if region else entry.code
+
+
+def matching(spelling: str, have: Iterable[str]) -> tuple[str, ...]:
+    """Returns those among some codes that a spelling means.
+
+    That is the very code, else the same variant, else the same language, else its variants and
+    scripts where the spelling leaves those open; several only of the last.
+
+    Args:
+        spelling: As :func:`language` takes it, or one of the codes, be it a language's or not.
+        have: Codes, as corpora have them.
+
+    Raises:
+        LanguageError: If it is none of the codes and names no language.
+    """
+    codes = tuple(have)
+    if spelling in codes:
+        return (spelling,)
+    entry = language(spelling)
+    for code in (variant(spelling), entry.code):
+        if code in codes:
+            return (code,)
+    stated = variant(spelling) != entry.code
+    if stated:
+        return ()
+    return tuple(code for code in codes if _means(entry, code))
+
+
+def _means(entry: Language, code: str) -> bool:
+    """Whether a code is a variant of a language, or the language in the script of its text."""
+    try:
+        other = language(code)
+    except LanguageError:
+        return False
+    if other.code == entry.code:
+        return True
+    unstated = UNKNOWN_SCRIPT in (entry.script, other.script)
+    return unstated and other.code3 == entry.code3
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,18 +200,20 @@ class Named:
 
 
 def named(code: str) -> Named:
-    """Returns how a page writes a language, known or not."""
+    """Returns how a page writes a language, known or not; a variant with its region."""
     try:
-        entry = language(code)
+        entry, full = language(code), variant(code)
     except LanguageError:
         return Named(code, code, None, "ltr")
     own = entry.endonym if entry.endonym != entry.name else None
-    return Named(code, entry.name, own, entry.script_direction)
+    region = full.removeprefix(entry.code).lstrip("-")
+    name = f"{entry.name} ({region})" if region else entry.name
+    return Named(code, name, own, entry.script_direction)
 
 
-def _from_tag(tag: str) -> Language | None:
+def _from_tag(tag: str) -> tuple[Language | None, str]:
+    """Returns the language of a tag, or None, and the region that it states."""
     head, *subtags = re.split(r"[-_]", tag)
-    code = _index().get(head.casefold())
     script, region = "", ""
     for subtag in subtags:
         if re.fullmatch(r"[A-Za-z]{4}", subtag) and not script and not region:
@@ -161,12 +221,72 @@ def _from_tag(tag: str) -> Language | None:
         elif re.fullmatch(r"[A-Za-z]{2}|\d{3}", subtag) and not region:
             region = subtag.upper()
         else:
-            return None
-    if code is None or (script and script not in _scripts()):
+            return None, ""
+    if script and script not in _scripts():
+        return None, ""
+    code = _index().get(head.casefold())
+    if code is None:
+        return _outside(head, script), region
+    if code == "zh" and not script and region in ("CN", "SG", "TW", "HK", "MO"):
+        script, region = ("Hans" if region in ("CN", "SG") else "Hant"), ""
+    return _in_script(languages()[code], script), region
+
+
+def _outside(head: str, script: str) -> Language | None:
+    """Returns a language of ISO 639 outside the table, or None where the code is unassigned."""
+    if not re.fullmatch(r"[A-Za-z]{2,3}", head) or head.casefold() in _NOT_CODES:
         return None
-    if code == "zh" and not script and region in ("TW", "HK", "MO"):
-        script = "Hant"
-    return _in_script(languages()[code], script)
+    # A table of 8,000 that most runs need nothing of.
+    iso639: Any = importlib.import_module("iso639")
+    by = iso639.Language.from_part1 if len(head) == 2 else iso639.Language.from_part3
+    try:
+        found = by(head.casefold())
+    except iso639.LanguageNotFoundError:
+        return None
+    code = found.part1 or found.part3
+    return Language(
+        code=f"{code}-{script}" if script else code,
+        code3=found.part3,
+        name=found.name,
+        endonym=None,
+        script=script or UNKNOWN_SCRIPT,
+        family=None,
+        genus=None,
+        morphology=None,
+        morphologically_rich=None,
+        resource_class=None,
+    )
+
+
+def script_of(text: str) -> str:
+    """Returns the script that most letters of a text are in, by ISO 15924.
+
+    Japanese and Korean, which mix several, are told by their own (``Jpan``, ``Kore``).
+
+    Args:
+        text: Some sentences.
+
+    Returns:
+        ``Zyyy`` where it has no letter.
+
+    Example:
+        >>> script_of("Эрзянь кель"), script_of("3 + 4"), script_of("かな漢字")
+        ('Cyrl', 'Zyyy', 'Jpan')
+    """
+    counts = Counter(
+        {script: len(pattern.findall(text)) for script, pattern in _script_patterns().items()}
+    )
+    counts["Jpan"] = counts.pop("Hira") + counts.pop("Kana")
+    if counts["Jpan"]:
+        counts["Jpan"] += counts["Hani"]
+    script, n = counts.most_common(1)[0]
+    return _MIXED.get(script, script) if n else UNKNOWN_SCRIPT
+
+
+@functools.cache
+def _script_patterns() -> dict[str, Any]:
+    regex: Any = importlib.import_module("regex")  # which knows the scripts of Unicode
+    return {code: regex.compile(rf"\p{{Script={code}}}") for code in _UNICODE_SCRIPTS}
 
 
 def _in_script(entry: Language, script: str) -> Language:
@@ -199,10 +319,28 @@ def _closest(text: str) -> str:
 @functools.cache
 def _scripts() -> frozenset[str]:
     known = {entry.script for entry in languages().values()}
-    return frozenset(known | set(_SAME_SCRIPT.values()) | _RIGHT_TO_LEFT)
+    return frozenset(known | set(_SAME_SCRIPT.values()) | _RIGHT_TO_LEFT | set(_UNICODE_SCRIPTS))
 
 
-_RIGHT_TO_LEFT = frozenset({"Arab", "Hebr", "Thaa", "Syrc", "Nkoo", "Adlm"})
+UNKNOWN_SCRIPT = "Zyyy"
+"""ISO 15924's code for an undetermined script."""
+
+_RIGHT_TO_LEFT = frozenset({"Arab", "Hebr", "Thaa", "Syrc", "Nkoo", "Adlm", "Mand", "Rohg", "Samr"})
+
+# Codes of ISO 639 that mostly mean something else: Kanuri's is written for Korean, KR.
+_NOT_CODES = frozenset({"kr"})
+
+# How texts in scripts that go with others are called.
+_MIXED = {"Hang": "Kore"}
+
+# Scripts of living languages and some others, as Unicode has them.
+_UNICODE_SCRIPTS = """
+Adlm Arab Armn Bali Bamu Batk Beng Berf Bopo Bugi Buhd Cakm Cans Cham Cher Copt Cyrl Deva Dogr Ethi
+Gara Geor Gong Gonm Grek Gujr Gukh Guru Hang Hani Hano Hebr Hira Hmng Hmnp Java Kali Kana Khmr Knda
+Krai Lana Laoo Latn Lepc Limb Lisu Mand Medf Mend Mlym Modi Mong Mroo Mtei Mymr Nagm Newa Nkoo Nshu
+Olck Onao Orya Osge Osma Plrd Rjng Rohg Samr Saur Sinh Sora Sund Sunu Sylo Syrc Tagb Takr Tale Talu
+Taml Tavt Telu Tfng Tglg Thaa Thai Tibt Tirh Tnsa Todr Toto Vaii Wara Wcho Yezi Yiii Goth Runr
+""".split()
 
 # A second code for what is the same text: Korean with or without Chinese characters, and so on.
 _SAME_SCRIPT = {"Hang": "Kore", "Jpan": "Hrkt", "Hans": "Hani"}

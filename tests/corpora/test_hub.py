@@ -98,7 +98,7 @@ def test_flores_plus_is_joined_on_the_id(monkeypatch: pytest.MonkeyPatch):
         ({"id": [0], "words": ["x"]}, ("heb_Hebr", "no column named text or sentence", "words")),
         ({"id": [], "text": []}, ("heb_Hebr", "no rows")),
         ({"id": range(5), "text": [*HE[:2], "", *HE[3:]]}, ("heb_Hebr, id 2", "empty")),
-        ({"id": range(5), "text": [*HE[:2], None, *HE[3:]]}, ("heb_Hebr, id 2", "NoneType")),
+        ({"id": range(5), "text": [*HE[:2], None, *HE[3:]]}, ("heb_Hebr, id 2", "null")),
     ],
 )
 def test_a_wrong_configuration_is_named(
@@ -128,7 +128,7 @@ def test_a_dataset_without_languages_or_rows_is_refused(monkeypatch: pytest.Monk
     fake_datasets(monkeypatch, content)
     refuses(CorpusError, "me/none", "question, answer", "at least two", spec="me/none")
     refuses(CorpusError, "me/void", "no rows", spec="me/void")
-    refuses(CorpusError, "me/bad, row 2, column he", "int", spec="me/bad")
+    refuses(CorpusError, "me/bad, row 2, column he", "a number", spec="me/bad")
 
 
 def test_what_the_hub_refuses_is_a_corpus_error_that_mentions_the_path(

@@ -12,7 +12,7 @@ import pytest
 from corpus_samples import AR, EN, HE, refuses, write
 
 from bitgap.corpora.parallel import ParallelCorpus, load_corpus
-from bitgap.errors import CorpusError, LanguageError, UsageError, UserError
+from bitgap.errors import CorpusError, LanguageError, NoSuchText, UsageError, UserError
 
 
 def corpus(**texts: list[str]) -> ParallelCorpus:
@@ -149,7 +149,7 @@ def test_a_file_of_another_kind_is_refused_with_the_kinds_there_are(folder: Path
     "spec", ["nowhere.tsv", "./no/such/folder", "/no/such", "a\0b", "x" * 5000, "~nobody/x", ""]
 )
 def test_what_is_neither_path_nor_dataset_says_so(spec: str):
-    refuses(CorpusError, "no such file or folder", "bundled", spec=spec)
+    refuses(NoSuchText, "no such file or folder", "bundled", spec=spec)
 
 
 def test_a_user_error_is_what_a_caller_needs_to_catch(tmp_path: Path):

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import csv
 import json
 import sys
 import unicodedata
 from pathlib import Path
+from typing import Any
 
 import pytest
 from corpus_samples import AR, EN, HE, refuses, write
@@ -81,11 +83,28 @@ def test_a_superfluous_blank_line_at_the_end_is_named(folder: Path):
 
 
 @pytest.mark.parametrize(
-    ("character", "name"), [("\0", "U+0000"), ("\t", "U+0009"), ("\x85", "U+0085")]
+    ("character", "name"), [("\0", "U+0000"), ("\t", "U+0009"), ("\x7f", "U+007F")]
 )
 def test_control_characters_are_named(folder: Path, character: str, name: str):
     write(folder, ar=[*AR[:1], f"ab{character}c", *AR[2:]])
     refuses(CorpusError, "ar.txt, line 2", name, "character 3", spec=folder)
+
+
+def test_invisible_characters_of_others_making_are_dropped_and_told(
+    folder: Path, caplog: pytest.LogCaptureFixture
+):
+    """NTREX-128 has U+0083 in Polish and U+0084 in Bosnian; joined files have BOMs inside."""
+    plain = load_corpus(folder)
+    write(
+        folder,
+        he=["\ufeff" + HE[0], HE[1] + "\x83", "\ufeff" + HE[2][:3] + "\x84" + HE[2][3:], *HE[3:]],
+    )
+    found = load_corpus(folder)
+    assert found.info.fingerprint == plain.info.fingerprint
+    told = "he.txt, line 2: invisible characters dropped"
+    assert told in caplog.text and "U+0083 1 time(s), U+0084 1 time(s), U+FEFF 1" in caplog.text
+    write(folder, he=[HE[0], HE[1] + "\x85" + HE[1], *HE[2:]])
+    assert load_corpus(folder).text("he")[1] == f"{HE[1]} {HE[1]}", "a line end parts words"
 
 
 def test_an_old_mac_line_end_is_refused_rather_than_read_as_one_line(folder: Path):
@@ -208,6 +227,44 @@ def test_ntrex_sentences_are_read_in_all_sixteen_languages():
         )
 
 
+LONG = [
+    {"id": i, "language": language, "text": text, "document": f"d{i // 2}"}
+    for language, texts in (("he", HE), ("eng_Latn", EN))
+    for i, text in (enumerate(texts) if language == "he" else reversed([*enumerate(texts)]))
+]
+
+
+@pytest.mark.parametrize("kind", ["tsv", "jsonl", "parquet"])
+def test_a_long_table_has_a_row_a_sentence_and_is_joined_by_ids(tmp_path: Path, kind: str):
+    path = tmp_path / f"t.{kind}"
+    if kind == "tsv":
+        table(path, [[*LONG[0]], *([str(cell) for cell in row.values()] for row in LONG)])
+    elif kind == "jsonl":
+        jsonl(path, [json.dumps(row) for row in LONG])
+    else:
+        pa, pq = (pytest.importorskip(name) for name in ("pyarrow", "pyarrow.parquet"))
+        pq.write_table(pa.Table.from_pylist(LONG), path)
+    found = load_corpus(path)
+    assert found.languages == ("en", "he")
+    # In the order of the reference's rows.
+    assert found.text("en") == tuple(EN[::-1]) and found.text("he") == tuple(HE[::-1])
+    assert found.documents == (0, 1, 1, 2, 2)
+
+
+def test_a_long_table_without_ids_is_joined_by_order_and_with_wrong_ones_refused(tmp_path: Path):
+    rows = [["lang", "sentence"], ["en", "A."], ["he", "א."], ["he", "ב."], ["en", "B."]]
+    path = table(tmp_path / "t.tsv", rows)
+    assert load_corpus(path).text("he") == ("א.", "ב.")
+    refuses(
+        CorpusError, "en 2, he 3", "which are the same", spec=table(path, [*rows, ["he", "ג."]])
+    )
+    refuses(CorpusError, "line 4, column 1", "nothing", spec=table(path, [*rows[:3], ["", "C."]]))
+    ids = [["id", "lang", "text"], ["1", "en", "A."], ["2", "en", "B."], ["1", "he", "א."]]
+    refuses(CorpusError, "not aligned with en", "id 2 is missing", spec=table(path, ids))
+    refuses(CorpusError, "'1' stands twice in he", spec=table(path, [*ids, ["1", "he", "ב."]]))
+    refuses(LanguageError, "lang notes", spec=table(path, [*rows, ["notes", "x"]]))
+
+
 # Tables
 
 
@@ -224,9 +281,42 @@ def test_a_table_with_tabs_is_read(tmp_path: Path, name: str):
     assert (found.text("en"), found.text("he")) == (tuple(EN), tuple(HE))
 
 
-def test_quotes_in_a_table_are_text(tmp_path: Path):
-    found = load_corpus(table(tmp_path / "t.tsv", [["en", "de"], ['"A', 'B"']]))
-    assert found.text("en") == ('"A',)
+@pytest.mark.parametrize(
+    "cells", [['"A', 'B"'], ['"A."', '"B."'], ['"Hi," he said.', '"C'], ['A ""b""', "C"]]
+)
+def test_quotes_in_a_table_are_text(tmp_path: Path, cells: list[str]):
+    found = load_corpus(table(tmp_path / "t.tsv", [["en", "de"], cells]))
+    assert [found.text("en")[0], found.text("de")[0]] == cells
+
+
+QUOTED = [
+    ['He said "hi".', "Er sagte „hi“."],
+    ['"Hello," she said.', '"Hallo", sagte sie.'],
+    ['"All of it."', "Plain."],
+    ["It costs 3, or 4.", '"'],
+]
+
+
+@pytest.mark.parametrize("quoting", [csv.QUOTE_MINIMAL, csv.QUOTE_ALL])
+def test_a_table_that_spreadsheets_or_pandas_quoted_is_read_without_the_quotes(
+    tmp_path: Path, quoting: Any
+):
+    path = tmp_path / "t.tsv"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file, delimiter="\t", quoting=quoting).writerows([["en", "de"], *QUOTED])
+    found = load_corpus(path)
+    assert list(zip(found.text("en"), found.text("de"), strict=True)) == list(map(tuple, QUOTED))
+    with path.open("a", encoding="utf-8") as file:
+        file.write('"three"\t"cells"\t"here"\n')
+    refuses(CorpusError, "t.tsv, line 6", "3 column(s)", spec=path)
+
+
+def test_a_quoted_cell_of_two_lines_is_named_by_its_first(tmp_path: Path):
+    path = tmp_path / "t.tsv"
+    path.write_text('en\tde\n"He ""said""\nso."\tEr.\nA.\tB.\n')
+    refuses(CorpusError, "t.tsv, line 2", spec=path)
+    path.write_text('en\tde\n"He ""said""."\tEr.\n"no end\tB.\n')
+    assert load_corpus(path).text("en")[1] == '"no end', "not all is quoted, so quotes are text"
 
 
 def test_a_row_with_the_wrong_number_of_columns_is_named(tmp_path: Path):
@@ -239,10 +329,34 @@ def test_an_empty_cell_is_named_with_line_and_column(tmp_path: Path):
     refuses(CorpusError, "t.tsv, line 3, column 2", "empty", spec=path)
 
 
-def test_a_table_of_commas_or_of_nothing_but_a_header_is_refused(tmp_path: Path):
-    commas = tmp_path / "t.csv"
+@pytest.mark.parametrize("between", [",", ";"])
+@pytest.mark.parametrize("quoting", [csv.QUOTE_MINIMAL, csv.QUOTE_ALL])
+def test_a_table_of_commas_is_read_as_programs_write_it(tmp_path: Path, between: str, quoting: Any):
+    path = tmp_path / "t.csv"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file, delimiter=between, quoting=quoting).writerows([["en", "de"], *QUOTED])
+    found = load_corpus(path)
+    assert list(zip(found.text("en"), found.text("de"), strict=True)) == list(map(tuple, QUOTED))
+
+
+def test_a_table_of_commas_that_is_not_whole_is_told_where(tmp_path: Path):
+    path = tmp_path / "t.csv"
+    path.write_text("en,de\nA.,B.\nWell, A.,B.\n")
+    refuses(CorpusError, "t.csv, line 3", "3 column(s)", "in quotes", spec=path)
+    path.write_text('en,de\nA.,B.\n"A.,B.\nC.,D.\n')
+    refuses(CorpusError, "t.csv, line 3", "in quotes", spec=path)
+    path.write_text("en\nA.\n")
+    refuses(CorpusError, "t.csv, line 1", "commas, semicolons or tabs", spec=path)
+    path.write_text("id,language,text\n1,en,A.\n1,de,B.\n2,de,D.\n2,en,C.\n")
+    assert load_corpus(path).text("de") == ("B.", "D.")
+
+
+def test_a_table_of_tabs_alone_may_be_called_tsv_and_one_without_sentences_is_refused(
+    tmp_path: Path,
+):
+    commas = tmp_path / "t.tsv"
     commas.write_text("en,he\nA.,B.\n")
-    refuses(CorpusError, "t.csv, line 1", "tabs", spec=commas)
+    refuses(CorpusError, "t.tsv, line 1", "tabs", spec=commas)
     refuses(CorpusError, "no sentences", spec=table(tmp_path / "h.tsv", [["en", "he"]]))
 
 
@@ -289,8 +403,8 @@ def test_json_lines_are_read(tmp_path: Path):
         ('["B."]', "expected an object"),
         ('{"en": "B."}', "lacks he"),
         ('{"en": "B.", "he": "ב.", "fi": "B."}', "adds fi"),
-        ('{"en": "B.", "he": 7}', "found int"),
-        ('{"en": "B.", "he": null}', "found NoneType"),
+        ('{"en": "B.", "he": 7}', "expected a sentence, found a number"),
+        ('{"en": "B.", "he": null}', "expected a sentence, found null (an empty cell)"),
         ('{"en": "B.", "he": ""}', "empty"),
         ('{"en": "B.", "he": "a\\u0000b"}', "U+0000"),
         ('{"en": "B.", "he": "a\\ud83db"}', "U+D83D"),
@@ -317,10 +431,10 @@ def test_parquet_is_read_and_its_faults_are_named_by_row(tmp_path: Path):
     pq.write_table(pa.table({"id": [*range(5)], "he": HE, "en": EN}), good)
     assert load_corpus(good).text("he") == tuple(HE)
     pq.write_table(pa.table({"en": EN, "he": [*HE[:2], None, *HE[3:]]}), holed)
-    refuses(CorpusError, "h.parquet, row 3, column 2", "NoneType", spec=holed)
+    refuses(CorpusError, "h.parquet, row 3, column 2", "null", spec=holed)
     pq.write_table(pa.table({"en": EN, "he": [1, 2, 3, 4, 5], "x": EN}), numbers)
     refuses(LanguageError, "n.parquet", "column 3 (x)", spec=numbers)
-    refuses(CorpusError, "n.parquet, row 1, column 2", "int", spec=numbers, languages="he")
+    refuses(CorpusError, "n.parquet, row 1, column 2", "a number", spec=numbers, languages="he")
     broken.write_bytes(b"not parquet")
     refuses(CorpusError, "b.parquet", "cannot be read as Parquet", spec=broken)
 

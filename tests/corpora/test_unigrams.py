@@ -20,7 +20,7 @@ from bitgap.corpora.unigrams import (
     shipped_unigrams,
     tokenizer_fingerprint,
 )
-from bitgap.errors import CorpusError, LanguageError
+from bitgap.errors import CorpusError, LanguageError, NoSuchText
 from bitgap.stats.verdicts import load_thresholds
 
 VOCABULARY = 64
@@ -85,7 +85,7 @@ def test_files_of_languages_not_asked_for_are_not_opened(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("files", "error", "said"),
     [
-        (None, CorpusError, "cannot be read as a folder"),
+        (None, NoSuchText, "no such folder of unigrams"),
         ({}, CorpusError, "no unigrams in this folder"),
         ({"fi.txt": "abc"}, LanguageError, "no unigrams of en, he; there are those of fi"),
         ({"notes.txt": "abc"}, LanguageError, "notes.txt: a file of unigrams is called by"),

@@ -83,7 +83,7 @@ def test_pairs_that_cannot_be_used_are_counted(lab):
 
 def test_without_a_bos_the_first_token_cannot_be_scored():
     mine = make_lab("llama", corpus=write_corpus(4))
-    mine.loaded.tokenizer.bos_token_id = None
+    mine = Lab.of(mine.loaded, mine.corpus, prefix="none")
     _, kept, why = tokenize_pairs(mine, PAIRS)
     assert kept.tolist() == [0, 1]
     assert why == {NOTHING_BEFORE: 1}

@@ -6,6 +6,8 @@ import re
 import subprocess
 import sys
 from dataclasses import fields
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -23,6 +25,7 @@ from bitgap.lab.engine.budget import (
     parse_bytes,
     peak_rss_bytes,
 )
+from bitgap.lab.engine.head import TILE
 from bitgap.lab.engine.scoring import Layout
 from bitgap.lab.settings import Settings
 from bitgap.quant.plan import Plan, mask_plans
@@ -63,12 +66,12 @@ def test_dimensions_are_those_of_the_model() -> None:
     assert size.inner == 32 + 16 + 16 + 32 + 48 + 48 + 32
 
 
-def held_bytes(size: Dimensions, layout: Layout, text_rows: int) -> float:
+def held_bytes(size: Dimensions, layout: Layout, text_rows: int, longest: int) -> float:
     """What the engine holds at once under a layout, by the count of method's budget."""
     held = min(layout.segment_rows, text_rows)
     stack = 4 * held * size.width * ((size.n_blocks + 3) * layout.nodes + 5)
-    scratch = 4 * layout.workers * layout.chunk_rows * (2 * size.inner + 8 * size.width)
-    logits = 12 * layout.workers * layout.head_rows * size.vocabulary
+    scratch = layout.workers * size.scratch_bytes(layout.chunk_rows, longest)
+    logits = 8 * layout.workers * layout.head_rows * min(TILE, size.vocabulary)
     return stack + scratch + logits + layout.bank_bytes
 
 
@@ -81,6 +84,7 @@ def held_bytes(size: Dimensions, layout: Layout, text_rows: int) -> float:
     sentences=st.integers(1, 3_000),
     memory=st.integers(1, 64 * GIB),
     threads=st.integers(1, 16),
+    eager_heads=st.sampled_from([0, 0, 12]),
 )
 def test_a_layout_respects_its_memory_or_names_one_that_suffices(
     width: int,
@@ -90,8 +94,9 @@ def test_a_layout_respects_its_memory_or_names_one_that_suffices(
     sentences: int,
     memory: int,
     threads: int,
+    eager_heads: int,
 ) -> None:
-    size = Dimensions(width, 11 * width, vocabulary, n_blocks)
+    size = Dimensions(width, 11 * width, vocabulary, n_blocks, eager_heads)
     text = {"text_rows": longest * sentences, "longest": longest, "threads": threads}
     try:
         layout = make_layout(size, memory_bytes=memory, **text)
@@ -100,9 +105,17 @@ def test_a_layout_respects_its_memory_or_names_one_that_suffices(
         assert named is not None
         memory = parse_bytes(named[1])
         layout = make_layout(size, memory_bytes=memory, **text)
-    assert held_bytes(size, layout, longest * sentences) <= memory
+    assert held_bytes(size, layout, longest * sentences, longest) <= memory
     assert longest <= layout.chunk_rows <= layout.segment_rows
     assert layout.nodes >= 1 and layout.head_rows >= 64
+
+
+@pytest.mark.parametrize(("heads", "longest"), [(0, 50), (4, 1200), (16, 3072), (96, 9000)])
+def test_rows_that_fit_are_the_most_that_do(heads: int, longest: int) -> None:
+    size = Dimensions(768, 11 * 768, 50_000, 12, heads)
+    for memory in (5 * MIB, 90 * MIB, 700 * MIB, 9 * GIB):
+        rows = size.rows_within(memory, longest)
+        assert size.scratch_bytes(rows, longest) <= memory < size.scratch_bytes(rows + 1, longest)
 
 
 def test_too_little_memory_names_how_much_would_do_and_that_does() -> None:
@@ -186,3 +199,58 @@ def test_scoring_the_bundled_model_stays_within_the_memory_given(memory: str) ->
     assert found["kl"] > 0
     assert found["rose"] <= parse_bytes(memory), found
     assert 0 < found["predicted"] <= parse_bytes(memory), found
+
+
+_LONG_LINE = """
+import json, sys, torch
+sys.path[:0] = sys.argv[2:]
+torch.set_num_threads(1)
+from lab_samples import load_tiny, write_corpus
+from tiny_models import CASES
+from bitgap.errors import BudgetError
+from bitgap.lab.engine.budget import current_rss_bytes, parse_bytes, peak_rss_bytes
+from bitgap.lab.lab import Lab
+from bitgap.lab.settings import Settings
+from bitgap.quant.plan import Plan
+from dataclasses import replace
+
+loaded = load_tiny("bloom")
+loaded = replace(loaded, info=replace(loaded.info, context=None))
+short = write_corpus(2)
+lines = {code: (texts[0], "ab " * 400) for code, texts in short.sentences.items()}
+corpus = replace(short, sentences=lines)
+try:
+    lab = Lab.of(loaded, corpus, settings=Settings(memory_bytes=parse_bytes(sys.argv[1])))
+except BudgetError as error:
+    print(json.dumps({"refused": str(error)}))
+    raise SystemExit
+before = current_rss_bytes()
+preflight = lab.preflight([Plan.uniform("rtn4-channel", lab.n_blocks)])
+lab.score([Plan.uniform("rtn4-channel", lab.n_blocks)])
+print(json.dumps({"rose": peak_rss_bytes() - before, "predicted": preflight.memory_bytes}))
+"""
+
+
+def test_a_long_line_under_alibi_stays_within_the_memory_or_is_refused_with_what_would_do() -> None:
+    """Alibi is eager: three times 4 heads x 1,200 x 1,200 floats are 66 MiB a line.
+
+    From the heap they take up to twice that, as what is freed between them leaves holes.
+    """
+
+    def run(memory: str) -> dict[str, Any]:
+        here = Path(__file__).parent
+        folders = [str(here), str(here.parent / "models")]
+        out = subprocess.run(
+            [sys.executable, "-c", _LONG_LINE, memory, *folders],
+            capture_output=True, text=True, check=False,
+            env={"PYTHONPATH": ":".join(p for p in sys.path if p)},
+        )  # fmt: skip
+        assert out.returncode == 0, out.stderr
+        return json.loads(out.stdout.splitlines()[-1])
+
+    refused = run("32MiB")["refused"]
+    assert "sequences of 120" in refused
+    enough = refused.rsplit("--memory ", 1)[1]
+    found = run(enough)
+    assert found["rose"] <= parse_bytes(enough), found
+    assert found["rose"] / 2 <= found["predicted"] <= parse_bytes(enough), found

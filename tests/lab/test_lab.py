@@ -173,7 +173,7 @@ def test_a_store_that_fails_half_way_is_told_and_progress_ends(
     monkeypatch.setattr(lab.store, "put_scores", fail)
     with pytest.raises(StoreError, match="full"):
         lab.score(MASKS, "masks")
-    assert told == ["masks", "stop"]
+    assert told == ["probing this machine", "stop", "masks", "stop"]
 
 
 def test_scoring_leaves_the_model_as_it_was_to_the_bit() -> None:

@@ -103,14 +103,14 @@ def test_a_sentence_too_long_in_one_language_is_dropped_in_all_and_counted() -> 
     assert [len(rows) for rows in text.ids] == [2, 2]
     assert text.counts.characters.tolist() == [[9, 9], [7, 7]]
     assert text.counts.tokens.tolist() == [[9, 9], [7, 7]]
-    assert read(corpus, context=41).kept.tolist() == [0, 2, 3], "the context counts the BOS"
+    assert read(corpus, context=41).kept.tolist() == [0, 2, 3], "the context counts the prefix"
     assert read(corpus, context=None).n_dropped == 0
 
 
 def test_without_a_bos_the_first_token_is_given_and_not_scored() -> None:
     corpus = write_corpus(3)
     with_bos, without = read(corpus, 1), read(corpus, None)
-    assert with_bos.has_bos and not without.has_bos
+    assert with_bos.prefix.ids == (1,) and without.prefix.ids == ()
     assert (with_bos.counts.tokens - without.counts.tokens == 1).all()
     assert all(
         a[1:] == b
@@ -120,8 +120,16 @@ def test_without_a_bos_the_first_token_is_given_and_not_scored() -> None:
 
 
 def test_text_of_which_fewer_than_two_sentences_fit_is_refused_with_advice() -> None:
-    with pytest.raises(CorpusError, match=r"0 of 3 sentences.*between 2 and 4 tokens.*shorter"):
+    with pytest.raises(CorpusError, match=r"0 of 3 sentences.*longer than.*4 tokens.*shorter"):
         read(write_corpus(3), context=4)
+
+
+def test_text_too_short_to_score_is_refused_as_such_with_its_place() -> None:
+    texts = {"en": ("ab", "cd", "ef"), "he": ("אב", "ג", "ד")}
+    corpus = ParallelCorpus("c", texts, "nobody", "CC0-1.0")
+    with pytest.raises(CorpusError, match=r"1 of 3 .*2 are too short.*sentence 2 in he") as caught:
+        read(corpus, bos=None)
+    assert "context" not in str(caught.value)
 
 
 def test_bytes_and_characters_are_those_of_nfc() -> None:

@@ -123,10 +123,12 @@ def test_reference_model_splits_and_has_learned_its_languages(reference: load.Lo
     assert nll < 6  # uniform over 8,192 is 9.0
 
 
-def test_models_come_in_float32_eval_mode_and_without_gradients(tmp_path: Path) -> None:
+def test_models_compute_in_float32_and_come_in_eval_mode_without_gradients(tmp_path: Path) -> None:
     save(tmp_path, hf.LlamaConfig(**ROTARY), dtype=torch.bfloat16)
     model = load_model(tmp_path).model
-    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    assert {p.dtype for p in model.parameters()} == {torch.bfloat16}, "kept as in the file"
+    assert {m.weight.dtype for m in model.modules() if hasattr(m, "weight")} == {torch.float32}
+    assert model(input_ids=torch.tensor([[1, 2]])).logits.dtype == torch.float32
     assert not model.training and not any(p.requires_grad for p in model.parameters())
     assert model.config._attn_implementation == "sdpa"
 

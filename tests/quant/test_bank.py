@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from lab_samples import make_bench, quantized_copy, score_by_hand
@@ -11,6 +13,7 @@ from bitgap.models.decoder import Decoder
 from bitgap.quant.bank import Bank
 from bitgap.quant.plan import Plan
 from bitgap.quant.rounding import round_weight
+from bitgap.quant.variants import parse_variant
 
 RTN = "rtn4-channel"
 
@@ -159,3 +162,73 @@ def test_a_variant_may_change_other_parameters_and_can_be_dropped():
     with pytest.raises(PlanError):
         bank.check(Plan((name, "fp", "fp")))
     bank.drop(name)
+
+
+# -- single matrices -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("case", ["llama", "gpt2", "falcon", "gemma3", "bloom"])
+def test_a_unit_is_rounded_as_in_its_whole_block_and_everything_else_is_shared(case: str) -> None:
+    decoder = shared(case)
+    bank, own = Bank(decoder), weights_of(decoder.blocks[1])
+    whole = weights_of(bank.block(1, RTN))
+    for name in decoder.block_linears(1):
+        variant = weights_of(bank.block(1, f"fp/{RTN}@{name}"))
+        for key in own:
+            if key == f"{name}.weight":
+                assert torch.equal(variant[key], whole[key])
+            else:
+                assert variant[key].data_ptr() == own[key].data_ptr()
+
+
+@pytest.mark.parametrize("case", ["llama", "gpt2"])
+def test_every_unit_told_is_the_block_under_one_scheme(case: str) -> None:
+    decoder = shared(case)
+    units = "".join(f"/{RTN}@{name}" for name in decoder.block_linears(1))
+    bank = Bank(decoder)
+    one, other = bank.block(1, f"fp{units}"), bank.block(1, RTN)
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
+
+
+def test_units_are_scored_as_the_model_with_those_matrices() -> None:
+    bench = make_bench("llama")
+    names = list(bench.decoder.block_linears(0))
+    plan = Plan.parse(f"rtn3-tensor protect 0 units {names[0]}=rtn4-channel,1.{names[-1]}=fp", 3)
+    by_hand = copy.deepcopy(bench.decoder.model)
+    copied = Decoder.from_model(by_hand)
+    for i, variant in enumerate(plan.blocks):
+        for name, weight in bench.bank.rounded_linears(i, variant).items():
+            copied.block_linears(i)[name].set_on(copied.blocks[i], weight)
+    schemes = [parse_variant(v).of(n) for v in plan.blocks for n in (names[0], names[-1])]
+    assert schemes == ["rtn4-channel", "fp", "rtn4-channel", "fp", "rtn4-channel", "rtn3-tensor"]
+    ids = torch.randint(0, 50, (2, 6), generator=torch.Generator().manual_seed(1))
+    state, context = bench.decoder.embed(ids), bench.decoder.context_for(2, 6)
+    for i, variant in enumerate(plan.blocks):
+        module = bench.bank.block(i, variant)
+        state = bench.decoder.run_block(i, state, context, module)
+    with torch.no_grad():
+        wanted = by_hand(input_ids=ids, use_cache=False).logits
+        torch.testing.assert_close(bench.decoder.tail.logits(state), wanted)
+
+
+def test_own_weights_may_be_of_single_matrices() -> None:
+    bench = make_bench("llama")
+    names = list(bench.decoder.block_linears(1))
+    halved = {names[2]: bench.decoder.block_linears(1)[names[2]].get() / 2}
+    own = bench.bank.add("halved", {1: halved})
+    linears = bench.bank.rounded_linears(1, f"{RTN}/{own}@{names[2]}")
+    assert torch.equal(linears[names[2]], halved[names[2]])
+    assert not torch.equal(linears[names[0]], bench.decoder.block_linears(1)[names[0]].get())
+    with pytest.raises(PlanError, match=f"matrix {names[0]} of block 1 has no variant"):
+        bench.bank.check(Plan(("fp", f"fp/{own}@{names[0]}", "fp")))
+    with pytest.raises(PlanError, match="of block 0 has no variant"):
+        bench.bank.check(Plan((f"fp/{own}@{names[2]}", "fp", "fp")))
+
+
+def test_a_matrix_that_is_not_there_is_refused_before_anything_is_run() -> None:
+    bank = Bank(shared("gpt2"))
+    n = shared("gpt2").n_blocks
+    with pytest.raises(
+        PlanError, match=r"block 0 has no matrix 'mlp.down_proj'; it has .*mlp.c_fc"
+    ):
+        bank.check(Plan.parse("rtn4-channel units mlp.down_proj=fp", n))

@@ -1,5 +1,7 @@
 """Plans: text both ways, masks, and every refusal."""
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,11 +9,15 @@ from hypothesis import strategies as st
 
 from bitgap.errors import PlanError, SchemeError
 from bitgap.quant.plan import Plan, mask_plans
+from bitgap.quant.variants import Variant, parse_variant
 
 NAMES = ["fp", "rtn4-g128", "rtn8-g128", "rtn3-g32-mse", "seed4", "seed8", "noise0.05-s3"]
 names = st.sampled_from(NAMES)
+matrix_schemes = st.sampled_from([name for name in NAMES if not name.startswith("seed")])
+units = st.dictionaries(st.sampled_from(["v", "mlp.down", "experts.w1.12"]), matrix_schemes)
+variants = names | st.builds(lambda s, u: Variant(s, u).name, matrix_schemes, units)
 plans = st.builds(
-    Plan, st.lists(names, min_size=1, max_size=14).map(tuple), embedding=names, head=names
+    Plan, st.lists(variants, min_size=1, max_size=14).map(tuple), embedding=names, head=names
 )
 
 
@@ -25,7 +31,8 @@ def test_a_plans_text_gives_the_plan_back(plan):
 
 @given(st.data())
 def test_two_plans_share_a_text_only_when_equal(data):
-    few = st.lists(st.sampled_from(NAMES[:3]), min_size=3, max_size=3).map(tuple)
+    some = [*NAMES[:3], "fp/rtn4-g128@v", "rtn4-g128/fp@v", "rtn4-g128/fp@up"]
+    few = st.lists(st.sampled_from(some), min_size=3, max_size=3).map(tuple)
     ends = st.sampled_from(["fp", "seed4"])
     one, other = (data.draw(st.builds(Plan, few, ends, ends)) for _ in range(2))
     assert (one.text == other.text) == (one == other)
@@ -67,6 +74,13 @@ def test_options_may_come_in_any_order(plan, random):
         ("seed4 embedding fp", "seed4 embedding fp"),
         ("seed4 protect 0-11", "fp embedding seed4 head seed4"),
         ("noise0.050-s03 protect 1", "noise0.05-s3 protect 1"),
+        ("rtn4-g128 units v=rtn4-g128", "rtn4-g128"),
+        ("rtn4-g128 units v=fp", "rtn4-g128 units 0-11.v=fp"),
+        ("fp units 3.up = rtn3-g32, 2.up=rtn3-g32", "fp units 2-3.up=rtn3-g32"),
+        (
+            "rtn4-g128 units 11.v=fp,mlp.up=rtn6-g128,0-4.v=fp protect 3",
+            "rtn4-g128 protect 3 units 0-11.mlp.up=rtn6-g128,0-2.v=fp,4.v=fp,11.v=fp",
+        ),
     ],
 )
 def test_every_way_of_writing_a_plan_has_one_canonical_text(written, canonical):
@@ -129,12 +143,18 @@ def test_full_precision_means_embedding_and_head_too():
         ("   ", "word 1 is missing"),
         ("protect 0", "word 1: scheme 'protect' is not known"),
         ("rtn9-g128", "word 1: scheme 'rtn9-g128' is not known; the forms are"),
-        ("rtn4-g128 protekt 0", "word 2 is 'protekt'; expected protect, blocks, embedding or head"),
+        (
+            "rtn4-g128 protekt 0",
+            "word 2 is 'protekt'; expected protect, blocks, units, embedding or head",
+        ),
         ("rtn4-g128 protect", "word 3 is missing; expected block numbers such as 0,9,11 or 0-2"),
         ("rtn4-g128 head", "word 3 is missing; expected a scheme such as rtn8-channel"),
         ("rtn4-g128 embedding", "word 3 is missing; expected a scheme"),
         ("rtn4-g128 blocks", "word 3 is missing; expected blocks and schemes such as 3=rtn8-g128"),
-        ("rtn4-g128 protect 0 1", "word 4 is '1'; expected protect, blocks, embedding or head"),
+        (
+            "rtn4-g128 protect 0 1",
+            "word 4 is '1'; expected protect, blocks, units, embedding or head",
+        ),
         ("rtn4-g128 protect 0 protect 1", "word 4 is 'protect' again; expected each option once"),
         ("rtn4-g128 protect 0,x", "word 3 has 'x'; expected block numbers such as 0,9,11"),
         ("rtn4-g128 protect 0,", "word 3 has ''; expected block numbers such as 0,9,11"),
@@ -151,6 +171,16 @@ def test_full_precision_means_embedding_and_head_too():
         ("rtn4-g128 blocks 3=fp,3=seed4", "word 3 names block 3 twice"),
         ("rtn4-g128 protect 3 blocks 3=seed4", "block 3 twice, under protect and under blocks"),
         ("rtn4-g128 head rtn9 protect 0", "word 3: scheme 'rtn9' is not known"),
+        ("rtn4-g128 units", "word 3 is missing; expected matrices and schemes such as"),
+        ("rtn4-g128 units v", "word 3 has 'v'; expected matrices and schemes"),
+        ("rtn4-g128 units 3=fp", "word 3 has '3=fp'; expected matrices and schemes"),
+        ("rtn4-g128 units 3.=fp", "word 3 has '3.=fp'; expected matrices and schemes"),
+        ("rtn4-g128 units 12.v=fp", "valid numbers are 0 to 11"),
+        ("rtn4-g128 units 3-.v=fp", "word 3 has '3-'; expected block numbers"),
+        ("rtn4-g128 units v=fp,3.v=rtn8-g128", "word 3 gives v of block 3 twice"),
+        ("rtn4-g128 units v=rtn9", "word 3: scheme 'rtn9' is not known"),
+        ("seed4 units v=fp", "norm gains too, so single matrices (v) cannot differ"),
+        ("rtn4-g128 units v=seed4", "seed4 is for all weights of a block"),
     ],
 )
 def test_a_malformed_text_is_refused_with_the_word_and_what_was_expected(text, message):
@@ -164,7 +194,7 @@ def test_refusals_quote_the_plan():
         Plan.parse("rtn4-g128 protekt 0", 12)
 
 
-@given(st.text(alphabet="rtn48-g12fpseed ,=0protecblkshadmi", max_size=40))
+@given(st.text(alphabet="rtn48-g12fpseed ,=.0protecblkshadmiu", max_size=40))
 def test_no_text_whatever_raises_anything_but_a_plan_error(text):
     try:
         plan = Plan.parse(text, 5)
@@ -214,3 +244,36 @@ def test_a_scheme_nobody_knows_is_refused_wherever_it_stands():
     ):
         with pytest.raises(SchemeError, match="scheme 'rtn9' is not known"):
             build()
+
+
+# -- variants --------------------------------------------------------------------------------------
+
+
+@given(variants)
+def test_a_variants_name_gives_it_back(name):
+    variant = parse_variant(name)
+    assert parse_variant(variant.name) == variant and variant.name == name
+    assert hash(parse_variant(variant.name)) == hash(variant)
+
+
+def test_a_block_counts_as_protected_only_where_every_matrix_is_whole():
+    plan = Plan.parse("rtn4-g128 protect 0,1 units 1.v=rtn4-g128,2.v=fp", 4)
+    assert plan.protected == (0,) and plan.mask == 1
+    assert plan.blocks == ("fp", "fp/rtn4-g128@v", "rtn4-g128/fp@v", "rtn4-g128")
+    assert not Plan.only_unit("rtn4-g128", 4, 1, "v").is_full_precision
+    assert Plan.only_unit("rtn4-g128", 4, 1, "v").is_light
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("rtn4-g128/v", "'v' names no matrix; expected SCHEME@MATRIX"),
+        ("rtn4-g128/fp@v/rtn8-g128@v", "gives v twice"),
+        ("rtn4-g128/fp@3.v", "'3.v' can be no matrix of a block"),
+        ("rtn4-g128/fp@", "'' can be no matrix of a block"),
+        ("rtn4-g128/fp@v w", "'v w' can be no matrix of a block"),
+    ],
+)
+def test_a_malformed_variant_is_refused(name, message):
+    with pytest.raises(PlanError, match=re.escape(message)):
+        parse_variant(name)

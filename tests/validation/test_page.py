@@ -18,7 +18,7 @@ from validation.counts import Count, highest, lowest, total
 
 SMALL = replace(
     run.QUICK, tests=3, models=1, additive=1, tokens=500, setting=None,
-    worlds=dict.fromkeys(run.QUICK.worlds, 1), guarded=1,
+    worlds=dict.fromkeys(run.QUICK.worlds, 1), guarded=1, recipes=1,
 )  # fmt: skip
 
 
@@ -79,6 +79,7 @@ def test_the_page_has_all_sections_and_says_what_made_it(written):
         "Guards of a verdict on profiles",
         "Verdict truth table",
         "The formal model on synthetic families",
+        "Recipes",
     ]
     for fact in ("| date | 20", "| numpy |", "hash ", f"| seed | {run.SEED} |"):
         assert fact in written
@@ -93,7 +94,7 @@ def test_every_section_says_when_and_under_what_it_was_made(written):
     told = re.findall(
         r"^\*Made on (\S+) in \d+ s; size (.+); thresholds version 3, hash", written, re.M
     )
-    assert len(told) == 5 and {size for _, size in told} == {SMALL.name}
+    assert len(told) == 6 and {size for _, size in told} == {SMALL.name}
 
 
 def test_a_section_made_anew_leaves_the_others_as_they_were(written, tmp_path):

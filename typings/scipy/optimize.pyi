@@ -1,4 +1,4 @@
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from numpy.typing import ArrayLike, NDArray
@@ -17,3 +17,26 @@ def least_squares(
     xtol: float,
     ftol: float,
 ) -> OptimizeResult: ...
+
+class LinearConstraint:
+    def __init__(self, A: Any, lb: ArrayLike = ..., ub: ArrayLike = ...) -> None: ...
+
+class Bounds:
+    def __init__(self, lb: ArrayLike = ..., ub: ArrayLike = ...) -> None: ...
+
+class MilpResult:
+    x: NDArray[Any] | None
+    fun: float
+    status: int
+    message: str
+    mip_dual_bound: float
+    mip_node_count: int
+
+def milp(
+    c: ArrayLike,
+    *,
+    integrality: ArrayLike | None = None,
+    bounds: Bounds | None = None,
+    constraints: Sequence[LinearConstraint] | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> MilpResult: ...

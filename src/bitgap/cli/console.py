@@ -10,12 +10,17 @@ import contextlib
 import errno
 import io
 import sys
+import time
 from typing import TYPE_CHECKING, Any
+
+from bitgap.show.words import duration
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 _WIDTH = 80
+# Where no terminal is: how long a phase may be silent at first, and between two lines.
+_QUIET_S, _EVERY_S = 10.0, 30.0
 
 
 def show(what: Any) -> None:
@@ -84,39 +89,76 @@ def say(text: str) -> None:
 
 
 class Bar:
-    """A progress bar on stderr with the time left; silent when stderr is no terminal."""
+    """How far a command is, on stderr.
+
+    On a terminal a bar with the time left, which follows what the work takes, or a spinner where
+    that is not known. Elsewhere nothing for ten seconds, then a line every half minute, so that a
+    log tells that a long job is alive and quick ones leave none.
+    """
 
     def __init__(self) -> None:
         self._progress: Progress | None = None
         self._task: TaskID | None = None
+        self._label, self._total_s, self._done_s = "", 0.0, 0.0
+        self._began = self._said = time.monotonic()
 
     def start(self, label: str, total_s: float) -> None:
-        """Shows the bar."""
+        """Begins a phase of about so many predicted seconds; 0 where nobody can say."""
         from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import (
+            BarColumn,
+            Progress,
+            SpinnerColumn,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
 
+        self.stop()
+        self._label, self._total_s, self._done_s = label, total_s, 0.0
+        self._began = time.monotonic()
         screen = Console(stderr=True)
         if sys.stderr is None or not screen.is_terminal:
+            if self._began - self._said >= _QUIET_S:
+                self._tell()
             return
-        self._progress = Progress(
-            TextColumn("{task.description}"),
+        known = (
             BarColumn(bar_width=30),
             TextColumn("{task.percentage:>3.0f}%"),
             TimeRemainingColumn(),
             TextColumn("left"),
+        )
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            *(known if total_s > 0 else (SpinnerColumn(), TimeElapsedColumn())),
             console=screen,
             transient=True,
         )
         self._progress.start()
-        self._task = self._progress.add_task(label, total=max(total_s, 1e-9))
+        self._task = self._progress.add_task(label, total=total_s if total_s > 0 else None)
 
     def advance(self, seconds: float) -> None:
         """Moves it by predicted seconds."""
+        self._done_s += seconds
         if self._progress is not None and self._task is not None:
             self._progress.advance(self._task, seconds)
+            return
+        quiet_s = _QUIET_S if self._said < self._began else _EVERY_S
+        if time.monotonic() - max(self._said, self._began) >= quiet_s:
+            self._tell()
 
     def stop(self) -> None:
         """Takes it away."""
         if self._progress is not None:
             self._progress.stop()
             self._progress = None
+
+    def _tell(self) -> None:
+        self._said = time.monotonic()
+        if self._total_s <= 0 or not self._done_s:
+            say(f"{self._label} ...")
+            return
+        share = min(1.0, self._done_s / self._total_s)
+        # What is left at the pace so far, not at the one that was predicted.
+        left_s = (self._said - self._began) * (1 - share) / share
+        say(f"{self._label}: {share:.0%}, {duration(left_s)} left")

@@ -16,10 +16,12 @@ from bitgap.cli.options import (
     TIER,
     TIER_SENTENCES,
     TRUST,
+    UNITS,
     WITHIN,
     option,
     scheme_name,
     scheme_or_plan,
+    tier_name,
     verb,
 )
 from bitgap.cli.session import Session
@@ -39,17 +41,30 @@ _PLAN = "how weights are rounded, or a whole plan in quotes"
     *(*TRUST, DRY_RUN, MODEL),
     option("--protect", "blocks kept whole, such as 0,9,11 or 0-2", metavar="LIST"),
     option("--scheme", _PLAN, type=scheme_or_plan, default=DEFAULT_SCHEME),
+    option("--against", "a quantized file or folder made of this model", metavar="FILE"),
     SENTENCES,
 )
 def audit(options: Namespace, session: Session) -> None:
     """Shows what :meth:`bitgap.Lab.audit` finds."""
+    if options.against and (options.protect or options.scheme != DEFAULT_SCHEME):
+        raise UsageError(
+            "--against takes the weights of a file as they are; leave out --scheme and --protect"
+        )
+    # Before the imports, as it tells that something is done and they take seconds.
+    lab = session.open_lab(options.model, "exact")
     from bitgap.jobs.investigate import describe
     from bitgap.quant.plan import Plan
     from bitgap.show import views
 
-    lab = session.open_lab(options.model, "exact")
-    protect = f" protect {options.protect}" if options.protect else ""
-    plan = Plan.parse(f"{options.scheme}{protect}", lab.n_blocks)
+    if options.against:
+        from bitgap.formats.open import open_checkpoint
+        from bitgap.lab.real_files import plan_of_checkpoint
+
+        plan = plan_of_checkpoint(lab, open_checkpoint(options.against))
+        options.scheme = plan.blocks[0]
+    else:
+        protect = f" protect {options.protect}" if options.protect else ""
+        plan = Plan.parse(f"{options.scheme}{protect}", lab.n_blocks)
     lab = lab.spread(options.sentences)
     if session.announce_cost(lab.preflight([plan])):
         session.keep(
@@ -67,16 +82,21 @@ def audit(options: Namespace, session: Session) -> None:
     *(*TRUST, DRY_RUN, MODEL),
     option("--scheme", "how weights are rounded", type=scheme_name, default=DEFAULT_SCHEME),
     SENTENCES,
+    UNITS,
     WITHIN,
     ALL_MASKS,
 )
 def layer_map(options: Namespace, session: Session) -> None:
-    """Shows what :meth:`bitgap.Lab.map` finds."""
+    """Shows what :meth:`bitgap.Lab.map` or, by matrix, :meth:`bitgap.Lab.map_units` finds."""
+    if options.units:
+        _unit_map(options, session)
+        return
+    lab = session.open_lab(options.model, "fast")
     from bitgap.jobs.investigate import describe, map_layers
     from bitgap.jobs.tiers import TIERS
     from bitgap.show import views
 
-    lab, tier = session.open_lab(options.model, "fast"), TIERS["full"]
+    tier = TIERS["full"]
     if options.sentences:
         tier = replace(tier, map_sentences=options.sentences)
         lab = lab.spread(options.sentences)
@@ -95,6 +115,29 @@ def layer_map(options: Namespace, session: Session) -> None:
         )
 
 
+def _unit_map(options: Namespace, session: Session) -> None:
+    from bitgap.disparity.unit_map import unit_plans
+    from bitgap.jobs.investigate import describe
+    from bitgap.show import views
+
+    for name in ("within", "all_masks"):
+        if getattr(options, name):
+            raise UsageError(
+                f"--units scores each matrix alone, and --{name.replace('_', '-')} chooses sets of "
+                f"blocks; give one. --sentences says how much text is scored"
+            )
+    lab = session.open_lab(options.model, "fast").spread(options.sentences)
+    plans = unit_plans(options.scheme, lab.n_blocks, lab.units())
+    if session.announce_cost(lab.preflight(plans)):
+        session.keep(
+            lab.store,
+            views.unit_map_view,
+            about=describe(lab, options.scheme),
+            texts={"map": lab.text_key},
+            unit_map=lab.map_units(options.scheme),
+        )
+
+
 def tier_of(options: Namespace) -> Tier:
     """Returns the tier that ``--tier`` and ``--sentences`` name.
 
@@ -103,7 +146,7 @@ def tier_of(options: Namespace) -> Tier:
     """
     from bitgap.jobs.tiers import TIERS
 
-    tier = TIERS[options.tier]
+    tier = TIERS[tier_name(options)]
     if options.sentences is None:
         return tier
     if options.within is not None:
@@ -135,11 +178,11 @@ def _chosen(options: Namespace, lab: Lab, tier: Tier, *, map_only: bool = False)
 )
 def investigate(options: Namespace, session: Session) -> None:
     """Shows what :func:`bitgap.jobs.investigate.investigate` finds."""
+    tier = tier_of(options)
+    lab = session.open_lab(options.model, "fast")
     from bitgap.jobs.investigate import foresee, investigate
     from bitgap.show import views
 
-    tier = tier_of(options)
-    lab = session.open_lab(options.model, "fast")
     tier = _chosen(options, lab, tier)
     if session.announce_cost(foresee(lab, tier)):
         found = investigate(lab, tier, announce=console.say)

@@ -150,16 +150,23 @@ _LONGEST_S = 1e8  # three years
 DEFAULT_STORE = "bitgap.db"
 DEFAULT_SCHEME = "rtn4-g128"
 TIERS = ("smoke", "standard", "full")
+PREFIXES = ("auto", "tokenizer", "bos", "eos", "none")
 
 _OUT = "also write the result as JSON, and Vega-Lite figures, to this folder"
 _CORPUS = (
-    "folder of <language>.txt, TSV, JSONL, Parquet or dataset id (default: the bundled sentences)"
+    "folder of <language>.txt, of FLORES, NTREX or Moses, TSV, JSONL, Parquet or dataset id "
+    "(default: the bundled sentences)"
 )
 _PAIRS = "minimal pairs, as CLAMS or MultiBLiMP lay them out (default: bundled)"
 _TREEBANKS = "CoNLL-U file or folder to probe (default: bundled sentences)"
 _UNIGRAMS = (
     "folder of <language>.txt (text) or .tsv (token ids and counts) by which what a model had "
     "learned is told; 50,000 tokens a language or more (default: those of the bundled models)"
+)
+_REFERENCE = "language that damage is compared with and normalised by"
+_PREFIX = (
+    "what stands before every sentence (default: auto, what the tokenizer makes, else BOS, else "
+    "EOS, else nothing, and its first token is not scored)"
 )
 _ARITHMETIC = "float32, or bfloat16 products where the processor has them"
 _RUN = "number of a run, or latest (default: latest); `bitgap results` lists them"
@@ -176,6 +183,8 @@ MEASURING = (
     option("--treebanks", _TREEBANKS, metavar="PATH", type=path),
     option("--unigrams", _UNIGRAMS, metavar="DIR", type=path),
     option("--languages", "such as en,he,ar (default: all of the corpus)", metavar="CODES"),
+    option("--reference", _REFERENCE, default="en", metavar="CODE"),
+    option("--prefix", _PREFIX, choices=PREFIXES, default="auto"),
     option("--arithmetic", _ARITHMETIC, choices=("exact", "fast")),
     option("--seed", "where random choices start", type=whole(0, 2**31 - 1), default=0),
     # torch takes any number of threads, and dies of some.
@@ -189,7 +198,8 @@ TRUST = (
 )
 DRY_RUN = option("--dry-run", "print what it would cost, and stop", action="store_true")
 MODEL = option("model", "folder or hub id (default: the bundled model)", nargs="?")
-TIER = option("--tier", "how much text is scored", choices=TIERS, default="standard")
+# None where it was not given, so that it is told from the default beside --within.
+TIER = option("--tier", "how much text is scored (default: standard)", choices=TIERS)
 # Intervals come from drawing sentences again; of one there is nothing to draw.
 SENTENCES = option(
     "--sentences", "score N sentences only, spread over the text", type=whole(2), metavar="N"
@@ -198,6 +208,22 @@ _TIER_SENTENCES = "score N sentences instead of the tier's, spread over the text
 TIER_SENTENCES = option("--sentences", _TIER_SENTENCES, type=whole(2), metavar="N")
 _WITHIN = "choose sentences, then masks, that take no longer, such as 2h30m; instead of a tier"
 WITHIN = option("--within", _WITHIN, type=duration_s, metavar="TIME")
+
+
+def tier_name(options: Namespace) -> str:
+    """Returns the tier that was asked for, or the standard one.
+
+    Raises:
+        UsageError: If a time was given as well, which chooses in a tier's place.
+    """
+    if options.tier is not None and options.within is not None:
+        raise UsageError("--within chooses how much text is scored, and --tier names it; give one")
+    return options.tier or "standard"
+
+
 _ALL_MASKS = "score all sets of blocks, up to 14 blocks; not only the standard design's"
+UNITS = option(
+    "--units", "each matrix alone, by language, instead of sets of blocks", action="store_true"
+)
 ALL_MASKS = option("--all-masks", _ALL_MASKS, action="store_true")
 RUN = option("run_name", _RUN, nargs="?", metavar="RUN", type=run_name, default="latest")

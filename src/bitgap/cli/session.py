@@ -100,7 +100,13 @@ class Session:
             default: Arithmetic where the options name none.
             keep: Whether it writes into the store; never when only the cost is asked for.
         """
-        from bitgap.lab.engine.budget import current_rss_bytes, keep_freed_memory
+        # Before the libraries are imported, which takes seconds.
+        console.say(f"reading {model or 'the bundled model'}")
+        from bitgap.lab.engine.budget import (
+            current_rss_bytes,
+            keep_freed_memory,
+            map_large_arrays,
+        )
         from bitgap.lab.lab import Lab
         from bitgap.lab.settings import set_threads
         from bitgap.lab.store import Store
@@ -118,12 +124,16 @@ class Session:
             pairs=asked.pairs,
             treebanks=asked.treebanks,
             unigrams=asked.unigrams,
+            prefix=asked.prefix,
+            reference=asked.reference,
             store=self._store if keep and not self._dry_run else None,
             settings=self._settings,
             progress=console.Bar(),
             allow_pickle=asked.allow_pickle,
             trust_remote_code=asked.trust_remote_code,
         )
+        if lab.decoder.eager_heads:
+            map_large_arrays()
         if self._dry_run and Path(self._store).is_file():
             lab.store = Store(self._store, read_only=True)  # what it holds need not be paid for
         self._stores.callback(lab.store.close)

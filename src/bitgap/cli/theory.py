@@ -24,6 +24,7 @@ from bitgap.cli.options import (
     option,
     path,
     scheme_name,
+    tier_name,
     verb,
     whole,
 )
@@ -113,7 +114,7 @@ def theory(options: Namespace, session: Session) -> None:
         run = session.keep(store, views.theory_view, about=about, theory=found)
     words = [*options.models, *(["--evidence", *options.evidence] if options.evidence else [])]
     # What evidence was measured with is its own; nothing was measured here.
-    how = ("--tier", options.tier) if models else ()
+    how = ("--tier", tier_name(options)) if models else ()
     if options.sentences is not None:
         how = (*how, "--sentences", str(options.sentences))
     if options.within is not None:
@@ -275,6 +276,10 @@ def replicate(options: Namespace, session: Session) -> None:
     session.begin()
     scheme = options.scheme or operating_point(lab.spread(32), load_thresholds())[0]
     console.say(f"replaying the origin's claims on {lab.info.name} at {scheme}")
+    if lab.corpus.reference != "en":
+        console.say(
+            f"the origin compares with English; here {lab.corpus.reference} is in its place"
+        )
     ledger = replicate(
         lab,
         scheme,

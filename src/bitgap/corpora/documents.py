@@ -66,6 +66,25 @@ def of_folders(folders: Sequence[Path], n_sentences: int) -> tuple[int, ...] | N
     return numbered(ids)
 
 
+def of_flores(folder: Path, split: str, n_sentences: int) -> tuple[int, ...] | None:
+    """Returns the documents that FLORES' archive tells by address; None where it tells none.
+
+    Args:
+        folder: Of the split's files; ``metadata_dev.tsv`` is in it or beside it.
+        split: Such as ``dev``.
+        n_sentences: Of the corpus.
+    """
+    for place in (folder, folder.parent):
+        file = place / f"metadata_{split}.tsv"
+        if not split or not file.is_file():
+            continue
+        header, *rows = (line.split("\t") for line in text_lines(file))
+        column = next((i for i, name in enumerate(header) if name.strip().lower() == "url"), None)
+        if column is not None and len(rows) == n_sentences:
+            return numbered([row[column].strip() if column < len(row) else "" for row in rows])
+    return None
+
+
 def of_cells(cells: Sequence[object], where: str) -> tuple[int, ...]:
     """Returns the documents that a column of a table tells.
 

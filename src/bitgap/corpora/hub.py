@@ -17,21 +17,22 @@ from bitgap.corpora import documents
 from bitgap.corpora.intake import (
     CORE_LANGUAGES,
     DOCUMENT_COLUMN,
+    WORDS,
     Request,
     Text,
-    clean_sentence,
+    clean_sentences,
     import_extra,
+    is_guess,
     is_numbering,
 )
+from bitgap.corpora.layouts import SPLITS
+from bitgap.corpora.tables import TEXT_COLUMNS, require_same_ids
 from bitgap.errors import CorpusError, LanguageError
 from bitgap.languages import language
 
 FLORES = "openlanguagedata/flores_plus"
 
 _SHORT_NAMES: dict[str, str] = dict.fromkeys(("flores+", "flores_plus", "flores-plus"), FLORES)
-_SPLITS = ("devtest", "test", "validation", "dev", "train")
-"""Which split is read when none is named: the first of these that there is."""
-_TEXT_COLUMNS = ("text", "sentence")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +77,11 @@ def _configs_by_language(configs: list[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for config in sorted(configs, key=lambda config: (len(config), config)):
         try:
-            found.setdefault(language(config).code, config)
+            entry = language(config)
         except LanguageError:
             continue
+        if not (is_guess(entry) and config.casefold() in WORDS):  # ``all`` is no Allar
+            found.setdefault(entry.code, config)
     return found
 
 
@@ -89,21 +92,20 @@ def _read_configs(
         core = tuple(code for code in CORE_LANGUAGES if code in by_language)
         request = Request(core if len(core) > 1 else None, request.reference)
     picked = request.pick({config: config for config in by_language.values()}, name.dataset)
-    split = _choose_split(datasets, name, picked[request.reference])
+    reference = next(iter(picked))
+    split = _choose_split(datasets, name, picked[reference])
     loaded = {code: _load(datasets, name, config, split) for code, config in picked.items()}
     tables = {
         code: _texts_by_id(rows, f"{name.dataset}, {picked[code]}") for code, rows in loaded.items()
     }
-    ids = list(tables[request.reference])
+    ids = list(tables[reference])
     for code, table in tables.items():
-        _require_same_ids(ids, table, f"{name.dataset}, {picked[code]}", picked[request.reference])
+        require_same_ids(ids, table, f"{name.dataset}, {picked[code]}", picked[reference])
     texts = {
-        code: tuple(
-            clean_sentence(table[i], f"{name.dataset}, {picked[code]}, id {i}") for i in ids
-        )
+        code: clean_sentences((table[i], f"{name.dataset}, {picked[code]}, id {i}") for i in ids)
         for code, table in tables.items()
     }
-    return Text(texts, _documents(loaded[request.reference], name))
+    return Text(texts, _documents(loaded[reference], name))
 
 
 def _read_columns(datasets: Any, name: HubName, configs: list[str], request: Request) -> Text:
@@ -119,8 +121,8 @@ def _read_columns(datasets: Any, name: HubName, configs: list[str], request: Req
     }
     picked = request.pick(labels, f"{name.dataset}, columns {', '.join(columns)}", lenient=True)
     texts = {
-        code: tuple(
-            clean_sentence(text, f"{name.dataset}, row {row}, column {column}")
+        code: clean_sentences(
+            (text, f"{name.dataset}, row {row}, column {column}")
             for row, text in enumerate(columns[column], start=1)
         )
         for code, column in picked.items()
@@ -137,10 +139,10 @@ def _documents(rows: Any, name: HubName) -> tuple[int, ...] | None:
 
 
 def _texts_by_id(rows: Any, where: str) -> dict[object, object]:
-    column = next((c for c in _TEXT_COLUMNS if c in rows.column_names), None)
+    column = next((c for c in TEXT_COLUMNS if c in rows.column_names), None)
     if column is None:
         raise CorpusError(
-            f"{where}: no column named {' or '.join(_TEXT_COLUMNS)}; found "
+            f"{where}: no column named {' or '.join(TEXT_COLUMNS)}; found "
             f"{', '.join(rows.column_names)}"
         )
     texts = list(rows[column])
@@ -151,19 +153,9 @@ def _texts_by_id(rows: Any, where: str) -> dict[object, object]:
     return table
 
 
-def _require_same_ids(ids: list[object], table: dict[object, object], where: str, ref: str) -> None:
-    if len(table) == len(ids) and all(i in table for i in ids):
-        return
-    missing = next((i for i in ids if i not in table), None)
-    fault = f"id {missing} is missing" if missing is not None else f"has ids that {ref} lacks"
-    raise CorpusError(
-        f"{where}: not aligned with {ref}: {len(table)} sentences against {len(ids)}, {fault}"
-    )
-
-
 def _choose_split(datasets: Any, name: HubName, config: str | None) -> str:
     have = list(_ask(name, datasets.get_dataset_split_names, name.dataset, config))
-    wanted = (name.split,) if name.split else (*_SPLITS, *(have if len(have) == 1 else ()))
+    wanted = (name.split,) if name.split else (*SPLITS, *(have if len(have) == 1 else ()))
     found = next((split for split in wanted if split in have), None)
     if found is None:
         raise CorpusError(

@@ -18,10 +18,17 @@ from pathlib import Path
 
 import numpy as np
 
-from bitgap.corpora import hub, readers
-from bitgap.corpora.intake import Request, Text, clean_sentence, order_codes, parse_languages
-from bitgap.errors import CorpusError, LanguageError, UsageError
-from bitgap.languages import language
+from bitgap.corpora import hub, readers, tables
+from bitgap.corpora.intake import (
+    Request,
+    Text,
+    clean_sentence,
+    order_codes,
+    parse_languages,
+)
+from bitgap.corpora.layouts import Layout, beginning_layout, find_layout, with_scripts
+from bitgap.errors import CorpusError, LanguageError, NoSuchText, UsageError
+from bitgap.languages import language, matching
 from bitgap.records import CorpusInfo, Integers
 
 BUNDLED = Path(__file__).parent / "bundled"
@@ -30,12 +37,12 @@ CALIBRATION_EVERY = 4
 """Every fourth sentence, from the first, is for calibration; the other three quarters are test."""
 
 _FILES = {
-    ".tsv": readers.read_tsv,
-    ".tab": readers.read_tsv,
-    ".csv": readers.read_tsv,
-    ".jsonl": readers.read_jsonl,
-    ".ndjson": readers.read_jsonl,
-    ".parquet": readers.read_parquet,
+    ".tsv": tables.read_tsv,
+    ".tab": tables.read_tsv,
+    ".csv": tables.read_csv,
+    ".jsonl": tables.read_jsonl,
+    ".ndjson": tables.read_jsonl,
+    ".parquet": tables.read_parquet,
 }
 
 
@@ -68,6 +75,7 @@ class ParallelCorpus:
 
     def __post_init__(self) -> None:
         codes = order_codes(tuple(self.sentences), None, self.reference, f"corpus {self.name}")
+        object.__setattr__(self, "reference", codes[0])
         cleaned = {
             code: tuple(
                 clean_sentence(text, f"corpus {self.name}, {code}, sentence {number}")
@@ -239,12 +247,13 @@ class ParallelCorpus:
         Raises:
             LanguageError: If the corpus does not have it.
         """
-        found = code if code in self.sentences else language(code).code
-        if found not in self.sentences:
+        found = matching(code, self.sentences)
+        if len(found) != 1:
             raise LanguageError(
-                f"corpus {self.name} has no {code} ({found}); it has {', '.join(self.languages)}"
+                f"corpus {self.name} has no {code} ({language(code).code}); it has "
+                f"{', '.join(self.languages)}"
             )
-        return self.sentences[found]
+        return self.sentences[found[0]]
 
 
 def by_first(clusters: Sequence[int]) -> list[int]:
@@ -277,10 +286,12 @@ def load_corpus(
     """Reads a parallel corpus.
 
     Args:
-        spec: None or ``bundled`` for our own sentences; a folder of ``<language>.txt`` or of
-            NTREX-128; a file ``.tsv`` (or ``.csv`` with tabs), ``.jsonl`` or ``.parquet``; or a
-            Hugging Face dataset such as ``openlanguagedata/flores_plus`` (short: ``flores+``),
-            with its split after a colon if need be. A path that exists comes before a dataset.
+        spec: None or ``bundled`` for our own sentences; a folder in a layout of
+            :mod:`bitgap.corpora.layouts`; what the files of a text begin with (``data/train`` of
+            ``data/train.en``); a file ``.tsv``, ``.csv``, ``.jsonl`` or
+            ``.parquet``; or a Hugging Face dataset such as ``openlanguagedata/flores_plus`` (short:
+            ``flores+``), with its split after a colon if need be. A path that exists comes before
+            a dataset.
         languages: Which to read, as ``"en,he"`` or a list, in any spelling; all when None.
         reference: The language that damage is compared with; always read.
 
@@ -289,18 +300,27 @@ def load_corpus(
         LanguageError: If a language is unknown, absent or named twice.
         MissingExtra: If the format needs a library that is not installed.
     """
-    request = Request(parse_languages(languages), language(reference).code)
+    language(reference)  # what is no language is told as such, whatever the corpus has
+    request = Request(parse_languages(languages), reference)
     if spec is None or spec == "bundled":
-        texts = readers.read_folder(BUNDLED, request)
-        return _corpus("bundled", texts, "written for bitgap", "Apache-2.0", request)
+        layout = find_layout(BUNDLED)
+        texts = readers.read_folder(layout, request, "the bundled corpus")
+        return _corpus("bundled", texts, "written for bitgap", "Apache-2.0")
     path = _existing(os.fspath(spec))
-    if path is None:
-        return _from_hub(os.fspath(spec), request)
-    return _from_folder(path, request) if path.is_dir() else _from_file(path, request)
+    if path is not None and path.is_dir():
+        return _from_folder(path, request)
+    if path is not None and path.suffix.lower() in _FILES:
+        return _from_file(path, request)
+    layout = _beginning(os.fspath(spec))
+    if layout is not None:
+        return _from_layout(layout, request, layout.split)
+    return _from_hub(os.fspath(spec), request) if path is None else _from_file(path, request)
 
 
-def _corpus(name: str, text: Text, source: str, licence: str, request: Request) -> ParallelCorpus:
-    return ParallelCorpus(name, text.sentences, source, licence, request.reference, text.documents)
+def _corpus(name: str, text: Text, source: str, licence: str) -> ParallelCorpus:
+    sentences = with_scripts(text.sentences, name)
+    reference = next(iter(sentences))  # readers put it first
+    return ParallelCorpus(name, sentences, source, licence, reference, text.documents)
 
 
 def _from_folder(folder: Path, request: Request) -> ParallelCorpus:
@@ -308,10 +328,27 @@ def _from_folder(folder: Path, request: Request) -> ParallelCorpus:
     if ntrex:
         source = "NTREX-128, Federmann, Kocmi & Xin 2022"
         texts = readers.read_ntrex(ntrex, request)
-        return _corpus("NTREX-128", texts, source, "CC-BY-SA-4.0", request)
-    name = folder.resolve().name
-    texts = readers.read_folder(folder, request)
-    return _corpus(name, texts, f"text files in {name}", "not stated", request)
+        return _corpus("NTREX-128", texts, source, "CC-BY-SA-4.0")
+    return _from_layout(find_layout(folder), request, folder.resolve().name)
+
+
+_FLORES = ("FLORES+, Open Language Data Initiative; NLLB Team 2022", "CC-BY-SA-4.0")
+
+
+def _from_layout(layout: Layout, request: Request, name: str) -> ParallelCorpus:
+    source, licence = f"text files in {layout.folder.resolve().name}", "not stated"
+    if layout.kind.startswith("FLORES"):
+        source, licence = _FLORES
+        name = f"{layout.kind} {layout.split}"
+    texts = readers.read_folder(layout, request)
+    return _corpus(name, texts, source, licence)
+
+
+def _beginning(spec: str) -> Layout | None:
+    try:
+        return beginning_layout(Path(spec).expanduser())
+    except (OSError, ValueError, RuntimeError):  # as in _existing
+        return None
 
 
 def _from_file(path: Path, request: Request) -> ParallelCorpus:
@@ -319,24 +356,24 @@ def _from_file(path: Path, request: Request) -> ParallelCorpus:
     if reader is None:
         raise CorpusError(
             f"{path}: one file must be {', '.join(_FILES)}, with all languages in it; for "
-            "<language>.txt files name their folder"
+            "<language>.txt files name their folder, for corpus.en beside corpus.de what they "
+            "begin with"
         )
     texts = reader(path, request)
-    return _corpus(path.stem, texts, f"file {path.name}", "not stated", request)
+    return _corpus(path.stem, texts, f"file {path.name}", "not stated")
 
 
 def _from_hub(spec: str, request: Request) -> ParallelCorpus:
     name = hub.parse_hub_name(spec)
     if name is None:
-        raise CorpusError(
+        raise NoSuchText(
             f"{spec}: no such file or folder, and no Hugging Face dataset is named like that "
             "(owner/name); leave the corpus out for the bundled one"
         )
     texts = hub.read_hub(name, request)
     flores = name.dataset == hub.FLORES
-    source = "FLORES+, Open Language Data Initiative; NLLB Team 2022" if flores else name.dataset
-    licence = "CC-BY-SA-4.0" if flores else "see the dataset's card"
-    return _corpus(spec, texts, source, licence, request)
+    source, licence = _FLORES if flores else (name.dataset, "see the dataset's card")
+    return _corpus(spec, texts, source, licence)
 
 
 def _existing(spec: str) -> Path | None:

@@ -30,8 +30,8 @@ from typing import Any
 
 import numpy as np
 
-from bitgap.errors import CorpusError, LanguageError
-from bitgap.languages import language
+from bitgap.errors import CorpusError, LanguageError, NoSuchText
+from bitgap.languages import language, matching
 from bitgap.records import Integers
 
 MOST_TOKENS = 2_000_000
@@ -104,7 +104,7 @@ def load_unigrams(
     """
     path = Path(folder).expanduser()
     files = _files(path)
-    wanted = {code: files[code] for code in languages if code in files}
+    wanted = _of(files, languages)
     if not wanted:
         raise LanguageError(
             f"{path}: no unigrams of {', '.join(languages)}; there are those of "
@@ -128,10 +128,8 @@ def shipped_unigrams(tokenizer: Any, vocabulary: int, languages: Sequence[str]) 
         return None
     mine = tokenizer_fingerprint(tokenizer)
     for about in (about for about in kinds if about["tokenizer"] == mine):
-        files = _files(SHIPPED / about["name"])
-        counts = {
-            code: _read(files[code], tokenizer, vocabulary) for code in languages if code in files
-        }
+        files = _of(_files(SHIPPED / about["name"]), languages)
+        counts = {code: _read(file, tokenizer, vocabulary) for code, file in files.items()}
         return Unigrams(f"bundled counts ({about['name']})", counts) if counts else None
     return None
 
@@ -152,10 +150,27 @@ def tokenizer_fingerprint(tokenizer: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def _of(files: Mapping[str, Path], languages: Sequence[str]) -> dict[str, Path]:
+    """Returns the file of each language that has one; ``pt-BR`` counts by ``pt``."""
+    found: dict[str, Path] = {}
+    for code in languages:
+        try:
+            own = matching(code, files)
+        except LanguageError:
+            continue  # a name that only this corpus knows
+        if len(own) == 1:
+            found[code] = files[own[0]]
+    return found
+
+
 def _files(folder: Path) -> dict[str, Path]:
     """Returns the file of each language."""
     try:
         names = sorted(path for path in folder.iterdir() if path.is_file())
+    except (FileNotFoundError, NotADirectoryError):
+        raise NoSuchText(
+            f"{folder}: no such folder of unigrams; it has one <language>.txt or .tsv a language"
+        ) from None
     except OSError as error:
         raise CorpusError(
             f"{folder}: cannot be read as a folder of unigrams ({error.strerror}); it has one "

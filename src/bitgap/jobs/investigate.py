@@ -15,9 +15,9 @@ from threadpoolctl import threadpool_limits
 
 from bitgap.disparity.formulas import collapsed
 from bitgap.disparity.layer_map import LayerMap, make_map
-from bitgap.errors import ModelError, UsageError
+from bitgap.errors import ModelError, UnsupportedArchitecture, UsageError
 from bitgap.experiments.catalog import CATALOG, find
-from bitgap.experiments.protocol.experiment import Experiment
+from bitgap.experiments.protocol.experiment import NOT_TESTABLE, Experiment
 from bitgap.jobs.profile_links import profile_links
 from bitgap.jobs.records import Investigation
 from bitgap.jobs.results import judged_together, model_scope
@@ -26,7 +26,7 @@ from bitgap.jobs.tiers import TIERS, Tier
 from bitgap.lab.engine.budget import Preflight
 from bitgap.lab.engine.tree import Work
 from bitgap.quant.plan import Plan
-from bitgap.records import Finding, Scores
+from bitgap.records import Finding, Observations, Scores
 from bitgap.stats.mask_design import Design
 from bitgap.stats.verdicts import Thresholds, load_thresholds, scoped
 
@@ -116,6 +116,9 @@ def describe(lab: Lab, plan: str, scheme: str | None = None) -> dict[str, Any]:
         "corpus_fingerprint": corpus.fingerprint,
         "sentences": int(lab.text.counts.tokens.shape[1]),
         "sentences_dropped": lab.text.n_dropped,
+        "sentences_too_short": lab.text.n_short,
+        "prefix": lab.text.prefix.text,
+        "reference": lab.corpus.reference,
         "languages_unreadable": lab.unreadable,
         "arithmetic": lab.settings.arithmetic,
     }
@@ -181,16 +184,23 @@ def _judge(
     experiment: Experiment, lab: Lab, scheme: str, params: Any, thresholds: Thresholds
 ) -> tuple[Finding, str]:
     """Returns an experiment's finding and the key of what it measured, or has measured before."""
-    measure, judge = experiment.measure, experiment.judge
     # The many small matrices of statistics gain nothing from threads, and lose much to waiting.
     with threadpool_limits(1, user_api="blas"):
         observations, key = lab.observe(
             experiment.id,
             experiment.version,
             asdict(params) | {"scheme": scheme} | dict(experiment.inputs(lab)),
-            lambda: measure(lab, scheme, params),
+            lambda: _measured(experiment, lab, scheme, params),
         )
-        return judge(observations, thresholds), key
+        return experiment.judge(observations, thresholds), key
+
+
+def _measured(experiment: Experiment, lab: Lab, scheme: str, params: Any) -> Observations:
+    """Returns what an experiment measures; where the model lacks what it needs, that and why."""
+    try:
+        return experiment.measure(lab, scheme, params)
+    except UnsupportedArchitecture as error:
+        return experiment.observed(lab, scheme, params, {}, {NOT_TESTABLE: str(error)})
 
 
 def run(
@@ -233,7 +243,7 @@ def run(
 
 
 def foresee(lab: Lab, tier: Tier) -> Preflight:
-    """Returns what an investigation would cost if the store held nothing; controls left out.
+    """Returns what an investigation would cost beyond what the store holds; controls left out.
 
     Passes are over the experiments' text: what runs on fewer sentences is a part of one.
 
@@ -247,7 +257,14 @@ def foresee(lab: Lab, tier: Tier) -> Preflight:
     thresholds, seed = load_thresholds(), lab.settings.seed
     scheme = f"rtn{thresholds.operating_bits[0]}-g128"
     tier = tier.fitted(lab.n_blocks, lab.corpus.n_sentences)
-    spent = in_all(spent_by(tier, lab.n_blocks, lab.corpus.n_sentences, seed=seed).values())
+
+    def known(n: int, exact: bool) -> set[Plan]:
+        # Scores of light plans are kept beside the others, so that one text's rows tell of both.
+        text = lab.spread(n)
+        return {Plan.parse(p, lab.n_blocks) for p, _ in text.store.scored_plans(text.text_key)}
+
+    n_all = lab.corpus.n_sentences
+    spent = in_all(spent_by(tier, lab.n_blocks, n_all, seed=seed, known=known).values())
     part = lab.spread(tier.sentences)
     masks = tier.design(lab.n_blocks, seed=seed).plans(scheme)
     of_map = lab.spread(tier.map_sentences).preflight(masks)

@@ -43,7 +43,7 @@ def profile_links(
     rows: list[Link] = []
     for finding in findings:
         profile = find(finding.experiment).profile
-        if profile is None:
+        if profile is None or not finding.tables:  # without tables nothing was measured
             continue
         # What has no value at a block is None there, and becomes NaN.
         values = np.array(profile(finding), dtype=np.float64)

@@ -9,7 +9,7 @@ other weights on few sentences, are not counted. Needs no torch.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,10 +19,9 @@ from bitgap.jobs.tiers import Tier
 from bitgap.lab.engine.tree import PlanTree
 from bitgap.quant.plan import Plan
 
-_FULL_PRECISION = 3
-"""Passes of full precision over a text: once, and for the numerical floor twice more."""
-_FLOOR_HEADS = 9
-"""Heads of them."""
+FULL_BLOCKS, FULL_HEADS = 1.125, 2.125
+"""Passes of full precision over a text, through the blocks and through the head: once, where it
+takes two products of the head for a plan's one, and for the numerical floor on a sample again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +55,21 @@ NOTHING = Spent(0, 0, 0, 0)
 class Ledger:
     """Counts what is asked for on one model and text; what was asked before costs nothing."""
 
-    def __init__(self, n_blocks: int, n_sentences: int) -> None:
-        """Starts with nothing run.
+    def __init__(
+        self,
+        n_blocks: int,
+        n_sentences: int,
+        known: Callable[[int, bool], set[Plan]] = lambda n, exact: set(),
+    ) -> None:
+        """Starts with what a store holds, or with nothing run.
 
         Args:
             n_blocks: L.
             n_sentences: Sentences of the experiments' text.
+            known: Returns the plans that are held for so many sentences, in exact arithmetic or
+                the run's own.
         """
-        self.n_blocks, self.n_sentences = n_blocks, n_sentences
+        self.n_blocks, self.n_sentences, self._known = n_blocks, n_sentences, known
         self._held = dict[tuple[int, bool], set[Plan]]()
 
     def ask(self, requests: Iterable[Asked]) -> Spent:
@@ -72,7 +78,9 @@ class Ledger:
         for asked in requests:
             n = self.n_sentences if asked.sentences is None else asked.sentences
             n = min(n, self.n_sentences)
-            held = self._held.setdefault((n, asked.exact), set())
+            if (n, asked.exact) not in self._held:
+                self._held[n, asked.exact] = set(self._known(n, asked.exact))
+            held = self._held[n, asked.exact]
             wanted = {plan for plan in asked.plans if not plan.is_full_precision}
             # Of a request that is known in part all may be run again (`lab/engine/scoring.py`).
             work = PlanTree([] if wanted <= held else list(wanted)).work()
@@ -106,8 +114,8 @@ class Ledger:
     def full_precision(self) -> Spent:
         """Returns what full precision costs on every text that was asked about, floors included."""
         sentences = sum(n for n, _ in self._held)
-        blocks = _FULL_PRECISION * self.n_blocks * sentences
-        return Spent(0, blocks, blocks, _FLOOR_HEADS * sentences)
+        blocks = FULL_BLOCKS * self.n_blocks * sentences
+        return Spent(0, blocks, blocks, FULL_HEADS * sentences)
 
 
 def spent_by(
@@ -117,6 +125,7 @@ def spent_by(
     *,
     seed: int = 0,
     experiments: Sequence[Experiment] = CATALOG,
+    known: Callable[[int, bool], set[Plan]] = lambda n, exact: set(),
 ) -> dict[str, Spent]:
     """Returns what an investigation runs, by what asks for it first.
 
@@ -126,6 +135,7 @@ def spent_by(
         n_sentences: Sentences of the whole text.
         seed: Of noise and samples.
         experiments: Which are run; all by default.
+        known: As :class:`Ledger` takes it; what it returns costs nothing.
 
     Returns:
         ``audit``, the ids of experiments in their order, ``map``, ``full precision``; they add up.
@@ -137,7 +147,7 @@ def spent_by(
         0
     """
     tier = tier.fitted(n_blocks, n_sentences)
-    ledger = Ledger(n_blocks, min(tier.sentences or n_sentences, n_sentences))
+    ledger = Ledger(n_blocks, min(tier.sentences or n_sentences, n_sentences), known)
     found = {"audit": ledger.ask([Asked([Plan.uniform(COST_SCHEME, n_blocks)])])}
     for experiment in experiments:
         found[experiment.id] = ledger.run(experiment, tier.parameters(experiment), seed=seed)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from bitgap.errors import UsageError
-from bitgap.jobs.spending import in_all, spent_by
+from bitgap.jobs.spending import FULL_BLOCKS, FULL_HEADS, in_all, spent_by
 from bitgap.jobs.tiers import TIERS, Tier
 from bitgap.lab.engine.tree import PlanTree
 from bitgap.show.words import duration
@@ -173,9 +173,10 @@ def _seconds_of_map(speed: Speed, sentences: int, pairs: bool, sample: int) -> f
     design = make_design(speed.n_blocks, pairs=pairs, sample=sample)
     plans = [plan for plan in design.plans("rtn3-g128") if not plan.is_full_precision]
     work = PlanTree(plans).work()
-    # Full precision once, and for the numerical floor twice more.
     return speed.seconds(
-        sentences, work.block_evaluations + 3 * speed.n_blocks, work.head_evaluations + 9
+        sentences,
+        work.block_evaluations + FULL_BLOCKS * speed.n_blocks,
+        work.head_evaluations + FULL_HEADS,
     )
 
 

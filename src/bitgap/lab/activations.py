@@ -75,7 +75,7 @@ def stream(
                 path[:1]: decoder.embed_with(chunk.input_ids, bench.bank.embedding(path[0]))
                 for path in {path[:1] for path in paths}
             }
-        yield Slice(-1, chunk, tuple(made[path[:1]] for path in paths), real)
+        yield Slice(-1, chunk, tuple(decoder.residual(made[path[:1]]) for path in paths), real)
         context = decoder.context_for(*chunk.shape)
         for block in range(decoder.n_blocks):
             with torch.inference_mode(), products(bench.settings.arithmetic, device):
@@ -86,7 +86,8 @@ def stream(
                     for path in sorted({path[: block + 2] for path in paths})
                 }
             bench.ledger.ran(chunk.n_rows * len(made))
-            yield Slice(block, chunk, tuple(made[path[: block + 2]] for path in paths), real)
+            states = tuple(decoder.residual(made[path[: block + 2]]) for path in paths)
+            yield Slice(block, chunk, states, real)
         with torch.inference_mode():
             finished = tuple(decoder.tail.finish(made[path]) for path in paths)
         yield Slice(decoder.n_blocks, chunk, finished, real)
@@ -98,11 +99,13 @@ def _module(bench: Bench, block: int, scheme: str) -> nn.Module:
 
 
 def real_tokens(chunk: Chunk, device: str) -> Tensor:
-    """Returns which of (B x S) are neither padding nor position 0, where a sink sits."""
+    """Returns which of (B x S) are neither padding, prefix, nor position 0, where a sink sits."""
     rows, width = chunk.shape
     column = torch.arange(width, device=device)
     lengths = torch.from_numpy(chunk.lengths).to(device)
-    return (column[None, :] < lengths[:, None]) & (column[None, :] > 0).expand(rows, width)
+    return (column[None, :] < lengths[:, None]) & (column[None, :] >= chunk.first).expand(
+        rows, width
+    )
 
 
 def without_sinks(state: Tensor, real: Tensor) -> Tensor:
@@ -193,8 +196,9 @@ def sample_size(bench: Bench) -> int:
     row_bytes = 4 * width * (bench.n_blocks + 2)
     wanted = -(-_TOKENS_PER_DIMENSION * width // n_languages)
     fits = bench.settings.memory_bytes // _SHARE_OF_MEMORY // row_bytes // n_languages
-    # A sequence's first token is never sampled.
-    shortest = min(sum(len(ids) - 1 for ids in language) for language in bench.text.ids)
+    # A sequence's first token and its prefix are never sampled.
+    first = bench.text.prefix.first
+    shortest = min(sum(len(ids) - first for ids in language) for language in bench.text.ids)
     return max(2, min(wanted, fits, shortest))
 
 
@@ -229,9 +233,10 @@ def _sampled(bench: Bench, per_language: int) -> dict[str, Integers]:
     """Returns a random sample of the text's tokens, equally many of each language, by language."""
     rng = np.random.default_rng(bench.settings.seed)
     columns: dict[str, list[Integers]] = {k: [] for k in ("language", "sentence", "position")}
+    first = bench.text.prefix.first
     for row, language in enumerate(bench.text.ids):
-        sentence = np.repeat(np.arange(len(language)), [len(ids) - 1 for ids in language])
-        position = np.concatenate([np.arange(1, len(ids)) for ids in language])
+        sentence = np.repeat(np.arange(len(language)), [len(ids) - first for ids in language])
+        position = np.concatenate([np.arange(first, len(ids)) for ids in language])
         chosen = np.sort(rng.permutation(len(sentence))[:per_language])
         columns["language"].append(np.full(len(chosen), row))
         columns["sentence"].append(sentence[chosen])

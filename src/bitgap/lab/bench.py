@@ -23,15 +23,17 @@ from bitgap.lab.engine.arithmetic import fast_products_round
 from bitgap.lab.engine.budget import (
     Dimensions,
     Preflight,
-    Rates,
     make_layout,
-    measure_rates,
     predict,
 )
+from bitgap.lab.engine.floor import sampled_sentences
+from bitgap.lab.engine.prefix import Prefix, PrefixRule, prefix_of
+from bitgap.lab.engine.rates import Rates, corrected, probe_rates, rates_about
 from bitgap.lab.engine.scoring import ENGINE_VERSION, Engine
+from bitgap.lab.engine.stopwatch import Stopwatch
 from bitgap.lab.engine.text import Chunk, TokenizedText, make_chunks, tokenize, unreadable
 from bitgap.lab.engine.tree import PlanTree
-from bitgap.lab.settings import Ledger, Progress, Settings, Silence
+from bitgap.lab.settings import Ledger, Progress, Settings, Silence, phase
 from bitgap.lab.store import Store, content_key
 from bitgap.models.decoder import Decoder
 from bitgap.models.load import LoadedModel
@@ -102,6 +104,7 @@ class Bench:
         settings: Settings | None = None,
         progress: Progress | None = None,
         unigrams: Unigrams | None = None,
+        prefix: PrefixRule = "auto",
     ) -> Self:
         """Splits the model and tokenizes the text; measures nothing yet.
 
@@ -112,21 +115,24 @@ class Bench:
             settings: How to work.
             progress: Who is told.
             unigrams: Token counts of other text, before the bundled ones.
+            prefix: What stands before every sentence, see :mod:`bitgap.lab.engine.prefix`.
 
         Raises:
             UnsupportedArchitecture: If the model cannot be split.
             CorpusError: If too few sentences fit the model's context.
             BudgetError: If the memory is too small for one sentence.
         """
-        settings = settings or Settings()
-        decoder, bank = _split(loaded, settings)
-        corpus, left_out = _readable(corpus, loaded)
-        counted = _counted(corpus, loaded, unigrams)
-        text = _tokenized(corpus, loaded, counted)
+        settings, progress = settings or Settings(), progress or Silence()
+        with phase(progress, "proving the split"):
+            decoder, bank = _split(loaded, settings)
+        with phase(progress, "tokenizing"):
+            corpus, left_out = _readable(corpus, loaded)
+            counted = _counted(corpus, loaded, unigrams)
+            text = _tokenized(corpus, loaded, counted, prefix_of(loaded.tokenizer, prefix))
         return cls(
             settings=settings,
             store=store or Store(":memory:"),
-            progress=progress or Silence(),
+            progress=progress,
             ledger=Ledger(),
             loaded=loaded,
             decoder=decoder,
@@ -186,7 +192,8 @@ class Bench:
         """
         corpus, left_out = _readable(self.corpus.select(languages, sentences), self.loaded)
         part = replace(self, corpus=corpus, unreadable={**self.unreadable, **left_out})
-        made = part._with_text(_tokenized(corpus, self.loaded, self.unigrams))
+        prefix = self.text.prefix
+        made = part._with_text(_tokenized(corpus, self.loaded, self.unigrams, prefix))
         made.whole = (self.whole or self) if languages is None else None
         return made
 
@@ -233,14 +240,14 @@ class Bench:
         return exact._with_text(self.text)
 
     def with_shuffled_tokens(self, seed: int) -> Self:
-        """Returns a lab whose sentences have their tokens in random order, the BOS in its place.
+        """Returns a lab whose sentences have their tokens in random order, the prefix in its place.
 
         For controls: what is left of a finding on such text is a matter of words, not of language.
 
         Args:
             seed: Of the orders.
         """
-        rng, lead = np.random.default_rng(seed), int(self.text.has_bos)
+        rng, lead = np.random.default_rng(seed), len(self.text.prefix.ids)
 
         def shuffled(row: Sequence[int]) -> tuple[int, ...]:
             return (*row[:lead], *(row[lead + i] for i in rng.permutation(len(row) - lead)))
@@ -291,7 +298,6 @@ class Bench:
         known = self.store.known_scores(self.text_key)
         todo = [p for p in set(plans) if not p.is_full_precision and self.score_key(p) not in known]
         variants = {(i, s) for plan in todo for i, s in enumerate(plan.blocks) if s != FP}
-        block = sum(v.get().numel() * 4 for v in self.decoder.block_linears(0).values())
         rates = self.measured_rates()
         n_sequences = self.text.counts.tokens.size
         return predict(
@@ -299,18 +305,43 @@ class Bench:
             Dimensions.of(self.decoder),
             PlanTree(todo).work(),
             rates,
+            todo=todo,
             n_plans=len(set(plans)),
-            n_known=len(set(plans)) - len(todo),
-            bank_bytes=block * len(variants),
+            n_variants=len(variants),
             result_bytes=3 * 16 * n_sequences * len(set(plans)),
-            reference=self.store.get_text(self.text_key) is None,
+            again_rows=self._again_rows() if self.store.get_text(self.text_key) is None else None,
         )
 
+    def _again_rows(self) -> int:
+        """Returns the tokens of the sample on which the floor is measured; 0 where it is known."""
+        if self.floor_nats is not None:
+            return 0
+        tokens = self.text.counts.tokens
+        return int(tokens.ravel()[sampled_sentences(*tokens.shape)].sum())
+
     def measured_rates(self) -> Rates:
-        """Returns this machine's speed on this model, measured once for all labs of one model."""
+        """Returns this machine's speed on this model: as runs before took, else by a probe.
+
+        Held for all labs of one model, and kept in the store for later processes.
+        """
         if not self.rates:
-            self.rates.append(measure_rates(self.engine))
+            about = rates_about(self.engine)
+            known = self.store.learned(content_key(*about))
+            if known is not None:
+                self.rates.append(Rates(**known))
+            else:
+                with phase(self.progress, "probing this machine"):
+                    self.rates.append(probe_rates(self.engine))
         return self.rates[0]
+
+    def learn_rates(self) -> None:
+        """Corrects the speed by what the engine's work took, and keeps it."""
+        known = self.measured_rates()
+        better = corrected(known, self.engine.watch)
+        if better is not known:
+            self.rates[0] = better
+            self.engine.watch = Stopwatch()
+            self.store.learn(content_key(*rates_about(self.engine)), better.as_dict())
 
     # -- what is kept -------------------------------------------------------------------------
 
@@ -362,7 +393,7 @@ def _counted(
 
 
 def _tokenized(
-    corpus: ParallelCorpus, loaded: LoadedModel, unigrams: Unigrams | None
+    corpus: ParallelCorpus, loaded: LoadedModel, unigrams: Unigrams | None, prefix: Prefix
 ) -> TokenizedText:
     with hushed_log():  # a sentence that is too long is dropped, and said below
         text = tokenize(
@@ -371,13 +402,17 @@ def _tokenized(
             context=loaded.info.context,
             vocabulary=loaded.info.vocabulary,
             unigrams=unigrams.counts if unigrams else None,
+            prefix=prefix,
         )
-    if text.n_dropped:
-        _log.warning(
-            "%d of %d sentences do not fit the model's context in some language; dropped",
-            text.n_dropped,
-            corpus.n_sentences,
-        )
+    counts = {
+        "do not fit the model's context": text.n_dropped - text.n_short,
+        "are too short to be scored": text.n_short,
+    }
+    for what, n in counts.items():
+        if n:
+            _log.warning(
+                "%d of %d sentences %s in some language; dropped", n, corpus.n_sentences, what
+            )
     return text
 
 
@@ -392,6 +427,8 @@ def _make_engine(decoder: Decoder, bank: Bank, text: TokenizedText, settings: Se
         threads=torch.get_num_threads(),
     )
     bank.limit_bytes = layout.bank_bytes
+    # Where the model is streamed a block may be most of the memory, and is held in its own type.
+    bank.holds_cast = not layout.streams
     chunks = make_chunks(text, layout.chunk_rows, settings.device)
     return Engine(decoder, bank, chunks, len(lengths), settings.arithmetic, layout, settings.device)
 
@@ -415,4 +452,6 @@ def _text_key(
         text.ids,
         "rounded but for light plans" if products_round(settings) else "float32",
         *([counted] if counted else []),
+        # Told apart already by the ids; but of a longer prefix fewer of them are scored.
+        *([["first scored", text.prefix.first]] if text.prefix.first > 1 else []),
     )

@@ -6,6 +6,7 @@ both look in the store first and commit what they make, so nothing is computed t
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -18,6 +19,8 @@ from bitgap.corpora.unigrams import load_unigrams
 from bitgap.disparity.audit import audit
 from bitgap.disparity.layer_map import LayerMap, make_map
 from bitgap.disparity.records import DisparityReport
+from bitgap.disparity.unit_map import Unit, UnitMap, make_unit_map, unit_plans
+from bitgap.formats.gguf.header import is_gguf
 from bitgap.lab.activations import (
     ACTIVATIONS_VERSION,
     Activations,
@@ -25,8 +28,10 @@ from bitgap.lab.activations import (
     sample_size,
 )
 from bitgap.lab.bench import Bench, products_round
+from bitgap.lab.engine.prefix import PrefixRule
+from bitgap.lab.mixtures import caveats_of_model
 from bitgap.lab.scores import keep_light_scores, score_and_keep, text_reference
-from bitgap.lab.settings import Progress, Settings, provenance
+from bitgap.lab.settings import Progress, Settings, Silence, phase, provenance
 from bitgap.lab.store import Store, assemble, content_key
 from bitgap.models.load import load_model
 from bitgap.quant.plan import Plan
@@ -50,6 +55,8 @@ class Lab(Bench):
         pairs: str | os.PathLike[str] | None = None,
         treebanks: str | os.PathLike[str] | None = None,
         unigrams: str | os.PathLike[str] | None = None,
+        prefix: PrefixRule = "auto",
+        reference: str = "en",
         store: str | os.PathLike[str] | None = None,
         settings: Settings | None = None,
         progress: Progress | None = None,
@@ -59,7 +66,7 @@ class Lab(Bench):
         """Loads a model and a corpus by name and binds them.
 
         Args:
-            model: Folder or hub id; the bundled reference model when None.
+            model: Folder, hub id or GGUF file; the bundled reference model when None.
             corpus: Folder, file or dataset id; the bundled sentences when None.
             languages: Which languages to use, reference added; all when None.
             pairs: Folder of minimal pairs, in the layout of CLAMS or MultiBLiMP; the bundled ones
@@ -68,6 +75,9 @@ class Lab(Bench):
                 sentences when None.
             unigrams: Folder of text or token counts that say what a language's words alone tell,
                 see :mod:`bitgap.corpora.unigrams`; before those that ship for the bundled models.
+            prefix: What stands before every sentence: ``auto`` (what the tokenizer makes, else
+                BOS, else EOS, else nothing), ``tokenizer``, ``bos``, ``eos`` or ``none``.
+            reference: The language that damage is compared with and normalised by.
             store: SQLite file; in memory when None.
             settings: How to work.
             progress: Who is told.
@@ -77,20 +87,34 @@ class Lab(Bench):
         Raises:
             UserError: If any of it cannot be used; the message says why and what to do.
         """
-        text = load_corpus(corpus, languages=languages)
+        text = load_corpus(corpus, languages=languages, reference=reference)
         # The store before the model: a store that cannot be written should cost no waiting.
         opened = Store(store) if store is not None else None
         # What can be wrong with text is told before a model is loaded.
         grammar = None if pairs is None else load_agreement(pairs)
         parsed = None if treebanks is None else load_treebanks(treebanks)
-        loaded = load_model(model, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
+        with phase(progress or Silence(), "reading weights"):
+            if is_gguf(model):
+                from bitgap.formats.gguf.load import load_gguf
+
+                loaded = load_gguf(model)
+            else:
+                loaded = load_model(
+                    model, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code
+                )
         counted = None
         if unigrams is not None:
             counted = load_unigrams(
                 unigrams, loaded.tokenizer, loaded.info.vocabulary, text.languages
             )
         lab = cls.of(
-            loaded, text, store=opened, settings=settings, progress=progress, unigrams=counted
+            loaded,
+            text,
+            store=opened,
+            settings=settings,
+            progress=progress,
+            unigrams=counted,
+            prefix=prefix,
         )
         lab.grammar, lab.treebanks = grammar, parsed
         return lab
@@ -112,14 +136,15 @@ class Lab(Bench):
         for plan in plans:
             self.bank.check(plan)
         wanted = list(dict.fromkeys(plans))
-        facts, arrays = text_reference(self)
         todo = [plan for plan in wanted if not plan.is_full_precision]
         self.ledger.asked(self.n_rows, len(todo) * self.n_blocks, len(todo))
-        if products_round(self.settings):
-            light = [plan for plan in todo if plan.is_light]
-            facts = keep_light_scores(self, light, facts, arrays, label)
-            todo = [plan for plan in todo if not plan.is_light]
+        light = [plan for plan in todo if plan.is_light] if products_round(self.settings) else []
+        todo = [plan for plan in todo if plan not in light]
+        # Where the text is new, the plans are scored in the pass that full precision takes.
+        facts, arrays = text_reference(self, todo, label)
         score_and_keep(self, todo, label)
+        if light:
+            facts = keep_light_scores(self, light, facts, arrays, label)
         return assemble(self.store, self.score_key, wanted, facts, arrays, self.settings.arithmetic)
 
     def activations(self, per_language: int | None = None) -> Activations:
@@ -141,9 +166,8 @@ class Lab(Bench):
         """
         chosen = Plan.parse(plan, self.n_blocks) if isinstance(plan, str) else plan
         report = audit(self.score([chosen], "audit"), chosen.text, seed=self.settings.seed)
-        if not self.info.note:
-            return report
-        return replace(report, caveats=(f"Of this model: {self.info.note}", *report.caveats))
+        note = (f"Of this model: {self.info.note}",) if self.info.note else ()
+        return replace(report, caveats=(*note, *caveats_of_model(self), *report.caveats))
 
     def map(self, scheme: str = "rtn4-g128", *, complete: bool | None = None) -> LayerMap:
         """Returns what keeping sets of blocks whole does.
@@ -156,6 +180,24 @@ class Lab(Bench):
         seed = self.settings.seed
         design = make_design(self.n_blocks, seed=seed, complete=complete)
         return make_map(self.score(design.plans(scheme), "map"), scheme, design, seed=seed)
+
+    def units(self) -> tuple[Unit, ...]:
+        """Returns every matrix of every block, what plans may give a scheme of its own."""
+        return tuple(
+            Unit(block=i, name=name, parameters=math.prod(view.shape))
+            for i in range(self.n_blocks)
+            for name, view in self.decoder.block_linears(i).items()
+        )
+
+    def map_units(self, scheme: str = "rtn3-g128") -> UnitMap:
+        """Returns what each matrix does to each language when it alone is rounded.
+
+        Args:
+            scheme: How.
+        """
+        units = self.units()
+        scores = self.score(unit_plans(scheme, self.n_blocks, units), "units")
+        return make_unit_map(scores, scheme, units, seed=self.settings.seed)
 
     def observe(
         self, experiment: str, version: int, params: Mapping[str, Any], measure: Callable[[], Any]

@@ -12,6 +12,7 @@ takes a pass for every group of blocks that do.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -46,6 +47,13 @@ def watching(
         return lambda _module, args: see(block, name, args[0].detach())
 
     hooks = []
+    for block in blocks:
+        if some := decoder.block_matrices(block).see_some_tokens:
+            raise UnsupportedArchitecture(
+                f"block {block} has {len(some)} matrices of experts ({some[0]}), which are given "
+                f"some tokens and not others; errors of linears can be told by language only where "
+                f"each sees all"
+            )
     try:
         for block in blocks:
             for name, view in decoder.block_linears(block).items():
@@ -87,7 +95,7 @@ def _groups(bench: Bench, blocks: Sequence[int]) -> Iterator[list[int]]:
     held, limit = 0, bench.engine.layout.bank_bytes
     for block in blocks:
         size = sum(
-            2 * 4 * view.get().numel() for view in bench.decoder.block_linears(block).values()
+            2 * 4 * math.prod(view.shape) for view in bench.decoder.block_linears(block).values()
         )
         if group and held + size > limit:
             yield group
@@ -137,8 +145,9 @@ class _Sums:
         self._mask = without_sinks(part.states[0], part.real)
         column = torch.arange(self._shape[1], device=part.real.device)
         sentence = torch.from_numpy(self._where % self._n_sentences).to(part.real.device)
-        # A sentence's scored tokens are as many as its columns from 1 on.
-        self._few = self._mask & (column[None, :] <= self._fewest[sentence][:, None])
+        # A sentence's scored tokens are as many as its columns from the first scored one on.
+        end = self._fewest[sentence][:, None] + part.chunk.first
+        self._few = self._mask & (column[None, :] < end)
 
     def see(self, block: int, name: str, inputs: Tensor) -> None:
         """Adds what enters one linear."""

@@ -2,32 +2,69 @@
 
 from __future__ import annotations
 
+import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from bitgap.lab.bench import Bench, products_round
-from bitgap.lab.engine.floor import measure_floor
+from bitgap.lab.engine.budget import FULL_HEADS
+from bitgap.lab.engine.floor import Reference
+from bitgap.lab.engine.head import Target
 from bitgap.lab.engine.scoring import Leaf
+from bitgap.lab.engine.stream import score_streaming
+from bitgap.lab.engine.text import Chunk
 from bitgap.quant.plan import Plan
 
 # A commit costs milliseconds; this bounds what a kill can lose.
 _COMMIT_EVERY_S = 1.0
 
 
-def score_and_keep(bench: Bench, plans: Sequence[Plan], label: str) -> None:
+class _Watch:
+    """Tells progress of full precision, and keeps what it says of a text that is new."""
+
+    def __init__(
+        self, bench: Bench, worked: Callable[[int, int], None], reference: Reference | None
+    ) -> None:
+        self._bench, self._worked, self._reference = bench, worked, reference
+
+    @property
+    def again(self) -> list[Chunk]:
+        return [] if self._reference is None else self._reference.again
+
+    def second(self, hidden: list[Tensor]) -> None:
+        if self._reference is not None:
+            self._reference.second(hidden)
+
+    def ran(self, block_rows: int, head_rows: int) -> None:
+        self._worked(block_rows, FULL_HEADS * head_rows)
+
+    def see(self, chunk: Chunk, target: Target) -> None:
+        if self._reference is None:
+            return
+        self._reference.see(chunk, target)
+        if self._reference.is_complete:
+            _keep_reference(self._bench, self._reference)
+
+
+def score_and_keep(
+    bench: Bench, plans: Sequence[Plan], label: str, reference: Reference | None = None
+) -> None:
     """Scores the plans that the store does not hold, and commits them as they are finished.
 
     Args:
         bench: Model, text and store.
         plans: None of them full precision.
         label: What the progress bar says.
+        reference: Where the store does not know the text yet: what is to be kept of full precision,
+            measured in the same pass and committed before any score.
     """
     keys = {plan: bench.score_key(plan) for plan in plans}
     known = bench.store.known_scores(bench.text_key)
-    if all(key in known for key in keys.values()):
+    if reference is None and all(key in known for key in keys.values()):
         return
     shape = bench.text.counts.tokens.shape
     pending: list[Leaf] = []
@@ -50,20 +87,37 @@ def score_and_keep(bench: Bench, plans: Sequence[Plan], label: str) -> None:
 
     rates = bench.measured_rates()
 
-    def tick(block_rows: int, head_rows: int) -> None:
-        bench.ledger.ran(block_rows, head_rows)
+    def worked(block_rows: int, head_rows: int) -> None:
         bench.progress.advance(block_rows * rates.block_s + head_rows * rates.head_s)
 
+    def tick(block_rows: int, head_rows: int) -> None:
+        bench.ledger.ran(block_rows, head_rows)
+        worked(block_rows, head_rows)
+
+    watch = _Watch(bench, worked, reference)
+    folder = bench.store.walk_folder(bench.text_key)
     bench.progress.start(label, bench.preflight(plans).time_s)
     try:
-        bench.engine.score(plans, emit, known=lambda p: keys[p] in known, tick=tick)
+        asked: dict[str, Any] = {
+            "known": lambda plan: keys[plan] in known,
+            "tick": tick,
+            "watch": watch,
+        }
+        if bench.engine.layout.streams:
+            at: dict[str, Any] = {"folder": folder, "key": bench.text_key}
+            score_streaming(bench.engine, plans, emit, **asked, **at)
+        else:
+            bench.engine.score(plans, emit, **asked)
     except KeyboardInterrupt:
         commit()
         raise
     else:
         commit()
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)  # of a walk whose scores are now kept
     finally:
         bench.progress.stop()
+    bench.learn_rates()
 
 
 def keep_light_scores(
@@ -93,7 +147,7 @@ def keep_light_scores(
     if not todo:
         return facts
     exact = bench.exact()
-    its_facts, its_arrays = text_reference(exact)
+    its_facts, its_arrays = text_reference(exact, todo, label)
     score_and_keep(exact, todo, label)
     shape = arrays["nll_fp_nats"].shape
     rows: list[tuple[str, str, Any]] = []
@@ -111,29 +165,40 @@ def keep_light_scores(
     return facts
 
 
-def text_reference(bench: Bench) -> tuple[dict[str, Any], dict[str, Any]]:
+def text_reference(
+    bench: Bench, plans: Sequence[Plan] = (), label: str = "full precision"
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Returns (facts, arrays) of what full precision says of the text, measured once and stored.
 
     Args:
         bench: Model, text and store.
+        plans: Scored and stored in the same pass, where the text is new; else left alone.
+        label: What the progress bar says.
 
     Raises:
         StoreError: If the store cannot be written.
     """
     told = {} if bench.documents is None else {"documents": bench.documents}
     stored = bench.store.get_text(bench.text_key)
-    if stored is not None:
-        facts, arrays = stored
-        kept: Any = arrays.get("documents")
-        if told and not (kept is not None and np.array_equal(kept, told["documents"])):
-            # Which documents a text is of may be told after it was measured.
-            arrays = arrays | told
-            bench.store.put_text(bench.text_key, facts, arrays)
-        return facts, arrays
+    if stored is None:
+        shape = bench.text.counts.tokens.shape
+        reference = Reference(bench.engine, *shape, floor_nats=bench.floor_nats)
+        score_and_keep(bench, plans, label, reference)
+        stored = bench.store.get_text(bench.text_key)
+        assert stored is not None
+        return stored
+    facts, arrays = stored
+    kept: Any = arrays.get("documents")
+    if told and not (kept is not None and np.array_equal(kept, told["documents"])):
+        # Which documents a text is of may be told after it was measured.
+        arrays = arrays | told
+        bench.store.put_text(bench.text_key, facts, arrays)
+    return facts, arrays
+
+
+def _keep_reference(bench: Bench, reference: Reference) -> None:
     counts = bench.text.counts
-    shape = counts.tokens.shape
-    if bench.floor_nats is None:
-        bench.floor_nats = measure_floor(bench.engine, *shape)
+    bench.floor_nats = reference.floor_nats
     facts = {
         "model": bench.info.name,
         "corpus": bench.corpus.info.name,
@@ -144,15 +209,16 @@ def text_reference(bench: Bench) -> tuple[dict[str, Any], dict[str, Any]]:
         "floor_nats": bench.floor_nats,
         "vocabulary": bench.info.vocabulary,
         "unigrams": bench.unigrams.name if bench.unigrams else None,
+        "prefix": bench.text.prefix.text,
     }
     arrays = {
-        "nll_fp_nats": bench.engine.reference().reshape(shape),
+        "nll_fp_nats": reference.nll_nats.reshape(counts.tokens.shape),
         "unigram_nats": bench.text.unigram_nats,
         "unigram_tokens": bench.text.unigram_tokens,
         "tokens": counts.tokens,
         "bytes": counts.bytes,
         "characters": counts.characters,
-        **told,
     }
+    if bench.documents is not None:
+        arrays["documents"] = bench.documents
     bench.store.put_text(bench.text_key, facts, arrays)
-    return facts, arrays

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import platform
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
@@ -22,13 +24,28 @@ class Progress(Protocol):
     """What a caller may pass to be told how far a long job is."""
 
     def start(self, label: str, total_s: float) -> None:
-        """A job of about ``total_s`` predicted seconds begins."""
+        """A phase of about ``total_s`` predicted seconds begins; 0 where nobody can say."""
 
     def advance(self, seconds: float) -> None:
         """Work worth so many predicted seconds is done."""
 
     def stop(self) -> None:
         """The job ended, well or not."""
+
+
+@contextmanager
+def phase(progress: Progress, label: str) -> Iterator[None]:
+    """Tells of a phase whose length nobody can say, for as long as the body runs.
+
+    Args:
+        progress: Who is told.
+        label: What is done.
+    """
+    progress.start(label, 0)
+    try:
+        yield
+    finally:
+        progress.stop()
 
 
 class Silence:

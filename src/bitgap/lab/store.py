@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from bitgap.codec import decode, encode
-from bitgap.errors import StoreError
+from bitgap.errors import NoSuchStore, StoreError
 from bitgap.lab.files import NewFiles, read_files
 from bitgap.quant.plan import Plan
 from bitgap.records import (
@@ -54,6 +54,7 @@ CREATE TABLE IF NOT EXISTS runs (id INTEGER PRIMARY KEY, command TEXT NOT NULL,
 CREATE TABLE IF NOT EXISTS findings (run INTEGER NOT NULL REFERENCES runs (id),
     experiment TEXT NOT NULL, observations TEXT, finding TEXT NOT NULL,
     PRIMARY KEY (run, experiment));
+CREATE TABLE IF NOT EXISTS learned (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 """
 
 
@@ -79,7 +80,9 @@ class Store:
         self.path, self._read_only = str(path), read_only
         self._temporary: Path | None = None
         if read_only and not Path(self.path).is_file():
-            raise StoreError(f"there is no store {self.path!r}; run `bitgap audit` or name another")
+            raise NoSuchStore(
+                f"there is no store {self.path!r}; run `bitgap audit` or name another"
+            )
         with self._explained("open"):
             if not read_only and self.path != ":memory:":
                 with suppress(OSError):  # SQLite says what is wrong with the place
@@ -200,6 +203,26 @@ class Store:
             self._drop("scores", key)
         return np.frombuffer(row[0], dtype="<f8").reshape(2, *shape)
 
+    # -- what was learned of this machine -----------------------------------------------------
+
+    def learn(self, key: str, value: Mapping[str, Any]) -> None:
+        """Remembers what was learned of a machine, such as its speed; the last word counts.
+
+        Args:
+            key: Of all it hangs on.
+            value: JSON-serialisable.
+        """
+        with self._transaction():
+            self._db.execute("INSERT OR REPLACE INTO learned VALUES (?, ?)", (key, _dumps(value)))
+
+    def learned(self, key: str) -> dict[str, Any] | None:
+        """Returns what was last learned under a key, or None."""
+        # A store of before, opened to be read only, has no such table.
+        if not self._rows("SELECT 1 FROM sqlite_master WHERE name = 'learned'"):
+            return None
+        row = self._row("SELECT value FROM learned WHERE key = ?", key)
+        return None if row is None else json.loads(row[0])
+
     # -- observations, findings, runs -----------------------------------------------------------
 
     def put_observations(self, key: str, observations: Observations) -> None:
@@ -252,6 +275,14 @@ class Store:
         """
         with self._explained_os("read"):
             return read_files(self._folder / key[:16], about)
+
+    def walk_folder(self, key: str) -> Path | None:
+        """Returns where states of a walk that may be killed can lie; None of a store in memory.
+
+        Args:
+            key: Of the text that is walked.
+        """
+        return None if self.path == ":memory:" else self._folder / f"walk-{key[:16]}"
 
     @property
     def _folder(self) -> Path:

@@ -14,8 +14,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-BlockContext = tuple[tuple[Any, ...], dict[str, Any]]
-"""Positional and keyword arguments of one block, without the hidden state."""
+from bitgap.models.packing import BlockContext, split_hidden
+
 Context = Sequence[BlockContext]
 """One :data:`BlockContext` for each block."""
 
@@ -26,13 +26,21 @@ class Caught:
     """What one forward of the base model handed to its blocks.
 
     Attributes:
-        entered: The state that enters block 0, (B x S x d); None until then.
-        context: What each block was given, in order.
+        entered: What block 0 was given, (B x S x d) in most families; None until then.
+        context: What each block was given beside it, in order.
     """
 
     def __init__(self) -> None:
         self.entered: Tensor | None = None
         self.context: list[BlockContext] = []
+
+
+class Reached(Exception):
+    """Ends a forward at the head; carries what the head was given."""
+
+    def __init__(self, given: Tensor) -> None:
+        super().__init__("the head was reached")
+        self.given = given
 
 
 class _StandIn(nn.Module):
@@ -43,8 +51,8 @@ class _StandIn(nn.Module):
         # Past nn.Module's own setattr, which would make the block a submodule.
         self.__dict__["_block"], self.__dict__["_keep"] = block, keep
 
-    def forward(self, hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
-        return self._keep(self._block, hidden, args, kwargs)
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self._keep(self._block, *split_hidden(args, kwargs))
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -64,8 +72,9 @@ class Catcher:
             attribute: The list's name in it.
         """
         self._owner, self._attribute = owner, attribute
-        # Whether blocks return a tuple; known once one has run, as families and versions differ.
-        self._tuples: bool | None = None
+        # How many elements blocks return, 0 where it is no tuple; known once one has run, as
+        # families and versions differ.
+        self._tuples: int | None = None
 
     @contextmanager
     def catching(self) -> Iterator[Caught]:
@@ -77,13 +86,35 @@ class Catcher:
                 caught.entered = hidden
             caught.context.append((args, kwargs))
             if self._tuples is None:
-                self._tuples = isinstance(block(hidden, *args, **kwargs), tuple)
-            return (hidden, None) if self._tuples else hidden
+                out = block(hidden, *args, **kwargs)
+                self._tuples = len(out) if isinstance(out, (tuple, list)) else 0
+            return self._returned(hidden)
 
+        with self._in_place(keep):
+            yield caught
+
+    @contextmanager
+    def ending_with(self, state: Tensor, n_blocks: int) -> Iterator[None]:
+        """Has the last of the blocks that are called return a state; the others do nothing."""
+        calls = 0
+
+        def keep(_block: nn.Module, hidden: Tensor, _args: Any, _kwargs: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            return self._returned(state if calls == n_blocks else hidden)
+
+        with self._in_place(keep):
+            yield
+
+    def _returned(self, hidden: Tensor) -> Any:
+        return (hidden, *[None] * (self._tuples - 1)) if self._tuples else hidden
+
+    @contextmanager
+    def _in_place(self, keep: Callable[..., Any]) -> Iterator[None]:
         own = getattr(self._owner, self._attribute)
         setattr(self._owner, self._attribute, nn.ModuleList(_StandIn(b, keep) for b in own))
         try:
-            yield caught
+            yield
         finally:
             setattr(self._owner, self._attribute, own)
 

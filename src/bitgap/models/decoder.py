@@ -15,25 +15,34 @@ puts it back) happens one call at a time. The model itself must rest meanwhile.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
-from bitgap.errors import EngineError, UnsupportedArchitecture
-from bitgap.models.context import Catcher, Caught, Context, ContextCache
-from bitgap.models.families import FAMILIES, Family, context_length
+from bitgap.errors import EngineError, ModelError, UnsupportedArchitecture
+from bitgap.models.base import Base
+from bitgap.models.context import Context, ContextCache
+from bitgap.models.families import FAMILIES, Family, context_length, text_config
+from bitgap.models.matrices import (
+    Matrices,
+    UnreadMatrix,
+    Uses,
+    find_matrices,
+    learn_uses,
+    unknown_parameters,
+)
+from bitgap.models.observe import observe_family, own_logits, probe_ids
+from bitgap.models.packing import Unpackable
 from bitgap.models.silence import hushed_log
+from bitgap.models.stored import stored
 from bitgap.models.tail import Tail
 from bitgap.models.weights import (
     LinearView,
     check_replacements,
     clone_sharing,
-    linear_views,
-    matrices_without_view,
     named_weights,
     set_weight,
 )
@@ -56,7 +65,9 @@ class Decoder:
         blocks: The model's own decoder layers.
         tail: Final norm and head.
         n_blocks: Number of blocks L.
-        width: Width d of the state between blocks.
+        width: Width d of what one block hands to the next.
+        state_width: Numbers that a state holds for each token; d unless ``packing`` says otherwise.
+        packing: How states are laid out where blocks hand on more than (B x S x d), or None.
         vocabulary: Number of logits V.
         context: Longest sequence in tokens, or None.
     """
@@ -77,17 +88,20 @@ class Decoder:
         self.model, self.info = model.eval(), info
         self.family = family or _family_of(model)
         with self._refusing():
-            self._base = model.get_submodule(self.family.base)
-            owner, _, attribute = self.family.blocks.rpartition(".")
-            self._catcher = Catcher(model.get_submodule(owner), attribute)
-            self.blocks: list[nn.Module] = list(model.get_submodule(self.family.blocks).children())
-            self.tail = Tail.of(model, self.family)
-            self.n_blocks, self.vocabulary = len(self.blocks), self.tail.weight.shape[0]
-            self.context = context_length(model.config)
-            self._contexts = ContextCache()
-            self._lock = threading.RLock()
+            self._base = Base(model, self.family)
+            self.blocks: list[nn.Module] = self.family.blocks_of(model)
+            self.n_blocks = len(self.blocks)
+            self.context = context_length(text_config(model))
+            self._contexts, self._matrices = ContextCache(), dict[int, Matrices]()
+            self._uses: Uses = {}
+            self._lock, self.packing = threading.RLock(), None
             with torch.no_grad():
-                self.width = int(self.embed(self._constant_ids(1, 1)).shape[-1])
+                self.packing = None if self.family.plain else self._base.find_packing(self.context)
+                self.tail = Tail.of(model, self.family, self._before_tail())
+                self.vocabulary = self.tail.weight.shape[0]
+                self.state_width = int(self.embed(self._constant_ids(1, 1)).shape[-1])
+            packing = self.packing
+            self.width = self.state_width if packing is None else packing.hidden.rest[-1]
 
     @classmethod
     def from_model(
@@ -112,6 +126,16 @@ class Decoder:
             decoder._prove()
         return decoder
 
+    @property
+    def eager_heads(self) -> int:
+        """Attention heads whose scores are held as a matrix; 0 where attention is fused."""
+        model: Any = self.model
+        config = model.config.get_text_config()
+        if getattr(config, "_attn_implementation", "eager") != "eager":
+            return 0
+        names = ("num_attention_heads", "n_head", "n_heads", "num_heads")
+        return next((n for n in (getattr(config, k, None) for k in names) if n), 1)
+
     # -- running --------------------------------------------------------------------------------
 
     def embed(self, input_ids: Tensor) -> Tensor:
@@ -130,9 +154,11 @@ class Decoder:
             EngineError: If a name or shape is not that of an embedding weight.
         """
         check_replacements(self.embedding_weights() if replacements else {}, replacements)
-        entered = self._run_base(input_ids, replacements).entered
-        assert entered is not None
-        return entered
+        caught = self._base.catch(input_ids, replacements)
+        assert caught.entered is not None
+        if self.packing is None:
+            return caught.entered
+        return self.packing.enter(caught.entered, caught.context)
 
     def context_for(self, n_rows: int, length: int) -> Context:
         """Returns what blocks are given beside the state, for n_rows sequences of one length.
@@ -147,7 +173,8 @@ class Decoder:
         def make() -> Context:
             # Not as inference tensors even if the caller is in that mode: others will use them.
             with torch.inference_mode(False), torch.no_grad():
-                return tuple(self._run_base(self._constant_ids(n_rows, length), {}).context)
+                made = self._base.catch(self._constant_ids(n_rows, length)).context
+                return tuple(made if self.packing is None else self.packing.without_tokens(made))
 
         with self._lock:
             return self._contexts.get((n_rows, length), make)
@@ -163,9 +190,12 @@ class Decoder:
             context: From :meth:`context_for` with the same B and S.
             module: What to run in the block's place, such as a :meth:`clone_block` of it.
         """
+        module = self.blocks[i] if module is None else module
+        if self.packing is not None:
+            return self.packing.run(i, hidden, context[i], module)
         args, kwargs = context[i]
-        out = (self.blocks[i] if module is None else module)(hidden, *args, **kwargs)
-        return out[0] if isinstance(out, tuple) else out
+        out = module(hidden, *args, **kwargs)
+        return out[0] if isinstance(out, (tuple, list)) else out
 
     def logits(self, input_ids: Tensor) -> Tensor:
         """Returns logits (B x S x V) of token ids (B x S), recomposed from the parts."""
@@ -175,21 +205,58 @@ class Decoder:
             hidden = self.run_block(i, hidden, context)
         return self.tail.logits(hidden)
 
+    def residual(self, state: Tensor) -> Tensor:
+        """Returns what one block hands to the next, (B x S x d), of a state.
+
+        Raises:
+            UnsupportedArchitecture: If that is several streams, so that there is no one residual.
+        """
+        if self.packing is None:
+            return state
+        slot = self.packing.hidden
+        if len(slot.rest) != 1 or slot.axes != (0, 1):
+            raise UnsupportedArchitecture(
+                f"the blocks of {type(self.model).__name__} hand on "
+                f"{' x '.join(map(str, slot.rest[:-1])) or 'several'} streams and no one residual "
+                f"stream"
+            )
+        return slot.read(state)
+
     # -- weights --------------------------------------------------------------------------------
 
     def block_linears(self, i: int) -> dict[str, LinearView]:
-        """Returns every matrix product of block i by name: attention and MLP, fused or not.
+        """Returns every matrix product of block i by name: attention, MLP and every expert.
 
         Raises:
-            UnsupportedArchitecture: If the block has a matrix that no linear owns, such as the
-                stacked experts of a mixture.
+            UnsupportedArchitecture: If the block has a matrix whose rows and columns cannot be
+                told from the products that read it.
         """
-        if missed := matrices_without_view(self.blocks[i]):
-            raise self._refusal(
-                f"block {i} has matrices that are no linear's ({', '.join(missed)}), so a plan "
-                f"could not round it whole"
-            )
-        return linear_views(self.blocks[i])
+        return dict(self.block_matrices(i).views)
+
+    def block_matrices(self, i: int) -> Matrices:
+        """Returns what of block i is rounded, what is left whole and why, and its experts.
+
+        Raises:
+            UnsupportedArchitecture: As :meth:`block_linears`.
+        """
+        with self._lock:
+            if i not in self._matrices:
+                try:
+                    self._learn_uses(i)
+                    self._matrices[i] = find_matrices(self.blocks[i], self._uses)
+                except UnreadMatrix as error:
+                    raise self._refusal(
+                        f"block {i}: {error}, so a plan could not round it whole"
+                    ) from None
+            return self._matrices[i]
+
+    def _learn_uses(self, i: int) -> None:
+        """Runs block i, and others of its kind where no token reached all of it, on some tokens."""
+        for j in (i, *(j for j in range(self.n_blocks) if j != i)):
+            if not unknown_parameters(self.blocks[i], self._uses):
+                return
+            if type(self.blocks[j]) is type(self.blocks[i]):
+                learn_uses(self.blocks[j], lambda j=j: self._run_probe(j), self._uses)
 
     def block_weights(self, i: int) -> dict[str, Tensor]:
         """Returns every parameter of block i named ``*weight``, norm gains too, as stored."""
@@ -201,16 +268,16 @@ class Decoder:
         Token and position tables, and the norm or projection that follows them where a family has
         one. Names are those in the base model, such as ``wte.weight``.
         """
-        inside = f"{self.family.base}."
+        inside = f"{self.family.base}." if self.family.base else ""
         others = (self.family.blocks, *self.family.finish)
         taken = tuple(f"{path.removeprefix(inside)}." for path in others)
-        found = named_weights(self._base)
+        found = named_weights(self._base.module)
         return {name: weight for name, weight in found.items() if not name.startswith(taken)}
 
     @property
     def token_embedding_names(self) -> tuple[str, ...]:
         """Names of the token tables among :meth:`embedding_weights`; one in every family so far."""
-        table = self._token_table().detach()
+        table = self._token_table()
         return tuple(n for n, w in self.embedding_weights().items() if w.is_set_to(table))
 
     def clone_block(
@@ -235,7 +302,7 @@ class Decoder:
         clone = clone_sharing(self.blocks[i])
         for name, value in (weights or {}).items():
             set_weight(clone, name, value)
-        views = linear_views(self.blocks[i])
+        views = self.block_matrices(i).views if linears else {}
         for name, value in (linears or {}).items():
             if name not in views:
                 raise EngineError(f"block {i} has no linear {name!r}; it has {', '.join(views)}")
@@ -244,21 +311,27 @@ class Decoder:
 
     # -- the parts ------------------------------------------------------------------------------
 
-    def _run_base(self, input_ids: Tensor, replacements: Mapping[str, Tensor]) -> Caught:
-        given = {"input_ids": input_ids, "use_cache": False}
-        # Without the hush GPT-2 advises an attention mask as soon as it sees a pad.
-        with self._lock, hushed_log(), self._catcher.catching() as caught:
-            if replacements:
-                functional_call(self._base, dict(replacements), (), given)
-            else:
-                self._base(**given)
-        if len(caught.context) != self.n_blocks:
-            raise RuntimeError(f"{len(caught.context)} of {self.n_blocks} blocks were called")
-        return caught
+    def _run_probe(self, i: int) -> Tensor:
+        """Runs block i on a state that need not be its own."""
+        shape = (4, min(16, self.context or 16))
+        ids = probe_ids(self.model, *shape)
+        return self.run_block(i, self.embed(ids), self.context_for(*shape))
+
+    def _before_tail(self) -> Callable[[Tensor], Tensor] | None:
+        packing = self.packing
+        if self.family.replay:
+            return self._replay
+        return None if packing is None else packing.leave
+
+    def _replay(self, state: Tensor) -> Tensor:
+        """Returns what the head is given, (n x T x d_out), by the model's own code."""
+        rows = state.reshape(-1, 1, state.shape[-1])
+        ended = self._base.end(rows if self.packing is None else self.packing.leave(rows))
+        return ended.view(*state.shape[:-1], -1)
 
     def _token_table(self) -> Tensor:
         model: Any = self.model
-        return model.get_input_embeddings().weight
+        return stored(model.get_input_embeddings())
 
     def _constant_ids(self, n_rows: int, length: int) -> Tensor:
         return torch.zeros(n_rows, length, dtype=torch.long, device=self._token_table().device)
@@ -273,8 +346,9 @@ class Decoder:
         ids = torch.randint(
             min(self.vocabulary, len(table)), (2, long), generator=torch.Generator().manual_seed(0)
         ).to(table.device)
+        own = self._own_logits(ids)
         whole, part = self.logits(ids), self.logits(ids[:, :short])
-        self._compare(whole, self._own_logits(ids), f"at length {long} logits are not its own")
+        self._compare(whole, own, f"at length {long} logits are not its own")
         self._compare(
             part, self._own_logits(ids[:, :short]), f"at length {short} logits are not its own"
         )
@@ -286,7 +360,15 @@ class Decoder:
 
     def _own_logits(self, ids: Tensor) -> Tensor:
         with hushed_log():
-            return self.model(input_ids=ids, use_cache=False, return_dict=True).logits
+            own = own_logits(self.model, ids)
+        if not own.isfinite().all():
+            raise ModelError(
+                f"{type(self.model).__name__}: its own logits are not finite on {ids.numel()} "
+                f"random tokens, before anything is split or rounded (found NaN or infinity in "
+                f"{int((~own.isfinite()).sum()):,} of {own.numel():,}); its weights are damaged, "
+                f"or too large for float32"
+            )
+        return own
 
     def _compare(self, mine: Tensor, own: Tensor, failure: str) -> None:
         if mine.shape != own.shape:
@@ -301,8 +383,10 @@ class Decoder:
         # A row that does not fit shows as whatever error the model's code happens to run into.
         try:
             yield
-        except (UnsupportedArchitecture, torch.OutOfMemoryError):
+        except (ModelError, torch.OutOfMemoryError):
             raise
+        except Unpackable as error:
+            raise self._refusal(str(error)) from error
         except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
             raise self._refusal(f"{type(error).__name__}: {error}") from error
 
@@ -315,11 +399,5 @@ class Decoder:
 
 
 def _family_of(model: nn.Module) -> Family:
-    name = type(model).__name__
-    if name not in FAMILIES:
-        raise UnsupportedArchitecture(
-            f"{name} has no row in the families table, so nothing was tried. Supported are "
-            f"{', '.join(FAMILIES)}. Add a row to bitgap/models/families.py that says where its "
-            f"blocks, final norm and head are"
-        )
-    return FAMILIES[name]
+    # Under another name, or none, the parts are looked for; the proof decides either way.
+    return FAMILIES.get(type(model).__name__) or observe_family(model)

@@ -21,12 +21,24 @@ from typing import Any
 import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig
 
-from bitgap.errors import ModelError
+from bitgap.errors import ModelError, NoSuchModel, UserError
 from bitgap.models.families import context_length
+from bitgap.models.kinds import empty_shapes, model_class, settle
+from bitgap.models.refusals import (
+    refuse_file,
+    refuse_other_formats,
+    refuse_other_size,
+    refuse_quantized,
+    tokens_beyond,
+    too_large,
+)
 from bitgap.models.silence import silenced
+from bitgap.models.stored import HALVES, forget, keep_as_stored, mark_mapped, stored
+from bitgap.models.tokenizer import read_tokenizer
 from bitgap.records import ModelInfo
 
 REFERENCE = "reference"
@@ -45,6 +57,9 @@ _NOT_FUNCTION = re.compile(
     r"|initializer_range|init_std|\w*(dropout|_pdrop|layerdrop)|summary_\w+"
 )
 
+_PIECE = 2**22
+"""Numbers that are hashed at a time."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -53,7 +68,8 @@ class LoadedModel:
     """A model that is ready to be split and measured.
 
     Attributes:
-        model: The transformers model: float32, eval mode, no gradients.
+        model: The transformers model: in eval mode, without gradients. It computes in float32; its
+            parameters stay in the type of the file (:mod:`bitgap.models.stored`).
         tokenizer: Its tokenizer.
         info: What it is.
     """
@@ -69,7 +85,7 @@ def load_model(
     allow_pickle: bool = False,
     trust_remote_code: bool = False,
 ) -> LoadedModel:
-    """Loads a causal LM in float32 on the CPU.
+    """Loads a causal LM that computes in float32, on the CPU; its weights are mapped, not read.
 
     Args:
         path_or_id: A folder, a hub id, or ``reference`` (or None) for the bundled model. What
@@ -79,8 +95,8 @@ def load_model(
         trust_remote_code: Whether Python code that comes with the model may be run.
 
     Raises:
-        ModelError: If there is no such model, or it is not a whole, full-precision, causal LM with
-            a tokenizer.
+        NoSuchModel: If there is no such folder, and no such model on the hub.
+        ModelError: If it is not a whole, full-precision, causal LM with a tokenizer.
     """
     name = REFERENCE if path_or_id is None else os.fspath(path_or_id)
     folder = _find_folder(name, allow_pickle, trust_remote_code)
@@ -88,6 +104,7 @@ def load_model(
         config = _read_config(name, folder, trust_remote_code)
         _check_config(name, config)
         _check_files(name, folder, allow_pickle)
+        _check_headers(name, folder, config, trust_remote_code)
         model = _read_model(name, folder, config, allow_pickle, trust_remote_code)
         tokenizer = _read_tokenizer(name, folder, model, trust_remote_code)
     return LoadedModel(model, tokenizer, replace(_describe(name, model), note=_note(name, folder)))
@@ -103,9 +120,11 @@ def _find_folder(name: str, allow_pickle: bool, trust_remote_code: bool) -> Path
     if os.path.isdir(path):
         return Path(path)
     if os.path.exists(path):
-        raise ModelError(f"{name} is a file; give the folder it is in")
+        refuse_file(name)
     if not name or name.startswith((".", "~")) or os.path.isabs(path) or name.count(os.sep) > 1:
-        raise ModelError(f"no such folder: {name!r}; give a folder that holds a model, or a hub id")
+        raise NoSuchModel(
+            f"no such folder: {name!r}; give a folder that holds a model, or a hub id"
+        )
     return _download(name, allow_pickle, trust_remote_code)
 
 
@@ -121,7 +140,7 @@ def _download(name: str, allow_pickle: bool, trust_remote_code: bool) -> Path:
     except HFValidationError as error:
         raise ModelError(f"no folder {name!r} is here and it is no hub id: {error}") from error
     except RepositoryNotFoundError as error:
-        raise ModelError(
+        raise NoSuchModel(
             f"no folder {name!r} is here and the hub has no such model, or it is gated: check the "
             f"spelling, or log in with an account that was granted access"
         ) from error
@@ -141,6 +160,7 @@ def _read_config(name: str, folder: Path, trust_remote_code: bool) -> Any:
         files = sorted(os.listdir(folder))
     except OSError as error:
         raise ModelError(f"{name} cannot be listed ({error.strerror}); check its rights") from error
+    refuse_other_formats(name, folder)
     if "config.json" not in files:
         raise ModelError(
             f"{name} has no config.json, so it is no model folder (found "
@@ -159,12 +179,14 @@ def _check_config(name: str, config: Any) -> None:
             f"{name} ({config.model_type}) is an encoder-decoder; bitgap measures decoder-only "
             f"causal language models"
         )
-    parts = (config, config.get_text_config())
-    if any(getattr(part, "quantization_config", None) is not None for part in parts):
+    if model_class(config) is None:
+        told = ", ".join(getattr(config, "architectures", None) or ()) or "no architecture"
         raise ModelError(
-            f"{name} is already quantized (its config.json has a quantization_config), and damage "
-            f"is measured from full-precision weights; give the model it was made from"
+            f"{name} ({config.model_type}; its config.json names {told}) cannot be read as a "
+            f"causal language model, nor as a model with one as its text part; bitgap measures "
+            f"decoder-only language models"
         )
+    settle(config)
 
 
 def _check_files(name: str, folder: Path, allow_pickle: bool) -> None:
@@ -181,14 +203,23 @@ def _check_files(name: str, folder: Path, allow_pickle: bool) -> None:
         )
 
 
+def _check_headers(name: str, folder: Path, config: Any, trust_remote_code: bool) -> None:
+    """Refuses what the weights' headers tell, before any memory is taken."""
+    shapes = empty_shapes(config, trust_remote_code)
+    refuse_quantized(name, folder, frozenset(shapes))
+    refuse_other_size(name, folder, shapes)
+
+
 @contextmanager
 def _foreign(name: str, what: str, advice: str) -> Iterator[None]:
     # transformers, tokenizers and safetensors raise what they like; tokenizers even Exception.
     try:
         yield
-    except (ModelError, MemoryError, torch.OutOfMemoryError):
+    except (UserError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:
+        if "allocate memory" in str(error):  # torch has no class of its own for this
+            raise MemoryError(_first_line(error)) from error
         raise ModelError(f"{name}: {what} ({_first_line(error)}); {advice}") from error
 
 
@@ -203,9 +234,10 @@ def _read_model(
     name: str, folder: Path, config: Any, allow_pickle: bool, trust_remote_code: bool
 ) -> Any:
     has_safe = bool(list(folder.glob("*.safetensors")))
+    half = _half_type(folder) if has_safe else None
     settings = {
         "config": config,
-        "dtype": torch.float32,
+        "dtype": half or torch.float32,
         "use_safetensors": has_safe or not allow_pickle,
         "trust_remote_code": trust_remote_code,
         "local_files_only": True,
@@ -214,11 +246,38 @@ def _read_model(
         "output_loading_info": True,
     }
     advice = "the files may be incomplete or damaged: copy or download them again"
-    with _foreign(name, "its weights cannot be read", advice):
-        model, report = _with_best_attention(folder, settings)
+    try:
+        with _foreign(name, "its weights cannot be read", advice):
+            model, report = _with_best_attention(folder, settings)
+            mark_mapped(model)
+            kept = keep_as_stored(model) if half else model
+            if kept is None:
+                settings["dtype"] = torch.float32
+                model, report = _with_best_attention(folder, settings)
+                mark_mapped(model)
+            else:
+                model = kept
+    except MemoryError as error:
+        raise ModelError(too_large(name, folder)) from error
     _check_report(name, report)
     _check_finite(name, model)
     return model.eval().requires_grad_(False)
+
+
+def _half_type(folder: Path) -> torch.dtype | None:
+    """Returns the type of all floats of a folder's weights, if it is one of fewer than 32 bits."""
+    types = {"BF16": torch.bfloat16, "F16": torch.float16}
+    found: set[str] = set()
+    for file in folder.glob("*.safetensors"):
+        try:
+            with safe_open(file, "pt") as weights:
+                found |= {weights.get_slice(key).get_dtype() for key in weights.keys()}
+        except (OSError, SafetensorError):
+            return None  # told, with the file's name, by whoever reads it
+    floats = {kind for kind in found if kind.startswith(("F", "BF"))}
+    kind = types.get(next(iter(floats), "")) if len(floats) == 1 else None
+    assert kind is None or kind in HALVES
+    return kind
 
 
 def _with_best_attention(folder: Path, settings: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
@@ -234,8 +293,10 @@ def _with_best_attention(folder: Path, settings: dict[str, Any]) -> tuple[Any, d
 
 
 def _from_folder(folder: Path, settings: dict[str, Any], attention: str) -> tuple[Any, Any]:
-    read: Any = AutoModelForCausalLM.from_pretrained  # its stub knows no output_loading_info
-    return read(folder, attn_implementation=attention, **settings)
+    kind: Any = model_class(settings["config"])  # its stub knows no output_loading_info
+    if not hasattr(kind, "from_config"):
+        settings = {key: value for key, value in settings.items() if key != "trust_remote_code"}
+    return kind.from_pretrained(folder, attn_implementation=attention, **settings)
 
 
 def _check_report(name: str, report: Mapping[str, Any]) -> None:
@@ -256,27 +317,25 @@ def _check_report(name: str, report: Mapping[str, Any]) -> None:
 
 def _check_finite(name: str, model: nn.Module) -> None:
     for key, parameter in model.named_parameters():
-        # One pass without a temporary: a sum is finite only if every term is, short of overflow.
-        if not parameter.sum().isfinite() and not parameter.isfinite().all():
+        # A sum is finite only if every term is, short of overflow.
+        total = parameter.sum(dtype=torch.float32)
+        finite = bool(total.isfinite() or parameter.isfinite().all())
+        forget(parameter)
+        if not finite:
             raise ModelError(f"{name}: {key} holds NaN or infinity; use an undamaged checkpoint")
 
 
 def _read_tokenizer(name: str, folder: Path, model: Any, trust_remote_code: bool) -> Any:
     advice = "save its tokenizer (tokenizer.json and tokenizer_config.json) beside the weights"
     with _foreign(name, "it has no tokenizer that can be read", advice):
-        tokenizer = AutoTokenizer.from_pretrained(
-            folder, trust_remote_code=trust_remote_code, local_files_only=True
-        )
+        tokenizer = read_tokenizer(name, folder, trust_remote_code=trust_remote_code)
         # Without files some classes come up empty instead of failing.
         n_ids = len(tokenizer("One two, three.", add_special_tokens=False).input_ids)
-        n_tokens, rows = tokenizer.vocab_size, model.get_input_embeddings().weight.shape[0]
+        beyond = tokens_beyond(tokenizer, model.get_input_embeddings().weight.shape[0])
     if n_ids == 0:
         raise ModelError(f"{name}: its tokenizer turns text into nothing; {advice}")
-    if n_tokens > rows:
-        raise ModelError(
-            f"{name}: its tokenizer has {n_tokens} tokens and the model embeds {rows}; give the "
-            f"tokenizer the model was trained with"
-        )
+    if beyond:
+        raise ModelError(f"{name}: {beyond}; give the tokenizer the model was trained with")
     return tokenizer
 
 
@@ -311,10 +370,10 @@ def _describe(name: str, model: Any) -> ModelInfo:
         class_name=type(model).__name__,
         n_blocks=config.num_hidden_layers,
         width=config.hidden_size,
-        vocabulary=head.weight.shape[0],
+        vocabulary=stored(head).shape[0],
         context=context_length(config),
         n_parameters=sum(p.numel() for p in model.parameters()),
-        tied=head.weight is model.get_input_embeddings().weight,
+        tied=stored(head).is_set_to(stored(model.get_input_embeddings())),
         fingerprint=fingerprint(model),
     )
 
@@ -331,7 +390,10 @@ def fingerprint(model: Any) -> str:
     digest.update(json.dumps(settings, sort_keys=True, default=str).encode())
     for key, parameter in sorted(model.named_parameters()):
         digest.update(f"{key}{tuple(parameter.shape)}".encode())
-        digest.update(_float32_bytes(parameter))
+        # A piece at a time: no matrix need be held in float32 whole.
+        for piece in parameter.detach().reshape(-1).split(_PIECE):
+            digest.update(_float32_bytes(piece))
+        forget(parameter)
     return digest.hexdigest()
 
 

@@ -129,13 +129,14 @@ def value_output_pair(decoder: Decoder, i: int) -> ChannelPair | None:
     """
     if _clips_values(decoder.model.config):
         return None
-    for name, view in decoder.block_linears(i).items():
+    linears = decoder.block_matrices(i).linears
+    for name, view in linears.items():
         parent, dot, leaf = name.rpartition(".")
         if leaf not in (*_STACKED, _INTERLEAVED):
             continue
         for output in (f"{parent}{dot}{end}" for end in _OUTPUTS):
-            if output in decoder.block_linears(i):
-                pair = _value_channels(decoder, view, decoder.block_linears(i)[output])
+            if output in linears:
+                pair = _value_channels(decoder, view, linears[output])
                 return pair if pair and _is_free(decoder, i, pair) else None
     return None
 
@@ -150,7 +151,7 @@ def up_down_pair(decoder: Decoder, i: int) -> ChannelPair | None:
     Returns:
         None if the MLP of block i is not gated, or its layout is unknown.
     """
-    linears = decoder.block_linears(i)
+    linears = decoder.block_matrices(i).linears
     for down, view in linears.items():
         parent, dot, leaf = down.rpartition(".")
         if leaf != "down_proj":
@@ -214,7 +215,7 @@ def _traced(decoder: Decoder, i: int, hidden: Tensor) -> tuple[Tensor, dict[str,
         for name, norm in _norms(block).items():
             hook = _keep_output(written, name)
             hooks.append(norm.register_forward_hook(hook))
-        for name in decoder.block_linears(i):
+        for name in decoder.block_matrices(i).linears:
             hook = _keep_input(read, name)
             hooks.append(block.get_submodule(name).register_forward_pre_hook(hook))
         out = decoder.run_block(i, hidden, context, block)

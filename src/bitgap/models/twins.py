@@ -31,10 +31,11 @@ def shuffled_twin(model: nn.Module | Decoder, seed: int = 0) -> Any:
     copied = copy.deepcopy(decoder.model)
     generator = torch.Generator().manual_seed(seed)
     for i, block in enumerate(blocks_of(copied, decoder)):
-        for name in decoder.block_linears(i):
-            weight = block.get_submodule(name).get_parameter("weight")
-            order = torch.randperm(weight.numel(), generator=generator).to(weight.device)
-            weight.data.copy_(weight.data.reshape(-1)[order].view(weight.shape))
+        for view in decoder.block_linears(i).values():
+            weight = view.of(block)
+            stored = weight.T if view.transposed else weight
+            order = torch.randperm(stored.numel(), generator=generator).to(stored.device)
+            stored.copy_(stored.reshape(-1)[order].view(stored.shape))
     return copied
 
 
@@ -69,4 +70,4 @@ def loaded_with(loaded: LoadedModel, model: Any, suffix: str) -> LoadedModel:
 
 def blocks_of(copied: nn.Module, decoder: Decoder) -> list[nn.Module]:
     """Returns the blocks of a copy of a decoder's model, L0 first."""
-    return list(copied.get_submodule(decoder.family.blocks).children())
+    return decoder.family.blocks_of(copied)

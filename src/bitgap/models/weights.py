@@ -12,6 +12,7 @@ from transformers import PretrainedConfig
 from transformers.pytorch_utils import Conv1D
 
 from bitgap.errors import EngineError
+from bitgap.models.stored import as_run, forget, plain, stored
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +29,22 @@ class LinearView:
     module: nn.Module
     transposed: bool
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Outputs and inputs."""
+        a, b = stored(self.module).shape
+        return (b, a) if self.transposed else (a, b)
+
     def get(self) -> Tensor:
-        """Returns the weight (out x in): the model's own memory, not to be written to."""
+        """Returns the weight (out x in) in float32: the model's own memory, not to be written to,
+        or where that is of another type a cast of it.
+        """
         weight = self.module.get_parameter("weight").detach()
+        return weight.T if self.transposed else weight
+
+    def of(self, block: nn.Module) -> Tensor:
+        """Returns the same matrix of another block of this shape, such as a twin's, (out x in)."""
+        weight = block.get_submodule(self.name).get_parameter("weight").detach()
         return weight.T if self.transposed else weight
 
     def set_on(self, block: nn.Module, weight: Tensor) -> None:
@@ -54,21 +68,6 @@ def linear_views(block: nn.Module) -> dict[str, LinearView]:
         for name, module in block.named_modules()
         if isinstance(module, (nn.Linear, Conv1D))
     }
-
-
-def matrices_without_view(block: nn.Module) -> list[str]:
-    """Names the parameters of two or more dimensions that no linear owns.
-
-    A norm's gain may have two (Cohere's is heads x width); it multiplies elementwise.
-    """
-    return [
-        name
-        for name, parameter in block.named_parameters()
-        if parameter.ndim > 1
-        and not isinstance(owner := block.get_submodule(name.rpartition(".")[0]), nn.Linear)
-        and not isinstance(owner, Conv1D)
-        and not type(owner).__name__.endswith("Norm")
-    ]
 
 
 def named_weights(module: nn.Module) -> dict[str, Tensor]:
@@ -103,8 +102,8 @@ def set_weight(block: nn.Module, name: str, value: Tensor) -> None:
     """
     path, _, leaf = name.rpartition(".")
     check_replacements(dict(block.named_parameters()), {name: value})
-    old = block.get_parameter(name)
-    moved = value.detach().to(device=old.device, dtype=old.dtype)
+    old = stored(block, name)  # asked for by name it would be cast whole
+    moved = value.detach().to(device=old.device, dtype=as_run(old[:0]).dtype)
     setattr(block.get_submodule(path), leaf, nn.Parameter(moved, requires_grad=False))
 
 
@@ -114,8 +113,10 @@ def cast_linears(block: nn.Module, dtype: torch.dtype) -> None:
     Not by ``Module.to``, which would write to the tensors that the copy shares with the model.
     """
     for view in linear_views(block).values():
+        plain(view.module)
         for name, old in list(view.module.named_parameters(recurse=False)):
             setattr(view.module, name, nn.Parameter(old.detach().to(dtype), requires_grad=False))
+            forget(old)
 
 
 def check_replacements(own: Mapping[str, Tensor], replacements: Mapping[str, Tensor]) -> None:

@@ -1,6 +1,6 @@
 """The variants of every block that plans choose among.
 
-A block is rounded once per scheme, never once per plan: a variant is a module that shares every
+A block is rounded once per variant, never once per plan: a variant is a module that shares every
 tensor with the original block except the rounded ones, so running a plan means choosing modules.
 The bank forgets the variant that was used longest ago when it outgrows its memory; rounding is
 deterministic, so a variant made again is the same to the bit.
@@ -9,6 +9,7 @@ deterministic, so a variant made again is the same to the bit.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -18,10 +19,12 @@ from torch import Tensor, nn
 
 from bitgap.errors import PlanError
 from bitgap.models.fused import can_fuse, fuse
-from bitgap.models.weights import cast_linears
+from bitgap.models.stored import HALVES, as_run
+from bitgap.models.weights import cast_linears, clone_sharing
 from bitgap.quant.plan import Plan
 from bitgap.quant.rounding import round_weight
 from bitgap.quant.schemes import parse_scheme
+from bitgap.quant.variants import parse_variant
 
 if TYPE_CHECKING:
     from bitgap.models.decoder import Decoder
@@ -55,6 +58,10 @@ class Bank:
         self.limit_bytes = limit_bytes
         self._modules: OrderedDict[tuple[int, str], tuple[nn.Module, int]] = OrderedDict()
         self._held_bytes = 0
+        self.holds_cast = False
+        """Whether the full-precision block that was last asked for is held as it is run, in float32
+        where the file has fewer bits; else it is cast for every batch of text."""
+        self._cast: tuple[int, nn.Module] | None = None
         self._own: dict[tuple[int, str], dict[str, Tensor]] = {} if beside is None else beside._own
         self._own_others: dict[tuple[int, str], dict[str, Tensor]] = (
             {} if beside is None else beside._own_others
@@ -62,12 +69,18 @@ class Bank:
         self._sharing: list[Bank] = [] if beside is None else beside._sharing
         self._sharing.append(self)
         self._ends: dict[tuple[str, str], dict[str, Tensor]] = {}
+        if beside is not None:
+            own = {key: end for key, end in beside._ends.items() if key[1].startswith("own:")}
+            self._ends |= own
 
     def add(
         self,
         name: str,
         weights: Mapping[int, Mapping[str, Tensor]],
         others: Mapping[int, Mapping[str, Tensor]] | None = None,
+        *,
+        embedding: Mapping[str, Tensor] | None = None,
+        head: Tensor | None = None,
     ) -> str:
         """Adds a variant made elsewhere, such as a real quantized checkpoint, dequantized.
 
@@ -75,6 +88,8 @@ class Bank:
             name: What plans call it; not the name of a scheme.
             weights: For each block number, its linears by name, (out x in).
             others: For each block number, other parameters that change, as stored, such as biases.
+            embedding: Tables that change, by their names in ``Decoder.embedding_weights``.
+            head: The unembedding (V x d), if it changes.
 
         Returns:
             The name to use in plans: ``name`` with a digest of the weights, so that stored scores
@@ -89,48 +104,94 @@ class Bank:
                 for key in sorted(part[block]):
                     digest.update(f"{block}.{key}".encode())
                     digest.update(part[block][key].detach().cpu().float().numpy().tobytes())
+        ends = dict(embedding or {}) | ({} if head is None else {"head": head})
+        for key in sorted(ends):
+            digest.update(key.encode())
+            digest.update(ends[key].detach().cpu().float().numpy().tobytes())
         full = parse_scheme(f"own:{name}:{digest.hexdigest()[:12]}").name
         for block, linears in weights.items():
             self._own[block, full] = dict(linears)
             self._own_others[block, full] = dict((others or {}).get(block, {}))
+        for bank in self._sharing:
+            if embedding:
+                bank._ends["embedding", full] = dict(embedding)
+            if head is not None:
+                bank._ends["head", full] = {"weight": head}
         return full
 
     def drop(self, name: str) -> None:
         """Forgets a variant that was added, under the name that :meth:`add` returned."""
         for key in [key for key in self._own if key[1] == name]:
             del self._own[key], self._own_others[key]
+        for bank in self._sharing:
+            for end in ("embedding", "head"):
+                bank._ends.pop((end, name), None)
+        for key in [key for bank in self._sharing for key in bank._modules if name in key[1]]:
             for bank in self._sharing:
                 _, n_bytes = bank._modules.pop(key, (None, 0))
                 bank._held_bytes -= n_bytes
 
-    def block(self, index: int, scheme: str) -> nn.Module:
-        """Returns block ``index`` under a scheme; the model's own module for ``fp``.
+    def block(self, index: int, variant: str) -> nn.Module:
+        """Returns block ``index`` under a variant; the model's own module for ``fp``.
 
         Where products round, its matrices are rounded for them already (also under ``fp``).
         """
-        if scheme == FP and self._product_dtype is None:
-            return self._decoder.blocks[index]
-        key = (index, scheme)
+        if variant == FP and self._product_dtype is None:
+            return self._as_run(index)
+        key = (index, variant)
         if key in self._modules:
             self._modules.move_to_end(key)
             return self._modules[key][0]
-        module, n_bytes = self._make_block(index, scheme)
+        module, n_bytes = self._make_block(index, variant)
         self._modules[key] = (module, n_bytes)
         self._held_bytes += n_bytes
         self._forget()
         return module
 
-    def rounded_linears(self, index: int, scheme: str) -> dict[str, Tensor]:
-        """Returns the linears of block ``index`` under a scheme, (out x in), by name."""
-        self._check_own(index, scheme)
-        if (index, scheme) in self._own:
-            return self._own[index, scheme]
-        parsed = parse_scheme(scheme)
-        views = self._decoder.block_linears(index)
+    def casts(self, index: int) -> bool:
+        """Whether full precision of block ``index`` is a copy that is held while it is run."""
+        weights = self._decoder.blocks[index].parameters()
+        return self.holds_cast and any(weight.dtype in HALVES for weight in weights)
+
+    def _as_run(self, index: int) -> nn.Module:
+        """Returns block ``index`` in full precision; at most one that is not the model's own."""
+        own = self._decoder.blocks[index]
+        if not self.casts(index):
+            return own
+        if self._cast is None or self._cast[0] != index:
+            self._cast = None  # before the next is made
+            block = clone_sharing(own)
+            cast_linears(block, torch.float32)
+            self._cast = index, block
+        return self._cast[1]
+
+    def release(self, index: int) -> None:
+        """Forgets what was made of block ``index``; it is made again if it is asked for again."""
+        if self._cast is not None and self._cast[0] == index:
+            self._cast = None
+        for key in [key for key in self._modules if key[0] == index]:
+            _, n_bytes = self._modules.pop(key)
+            self._held_bytes -= n_bytes
+
+    def rounded_linears(self, index: int, variant: str) -> dict[str, Tensor]:
+        """Returns the linears of block ``index`` under a variant, (out x in), by name."""
+        self._check_variant(index, variant)
         return {
-            name: round_weight(view.get(), parsed, stream=f"{index}.{name}")
-            for name, view in views.items()
+            name: self._matrix(index, name, scheme)
+            for name, scheme in self._schemes(index, variant).items()
         }
+
+    def _schemes(self, index: int, variant: str) -> dict[str, str]:
+        parsed = parse_variant(variant)
+        return {name: parsed.of(name) for name in self._decoder.block_linears(index)}
+
+    def _matrix(self, index: int, name: str, scheme: str) -> Tensor:
+        weight = self._decoder.block_linears(index)[name].get()
+        if (index, scheme) in self._own:
+            return self._own[index, scheme].get(name, weight)
+        if scheme == FP:
+            return weight
+        return round_weight(weight, parse_scheme(scheme), stream=f"{index}.{name}")
 
     def embedding(self, scheme: str) -> dict[str, Tensor]:
         """Returns the embedding parameters that a scheme replaces; empty for ``fp``.
@@ -146,7 +207,8 @@ class Bank:
             if parsed.scope != "all-weights":
                 found = {name: found[name] for name in self._decoder.token_embedding_names}
             self._ends["embedding", scheme] = {
-                name: round_weight(weight, parsed, stream=name) for name, weight in found.items()
+                name: round_weight(as_run(weight), parsed, stream=name)
+                for name, weight in found.items()
             }
         return self._ends["embedding", scheme]
 
@@ -156,7 +218,7 @@ class Bank:
             return self._decoder.tail.weight
         if ("head", scheme) not in self._ends:
             parsed = parse_scheme(scheme)
-            rounded = round_weight(self._decoder.tail.weight, parsed, stream="head")
+            rounded = round_weight(as_run(self._decoder.tail.weight), parsed, stream="head")
             self._ends["head", scheme] = {"weight": rounded}
         return self._ends["head", scheme]["weight"]
 
@@ -167,33 +229,53 @@ class Bank:
                 f"the plan {plan.text!r} is for {len(plan.blocks)} blocks; this model has "
                 f"{self._decoder.n_blocks}"
             )
-        for index, scheme in enumerate(plan.blocks):
-            self._check_own(index, scheme)
+        for index, variant in enumerate(plan.blocks):
+            self._check_variant(index, variant)
 
-    def _check_own(self, index: int, scheme: str) -> None:
-        if scheme.startswith("own:") and (index, scheme) not in self._own:
-            raise PlanError(f"block {index} has no variant {scheme!r}; add it to the bank first")
+    def _check_variant(self, index: int, variant: str) -> None:
+        parsed = parse_variant(variant)
+        if parsed.units:
+            there = self._decoder.block_linears(index)
+            for unit in parsed.units:
+                if unit not in there:
+                    raise PlanError(
+                        f"block {index} has no matrix {unit!r}; it has {', '.join(there)}"
+                    )
+        for scheme, units in ((parsed.scheme, ()), *((s, (u,)) for u, s in parsed.units.items())):
+            if not scheme.startswith("own:"):
+                continue
+            held = self._own.get((index, scheme))
+            if held is None or any(unit not in held for unit in units):
+                of = f"matrix {units[0]} of block {index}" if units else f"block {index}"
+                raise PlanError(f"{of} has no variant {scheme!r}; add it to the bank first")
 
-    def _make_block(self, index: int, scheme: str) -> tuple[nn.Module, int]:
+    def _make_block(self, index: int, variant: str) -> tuple[nn.Module, int]:
         with torch.no_grad():
-            if scheme == FP:
-                weights = {n: v.get() for n, v in self._decoder.block_linears(index).items()}
-                module = self._decoder.clone_block(index)
-            elif not scheme.startswith("own:") and parse_scheme(scheme).scope == "all-weights":
-                parsed = parse_scheme(scheme)
+            parsed = parse_variant(variant)
+            if not parsed.units and parse_scheme(parsed.scheme).scope == "all-weights":
+                scheme = parse_scheme(parsed.scheme)
                 weights = {
-                    name: round_weight(weight, parsed, stream=f"{index}.{name}")
+                    name: round_weight(as_run(weight), scheme, stream=f"{index}.{name}")
                     for name, weight in self._decoder.block_weights(index).items()
                 }
                 module = self._decoder.clone_block(index, weights=weights)
             else:
-                weights = self.rounded_linears(index, scheme)
-                others = self._own_others.get((index, scheme))
+                self._check_variant(index, variant)
+                # What stays whole is shared with the model.
+                weights = {
+                    name: self._matrix(index, name, scheme)
+                    for name, scheme in self._schemes(index, variant).items()
+                    if scheme != FP
+                }
+                others = self._own_others.get((index, parsed.scheme))
                 module = self._decoder.clone_block(index, weights=others, linears=weights)
+            size = sum(weight.numel() for weight in weights.values())
             if self._product_dtype is not None:
+                views = self._decoder.block_linears(index).values()
+                size = max(size, sum(math.prod(view.shape) for view in views))
                 cast_linears(module, self._product_dtype)
                 module = self._fused(index, module)
-        size = max(1, sum(w.numel() for w in weights.values()))
+        size = max(1, size)
         return module, size * (self._product_dtype or torch.float32).itemsize
 
     def _fused(self, index: int, module: nn.Module) -> nn.Module:

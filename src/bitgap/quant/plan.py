@@ -1,4 +1,4 @@
-"""Plans: which scheme each block, the embedding and the head get, with one canonical text each.
+"""Plans: which scheme each matrix, the embedding and the head get, with one canonical text each.
 
 A plan's text names it everywhere: in the store, in scores, on the command line::
 
@@ -6,12 +6,15 @@ A plan's text names it everywhere: in the store, in scores, on the command line:
     rtn4-g128                                 every block's linears
     rtn4-g128 protect 0,9,11                  all but three blocks
     rtn4-g128 blocks 3=rtn8-g128,5-7=rtn3-g32 head rtn8-channel
+    rtn4-g128 units mlp.down_proj=rtn6-g128,0-2.self_attn.v_proj=fp
+    fp units 3.mlp.down_proj=rtn3-g128        one matrix rounded and nothing else
     seed4 protect 0,11                        the origin's scope: embedding and head too
 
 The first word is the base scheme; it goes to every block, and to embedding and head where its
 scope is all weights. Options follow in any order: ``protect LIST`` keeps blocks in full precision,
-``blocks LIST=SCHEME,...`` gives some another scheme, ``embedding SCHEME`` and ``head SCHEME``
-overrule the base. Ranges such as ``0-2`` are allowed in both lists. This module imports no torch.
+``blocks LIST=SCHEME,...`` gives some another scheme, ``units MATRIX=SCHEME,...`` single matrices of
+all blocks or, with numbers in front, of some, and ``embedding SCHEME`` and ``head SCHEME`` overrule
+the base. Ranges such as ``0-2`` are allowed in all lists. This module imports no torch.
 """
 
 from __future__ import annotations
@@ -25,31 +28,35 @@ from operator import index
 
 from bitgap.errors import PlanError, SchemeError
 from bitgap.quant.schemes import parse_scheme
+from bitgap.quant.variants import UNIT, Variant, parse_variant
 
 _ARGUMENTS = {
     "protect": "block numbers such as 0,9,11 or 0-2",
     "blocks": "blocks and schemes such as 3=rtn8-g128,5-7=rtn3-g32",
+    "units": "matrices and schemes such as mlp.down_proj=rtn6-g128,3.mlp.up_proj=fp",
     "embedding": "a scheme such as rtn8-channel",
     "head": "a scheme such as rtn8-channel",
 }
 LIGHT_BLOCKS = 2
 """Rounded blocks up to which a plan is light."""
 _SPAN = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
+_UNITS = re.compile(rf"(?:([0-9-]+)\.)?({UNIT.pattern})")
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One scheme for each block, and one for embedding and head; all as canonical names.
+    """One variant for each block, and a scheme for embedding and head; all as canonical names.
 
     Names given in another form are made canonical, so equal plans are equal and hash alike.
 
     Raises:
-        PlanError: If there is no block.
+        PlanError: If there is no block, or a variant is malformed.
         SchemeError: If a name is no scheme.
     """
 
     blocks: tuple[str, ...]
-    """Scheme of each block, L0 first; ``fp`` where the block is protected."""
+    """Variant of each block, L0 first: a scheme's name, ``fp`` where the block is protected, or a
+    scheme with some matrices' own, see :mod:`bitgap.quant.variants`."""
     embedding: str = "fp"
     """Scheme of the token embedding."""
     head: str = "fp"
@@ -57,7 +64,7 @@ class Plan:
 
     def __post_init__(self) -> None:
         _check_size(len(self.blocks))
-        canonical = tuple(parse_scheme(name).name for name in self.blocks)
+        canonical = tuple(parse_variant(name).name for name in self.blocks)
         object.__setattr__(self, "blocks", canonical)
         object.__setattr__(self, "embedding", parse_scheme(self.embedding).name)
         object.__setattr__(self, "head", parse_scheme(self.head).name)
@@ -105,6 +112,25 @@ class Plan:
         return cls(tuple(scheme if i == number else "fp" for i in range(n_blocks)))
 
     @classmethod
+    def only_unit(cls, scheme: str, n_blocks: int, block: int, unit: str) -> Plan:
+        """Returns the plan that rounds one matrix of one block and nothing else.
+
+        Args:
+            scheme: Scheme name.
+            n_blocks: Number of blocks of the model.
+            block: The block's number.
+            unit: The matrix' name in the block.
+
+        Raises:
+            PlanError: If there is no block of that number, or no matrix could have the name.
+
+        Example:
+            >>> Plan.only_unit("rtn4-g128", 4, 2, "mlp.down_proj").text
+            'fp units 2.mlp.down_proj=rtn4-g128'
+        """
+        return cls.only(Variant("fp", {unit: scheme}).name, n_blocks, block)
+
+    @classmethod
     def parse(cls, text: str, n_blocks: int) -> Plan:
         """Returns the plan of a text; see the module's first lines for the form.
 
@@ -127,14 +153,20 @@ class Plan:
 
         The base is the commonest scheme among the blocks that are not protected, the first met of
         equally common ones, and ``fp`` where all are protected. Protected blocks are listed one by
-        one; neighbours with one other scheme are listed as a range.
+        one; neighbours with one other scheme are listed as a range, and so are those in which a
+        matrix has another scheme than the rest of its block.
         """
-        base = self._base()
+        variants = [parse_variant(name) for name in self.blocks]
+        schemes = [variant.scheme for variant in variants]
+        base = _commonest(schemes)
         words = [base]
-        if base != "fp" and self.protected:
-            words += ["protect", ",".join(map(str, self.protected))]
-        if others := self._runs_other_than(base):
+        kept = [str(number) for number, name in enumerate(schemes) if name == "fp"]
+        if base != "fp" and kept:
+            words += ["protect", ",".join(kept)]
+        if others := _runs_other_than(base, schemes):
             words += ["blocks", ",".join(others)]
+        if units := _runs_of_units(variants):
+            words += ["units", ",".join(units)]
         for option, scheme in (("embedding", self.embedding), ("head", self.head)):
             if scheme != _outside(base):
                 words += [option, scheme]
@@ -142,7 +174,7 @@ class Plan:
 
     @property
     def protected(self) -> tuple[int, ...]:
-        """Numbers of the blocks kept in full precision, ascending."""
+        """Numbers of the blocks kept in full precision as wholes, ascending."""
         return tuple(number for number, name in enumerate(self.blocks) if name == "fp")
 
     @property
@@ -166,17 +198,33 @@ class Plan:
         rounded = sum(name != "fp" for name in self.blocks)
         return {self.embedding, self.head} == {"fp"} and 1 <= rounded <= LIGHT_BLOCKS
 
-    def _base(self) -> str:
-        counts = Counter(name for name in self.blocks if name != "fp")
-        return max(counts, key=counts.__getitem__, default="fp")  # the first met wins a tie
 
-    def _runs_other_than(self, base: str) -> list[str]:
-        runs = []
-        for name, members in groupby(range(len(self.blocks)), key=self.blocks.__getitem__):
+def _commonest(schemes: Sequence[str]) -> str:
+    counts = Counter(name for name in schemes if name != "fp")
+    return max(counts, key=counts.__getitem__, default="fp")  # the first met wins a tie
+
+
+def _runs_other_than(base: str, schemes: Sequence[str]) -> list[str]:
+    runs: list[str] = []
+    for name, members in groupby(range(len(schemes)), key=schemes.__getitem__):
+        first, *rest = members
+        if name not in (base, "fp"):
+            runs.append(f"{first}-{rest[-1]}={name}" if rest else f"{first}={name}")
+    return runs
+
+
+def _runs_of_units(variants: Sequence[Variant]) -> list[str]:
+    """Returns assignments to matrices, by name of the matrix and then by block."""
+    runs: list[str] = []
+    for unit in sorted({unit for variant in variants for unit in variant.units}):
+        given = [variant.units.get(unit) for variant in variants]
+        for name, members in groupby(range(len(given)), key=given.__getitem__):
             first, *rest = members
-            if name not in (base, "fp"):
-                runs.append(f"{first}-{rest[-1]}={name}" if rest else f"{first}={name}")
-        return runs
+            if name is not None:
+                runs.append(
+                    f"{first}-{rest[-1]}.{unit}={name}" if rest else f"{first}.{unit}={name}"
+                )
+    return runs
 
 
 def mask_plans(scheme: str, n_blocks: int, masks: Iterable[int]) -> tuple[Plan, ...]:
@@ -250,11 +298,16 @@ class _Reader:
                 "keep one of them"
             )
         given: Mapping[int, str] = {**protected, **assigned}
+        units = self._units(*options["units"])
         ends = {
             end: self._scheme(*options[end]) if options[end][1] else _outside(base)
             for end in ("embedding", "head")
         }
-        return Plan(tuple(given.get(number, base) for number in range(self.n_blocks)), **ends)
+        blocks = [
+            Variant(given.get(number, base), units.get(number, {})).name
+            for number in range(self.n_blocks)
+        ]
+        return Plan(tuple(blocks), **ends)
 
     def _options(self, words: list[str]) -> dict[str, tuple[int, str]]:
         """Returns each option's argument with its word number; ("" at 0) where it is not given."""
@@ -262,7 +315,8 @@ class _Reader:
         for at in range(1, len(words), 2):
             option = words[at]
             if option not in options:
-                raise self._wrong(at + 1, f"is {option!r}", "protect, blocks, embedding or head")
+                known = "protect, blocks, units, embedding or head"
+                raise self._wrong(at + 1, f"is {option!r}", known)
             if options[option][1]:
                 raise self._wrong(at + 1, f"is {option!r} again", "each option once")
             if at + 1 == len(words):
@@ -294,6 +348,22 @@ class _Reader:
             pairs += [(number, scheme) for number in self._range(at, span)]
         self._each_once(at, [number for number, _ in pairs])
         return dict(pairs)
+
+    def _units(self, at: int, assignments: str) -> dict[int, dict[str, str]]:
+        """Returns by block the scheme of each matrix of a list such as ``3-5.mlp.up_proj=fp``."""
+        found: dict[int, dict[str, str]] = {}
+        for assignment in assignments.split(",") if assignments else ():
+            where, equals, name = assignment.partition("=")
+            match = _UNITS.fullmatch(where)
+            if not equals or not match:
+                raise self._wrong(at, f"has {assignment!r}", _ARGUMENTS["units"])
+            scheme, (span, unit) = self._scheme(at, name), match.groups()
+            for number in self._range(at, span) if span else range(self.n_blocks):
+                if unit in found.setdefault(number, {}):
+                    wanted = "each matrix of a block once"
+                    raise self._wrong(at, f"gives {unit} of block {number} twice", wanted)
+                found[number][unit] = scheme
+        return found
 
     def _range(self, at: int, span: str) -> range:
         match = _SPAN.fullmatch(span)

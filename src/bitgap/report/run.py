@@ -29,6 +29,7 @@ from bitgap.disparity.formulas import (
 )
 from bitgap.disparity.layer_map import DRAWS, LayerMap
 from bitgap.disparity.records import DisparityReport
+from bitgap.disparity.unit_map import UnitMap
 from bitgap.errors import UsageError
 from bitgap.experiments.catalog import CATALOG
 from bitgap.jobs.records import Investigation, stored_form
@@ -110,6 +111,8 @@ class Run:
     """Of audit and investigate: damage by language."""
     layer_map: LayerMap | None = None
     """Of map and investigate."""
+    unit_map: UnitMap | None = None
+    """Of map, by matrix."""
     investigation: Investigation | None = None
     """Of investigate, report and map among it."""
     theory: Theory | None = None
@@ -132,6 +135,8 @@ def audit_of(run: Run) -> Mapping[str, Any] | None:
 
 def map_of(run: Run) -> Mapping[str, Any] | None:
     """Returns the JSON of a run's layer map, if it has one."""
+    if run.unit_map is not None:
+        return None
     return run.result if run.command == "map" else run.result.get("map")
 
 
@@ -187,7 +192,7 @@ def to_store(run: Run) -> dict[str, Any]:
     """Returns what :meth:`bitgap.lab.store.Store.put_run` is to keep of a run's result."""
     records = {"investigation": run.investigation, "theory": run.theory, "ledger": run.ledger}
     if run.investigation is None:
-        records |= {"report": run.report, "layer_map": run.layer_map}
+        records |= {"report": run.report, "layer_map": run.layer_map, "unit_map": run.unit_map}
     return stored_form(run.about, texts=run.texts, cost=run.cost, **records)
 
 
@@ -197,7 +202,7 @@ def _as_json(run: Run, provenance: Provenance) -> dict[str, Any]:
         result |= run.investigation.as_dict()
         result["findings"] = [asdict(finding) for finding in run.findings]
     else:
-        for record in (run.report, run.layer_map, run.theory, run.ledger):
+        for record in (run.report, run.layer_map, run.unit_map, run.theory, run.ledger):
             result |= {} if record is None else record.as_dict()
     result |= {"texts": dict(run.texts)} if run.texts else {}
     result |= {} if run.cost is None else {"cost": dict(run.cost)}
@@ -260,13 +265,14 @@ def read_run(text: str, store: str) -> Run:
 
 ABOUT = (
     *("model", "model_fingerprint", "n_blocks", "scheme", "plan", "corpus", "corpus_fingerprint"),
-    *("sentences", "sentences_dropped", "languages_unreadable", "arithmetic"),
+    *("sentences", "sentences_dropped", "sentences_too_short", "languages_unreadable"),
+    *("arithmetic", "prefix", "reference"),
 )
 """What a run says of model and text, as :func:`bitgap.jobs.investigate.describe` has it."""
 
 _KINDS: Mapping[str, type] = {
     "report": DisparityReport, "layer_map": LayerMap, "investigation": Investigation,
-    "theory": Theory, "ledger": Ledger,
+    "theory": Theory, "ledger": Ledger, "unit_map": UnitMap,
 }  # fmt: skip
 
 

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bitgap.languages import named
+
 MISSING = "–"
 _PREFIXES = (("", "a bit"), ("m", "a thousandth of a bit"), ("µ", "a millionth of a bit"))
 # Digits of a column's largest number; the others show as many decimals.
@@ -20,13 +22,21 @@ class Unit:
 
     power: int
     """1 for thousandths, 2 for millionths."""
+    whose: str = "English"
+    """Name of the reference language, whose characters damage is divided by."""
 
     @classmethod
-    def of(cls, values: Iterable[float | None]) -> Unit:
-        """Returns the unit in which the largest value is between 1 and 1000, if there is one."""
+    def of(cls, values: Iterable[float | None], reference: str | None = None) -> Unit:
+        """Returns the unit in which the largest value is between 1 and 1000, if there is one.
+
+        Args:
+            values: In bits.
+            reference: Code of the reference language; English when None.
+        """
         largest = max((abs(v) for v in values if v is not None), default=0.0)
         power = -math.floor(math.log10(largest) / 3) if largest > 0 else 0
-        return cls(min(max(power, 0), len(_PREFIXES) - 1))
+        power = min(max(power, 0), len(_PREFIXES) - 1)
+        return cls(power, named(reference or "en").name)
 
     @property
     def factor(self) -> float:
@@ -41,7 +51,7 @@ class Unit:
     @property
     def note(self) -> str:
         """What the name means."""
-        return f"{self.name}: {_PREFIXES[self.power][1]} per English character"
+        return f"{self.name}: {_PREFIXES[self.power][1]} per {self.whose} character"
 
 
 def told(value: float | None, ends: Ends, factor: float = 1.0, *, signed: bool = True) -> str:

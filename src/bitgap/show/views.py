@@ -37,6 +37,7 @@ from bitgap.show.tables.theory import (
     pillars_table,
     regression_table,
 )
+from bitgap.show.tables.unit_map import unit_languages_table, unit_table
 from bitgap.show.to_terminal import (
     bullets,
     label,
@@ -76,6 +77,9 @@ def preflight_view(result: Json) -> Any:
             ("text", count(cost["token_rows"], "token row")),
             ("time", f"about {duration(cost['time_s'])}"),
             ("memory", f"about {size(cost['memory_bytes'])} beside the model"),
+            # Only where the model is larger than that, and is walked block by block.
+            *([("weights", f"{size(read)} to read")] if (read := cost.get("read_bytes")) else []),
+            *([("disk", f"{size(disk)} of states")] if (disk := cost.get("disk_bytes")) else []),
         )
     )
 
@@ -107,14 +111,19 @@ def audit_view(result: Json) -> Any:
 
 def _head(result: Json) -> Group:
     text = f"{result['corpus']}, {count(result['sentences'], 'sentence')}"
-    if result.get("sentences_dropped"):
-        text += f" ({result['sentences_dropped']} too long for the model left out)"
+    short = result.get("sentences_too_short") or 0
+    if long := (result.get("sentences_dropped") or 0) - short:
+        text += f" ({long} too long for the model left out)"
+    if short:
+        text += f" ({short} too short to be scored left out)"
     unreadable: Mapping[str, str] = result.get("languages_unreadable") or {}
     for code, why in unreadable.items():
         text += f" (without {code}: {why})"
     text += f", {result['arithmetic']} arithmetic"
     if "floor_bits" in result:
         text += f", numerical floor {result['floor_bits']:.1e} bits a token"
+    if result.get("prefix"):  # runs stored before 2026-11-30 do not say
+        text += f", {result['prefix']}"
     return section(f"{result['model']}: {result['plan']}", Text(text, style="dim"))
 
 
@@ -138,6 +147,15 @@ def map_view(result: Json) -> Any:
     )
 
 
+def unit_map_view(result: Json) -> Any:
+    """Shows which matrices hurt which languages."""
+    return spaced(
+        _head({**result, "plan": f"each matrix alone at {result['unit_scheme']}"}),
+        titled(unit_table(result)),
+        titled(unit_languages_table(result)),
+    )
+
+
 def _origin_line(origin: Json) -> str:
     said = origin_place(origin)
     return f"The origin's set {block_list(origin['blocks'])} {said}."
@@ -145,7 +163,7 @@ def _origin_line(origin: Json) -> str:
 
 def investigation_view(result: Json) -> Any:
     """Shows the audit, the map and the verdicts."""
-    names = ("model", "corpus", "arithmetic", "languages_unreadable")
+    names = ("model", "corpus", "arithmetic", "languages_unreadable", "prefix", "reference")
     shared = {name: result.get(name) for name in names}
     audit, layer_map = result["audit"], result["map"]
     tried = result["collapsed_below"].items()

@@ -29,7 +29,7 @@ from typing import Any, cast
 import numpy as np
 
 from bitgap.codec import is_object
-from bitgap.errors import UserError
+from bitgap.errors import NoSuchPath, UserError
 from bitgap.records import Observations
 from bitgap.theory.evidence import Evidence
 from bitgap.theory.packing import VERSION, pack, unpack
@@ -95,7 +95,8 @@ def read_evidence(path: str | os.PathLike[str]) -> Evidence:
                 if entry.endswith(".npy")
             }
     except OSError as error:
-        raise UserError(
+        kind = NoSuchPath if isinstance(error, FileNotFoundError) else UserError
+        raise kind(
             f"cannot read {name!r} ({error.strerror or error}); name a file that `bitgap theory "
             f"--export FOLDER` wrote, or a folder of them"
         ) from None

@@ -213,6 +213,19 @@ def test_a_folder_in_the_layout_of_clams_is_read(tmp_path: Path):
         load_agreement(tmp_path / "set", languages="fr")
 
 
+def test_clams_is_read_as_cloned(tmp_path: Path):
+    write(tmp_path / "en_evalset" / "simple_agrmt.txt", CLAMS_EN)
+    write(tmp_path / "he_evalset" / "vp_coord.txt", "True\tה זמר רץ\nFalse\tה זמר רצים\n")
+    write(tmp_path / "word_lists" / "nouns.txt", "cat\ncats\n")
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "vocab.txt").write_bytes(b"\xff\xfe")
+    write(tmp_path / "README.md", "CLAMS")
+    found = load_agreement(tmp_path)
+    assert found.languages == ("en", "he")
+    assert found.excluded == {"unknown language word_lists": 1}
+    assert load_agreement(tmp_path / "he_evalset").languages == ("he",)
+
+
 def test_pairs_that_are_none_are_left_out_and_counted(tmp_path: Path):
     lines = (
         "True\tthe cat runs\nFalse\tthe cat runs\n"
@@ -274,10 +287,10 @@ TABLE = (
 def test_a_folder_in_the_layout_of_multiblimp_is_read(tmp_path: Path, name: str):
     write(tmp_path / name, TABLE)
     write(tmp_path / name.replace("eng", "heb"), "sen\twrong_sen\nהוא רץ\tהוא רצה\n")
-    write(tmp_path / name.replace("eng", "akk"), TABLE)
+    write(tmp_path / name.replace("eng", "qqq"), TABLE)
     found = load_agreement(tmp_path)
     assert found.languages == ("en", "he")
-    assert found.excluded == {"not agreement": 1, "unknown language akk": 3}
+    assert found.excluded == {"not agreement": 1, "unknown language qqq": 3}
     assert [pair.phenomenon for pair in found.pairs["en"]] == ["number", "person"]
     assert found.pairs["en"][1].good == 'He said "no" .'
     assert (found.pairs["he"][0].phenomenon, found.pairs["he"][0].critical) == ("number", 1)

@@ -192,6 +192,30 @@ def test_names_must_tell_the_language(tmp_path):
         load_treebanks(write(tmp_path, PLAIN, "en.conllu"), languages="fi,en")
 
 
+def test_universal_dependencies_are_read_as_released_a_folder_a_treebank(tmp_path, caplog):
+    for name in (
+        *("UD_German-GSD/de_gsd-ud-dev", "UD_German-PUD/de_pud-ud-test"),
+        *("UD_English-PUD/en_pud-ud-test", "UD_Erzya-JR/myv_jr-ud-test"),
+        "UD_Mixed-Fame/qfn_fame-ud-test",
+    ):
+        (tmp_path / name).parent.mkdir()
+        write((tmp_path / name).parent, PLAIN, f"{Path(name).name}.conllu")
+    found = load_treebanks(tmp_path)
+    assert {code: len(some) for code, some in found.tagged.items()} == {"de": 2, "en": 1, "myv": 1}
+    assert "passed over" in caplog.text and "qfn_fame-ud-test.conllu" in caplog.text
+    assert load_treebanks(tmp_path, languages="en,deu").languages == ("en", "de")
+    one = load_treebanks(tmp_path / "UD_German-GSD")
+    assert (one.languages, len(one.tagged["de"])) == (("de",), 1)
+
+
+def test_one_file_of_an_unknown_language_does_not_stop_the_others(tmp_path, caplog):
+    write(tmp_path, PLAIN, "en.conllu")
+    write(tmp_path, "no CoNLL-U at all", "qfn_fame.conllu")
+    assert load_treebanks(tmp_path).languages == ("en",) and "qfn_fame.conllu" in caplog.text
+    with pytest.raises(LanguageError, match=r"must begin with its language.*qfn_fame"):
+        load_treebanks(tmp_path / "qfn_fame.conllu")
+
+
 @pytest.mark.parametrize(
     ("words", "text"), [(["a", "c"], "a b c"), (["a"], "a b"), (["ab"], "a b"), ([""], "")]
 )

@@ -25,9 +25,8 @@ from bitgap.corpora.grammar.pairs import (
     make_set,
     present,
 )
-from bitgap.corpora.intake import clean_sentence
-from bitgap.corpora.readers import text_lines
-from bitgap.errors import CorpusError, LanguageError
+from bitgap.corpora.intake import clean_sentence, text_lines
+from bitgap.errors import CorpusError, LanguageError, NoSuchText
 from bitgap.languages import language
 
 __all__ = [
@@ -44,7 +43,8 @@ TAGGED_COLUMNS = ("text", "lemmas", "features")
 """Lemmas and features have one entry for each word of the text, with spaces between."""
 
 _LAYOUTS = (
-    "known layouts are CLAMS (<language>/*.txt with lines True<TAB>sentence and "
+    "known layouts are CLAMS (<language>/*.txt or <language>_evalset/*.txt with lines "
+    "True<TAB>sentence and "
     "False<TAB>sentence by turns) and MultiBLiMP (<language>/data.tsv or <language>.tsv with "
     "columns sen and wrong_sen)"
 )
@@ -75,10 +75,12 @@ def load_agreement(
         return _bundled(tuple(codes))
     folder = Path(spec).expanduser()
     if not folder.is_dir():
-        raise CorpusError(
+        raise NoSuchText(
             f"{folder}: no such folder; {_LAYOUTS}; leave the set out for the bundled one"
         )
-    files = {path: path.parent.name for path in sorted(folder.glob("*/*.txt"))}
+    files = {path: _spelling(path.parent) for path in sorted(folder.glob("*/*.txt"))}
+    if not files and _is_language(_spelling(folder.resolve())):
+        files = {path: _spelling(folder.resolve()) for path in sorted(folder.glob("*.txt"))}
     if files:
         return _read_clams(folder, files, languages)
     files = {path: path.parent.name for path in sorted(folder.glob("*/data.tsv"))}
@@ -86,6 +88,18 @@ def load_agreement(
     if files:
         return _read_multiblimp(folder, files, languages)
     raise CorpusError(f"{folder}: minimal pairs in no layout that is known; {_LAYOUTS}")
+
+
+def _spelling(folder: Path) -> str:
+    """Returns how a folder spells its language; as cloned, CLAMS has ``he_evalset``."""
+    return folder.name.removesuffix("_evalset")
+
+
+def _is_language(spelling: str) -> bool:
+    try:
+        return bool(language(spelling))
+    except LanguageError:
+        return False
 
 
 @functools.lru_cache(maxsize=8)
@@ -231,7 +245,10 @@ def _wanted(
         try:
             by_code.setdefault(language(spelling).code, []).append(path)
         except LanguageError:
-            n_lines = len(text_lines(path))
+            try:
+                n_lines = len(text_lines(path))
+            except CorpusError:
+                continue  # what is no text in a folder of no language is nobody's pair
             n_pairs = n_lines // 2 if path.suffix == ".txt" else n_lines - 1
             excluded[f"unknown language {spelling}"] += n_pairs
     if not by_code:

@@ -1,10 +1,13 @@
 """Treebanks in CoNLL-U: sentences whose words carry gold morphology, and where words end in tokens.
 
 A file holds one language, told by the beginning of its name (``he-htb-dev.conllu``,
-``en_pud-ud-test.conllu``). A *word* is what stands in the text: a multiword token such as Hebrew
-``מתאילנד`` ("from Thailand") is one word, and its features are those of its syntactic head: of the
-parts whose own head lies outside the word, the last that is a noun, proper noun, verb, adjective,
-pronoun or auxiliary; else the last such part at all; else none. Empty nodes are passed over.
+``en_pud-ud-test.conllu``); treebanks may stand in folders of their own (``UD_German-GSD/``), as
+Universal Dependencies releases them. A file whose name begins with no language, such as one of
+mixed languages (``qfn_fame-ud-test.conllu``), is passed over and told. A *word* is what stands in
+the text: a multiword token such as Hebrew ``מתאילנד`` ("from Thailand") is one word, and its
+features are those of its syntactic head: of the parts whose own head lies outside the word, the
+last that is a noun, proper noun, verb, adjective, pronoun or auxiliary; else the last such part at
+all; else none. Empty nodes are passed over.
 
 A line that is no CoNLL-U stops the reading and is named; a sentence whose words do not stand in its
 text in order, with nothing but space between them, is left out and counted.
@@ -16,6 +19,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import re
 import unicodedata
@@ -27,8 +31,10 @@ from typing import Any
 
 from bitgap.corpora.grammar.pairs import TaggedSentence
 from bitgap.corpora.intake import parse_languages
-from bitgap.errors import CorpusError, LanguageError
-from bitgap.languages import language
+from bitgap.errors import CorpusError, LanguageError, NoSuchText
+from bitgap.languages import language, matching
+
+_log = logging.getLogger(__name__)
 
 FEATURES = ("Number", "Gender", "Person", "Case")
 """What is kept of a word's features."""
@@ -91,50 +97,73 @@ def load_treebanks(
 
     Raises:
         CorpusError: If there is nothing to read, or a line is no CoNLL-U; with file and line.
-        LanguageError: If a file name begins with no language, or a language asked for is absent.
+        LanguageError: If no file name begins with a language, or a language asked for is absent.
+        NoSuchText: If there is no such file or folder.
         MissingExtra: If the conllu library is not installed.
     """
     path = Path(spec).expanduser()
-    wanted = parse_languages(languages)
-    codes = None if wanted is None else [language(spelling).code for spelling in wanted]
-    tagged: dict[str, list[TaggedSentence]] = {}
-    excluded: Counter[str] = Counter()
-    for file in _files(path):
-        code = _language_of(file)
-        if codes is None or code in codes:
-            sentences = tagged.setdefault(code, [])
-            sentences.extend(_read(file, code, excluded))
-    if missing := [code for code in codes or () if code not in tagged]:
+    by_language, strays = _by_language(path)
+    if not by_language:
         raise LanguageError(
-            f"{path}: no treebank of {', '.join(missing)}; there are "
-            f"{', '.join(sorted({_language_of(file) for file in _files(path)}))}"
+            f"{path}: a treebank's name must begin with its language, as in "
+            f"he-htb-dev.conllu; found {', '.join(file.name for file in strays[:5])}"
         )
-    order = codes or list(tagged)
-    return Treebank(path.name, {code: tuple(tagged[code]) for code in order}, dict(excluded))
+    wanted = parse_languages(languages)
+    codes = list(by_language)
+    if wanted is not None:
+        codes = [_wanted(path, spelling, by_language) for spelling in wanted]
+    if strays:
+        _log.warning(
+            "%s: passed over, as their names begin with no language that is known: %s",
+            path,
+            ", ".join(file.name for file in strays),
+        )
+    excluded: Counter[str] = Counter()
+    tagged = {
+        code: tuple(
+            sentence for file in by_language[code] for sentence in _read(file, code, excluded)
+        )
+        for code in dict.fromkeys(codes)
+    }
+    return Treebank(path.name, tagged, dict(excluded))
+
+
+def _wanted(path: Path, spelling: str, have: Mapping[str, Sequence[Path]]) -> str:
+    found = matching(spelling, have)
+    if len(found) != 1:
+        raise LanguageError(
+            f"{path}: no treebank of {spelling} ({language(spelling).code}); there are "
+            f"{', '.join(sorted(have))}"
+        )
+    return found[0]
+
+
+def _by_language(path: Path) -> tuple[dict[str, list[Path]], list[Path]]:
+    """Returns the files of each language, and those of none that is known."""
+    by_language: dict[str, list[Path]] = {}
+    strays: list[Path] = []
+    for file in _files(path):
+        try:
+            code = language(re.split(r"[-_.]", file.name)[0]).code
+        except LanguageError:
+            strays.append(file)
+        else:
+            by_language.setdefault(code, []).append(file)
+    return by_language, strays
 
 
 def _files(path: Path) -> list[Path]:
     if path.is_dir():
-        found = sorted(path.glob("*.conllu"))
+        found = sorted(path.glob("*.conllu")) or sorted(path.glob("*/*.conllu"))
         if not found:
-            raise CorpusError(f"{path}: no .conllu file in this folder")
+            raise CorpusError(
+                f"{path}: no .conllu file in this folder or in folders of it, such as "
+                "UD_German-GSD/de_gsd-ud-dev.conllu"
+            )
         return found
     if not path.is_file():
-        raise CorpusError(
-            f"{path}: no such file or folder; name a .conllu file or a folder of them"
-        )
+        raise NoSuchText(f"{path}: no such file or folder; name a .conllu file or a folder of them")
     return [path]
-
-
-def _language_of(file: Path) -> str:
-    head = re.split(r"[-_.]", file.name)[0]
-    try:
-        return language(head).code
-    except LanguageError as error:
-        raise LanguageError(
-            f"{file.name}: a treebank's name must begin with its language, as in "
-            f"he-htb-dev.conllu: {error}"
-        ) from None
 
 
 # -- one file -------------------------------------------------------------------------------------

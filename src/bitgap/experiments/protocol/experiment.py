@@ -28,6 +28,9 @@ Value = Literal["high", "medium", "low"]
 COST_SCHEME = "rtn4-g128"
 """Scheme whose plans costs are told of; another's plans are as many."""
 
+NOT_TESTABLE = "not_testable"
+"""Fact of observations that were not made, with the reason: what the model lacks."""
+
 PHASES = {
     1: "weights and one forward pass",
     2: "interventions on single blocks",
@@ -48,6 +51,17 @@ class Asked:
     plans: Sequence[Plan]
     sentences: int | None = None
     exact: bool = False
+
+
+def _nothing_drawn(finding: Finding) -> Mapping[str, Any]:
+    """Returns the figure of a finding without numbers: its sentence."""
+    return {
+        "data": {"values": [{"told": finding.sentence}]},
+        "mark": {"type": "text", "limit": 560},
+        "encoding": {"text": {"field": "told", "type": "nominal"}},
+        "width": 580,
+        "height": 40,
+    }
 
 
 def _nothing(n_blocks: int) -> int:
@@ -193,18 +207,39 @@ class Experiment:
 
     @property
     def judge(self) -> Callable[[Observations, Thresholds], Finding]:
-        """``judge(observations, thresholds)``; pure."""
-        return self._part("judge").judge
+        """``judge(observations, thresholds)``; pure.
+
+        Observations that could not be made are judged here, alike for all experiments.
+        """
+        own = self._part("judge").judge
+
+        def judged(observations: Observations, thresholds: Thresholds) -> Finding:
+            gate = observations.facts.get(NOT_TESTABLE)
+            if gate is None:
+                return own(observations, thresholds)
+            return self.untestable(
+                thresholds,
+                str(gate).rstrip("."),
+                primary="statistic",
+                unit="",
+                part=self.title,
+                original_measure={},
+                tables={},
+            )
+
+        return judged
 
     @property
     def figure(self) -> Callable[[Finding], Mapping[str, Any]]:
         """``figure(finding)``; a Vega-Lite specification."""
-        return self._part("figure").figure
+        own = self._part("figure").figure
+        return lambda finding: own(finding) if finding.tables else _nothing_drawn(finding)
 
     @property
     def further_figures(self) -> Callable[[Finding], Sequence[Figure]]:
         """``further_figures(finding)``; what is drawn beside its figure, nothing for most."""
-        return getattr(self._part("figure"), "further_figures", lambda finding: ())
+        own = getattr(self._part("figure"), "further_figures", None)
+        return lambda finding: own(finding) if own and finding.tables else ()
 
     @property
     def rule(self) -> Rule:

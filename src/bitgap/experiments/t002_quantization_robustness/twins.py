@@ -128,8 +128,8 @@ def redrawn(decoder: Decoder, seed: int) -> Decoder:
     generator = torch.Generator().manual_seed(seed)
     for i in range(copied.n_blocks):
         for view in copied.block_linears(i).values():
-            weight = view.module.get_parameter("weight")
+            weight = view.get().T if view.transposed else view.get()  # as stored
             drawn = torch.randn(weight.shape, generator=generator, dtype=torch.float32)
-            scale = weight.detach().double().square().mean().sqrt().item()
-            weight.data.copy_(drawn * scale)
+            scale = weight.double().square().mean().sqrt().item()
+            weight.copy_(drawn * scale)
     return copied

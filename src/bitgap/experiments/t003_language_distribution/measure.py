@@ -48,4 +48,6 @@ def measure(lab: Lab, scheme: str, params: Params) -> Observations:
 
 def _kin(code: str) -> dict[str, str]:
     known = language(code)
-    return {"script": known.script, "genus": known.genus, "family": known.family}
+    # Of what is not known, nothing is kin.
+    genus, family = known.genus or code, known.family or code
+    return {"script": known.script, "genus": genus, "family": family}

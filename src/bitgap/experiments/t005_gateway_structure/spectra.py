@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bitgap.errors import UnsupportedArchitecture
 from bitgap.models.decoder import Decoder
 from bitgap.models.gauge import one_channel_per_group
 from bitgap.models.roles import (
@@ -22,7 +23,7 @@ from bitgap.models.roles import (
     norm_consumers,
     value_output_pair,
 )
-from bitgap.models.twins import random_twin
+from bitgap.models.twins import blocks_of, random_twin
 from bitgap.quant.rounding import crest_factor_sq
 from bitgap.quant.schemes import Group, parse_scheme
 from bitgap.records import Floats
@@ -69,6 +70,11 @@ class BlockMatrices:
         self._group: Group = getattr(parse_scheme(scheme), "group", "tensor")
         self.kinds = [k for k in self._parts[0] if all(k in parts for parts in self._parts)]
         """Kinds that every block has."""
+        if not self.kinds:
+            raise UnsupportedArchitecture(
+                f"blocks of {type(decoder.model).__name__} have no kind of matrix in common, so "
+                f"their spectra cannot be compared"
+            )
 
     def of(self, block: int) -> dict[str, Tensor]:
         """Returns a block's matrices by kind, (out x in), float64."""
@@ -87,8 +93,7 @@ class BlockMatrices:
     def random(self, seed: int) -> Iterator[dict[str, Tensor]]:
         """Yields every block's matrices of a random-init twin, whose gains are all 1."""
         twin = random_twin(self._decoder.model, seed)
-        blocks = twin.get_submodule(self._decoder.family.blocks).children()
-        for block, module in enumerate(blocks):
+        for block, module in enumerate(blocks_of(twin, self._decoder)):
             yield self._read(block, module, folded=False)
 
     def _read(
@@ -102,8 +107,7 @@ class BlockMatrices:
         views, out = self._decoder.block_linears(block), {}
         for kind in self.kinds:
             name, rows = self._parts[block][kind]
-            stored = module.get_submodule(name).get_parameter("weight").detach()
-            weight = stored.T if views[name].transposed else stored
+            weight = views[name].of(module)
             weight = change(weight[torch.from_numpy(rows).to(weight.device)].double().cpu())
             gain = self._gains[block].get(name) if folded else None
             out[kind] = weight if gain is None else weight * gain

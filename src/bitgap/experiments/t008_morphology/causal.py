@@ -49,7 +49,7 @@ def window_of(n_blocks: int, window: tuple[float, float]) -> Bools:
 
 def rich_flags(languages: Sequence[str]) -> Bools:
     """Returns which languages are morphologically rich, (A)."""
-    return np.array([language(code).morphologically_rich for code in languages], dtype=bool)
+    return np.array([language(code).morphologically_rich is True for code in languages])
 
 
 def extra_losses(margin: Floats) -> Floats:

@@ -71,8 +71,7 @@ def tokenize_pairs(
     tokenizer = lab.loaded.tokenizer
     sentences = [text for pair in pairs for text in (pair.good, pair.bad)]
     bare = tokenizer(sentences, add_special_tokens=False).input_ids if sentences else []
-    bos = tokenizer.bos_token_id
-    rows = [tuple(row) if bos is None else (int(bos), *row) for row in bare]
+    rows = [(*lab.text.prefix.ids, *row) for row in bare]
     unknown = getattr(tokenizer, "unk_token_id", None)
     kept, ids, first = [], [], []
     why: Counter[str] = Counter()

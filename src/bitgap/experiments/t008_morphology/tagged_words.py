@@ -108,8 +108,7 @@ class _Sample:
         tokenizer = lab.loaded.tokenizer
         self._tokenizer, self._context = tokenizer, lab.info.context
         self._unknown = getattr(tokenizer, "unk_token_id", None)
-        bos = tokenizer.bos_token_id
-        self._lead = () if bos is None else (int(bos),)
+        self._lead = lab.text.prefix.ids
         self._features = tuple(features)
         self._ids: list[tuple[int, ...]] = []
         self._rows: list[tuple[int, int, int, int]] = []

@@ -7,7 +7,6 @@ import math
 import re
 import resource
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,13 +14,17 @@ from typing import TYPE_CHECKING
 import torch
 
 from bitgap.errors import BudgetError, UsageError
-from bitgap.lab.engine.arithmetic import products
+from bitgap.lab.engine.head import TILE
+from bitgap.lab.engine.rates import Rates
 from bitgap.lab.engine.scoring import Engine, Layout
-from bitgap.lab.engine.tree import Node, Work
-from bitgap.quant.bank import FP
+from bitgap.lab.engine.stream import disk_bytes
+from bitgap.lab.engine.tree import Work
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from bitgap.models.decoder import Decoder
+    from bitgap.quant.plan import Plan
 
 
 MIB = 2**20
@@ -34,11 +37,22 @@ _CHUNK_ROWS = {"cpu": 4096, "cuda": 32768}
 _MAX_WORKERS = 4
 # Into about so many chunks a short text is cut by length, and so much wider may a level be.
 _CHUNKS, _MAX_NODES = 8, 64
-# Bytes of logits each worker holds at once, so that they stay near it from product to sum.
-_LOGITS_BYTES = 16 * MIB
-_MIN_HEAD_ROWS = 64
-# What the parts may take of the memory given; the rest is left to the libraries' own scratch.
-_STACK_SHARE, _BANK_SHARE, _SCRATCH_SHARE = 0.30, 0.25, 0.20
+# Tokens that meet a tile of the vocabulary at a time: with TILE rows of it, 1 MiB of logits.
+_HEAD_ROWS, _MIN_HEAD_ROWS = 512, 64
+# What the parts may take of the memory given; the rest is left to the libraries' own scratch. Where
+# the longest sequence needs more scratch, stack and bank share what is left to them.
+_STACK_SHARE, _BANK_SHARE, _SCRATCH_SHARE, _MOST_SCRATCH = 0.30, 0.25, 0.20, 0.55
+_LEAST_LEFT = (_STACK_SHARE + _BANK_SHARE + _SCRATCH_SHARE - _MOST_SCRATCH) / (
+    _STACK_SHARE + _BANK_SHARE
+)
+# Score matrices that eager attention holds at once: raw, masked or capped, and their softmax.
+_EAGER_COPIES = 3
+# Arrays up to this size come from glibc's heap once one of them was freed, and smaller ones are put
+# where they lay: while three copies live, up to three more lie there as holes. Seen for copies of
+# 22 MiB: 77 MiB where each is mapped, 100 to 147 MiB from the heap.
+_LARGEST_OF_HEAP = 32 * MIB
+# Vocabulary visits of full precision: two products where a plan needs one.
+FULL_HEADS = 2
 
 
 def parse_bytes(text: str) -> int:
@@ -68,19 +82,60 @@ class Dimensions:
         inner: Sum of the outputs of a block's linears.
         vocabulary: Number of logits V.
         n_blocks: Number of blocks L.
+        eager_heads: Attention heads whose scores are held as a matrix (alibi, soft caps, sinks); 0
+            where attention never makes them.
+        block_weights: Numbers in the largest block's linears.
     """
 
     width: int
     inner: int
     vocabulary: int
     n_blocks: int
+    eager_heads: int = 0
+    block_weights: int = 0
 
     @classmethod
     def of(cls, decoder: Decoder) -> Dimensions:
         """Reads them off a split model."""
-        inner = sum(view.get().shape[0] for view in decoder.block_linears(0).values())
+        blocks = [
+            [view.shape for view in decoder.block_linears(i).values()]
+            for i in range(decoder.n_blocks)
+        ]
         vocabulary, width = decoder.tail.weight.shape
-        return cls(max(width, decoder.width), inner, vocabulary, decoder.n_blocks)
+        return cls(
+            width=max(width, decoder.state_width),
+            inner=max(sum(out for out, _ in shapes) for shapes in blocks),
+            vocabulary=vocabulary,
+            n_blocks=decoder.n_blocks,
+            eager_heads=decoder.eager_heads,
+            block_weights=max(sum(a * b for a, b in shapes) for shapes in blocks),
+        )
+
+    @property
+    def block_bytes(self) -> int:
+        """Memory of the largest block as it is run, in float32."""
+        return 4 * self.block_weights
+
+    def scratch_bytes(self, rows: int, longest: int) -> int:
+        """Returns what a block holds of so many token rows while it runs.
+
+        Args:
+            rows: Padded token rows.
+            longest: Tokens of the longest sequence among them.
+        """
+        by_row, in_heap = self._scratch_row(longest)
+        return rows * by_row + min(rows * in_heap, _EAGER_COPIES * _LARGEST_OF_HEAP)
+
+    def rows_within(self, scratch_bytes: float, longest: int) -> int:
+        """Returns how many token rows a block can hold in so much memory; see scratch_bytes."""
+        by_row, in_heap = self._scratch_row(longest)
+        most_holes = _EAGER_COPIES * _LARGEST_OF_HEAP
+        return int(max(scratch_bytes / (by_row + in_heap), (scratch_bytes - most_holes) / by_row))
+
+    def _scratch_row(self, longest: int) -> tuple[int, int]:
+        """Returns bytes that a token row takes, and as many as may lie beside it as holes."""
+        scores = 4 * _EAGER_COPIES * self.eager_heads * longest
+        return 4 * (2 * self.inner + 8 * self.width) + scores, scores
 
 
 def make_layout(
@@ -108,54 +163,54 @@ def make_layout(
         BudgetError: If not even one sequence fits.
     """
     kind = torch.device(device).type
-    scratch_row = 4 * (2 * size.inner + 8 * size.width)
+    a_sequence = size.scratch_bytes(longest, longest)
     # A sequence is never cut, so one that is longer than a good chunk makes its own.
     wanted = max(_CHUNK_ROWS.get(kind, _CHUNK_ROWS["cuda"]), longest)
+    tile = min(TILE, size.vocabulary)
+    one = 1.001 * (a_sequence + _logits_bytes(_MIN_HEAD_ROWS, tile))
+    share = min(max(one / memory_bytes, _SCRATCH_SHARE), _MOST_SCRATCH)
+    # What scratch takes beyond its share, stack and bank give, each in proportion.
+    left = (_STACK_SHARE + _BANK_SHARE + _SCRATCH_SHARE - share) / (_STACK_SHARE + _BANK_SHARE)
+    stack_share, bank_share = _STACK_SHARE * left, _BANK_SHARE * left
     workers = 1
     if kind == "cpu":
         # Threads share a text of several chunks; where memory holds one chunk only, each product.
-        needs = max(scratch_row * wanted, _logits_bytes(_MIN_HEAD_ROWS, size.vocabulary))
-        fitting = int(memory_bytes * _SCRATCH_SHARE / needs)
+        needs = size.scratch_bytes(wanted, longest) + _logits_bytes(_HEAD_ROWS, tile)
+        fitting = int(memory_bytes * share / needs)
         workers = max(1, min(threads, _MAX_WORKERS, fitting, text_rows // max(longest, 1) // 4))
-    scratch = memory_bytes * _SCRATCH_SHARE / workers
-    chunk_rows = min(wanted, int(scratch / scratch_row))
-    logits_bytes = min(_LOGITS_BYTES, int(scratch / 3))
-    head_rows = min(max(logits_bytes // (4 * size.vocabulary), _MIN_HEAD_ROWS), 1024)
+    scratch = memory_bytes * share / workers
+    spare = max(scratch / 4, scratch - a_sequence) / 2
+    head_rows = max(_MIN_HEAD_ROWS, min(_HEAD_ROWS, int(spare / _logits_bytes(1, tile))))
+    if a_sequence + _logits_bytes(head_rows, tile) > scratch:
+        head_rows = _MIN_HEAD_ROWS
+    room = scratch - _logits_bytes(head_rows, tile)
+    chunk_rows = min(wanted, size.rows_within(room, longest))
     # Nodes share a step only where the whole text fits the stack; with one, any segment will do.
     # Half the nodes of a mask tree take the same variant, so twice as many fill a product.
     per_node, beside = size.n_blocks + 3, 3 + 2 * n_heads
-    text_row = memory_bytes * _STACK_SHARE / (4 * size.width * max(text_rows, 1))
+    text_row = memory_bytes * stack_share / (4 * size.width * max(text_rows, 1))
     filling = 2 * chunk_rows * _CHUNKS // max(text_rows, 1)
     nodes = max(1, min(filling, _MAX_NODES, int((text_row - beside) / per_node)))
     stack_row = 4 * size.width * (per_node * nodes + beside)
-    segment_rows = int(memory_bytes * _STACK_SHARE / stack_row)
+    segment_rows = int(memory_bytes * stack_share / stack_row)
     chunk_rows = min(chunk_rows, segment_rows)
-    logits = _logits_bytes(head_rows, size.vocabulary) * workers
-    if chunk_rows < longest or logits > memory_bytes * _SCRATCH_SHARE:
-        need = max(
-            longest * scratch_row / _SCRATCH_SHARE,
-            longest * stack_row / _STACK_SHARE,
-            logits / _SCRATCH_SHARE,
-        )
+    if chunk_rows < longest:
+        # Enough for the longest sequence in every part, whatever the shares then are.
+        least = longest * 4 * size.width * (per_node + beside)
+        need = max(one / _MOST_SCRATCH, least / (_STACK_SHARE * _LEAST_LEFT))
         raise BudgetError(
             f"{memory_bytes / MIB:.0f} MiB beside the model is too little for sequences of "
-            f"{longest} tokens; give at least --memory {need / MIB + 1:.0f}MiB"
+            f"{longest} tokens; use shorter lines, or give at least "
+            f"--memory {need / MIB + 1:.0f}MiB"
         )
-    bank_bytes = int(memory_bytes * _BANK_SHARE)
-    return Layout(chunk_rows, nodes, head_rows, segment_rows, bank_bytes, workers)
+    streams = size.n_blocks * size.block_bytes > memory_bytes
+    bank_bytes = int(memory_bytes * bank_share)
+    return Layout(chunk_rows, nodes, head_rows, segment_rows, bank_bytes, workers, streams)
 
 
-def _logits_bytes(rows: int, vocabulary: int) -> int:
-    # Logits, and two more of their size where a log-sum-exp or a soft cap copies them.
-    return 3 * 4 * rows * vocabulary
-
-
-@dataclass(frozen=True, slots=True)
-class Rates:
-    """Measured speed of this machine on this model: seconds for one token row."""
-
-    block_s: float
-    head_s: float
+def _logits_bytes(rows: int, tile: int) -> int:
+    # Logits, and as much again where a shift or a soft cap copies them.
+    return 2 * 4 * rows * tile
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +223,10 @@ class Preflight:
     n_rows: int
     time_s: float
     memory_bytes: int
+    read_bytes: int = 0
+    """Of the weights, by the walk; 0 where the model fits the memory and is read by the way."""
+    disk_bytes: int = 0
+    """States between blocks, where they do not stay in memory."""
 
     def and_also(self, other: Preflight, n_plans: int) -> Preflight:
         """Returns the cost of this and then another request, on the same text.
@@ -189,6 +248,8 @@ class Preflight:
             n_rows=self.n_rows,
             time_s=self.time_s + other.time_s,
             memory_bytes=self.memory_bytes + other.memory_bytes,
+            read_bytes=self.read_bytes + other.read_bytes,
+            disk_bytes=max(self.disk_bytes, other.disk_bytes),
         )
 
     def as_dict(self) -> dict[str, float | int]:
@@ -202,36 +263,9 @@ class Preflight:
             "token_rows": self.n_rows,
             "time_s": round(self.time_s, 3),
             "memory_bytes": self.memory_bytes,
+            "read_bytes": self.read_bytes,
+            "disk_bytes": self.disk_bytes,
         }
-
-
-@torch.inference_mode()
-def measure_rates(engine: Engine) -> Rates:
-    """Times one block and one head on real text as the engine runs them, the best of a few."""
-    segment = engine.segments[0]
-    # As many nodes as share a variant in a mask tree, all children of their own parents.
-    n = max(1, engine.layout.nodes // 2)
-    group = [Node(i, i + 1, i, FP) for i in range(n)]
-    with products(engine.arithmetic, engine.device):
-        states = [
-            engine.decoder.embed(c.input_ids).expand(n, -1, -1, -1).contiguous() for c in segment
-        ]
-    targets = engine.targets(segment, [FP])
-    block_s = _best_of(lambda: engine.advance(0, group, states))
-    head_s = _best_of(lambda: engine.finish(segment, targets, states, range(n), [FP] * n))
-    rows = n * sum(chunk.n_rows for chunk in segment)
-    return Rates(block_s / rows, head_s / rows)
-
-
-def _best_of(call, repeats: int = 3) -> float:
-    best = float("inf")
-    for _ in range(repeats):
-        start = time.perf_counter()
-        call()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        best = min(best, time.perf_counter() - start)
-    return best
 
 
 def predict(
@@ -240,11 +274,11 @@ def predict(
     work: Work,
     rates: Rates,
     *,
+    todo: Sequence[Plan],
     n_plans: int,
-    n_known: int,
-    bank_bytes: int,
+    n_variants: int,
     result_bytes: int,
-    reference: bool = False,
+    again_rows: int | None = None,
 ) -> Preflight:
     """Returns what a request will cost.
 
@@ -253,33 +287,47 @@ def predict(
         size: The model's dimensions.
         work: Evaluations still to do.
         rates: Measured speed.
-        n_plans: Plans asked for.
-        n_known: Of these, plans already in the store.
-        bank_bytes: Rounded blocks the plans need, before the bank's limit.
+        todo: Plans that are still to be scored.
+        n_plans: How many are asked for, known ones included.
+        n_variants: Blocks that are rounded for the plans, each scheme counted once.
         result_bytes: Scores that are read back at the end.
-        reference: Whether full precision and the numerical floor are still to be measured.
+        again_rows: Where full precision is still to be measured, the rows of the sample that the
+            numerical floor evaluates twice.
     """
-    layout = engine.layout
-    n_rows = sum(chunk.n_rows for segment in engine.segments for chunk in segment)
+    layout, n_known = engine.layout, n_plans - len(todo)
+    chunks = [chunk for segment in engine.segments for chunk in segment]
+    n_rows = sum(chunk.n_rows for chunk in chunks)
     time_s = n_rows * (
         work.block_evaluations * rates.block_s + work.head_evaluations * rates.head_s
     )
-    if reference:
-        # Full precision once, and for the floor twice more; each visits the vocabulary three times.
-        time_s += n_rows * 3 * (size.n_blocks * rates.block_s + 3 * rates.head_s)
+    time_s += n_variants * size.block_weights * rates.round_s
+    # Targets are made once a process, and where the text is in segments, once a batch of plans.
+    full_rows = n_rows if n_plans > n_known or again_rows is not None else 0
+    time_s += full_rows * (size.n_blocks * rates.block_s + FULL_HEADS * rates.head_s)
+    if again_rows:
+        time_s += again_rows * (size.n_blocks * rates.block_s + rates.head_s)
     held_rows = max(sum(chunk.n_rows for chunk in segment) for segment in engine.segments)
-    # Few plans fill few nodes; measuring the rates holds half of all before and after a block.
+    # Few plans fill few nodes.
     nodes = min(layout.nodes, max(1, n_plans - n_known))
-    states = max((size.n_blocks + 3) * nodes, layout.nodes) + 5
-    stack = 4 * held_rows * size.width * states
-    scratch = (
-        4
-        * min(layout.chunk_rows * layout.workers, held_rows * layout.nodes)
-        * (2 * size.inner + 8 * size.width)
-    )
-    logits = _logits_bytes(layout.head_rows, size.vocabulary) * layout.workers
-    memory = stack + scratch + logits + min(bank_bytes, layout.bank_bytes) + result_bytes
-    return Preflight(n_plans, n_known, work, n_rows, time_s, memory)
+    longest = max(chunk.shape[1] for chunk in chunks)
+    batch = max(chunk.n_rows for chunk in chunks)
+    logits = _logits_bytes(layout.head_rows, engine.tile_width) * layout.workers
+    read = disk = 0
+    if layout.streams:
+        # In memory are a state in and one out, and a variant of the block; the rest is on disk.
+        stack = layout.workers * 4 * batch * size.width * 5
+        bank = size.block_bytes
+        if full_rows:
+            read = sum(p.numel() * p.element_size() for p in engine.decoder.model.parameters())
+            disk = disk_bytes(todo, n_rows, engine.decoder.width)
+    else:
+        stack = 4 * held_rows * size.width * ((size.n_blocks + 3) * nodes + 5)
+        batch = max(batch, min(layout.chunk_rows, batch * nodes))
+        bank = min(n_variants * size.block_bytes, layout.bank_bytes)
+        bank += size.block_bytes if engine.bank.casts(0) else 0
+    scratch = layout.workers * size.scratch_bytes(batch, longest)
+    memory = stack + scratch + logits + bank + result_bytes
+    return Preflight(n_plans, n_known, work, n_rows, time_s, memory, read, disk)
 
 
 def keep_freed_memory() -> None:
@@ -298,6 +346,23 @@ def keep_freed_memory() -> None:
     mallopt(trim_threshold, ctypes.c_int(2**31 - 1))
     mallopt(mmap_threshold, ctypes.c_int(GIB))
     mallopt(mmap_max, 0)
+
+
+def map_large_arrays() -> None:
+    """Tells glibc to give arrays that no heap should hold pages of their own again.
+
+    Undoes for them what :func:`keep_freed_memory` does, where attention makes matrices of scores:
+    those are large, and the holes that they would leave in the heap are beyond any estimate.
+    """
+    if sys.platform != "linux":
+        return
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return
+    mmap_threshold, mmap_max = -3, -4
+    mallopt(mmap_threshold, ctypes.c_int(_LARGEST_OF_HEAP))
+    mallopt(mmap_max, 65536)  # as it is when a process begins
 
 
 def peak_rss_bytes() -> int:

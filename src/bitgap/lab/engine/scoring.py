@@ -18,17 +18,20 @@ killed and repeated gives the same bits as one that was not.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from bitgap.lab.engine.arithmetic import fast_products_round, products
-from bitgap.lab.engine.head import Head, Target, make_target, score_tokens
+from bitgap.lab.engine.head import TILE, Head, Target, make_target, score_tokens
+from bitgap.lab.engine.stopwatch import Stopwatch
 from bitgap.lab.engine.text import Chunk
 from bitgap.lab.engine.tree import Node, PlanTree
 from bitgap.lab.engine.workers import Workers
@@ -52,10 +55,11 @@ class Layout:
     Attributes:
         chunk_rows: Padded token rows in one product of one worker.
         nodes: Tree nodes that are walked together.
-        head_rows: Tokens whose logits each worker holds at once.
+        head_rows: Tokens that meet a tile of the vocabulary at a time, in each worker.
         segment_rows: Padded token rows that walk the tree together.
         bank_bytes: Memory for rounded blocks.
         workers: Threads that take chunks.
+        streams: Whether the block is the outer loop, as the model is larger than the memory.
     """
 
     chunk_rows: int
@@ -64,6 +68,7 @@ class Layout:
     segment_rows: int
     bank_bytes: int
     workers: int = 1
+    streams: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +82,24 @@ class Leaf:
 
 Emit = Callable[[list[Leaf]], None]
 Tick = Callable[[int, int], None]
+
+
+class Watch(Protocol):
+    """Who is shown what full precision says of the text, as the engine comes by it."""
+
+    @property
+    def again(self) -> list[Chunk]:
+        """Text that full precision is to be evaluated on a second time, in these very batches."""
+        ...
+
+    def second(self, hidden: list[Tensor]) -> None:
+        """Takes what that second evaluation gave, (T x d) before the head for each batch."""
+
+    def ran(self, block_rows: int, head_rows: int) -> None:
+        """So many token rows went through a block, or the head; called from any thread."""
+
+    def see(self, chunk: Chunk, target: Target) -> None:
+        """Full precision was run on a chunk; called once for each, before leaves are emitted."""
 
 
 @dataclass(slots=True)
@@ -121,8 +144,10 @@ class Engine:
         self.decoder, self.bank, self.layout = decoder, bank, layout
         self.arithmetic: Arithmetic = arithmetic
         self.segments = [list(s) for s in _segments(chunks, layout.segment_rows)]
-        self.device, self._n_sequences = device, n_sequences
+        self.device, self.n_sequences = device, n_sequences
         self.rounds = arithmetic == "fast" and fast_products_round(device)
+        self.watch = Stopwatch()
+        self.tile_width = min(TILE, decoder.tail.weight.shape[0])
         self._heads: dict[str, Head] = {}
         self._kept_targets: tuple[tuple[str, ...], list[Target]] | None = None
         self._workers = Workers(layout.workers)
@@ -135,6 +160,7 @@ class Engine:
         *,
         known: Callable[[Plan], bool] = lambda plan: False,
         tick: Tick = lambda blocks, heads: None,
+        watch: Watch | None = None,
     ) -> None:
         """Scores the plans that are not yet known.
 
@@ -144,6 +170,8 @@ class Engine:
             known: Whether a plan's scores exist already; asked once per plan.
             tick: Called with the block and head evaluations done since the last call, in token
                 rows.
+            watch: Shown what full precision says of every chunk, in the pass that serves the
+                plans too; also where no plan is left to score.
 
         Raises:
             PlanError: If a plan does not fit the model.
@@ -159,30 +187,38 @@ class Engine:
             if all(flags):
                 continue
             if whole:
-                self._score_whole(tree, flags, emit, tick)
+                self._score_whole(tree, flags, emit, tick, watch)
             else:
-                self._score_in_segments(tree, flags, emit, tick)
+                self._score_in_segments(tree, flags, emit, tick, watch)
+            watch = None
+        if watch is not None:
+            for segment in self.segments:
+                self.targets(segment, [FP], watch)
 
     @torch.inference_mode()
     def reference(self) -> Floats:
         """Returns the full-precision NLL in nats of every sequence, (A·N)."""
-        nll = torch.zeros(self._n_sequences, dtype=torch.float64)
+        nll = torch.zeros(self.n_sequences, dtype=torch.float64)
         for segment in self.segments:
             for chunk, target in zip(segment, self.targets(segment, [FP]), strict=True):
                 nll.index_add_(0, chunk.owners.cpu(), target.nll.cpu().double())
         return nll.numpy()
 
-    def _score_whole(self, tree: PlanTree, known: list[bool], emit: Emit, tick: Tick) -> None:
+    def _score_whole(
+        self, tree: PlanTree, known: list[bool], emit: Emit, tick: Tick, watch: Watch | None
+    ) -> None:
         def sink(first: int, nll: Floats, kl: Floats) -> None:
             last = first + len(nll)
             emit(_leaves(tree.plans[first:last], nll, kl, known[first:last]))
 
         segment = self.segments[0]
-        targets = self.targets(segment, [plan.head for plan in tree.plans])
+        targets = self.targets(segment, [plan.head for plan in tree.plans], watch)
         self._walk(_Walk(tree, known, segment, targets, sink, tick))
 
-    def _score_in_segments(self, tree: PlanTree, known: list[bool], emit: Emit, tick: Tick) -> None:
-        nll = np.zeros((len(tree.plans), self._n_sequences))
+    def _score_in_segments(
+        self, tree: PlanTree, known: list[bool], emit: Emit, tick: Tick, watch: Watch | None
+    ) -> None:
+        nll = np.zeros((len(tree.plans), self.n_sequences))
         kl = np.zeros_like(nll)
 
         def sink(first: int, part_nll: Floats, part_kl: Floats) -> None:
@@ -190,7 +226,7 @@ class Engine:
             kl[first : first + len(part_kl)] += part_kl
 
         for segment in self.segments:
-            targets = self.targets(segment, [plan.head for plan in tree.plans])
+            targets = self.targets(segment, [plan.head for plan in tree.plans], watch)
             self._walk(_Walk(tree, known, segment, targets, sink, tick))
         emit(_leaves(tree.plans, nll, kl, known))
 
@@ -220,7 +256,12 @@ class Engine:
                 walk.tick(len(group) * sum(chunk.n_rows for chunk in walk.segment), 0)
                 self._descend(walk, block + 1, group, below)
 
-    def advance(self, block: int, group: Sequence[Node], states: list[Tensor]) -> list[Tensor]:
+    def advance(
+        self,
+        block: int,
+        group: Sequence[Node],
+        states: list[Tensor],
+    ) -> list[Tensor]:
         """Runs one block for every node of a group, on every chunk.
 
         Args:
@@ -232,11 +273,30 @@ class Engine:
             The states of the nodes for every chunk, (n x B x S x d).
         """
         modules = {name: self.bank.block(block, name) for name in {n.variant for n in group}}
-        return self._each(lambda state, _: self._run(block, group, modules, state), states)
+        began = time.perf_counter()
+        out = self.each(lambda state, _: self.run_group(block, group, modules, state), states)
+        self.watch.block(began, len(group) * sum(s.shape[1] * s.shape[2] for s in states))
+        return out
 
-    def _run(
+    def _exact_block(self, block: int, state: Tensor, _: Tensor) -> Tensor:
+        """Returns the state of one node, (1 x B x S x d), after the model's own block."""
+        context = self.decoder.context_for(state.shape[1], state.shape[2])
+        return self.decoder.run_block(block, state[0], context)[None]
+
+    def run_group(
         self, block: int, group: Sequence[Node], modules: dict[str, nn.Module], state: Tensor
     ) -> Tensor:
+        """Runs a block for nodes on one chunk.
+
+        Args:
+            block: Number of the block.
+            group: The nodes after it.
+            modules: The block's variants that they take, by name.
+            state: States of the nodes' parents, (p x B x S x d).
+
+        Returns:
+            States of the nodes, (n x B x S x d).
+        """
         _, rows, length, width = state.shape
         order = sorted(range(len(group)), key=lambda i: group[i].variant)
         runs = [
@@ -302,7 +362,7 @@ class Engine:
             for name in dict.fromkeys(heads):
                 same = [k for k, head in enumerate(heads) if head == name]
                 for batch in self._batches(same, chunk.n_rows):
-                    hidden = self._before_head(chunk, _rows_of(state, [places[k] for k in batch]))
+                    hidden = self.before_head(chunk, _rows_of(state, [places[k] for k in batch]))
                     scored = score_tokens(self._heads, name, hidden, target, buffer)
                     for total, values in zip(mine, scored, strict=True):
                         part = torch.zeros(len(batch), chunk.shape[0], dtype=torch.float64)
@@ -310,75 +370,123 @@ class Engine:
             return mine
 
         jobs = list(zip(segment, targets, states, strict=True))
-        sums = np.zeros((2, len(places), self._n_sequences))
-        for chunk, part in zip(segment, self._each(one, jobs), strict=True):
+        sums = np.zeros((2, len(places), self.n_sequences))
+        began = time.perf_counter()
+        for chunk, part in zip(segment, self.each(one, jobs), strict=True):
             # A sequence is in one chunk only, so nothing is added twice.
             sums[:, :, chunk.where] = part.numpy()
+        self.watch.head(began, len(places) * sum(chunk.n_rows for chunk in segment))
         return sums
 
-    def _each(self, call: Callable[[T, Tensor], R], jobs: Sequence[T]) -> list[R]:
-        """Calls ``call`` on every job and a logits buffer, in as many threads as there are."""
+    def each(
+        self,
+        call: Callable[[T, Tensor], R],
+        jobs: Sequence[T],
+        arithmetic: Arithmetic | None = None,
+    ) -> list[R]:
+        """Calls ``call`` on every job and scratch for logits, in as many threads as there are.
+
+        Args:
+            call: Returns what is wanted of a job.
+            jobs: Independent of each other.
+            arithmetic: Of products; the engine's own by default.
+        """
+        chosen = arithmetic or self.arithmetic
 
         def one(job: T) -> R:
-            with torch.inference_mode(), products(self.arithmetic, self.device):
+            with torch.inference_mode(), products(chosen, self.device):
                 return call(job, self._workers.buffer(self.make_buffer))
 
-        with products(self.arithmetic, self.device):
+        with products(chosen, self.device):
             return self._workers.map(one, jobs)
 
     def make_buffer(self) -> Tensor:
-        """Returns scratch for logits, (head_rows x V)."""
-        return torch.empty(
-            self.layout.head_rows, self.decoder.tail.weight.shape[0], device=self.device
-        )
+        """Returns scratch for logits of a slab of tokens and a tile of the vocabulary."""
+        return torch.empty(self.layout.head_rows, self.tile_width, device=self.device)
 
-    def _before_head(self, chunk: Chunk, state: Tensor) -> Tensor:
+    def before_head(self, chunk: Chunk, state: Tensor) -> Tensor:
         """Returns the finished states that predict something, (n x T x d), of (n x B x S x d)."""
         flat = state.flatten(1, 2)
         return self.decoder.tail.finish(flat[:, chunk.positions])
 
     # -- full precision -----------------------------------------------------------------------
 
-    def targets(self, segment: Sequence[Chunk], heads: Sequence[str]) -> list[Target]:
-        """Returns what full precision says of each chunk, as these heads need it."""
+    def targets(
+        self, segment: Sequence[Chunk], heads: Sequence[str], watch: Watch | None = None
+    ) -> list[Target]:
+        """Returns what full precision says of each chunk, as these heads need it.
+
+        Args:
+            segment: The chunks.
+            heads: Head variants of the plans that will be compared with it.
+            watch: Shown every chunk with its target.
+        """
         names = tuple(sorted({FP, *heads}))
         whole = len(self.segments) == 1
         if whole and self._kept_targets and self._kept_targets[0] == names:
-            return self._kept_targets[1]
+            made = self._kept_targets[1]
+        else:
+            made = self._make_targets(segment, names, watch)
+        if whole:
+            self._kept_targets = names, made
+        if watch is not None:
+            for chunk, target in zip(segment, made, strict=True):
+                watch.see(chunk, target)
+        return made
+
+    def head_variants(self, names: Sequence[str]) -> dict[str, Head]:
+        """Returns heads by scheme name, as products will see them."""
         for name in set(names) - self._heads.keys():
             tail = self.decoder.tail
             weight = self.bank.head(name)
             self._heads[name] = Head.prepared(weight, tail.bias, tail.softcap, self.rounds)
-        wanted = {name: self._heads[name] for name in names}
-        buffer = self.make_buffer()
+        return {name: self._heads[name] for name in names}
+
+    def _make_targets(
+        self, segment: Sequence[Chunk], names: Sequence[str], watch: Watch | None
+    ) -> list[Target]:
+        wanted = self.head_variants(names)
+        hidden = self.full_precision(segment, watch)
+
+        def one(job: tuple[Chunk, Tensor], scratch: Tensor) -> Target:
+            chunk, states = job
+            target = make_target(wanted, states, chunk.targets, scratch)
+            if watch is not None:
+                watch.ran(0, chunk.n_rows)
+            return target
+
+        jobs = list(zip(segment, hidden, strict=True))
+        if not self.rounds:
+            return self.each(one, jobs)
         # Not shared among workers: one product in here is exact, a setting of the whole process.
         with products(self.arithmetic, self.device):
-            made = [
-                make_target(wanted, self.full_precision(chunk), chunk.targets, buffer)
-                for chunk in segment
-            ]
-        if whole:
-            self._kept_targets = names, made
-        return made
+            scratch = self.make_buffer()
+            return [one(job, scratch) for job in jobs]
 
-    def full_precision(self, chunk: Chunk, split: int = 1, *, exact: bool = False) -> Tensor:
-        """Returns full-precision states before the head, (T x d).
+    def full_precision(
+        self, chunks: Sequence[Chunk], watch: Watch | None = None, *, exact: bool = False
+    ) -> list[Tensor]:
+        """Returns full-precision states before the head for every chunk, (T x d).
 
         Args:
-            chunk: The text.
-            split: Into how many batches the chunk's sequences are cut, for the numerical floor.
+            chunks: The text, not necessarily the engine's own; all of it goes through a block
+                before the next one is touched.
+            watch: Told of the work.
             exact: Run the model's own blocks; else those that plans run, so that what a plan
                 leaves in full precision before its first rounded block is this to the bit.
         """
-        parts = []
-        for ids in chunk.input_ids.tensor_split(min(split, len(chunk.input_ids))):
-            state = self.decoder.embed(ids)
-            context = self.decoder.context_for(*ids.shape)
-            for block in range(self.decoder.n_blocks):
-                module = None if exact else self.bank.block(block, FP)
-                state = self.decoder.run_block(block, state, context, module)
-            parts.append(state)
-        return self._before_head(chunk, torch.cat(parts)[None])[0]
+        group = [Node(0, 1, 0, FP)]
+        arithmetic = "exact" if exact else self.arithmetic
+        with products(arithmetic, self.device):
+            states = [self.decoder.embed(chunk.input_ids)[None] for chunk in chunks]
+        for block in range(self.decoder.n_blocks):
+            if exact:
+                states = self.each(partial(self._exact_block, block), states, "exact")
+            else:
+                states = self.advance(block, group, states)
+            if watch is not None:
+                watch.ran(sum(chunk.n_rows for chunk in chunks), 0)
+        return [self.before_head(c, state)[0] for c, state in zip(chunks, states, strict=True)]
 
 
 def _rows_of(state: Tensor, parents: list[int]) -> Tensor:

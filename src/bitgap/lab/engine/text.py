@@ -1,9 +1,9 @@
 """Sentences as tokens, and tokens as the batches the engine runs.
 
-One sentence is one sequence, with the BOS in front where the tokenizer defines one; what is scored
-are the tokens that some earlier token predicts. Sentences are sorted by length and cut into chunks
-that waste little padding; padding stands on the right, where a causal model never looks back at it
-from a real token, so no mask is needed.
+One sentence is one sequence, with a prefix in front (:mod:`bitgap.lab.engine.prefix`); what is
+scored are the tokens of the sentence that some earlier token predicts. Sentences are sorted by
+length and cut into chunks that waste little padding; padding stands on the right, where a causal
+model never looks back at it from a real token, so no mask is needed.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from torch import Tensor
 from bitgap.corpora.parallel import ParallelCorpus
 from bitgap.corpora.unigrams import add_one_nats
 from bitgap.errors import CorpusError
+from bitgap.lab.engine.prefix import Prefix, prefix_of
 from bitgap.records import Floats, Integers, TextCounts
 
 # A language most of whose tokens are "unknown" is not read but guessed at.
@@ -35,24 +36,26 @@ class TokenizedText:
 
     Attributes:
         languages: Codes, reference first.
-        ids: Token ids with the BOS, for each language and kept sentence.
+        ids: Token ids with the prefix, for each language and kept sentence.
         kept: Numbers of the kept sentences in the corpus, (N).
         counts: Scored tokens, bytes and characters, (A x N) each.
-        has_bos: Whether each sequence begins with a BOS.
+        prefix: What each sequence begins with, and by which rule.
         unigram_nats: Add-one unigram cross-entropy of the scored tokens, (A x N); counted on other
             text where there are counts of the language, else on its other kept sentences.
         unigram_tokens: Tokens of other text that it rests on, (A); 0 where there are no counts.
         n_dropped: How many sentences were too long or too short.
+        n_short: How many of them were too short: nothing of them could be scored.
     """
 
     languages: tuple[str, ...]
     ids: tuple[tuple[tuple[int, ...], ...], ...]
     kept: Integers
     counts: TextCounts
-    has_bos: bool
+    prefix: Prefix
     unigram_nats: Floats
     unigram_tokens: Integers
     n_dropped: int
+    n_short: int = 0
 
 
 def tokenize(
@@ -62,58 +65,86 @@ def tokenize(
     context: int | None,
     vocabulary: int,
     unigrams: Mapping[str, Integers] | None = None,
+    prefix: Prefix | None = None,
 ) -> TokenizedText:
     """Turns a corpus into token ids.
 
     Args:
         corpus: Aligned sentences.
         tokenizer: A transformers tokenizer.
-        context: Longest sequence the model takes, BOS included; None for no limit.
+        context: Longest sequence the model takes, prefix included; None for no limit.
         vocabulary: Number of logits V, for the add-one unigram model.
         unigrams: How often each token came in other text, (V), by language.
+        prefix: What stands in front of every sentence; by the rule of
+            :mod:`bitgap.lab.engine.prefix` when None.
 
     Raises:
-        CorpusError: If fewer than two sentences fit the context in every language.
+        CorpusError: If fewer than two sentences can be scored in every language.
     """
-    bos = tokenizer.bos_token_id
-    lead = () if bos is None else (int(bos),)
+    prefix = prefix_of(tokenizer) if prefix is None else prefix
     ids = [
         [
-            lead + tuple(row)
+            prefix.ids + tuple(row)
             for row in tokenizer(list(corpus.sentences[code]), add_special_tokens=False).input_ids
         ]
         for code in corpus.languages
     ]
     lengths = np.array([[len(row) for row in rows] for rows in ids])
-    fits = (lengths >= 2).all(0)
-    if context is not None:
-        fits &= (lengths <= context).all(0)
-    kept = np.flatnonzero(fits)
+    short = (lengths <= prefix.first).any(0)
+    long = np.zeros_like(short) if context is None else (lengths > context).any(0)
+    kept = np.flatnonzero(~(short | long))
     if len(kept) < 2:
-        raise CorpusError(
-            f"{corpus.name}: {len(kept)} of {corpus.n_sentences} sentences have between 2 and "
-            f"{context} tokens in every language; use shorter sentences, fewer languages or a "
-            f"model with a longer context"
-        )
+        raise CorpusError(_too_few(corpus, lengths, prefix, context, len(kept)))
     rows = tuple(tuple(language[i] for i in kept) for language in ids)
     counted = [(unigrams or {}).get(code) for code in corpus.languages]
     return TokenizedText(
         languages=corpus.languages,
         ids=rows,
         kept=kept,
-        counts=_counts(corpus, kept, lengths),
-        has_bos=bos is not None,
+        counts=_counts(corpus, kept, lengths - prefix.first),
+        prefix=prefix,
         unigram_nats=np.stack(
             [
-                _unigram(language, vocabulary) if counts is None else _by_counts(language, counts)
+                _unigram(language, vocabulary, prefix.first)
+                if counts is None
+                else _by_counts(language, counts, prefix.first)
                 for language, counts in zip(rows, counted, strict=True)
             ]
         ),
         unigram_tokens=np.array(
             [0 if counts is None else counts.sum() for counts in counted], dtype=np.int64
         ),
-        n_dropped=int((~fits).sum()),
+        n_dropped=corpus.n_sentences - len(kept),
+        n_short=int(short.sum()),
     )
+
+
+def _too_few(
+    corpus: ParallelCorpus, lengths: Integers, prefix: Prefix, context: int | None, n_kept: int
+) -> str:
+    """Returns why too few sentences are left, naming one that is too short or too long."""
+    said = [f"{corpus.name}: {n_kept} of {corpus.n_sentences} sentences can be scored, and it "
+            "takes two"]  # fmt: skip
+    short = np.argwhere((lengths <= prefix.first).T)
+    if len(short):
+        number, row = short[0]
+        said.append(
+            f"{len(set(short[:, 0]))} are too short in some language, without a token that "
+            f"another predicts, such as sentence {number + 1} in {corpus.languages[row]} "
+            f"({prefix.text}); give longer sentences"
+        )
+    long = np.argwhere((lengths > context).T) if context is not None else short[:0]
+    if len(long):
+        number, row = long[0]
+        said.append(
+            f"{len(set(long[:, 0]))} are longer than the model's context of {context} tokens in "
+            f"some language, such as sentence {number + 1} in {corpus.languages[row]} with "
+            f"{lengths[row, number]}; give shorter sentences, fewer languages, or a model with a "
+            "longer context"
+        )
+    if not len(short) and not len(long):
+        said.append("give more sentences")
+    return "; ".join(said)
 
 
 def unreadable(corpus: ParallelCorpus, tokenizer: Any) -> dict[str, str]:
@@ -145,21 +176,21 @@ def unreadable(corpus: ParallelCorpus, tokenizer: Any) -> dict[str, str]:
     return found
 
 
-def _counts(corpus: ParallelCorpus, kept: Integers, lengths: Integers) -> TextCounts:
+def _counts(corpus: ParallelCorpus, kept: Integers, n_scored: Integers) -> TextCounts:
     text = [
         [unicodedata.normalize("NFC", corpus.sentences[code][i]) for i in kept]
         for code in corpus.languages
     ]
     return TextCounts(
-        tokens=lengths[:, kept] - 1,
+        tokens=n_scored[:, kept],
         bytes=np.array([[len(s.encode()) for s in row] for row in text]),
         characters=np.array([[len(s) for s in row] for row in text]),
     )
 
 
-def _unigram(sentences: Sequence[Sequence[int]], vocabulary: int) -> Floats:
+def _unigram(sentences: Sequence[Sequence[int]], vocabulary: int, first: int) -> Floats:
     """Add-one unigram cross-entropy in nats of each sentence's scored tokens, leaving it out."""
-    scored = [np.asarray(s[1:]) for s in sentences]
+    scored = [np.asarray(s[first:]) for s in sentences]
     total = np.bincount(np.concatenate(scored), minlength=vocabulary)
     nats = np.empty(len(scored))
     for i, tokens in enumerate(scored):
@@ -168,9 +199,10 @@ def _unigram(sentences: Sequence[Sequence[int]], vocabulary: int) -> Floats:
     return nats
 
 
-def _by_counts(sentences: Sequence[Sequence[int]], counts: Integers) -> Floats:
+def _by_counts(sentences: Sequence[Sequence[int]], counts: Integers, first: int) -> Floats:
     """Add-one unigram cross-entropy in nats of each sentence's scored tokens, by other text."""
-    return np.array([add_one_nats(np.asarray(s[1:], dtype=np.int64), counts) for s in sentences])
+    scored = (np.asarray(s[first:], dtype=np.int64) for s in sentences)
+    return np.array([add_one_nats(tokens, counts) for tokens in scored])
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +217,7 @@ class Chunk:
         owners: For each of T, its row's place as in ``where``.
         rows: For each of T, its row among the B; on the CPU.
         lengths: Real tokens of each row, (B).
+        first: Column of the first scored token: behind the prefix.
     """
 
     input_ids: Tensor
@@ -194,6 +227,7 @@ class Chunk:
     owners: Tensor
     rows: Tensor
     lengths: Integers
+    first: int = 1
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -212,11 +246,12 @@ def make_chunks(text: TokenizedText, max_rows: int, device: str = "cpu") -> tupl
     The cuts minimise padded rows plus a fixed overhead per chunk, exactly, by dynamic programming
     over the sentences sorted by length. They depend on the text and ``max_rows`` alone.
     """
-    return cut_rows([ids for language in text.ids for ids in language], max_rows, device)
+    flat = [ids for language in text.ids for ids in language]
+    return cut_rows(flat, max_rows, device, text.prefix.first)
 
 
 def cut_rows(
-    flat: Sequence[tuple[int, ...]], max_rows: int, device: str = "cpu"
+    flat: Sequence[tuple[int, ...]], max_rows: int, device: str = "cpu", first: int = 1
 ) -> tuple[Chunk, ...]:
     """Cuts any sequences of tokens into batches, as :func:`make_chunks` does a text.
 
@@ -224,12 +259,13 @@ def cut_rows(
         flat: Token ids; ``Chunk.where`` counts places in this list.
         max_rows: Token rows in a batch, at most.
         device: Where the batches live.
+        first: Place of the first token that is scored; 1 or more.
     """
     order = sorted(range(len(flat)), key=lambda i: (len(flat[i]), i))
     lengths = np.array([len(flat[i]) for i in order])
     bounds = _cut(lengths, max(max_rows, int(lengths.max())))
     return tuple(
-        _chunk([flat[i] for i in order[a:b]], np.array(order[a:b]), device)
+        _chunk([flat[i] for i in order[a:b]], np.array(order[a:b]), device, first)
         for a, b in itertools.pairwise(bounds)
     )
 
@@ -252,13 +288,14 @@ def _cut(lengths: Integers, max_rows: int) -> list[int]:
     return bounds[::-1]
 
 
-def _chunk(rows: list[tuple[int, ...]], where: Integers, device: str) -> Chunk:
+def _chunk(rows: list[tuple[int, ...]], where: Integers, device: str, first: int) -> Chunk:
     lengths = np.array([len(row) for row in rows])
     width = int(lengths.max())
     ids = np.zeros((len(rows), width), dtype=np.int64)
     for i, row in enumerate(rows):
         ids[i, : len(row)] = row
-    row_of, column = np.nonzero(np.arange(width)[None, :] < (lengths - 1)[:, None])
+    columns = np.arange(width)[None, :]
+    row_of, column = np.nonzero((columns >= first - 1) & (columns < (lengths - 1)[:, None]))
     return Chunk(
         input_ids=torch.from_numpy(ids).to(device),
         where=where,
@@ -267,4 +304,5 @@ def _chunk(rows: list[tuple[int, ...]], where: Integers, device: str) -> Chunk:
         owners=torch.from_numpy(where[row_of]).to(device),
         rows=torch.from_numpy(row_of),
         lengths=lengths,
+        first=first,
     )

@@ -9,6 +9,7 @@ import numpy as np
 
 from bitgap.disparity.layer_map import LayerMap, shapley_rows, worth_of
 from bitgap.disparity.records import DisparityReport, LanguageDamage
+from bitgap.disparity.unit_map import UnitMap
 from bitgap.quant.sets import blocks_in, mask_of
 from bitgap.records import Bools, Estimate, Floats
 from bitgap.report.run import Masks
@@ -22,12 +23,14 @@ from bitgap.show.charts import (
     dots,
     heading,
     layer,
+    matrix,
     number,
     panel,
     side_by_side,
     tip,
 )
 from bitgap.show.numbers import Unit, block_list
+from bitgap.show.tables.unit_map import short_units
 
 MARKED = "#D55E00"
 """The colour of what a reader is to find: the reference, the origin's set."""
@@ -238,3 +241,34 @@ def _landscape_panel(
     counted = f"shaded: levelling down, {levelled:,} of {len(known):,} sets"
     return {"title": {"text": heading(title), "subtitle": counted}, "width": 300, "height": 260,
             "layer": layers, "data": {"values": rows}}  # fmt: skip
+
+
+def units_chart(found: UnitMap) -> Chart:
+    """Returns two heat maps, matrices by languages: shares of damage, and shares off the mean."""
+    short = short_units([one.unit.name for one in found.units])
+    rows = list[dict[str, Any]]()
+    for one in found.units:
+        for a, code in enumerate(found.languages):
+            share, mean = one.shares[a].value, one.share.value
+            rows.append({
+                "unit": f"L{one.unit.block} {short[one.unit.name]}",
+                "language": code,
+                "share": share,
+                "harder": one.harder[a].value,
+                "excess": None if share is None or mean is None else 100 * (share - mean),
+            })  # fmt: skip
+    order = [row["unit"] for row in rows[:: len(found.languages)]]
+
+    def drawn(value: str, title: str, name: str, *, signed: bool) -> Chart:
+        chart = matrix(
+            rows, title=title, x="language", y="unit", value=value, x_title="language",
+            y_title="matrix", name=name, signed=signed,
+        )  # fmt: skip
+        place = chart["layer"][0]["encoding"]
+        place["x"]["sort"], place["y"]["sort"] = list(found.languages), order
+        return chart
+
+    return side_by_side(
+        drawn("share", "Share of a language's damage", "share", signed=False),
+        drawn("excess", "More than other languages", "points off the mean share", signed=True),
+    )

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from bitgap.disparity.layer_map import LayerMap
+from bitgap.disparity.unit_map import UnitMap
 from bitgap.experiments.catalog import find
 from bitgap.experiments.t010_rate_distortion import ID as RATE_SWEEP
 from bitgap.quant.sets import mask_of
@@ -93,8 +94,25 @@ def _of_model(run: Run) -> Iterator[Figure]:
         )
     if run.layer_map:
         yield from _of_map(run, run.layer_map, told)
+    if run.unit_map:
+        yield _of_units(run.unit_map)
     for finding in run.findings:
         yield from _of_finding(finding)
+
+
+def _of_units(found: UnitMap) -> Figure:
+    largest = max(found.units, key=lambda one: one.share.value or 0.0)
+    return Figure(
+        "units",
+        "Which matrices hurt whom",
+        "Each matrix alone is rounded. Left: its share of the damage that matrices do alone, by "
+        "language. Right: that share off the languages' mean in points, blue where the matrix "
+        "spares a language and orange where it hits it harder. Shares are the same per text and "
+        "per token.",
+        f"{largest.unit.label} does the most, {largest.share.value or 0:.0%} of the damage that "
+        f"single matrices do.",
+        plots.units_chart(found),
+    )
 
 
 def _of_map(run: Run, found: LayerMap, told: Mapping[str, str]) -> Iterator[Figure]:
@@ -126,7 +144,9 @@ def _of_map(run: Run, found: LayerMap, told: Mapping[str, str]) -> Iterator[Figu
         f"{'makes' if worse == 1 else 'make'} S smaller and {reference} worse.",
         plots.landscape_chart(masks, found),
     )
-    cells = next((f.tables["cells"] for f in run.findings if f.experiment == RATE_SWEEP), ())
+    cells = next(
+        (f.tables.get("cells", ()) for f in run.findings if f.experiment == RATE_SWEEP), ()
+    )
     yield Figure(
         "pareto",
         "Bits against damage",

@@ -39,6 +39,7 @@ from bitgap.show.tables.layer_map import best_sets_table, map_table
 from bitgap.show.tables.origin import ledger_table
 from bitgap.show.tables.runs import change_table, damages_table, verdicts_table
 from bitgap.show.tables.theory import models_table
+from bitgap.show.tables.unit_map import unit_languages_table, unit_table
 from bitgap.show.to_html import to_html, verdict
 from bitgap.show.withdrawn import caveat_of, withdrawal
 from bitgap.show.words import equivalence_words, part_reason
@@ -92,6 +93,8 @@ def _tables(run: Run) -> list[Table]:
         tables.append(damage_table(run.report).largest_first("damage"))
     if run.layer_map is not None and run.layer_map.blocks:
         tables += [map_table(run.layer_map), best_sets_table(run.layer_map)]
+    if run.unit_map is not None:
+        tables += [unit_languages_table(run.unit_map), unit_table(run.unit_map)]
     return [table for table in tables if table.rows]
 
 
@@ -168,7 +171,8 @@ def _title(run: Run) -> str:
     how = _rounding(str(run.about.get("plan")))
     if run.report is not None:
         return f"What {how} does to {len(run.report.languages)} languages in {model}"
-    return f"What each block of {model} does under {how}"
+    part = "block" if run.unit_map is None else "matrix"
+    return f"What each {part} of {model} does under {how}"
 
 
 def _rounding(plan: str) -> str:
@@ -190,6 +194,8 @@ def _lead_line(run: Run) -> str:
     if layer_map:
         masks = len(layer_map.design.masks)
         parts.append(f"{masks:,} sets of protected blocks on {layer_map.n_sentences} of them")
+    if run.unit_map is not None:
+        parts.append(f"{len(run.unit_map.units)} matrices on {run.unit_map.n_sentences} sentences")
     if about.get("plan") and run.theory is None and run.ledger is None:
         parts.append(str(about["plan"]))
     started = [] if run.provenance is None else [run.provenance.started[:10]]
@@ -200,7 +206,7 @@ def _lead(run: Run) -> tuple[str, ...]:
     """Returns the figures shown before the chapters."""
     if run.theory is not None:
         return ("damage-by-depth", "forest", "formal", "forecasts")
-    return ("landscape", "pareto", "languages", "blocks", "synergy-matrix")
+    return ("landscape", "pareto", "languages", "blocks", "units", "synergy-matrix")
 
 
 def _facts(run: Run) -> list[tuple[str, str]]:

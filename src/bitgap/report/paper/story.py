@@ -142,8 +142,13 @@ def _model_materials(result: Json) -> tuple[str, ...]:
     ]
     for scheme, codes in result["collapsed_below"].items():
         said.append(f"At {scheme}, {joined([language_name(c) for c in codes])} collapsed.")
-    if result["sentences_dropped"]:
-        said.append(f"{result['sentences_dropped']} sentences were too long and left out.")
+    short = result.get("sentences_too_short") or 0
+    if long := result["sentences_dropped"] - short:
+        said.append(f"Left out as too long for the model: {counted(long, 'sentence')}.")
+    if short:
+        said.append(f"Left out as too short to be scored: {counted(short, 'sentence')}.")
+    if result.get("prefix"):
+        said.append(f"The model is given {result['prefix']}.")
     return tuple(said)
 
 

@@ -11,8 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from bitgap.disparity.audit import SHARE_UNSETTLED
-from bitgap.errors import LanguageError
-from bitgap.languages import language
+from bitgap.languages import named
 from bitgap.report.run import Run, audit_of, map_of
 from bitgap.report.words.phrases import (
     BEST,
@@ -60,10 +59,7 @@ def answers(run: Run) -> tuple[Answer, ...]:
 
 def language_name(code: str) -> str:
     """Returns a language's English name, or its code where it is none that is known."""
-    try:
-        return language(code).name
-    except LanguageError:
-        return code
+    return named(code).name
 
 
 def _languages(audit: Json) -> Answer:

@@ -29,7 +29,7 @@ def damage_table(report: Record | Json, model: str = "") -> Table:
     """
     audit = json_of(report)
     languages, reference = audit["languages"], audit["reference"]
-    unit = Unit.of(row["damage"] for row in languages.values())
+    unit = Unit.of((row["damage"] for row in languages.values()), reference)
     flags = [
         f"{mark} {meaning}."
         for name, (mark, meaning) in FLAGS.items()
@@ -85,7 +85,8 @@ def flag_marks(row: Json) -> str:
 def summary_rows(audit: Json) -> list[tuple[str, str, str]]:
     """Returns S, D, G, H and their parts: name, value, and what it means or why it is missing."""
     parts, harm = audit["decomposition"], audit["H"]
-    unit = Unit.of(row["damage"] for row in audit["languages"].values())
+    damages = (row["damage"] for row in audit["languages"].values())
+    unit = Unit.of(damages, audit["reference"])
     rows: list[tuple[str, str, str]] = []
     last = None
     signs = "; its sign is not established" if audit.get("sign_depends_on_unit") else ""

@@ -70,13 +70,14 @@ def map_table(layer_map: Record | Json, model: str = "") -> Table:
 
 def map_unit(found: Json) -> Unit:
     """Returns the unit of a map's damage."""
-    return Unit.of(row["shapley_damage"] for row in found["blocks"])
+    return Unit.of((row["shapley_damage"] for row in found["blocks"]), found.get("reference"))
 
 
 def best_sets_table(layer_map: Record | Json, model: str = "") -> Table:
     """Returns a row a size; none where there is no set to choose. As :func:`map_table`."""
     found = json_of(layer_map)
-    unit = Unit.of(row["least_damage"]["damage"] for row in found["best_sets"])
+    damages = (row["least_damage"]["damage"] for row in found["best_sets"])
+    unit = Unit.of(damages, found.get("reference"))
     even = [row.get("least_spread") for row in found["best_sets"]]
     notes = ["No intervals: a best of many sets, chosen on these very sentences, flatters itself."]
     if None in even:

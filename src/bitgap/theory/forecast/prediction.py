@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bitgap.codec import is_object
-from bitgap.errors import UserError
+from bitgap.errors import NoSuchPath, UserError
 from bitgap.stats.verdicts import load_thresholds
 from bitgap.theory.evidence import Evidence, families_of
 from bitgap.theory.forecast.expectation import KINDS, Inputs, Kind, inputs_of
@@ -239,7 +239,8 @@ def stated_content(path: str | os.PathLike[str]) -> dict[str, Any]:
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
-        raise UserError(
+        kind = NoSuchPath if isinstance(error, FileNotFoundError) else UserError
+        raise kind(
             f"cannot read {name!r} ({error.strerror}); name a file that `bitgap predict` wrote"
         ) from error
     except ValueError:

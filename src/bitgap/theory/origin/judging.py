@@ -301,10 +301,11 @@ def _gain_ratio(case: Case) -> float:
     readings = case.origin
     raw = readings.raw("original", _first(case))[0]
     gain = raw[readings.row("none")] - raw[readings.row("consolidation")]
-    rich = readings.mask(lambda code: language(code).morphologically_rich)
-    if not rich.any() or rich.all():
+    rich = readings.mask(lambda code: language(code).morphologically_rich is True)
+    others = readings.mask(lambda code: language(code).morphologically_rich is False)
+    if not rich.any() or not others.any():
         raise Untestable("languages are all of one morphological group")
-    return float(gain[rich].mean() / gain[~rich].mean())
+    return float(gain[rich].mean() / gain[others].mean())
 
 
 _SPECIAL: Mapping[str, Callable[[Case], float]] = {

@@ -76,6 +76,8 @@ def _check_distinct(case: Case, less: str, more: str) -> None:
 def _hebrew(case: Case, readings: Readings, measure: Measure) -> Sampled:
     if "he" not in readings.scores.languages:
         raise Untestable("the text has no Hebrew")
+    if readings.scores.reference != "en":
+        raise Untestable(f"it is over English, and the reference is {readings.scores.reference}")
     row, column = readings.row("none"), readings.scores.languages.index("he")
     if not readings.counts(["none"], measure)[column]:
         raise Untestable(f"Hebrew is {readings.left_out(['none'])['he']}")
@@ -93,7 +95,8 @@ def _groups(readings: Readings, plans: list[str], measure: Measure, of: str) -> 
     if of == "resource":
         first = readings.mask(lambda code: not is_high_resource(code))
     else:
-        first = readings.mask(lambda code: language(code).morphologically_rich)
+        first = readings.mask(lambda code: language(code).morphologically_rich is True)
+        counts &= readings.mask(lambda code: language(code).morphologically_rich is not None)
     first, second = first & counts, ~first & counts
     if not first.any() or not second.any():
         raise Untestable(f"languages that count are all of one {of} group")

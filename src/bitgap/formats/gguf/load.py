@@ -1,0 +1,115 @@
+"""A GGUF file as a model: what ``models.load`` gives of a folder, from one file.
+
+The weights are the file's own, dequantized: whatever is rounded further is rounded from there, and
+``ModelInfo.note`` says so. Matrices are read one at a time into a model whose memory is taken but
+not yet touched, so the peak is the float32 model and one matrix.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoModelForCausalLM
+from transformers.initialization import no_init_weights
+from transformers.pytorch_utils import Conv1D
+
+from bitgap.errors import ModelError
+from bitgap.formats.checkpoint import Checkpoint, times
+from bitgap.formats.contents import contents_of
+from bitgap.formats.gguf.config import config_of
+from bitgap.formats.gguf.header import GGUFFile
+from bitgap.formats.gguf.read import architecture_of, open_gguf
+from bitgap.formats.gguf.tokenizer import tokenizer_of
+from bitgap.models.load import LoadedModel, _describe
+from bitgap.models.silence import silenced
+
+
+def load_gguf(path: str | os.PathLike[str]) -> LoadedModel:
+    """Loads a GGUF file in float32 on the CPU, with the tokenizer that it holds.
+
+    Args:
+        path: The file.
+
+    Raises:
+        ModelError: If it cannot be read as a checkpoint, or its configuration or tokenizer cannot
+            be rebuilt from what it says, or a tensor does not fit them.
+        MissingExtra: If the gguf library is not installed.
+    """
+    place = Path(os.path.expanduser(os.fspath(path)))
+    file = GGUFFile(place)
+    checkpoint = open_gguf(place, file)
+    with silenced():
+        config = config_of(file)
+        _check_shapes(file, checkpoint, config)
+        model = _filled(checkpoint, config, transposed=architecture_of(file).transposed)
+        tokenizer = tokenizer_of(file, rows=config.vocab_size)
+    held = contents_of(checkpoint)
+    types = dict.fromkeys(unit.stored for unit in checkpoint.units)
+    note = (
+        f"weights are those of a GGUF file ({checkpoint.claim or 'no file type'}: "
+        f"{', '.join(types) or 'floats'}; {held.bits:.2f} bits a weight), dequantized: what is "
+        f"rounded further is rounded from there"
+    )
+    info = replace(_describe(os.fspath(path), model), note=note)
+    return LoadedModel(model, tokenizer, info)
+
+
+def _check_shapes(file: GGUFFile, checkpoint: Checkpoint, config: Any) -> None:
+    """Compares the shapes that the configuration makes with the file's, before memory is taken."""
+    with torch.device("meta"), no_init_weights():
+        try:
+            empty = AutoModelForCausalLM.from_config(config)
+            empty.tie_weights()
+        except Exception as error:
+            raise ModelError(f"{file.path.name}: its metadata make no model ({error})") from error
+    wanted = _parameters(empty)
+    transposed = _transposed_names(empty)
+    found = {unit.name: unit for unit in (*checkpoint.units, *checkpoint.whole)}
+    for name, parameter in wanted.items():
+        if name not in found:
+            raise ModelError(
+                f"{file.path.name}: the model needs {name}, which the file does not have; it is "
+                f"incomplete, or of a variant that is not understood"
+            )
+        shape = tuple(parameter.shape)
+        shape = shape[::-1] if name in transposed else shape
+        if found[name].shape != shape:
+            raise ModelError(
+                f"{file.path.name}: {name} has shape {times(found[name].shape)} where its metadata "
+                f"make {times(shape)}"
+            )
+    if over := found.keys() - wanted.keys():
+        raise ModelError(f"{file.path.name}: the model has no place for {sorted(over)[0]}")
+
+
+def _filled(checkpoint: Checkpoint, config: Any, *, transposed: bool) -> nn.Module:
+    attention = "eager" if getattr(config, "attn_logit_softcapping", None) else "sdpa"
+    with no_init_weights():
+        model = AutoModelForCausalLM.from_config(
+            config, dtype=torch.float32, attn_implementation=attention
+        )
+    model.tie_weights()
+    parameters = _parameters(model)
+    turned = _transposed_names(model) if transposed else frozenset[str]()
+    for unit in (*checkpoint.whole, *checkpoint.units):
+        value = unit.weight()
+        # Memory that nothing has written to is not in use yet; the matrix read takes its place.
+        parameters[unit.name].data = value.T.contiguous() if unit.name in turned else value
+    return model.eval().requires_grad_(False)
+
+
+def _parameters(model: nn.Module) -> Mapping[str, nn.Parameter]:
+    """Returns the parameters that a file holds: a tied head is the embedding once more."""
+    return dict(model.named_parameters())
+
+
+def _transposed_names(model: nn.Module) -> frozenset[str]:
+    return frozenset(
+        f"{name}.weight" for name, module in model.named_modules() if isinstance(module, Conv1D)
+    )

@@ -1,0 +1,135 @@
+"""A real quantized checkpoint against the model it was made from: its weights as one plan.
+
+Every parameter of the model takes the file's value: matrices of blocks, what else differs in a
+block (AWQ and its like fold scales into norms), the embedding and the head. What the file leaves
+out is the model's own only where it is tied. What a plan cannot say, such as another final norm, is
+refused rather than left out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from bitgap.errors import ModelError
+from bitgap.formats.checkpoint import Checkpoint, Unit, times
+from bitgap.quant.plan import Plan
+
+if TYPE_CHECKING:
+    from bitgap.lab.bench import Bench
+    from bitgap.models.decoder import Decoder
+
+_NOT_IN_A_NAME = re.compile("[^A-Za-z0-9_.-]+")
+
+
+def plan_of_checkpoint(bench: Bench, checkpoint: Checkpoint) -> Plan:
+    """Puts a checkpoint's dequantized weights into a bench's bank, as a plan of every block.
+
+    Args:
+        bench: A lab, or its like, of the model in full precision.
+        checkpoint: As :func:`bitgap.formats.open.open_checkpoint` gives it.
+
+    Returns:
+        The plan under which the model has the checkpoint's weights. Its text carries a digest of
+        them, so that stored scores are never taken for those of another file.
+
+    Raises:
+        ModelError: If the checkpoint is of another model (the message names the first tensor that
+            does not fit), or changes a parameter that no plan can change.
+    """
+    decoder = bench.decoder
+    found = {unit.name: unit for unit in (*checkpoint.units, *checkpoint.whole)}
+    named = dict(decoder.model.named_parameters(remove_duplicate=False))
+    _check_fit(checkpoint, found, named, decoder)
+    weights: dict[int, dict[str, Tensor]] = {}
+    others: dict[int, dict[str, Tensor]] = {}
+    taken: set[str] = set()
+    for i in range(decoder.n_blocks):
+        root = f"{decoder.family.blocks}.{i}."
+        views = decoder.block_linears(i)
+        weights[i] = {
+            name: found[f"{root}{name}.weight"].weight().to(view.get().device)
+            for name, view in views.items()
+        }
+        taken |= {f"{root}{name}.weight" for name in views}
+        inner = {name for name, _ in decoder.blocks[i].named_parameters()}
+        plain = inner - {f"{name}.weight" for name in views}
+        others[i] = _changed(root, plain, found, decoder)
+        taken |= {f"{root}{name}" for name in plain}
+    base = f"{decoder.family.base}."
+    tables = _changed(base, set(decoder.embedding_weights()), found, decoder)
+    taken |= {f"{base}{name}" for name in decoder.embedding_weights()}
+    head = _head(decoder, found)
+    taken.add(f"{decoder.family.head}.weight")
+    for name in sorted(found.keys() - taken):
+        if not torch.equal(found[name].weight(), named[name].detach().cpu().float()):
+            raise ModelError(
+                f"{checkpoint.path.name} changes {name}, which is outside blocks, embedding and "
+                f"head and cannot be part of a plan; audit the file by itself"
+            )
+    label = _NOT_IN_A_NAME.sub("-", checkpoint.path.name).strip("-") or "file"
+    scheme = bench.bank.add(label, weights, others, embedding=tables, head=head)
+    return Plan(
+        (scheme,) * decoder.n_blocks,
+        embedding=scheme if tables else "fp",
+        head=scheme if head is not None else "fp",
+    )
+
+
+def _check_fit(
+    checkpoint: Checkpoint,
+    found: Mapping[str, Unit],
+    named: Mapping[str, Tensor],
+    decoder: Decoder,
+) -> None:
+    matrices = {
+        f"{decoder.family.blocks}.{i}.{name}.weight": tuple(view.get().shape)
+        for i in range(decoder.n_blocks)
+        for name, view in decoder.block_linears(i).items()
+    }
+    what = f"{checkpoint.path.name} is no checkpoint of this model"
+    for name, unit in found.items():
+        if name not in named:
+            raise ModelError(f"{what}: it has {name}, which the model does not")
+        shape = matrices.get(name, tuple(named[name].shape))
+        if unit.shape != shape:
+            raise ModelError(
+                f"{what}: {name} is {times(unit.shape)} in the file and {times(shape)} in the model"
+            )
+    for name in matrices:
+        if name not in found:
+            raise ModelError(f"{what}, or incomplete: it lacks {name}")
+
+
+def _changed(
+    root: str, names: set[str], found: Mapping[str, Unit], decoder: Decoder
+) -> dict[str, Tensor]:
+    """Returns what differs from the model among parameters below ``root``, by their names there."""
+    changed: dict[str, Tensor] = {}
+    for name in sorted(names):
+        if (unit := found.get(f"{root}{name}")) is None:
+            continue
+        own = decoder.model.get_parameter(f"{root}{name}").detach()
+        value = unit.weight().to(own.device)
+        if not torch.equal(value, own.float()):
+            changed[name] = value
+    return changed
+
+
+def _head(decoder: Decoder, found: Mapping[str, Unit]) -> Tensor | None:
+    """Returns the file's head if it differs: of a tied model its embedding, used a second time."""
+    own = decoder.tail.weight.detach()
+    model: Any = decoder.model
+    unit = found.get(f"{decoder.family.head}.weight")
+    if unit is None:
+        tables = [f"{decoder.family.base}.{name}" for name in decoder.token_embedding_names]
+        tied = [name for name in tables if name in found and found[name].shape == tuple(own.shape)]
+        if not tied or not model.config.get_text_config().tie_word_embeddings:
+            return None
+        unit = found[tied[0]]
+    value = unit.weight().to(own.device)
+    return None if torch.equal(value, own.float()) else value

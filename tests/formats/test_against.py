@@ -1,0 +1,138 @@
+"""A real file against its model: the plan it becomes, and the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers as hf
+from hand_written import words
+from safetensors.torch import load_file, save_file
+
+from bitgap.errors import ModelError
+from bitgap.formats.open import open_checkpoint
+from bitgap.lab.lab import Lab
+from bitgap.lab.real_files import plan_of_checkpoint
+from bitgap.lab.settings import Settings
+from bitgap.quant.plan import Plan
+
+
+def quantized(model: Path, folder: Path, *, bits: int = 4, group: int = 32) -> Path:
+    """Writes block linears of a saved model rounded as rtn does, in compressed-tensors' layout."""
+    loaded: Any = hf.AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
+    state = {k: v.clone() for k, v in load_file(model / "model.safetensors").items()}
+    top = 2 ** (bits - 1) - 1
+    for name, module in loaded.named_modules():
+        if not isinstance(module, torch.nn.Linear) or name == "lm_head":
+            continue
+        weight = module.weight.detach()
+        n_groups = -(-weight.shape[1] // group)
+        padded = torch.nn.functional.pad(weight, (0, n_groups * group - weight.shape[1]))
+        groups = padded.unflatten(-1, (n_groups, group))
+        scale = groups.abs().amax(-1) / top
+        codes = (groups / scale.unsqueeze(-1)).nan_to_num().round().flatten(-2)
+        codes = codes[:, : weight.shape[1]].int() + 2 ** (bits - 1)
+        del state[f"{name}.weight"]
+        state[f"{name}.weight_packed"] = words(codes.numpy(), bits)
+        state[f"{name}.weight_scale"] = scale
+        state[f"{name}.weight_shape"] = torch.tensor(weight.shape)
+    folder.mkdir()
+    save_file({k: v.contiguous() for k, v in state.items()}, folder / "model.safetensors")
+    config = json.loads((model / "config.json").read_text())
+    told = {"config_groups": {"a": {"weights": {"num_bits": bits, "group_size": group}}}}
+    (folder / "config.json").write_text(json.dumps(config | {"quantization_config": told}))
+    return folder
+
+
+def lab_of(model: Path, corpus: Path) -> Lab:
+    return Lab.from_pretrained(model, corpus, settings=Settings(arithmetic="exact"))
+
+
+def edited(folder: Path, out: Path, **changes: torch.Tensor | None) -> Path:
+    state = load_file(folder / "model.safetensors")
+    for name, value in changes.items():
+        name = name.replace("__", ".")
+        state = {k: v for k, v in state.items() if k != name}
+        if value is not None:
+            state[name] = value
+    out.mkdir()
+    save_file({k: v.contiguous().clone() for k, v in state.items()}, out / "model.safetensors")
+    (out / "config.json").write_text((folder / "config.json").read_text())
+    return out
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    from cli_samples import write_corpus_folder
+
+    return write_corpus_folder(tmp_path / "corpus")
+
+
+def test_a_file_rounded_as_a_scheme_scores_as_the_scheme(
+    tiny: Path, corpus: Path, tmp_path: Path
+) -> None:
+    folder = quantized(tiny, tmp_path / "q")
+    lab = lab_of(tiny, corpus)
+    plan = plan_of_checkpoint(lab, open_checkpoint(folder))
+    scores = lab.score([plan, Plan.uniform("rtn4-g32", lab.n_blocks)])
+    assert scores.kl_nats.shape[0] == 2
+    torch.testing.assert_close(torch.tensor(scores.kl_nats[0]), torch.tensor(scores.kl_nats[1]))
+    assert (scores.kl_nats[0] > 0).any()
+    assert plan.embedding == plan.head == "fp"
+
+
+def test_embedding_and_norms_of_the_file_are_used(tiny: Path, corpus: Path, tmp_path: Path) -> None:
+    model: Any = hf.AutoModelForCausalLM.from_pretrained(tiny, dtype=torch.float32)
+    names = dict(model.named_parameters())
+    table = next(n for n in names if names[n] is model.get_input_embeddings().weight)
+    norm = next(n for n in names if (".0." in n and "norm" in n) or ".0.ln_1.weight" in n)
+    folder = quantized(tiny, tmp_path / "q", bits=8)
+    changes = {table: (names[table] * 8).round() / 8, norm: names[norm] * 1.5}
+    changed = edited(folder, tmp_path / "r", **{k: v.detach() for k, v in changes.items()})
+    lab = lab_of(tiny, corpus)
+    plan = plan_of_checkpoint(lab, open_checkpoint(changed))
+    checkpoint = open_checkpoint(changed)
+    ids = torch.arange(3, 20)[None] % lab.decoder.vocabulary
+    with torch.no_grad():
+        found = {u.name: u.weight() for u in (*checkpoint.units, *checkpoint.whole)}
+        model.load_state_dict(found, strict=False)
+        wanted = model(ids).logits
+        state = lab.decoder.embed_with(ids, lab.bank.embedding(plan.embedding))
+        context = lab.decoder.context_for(*ids.shape)
+        for i, scheme in enumerate(plan.blocks):
+            state = lab.decoder.run_block(i, state, context, lab.bank.block(i, scheme))
+        head = lab.bank.head(plan.head)
+        got = torch.nn.functional.linear(lab.decoder.tail.finish(state), head)
+    torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_a_file_of_another_model_is_refused_by_its_first_tensor(
+    tiny: Path, corpus: Path, tmp_path: Path
+) -> None:
+    folder = quantized(tiny, tmp_path / "q")
+    lab = lab_of(tiny, corpus)
+    scale = next(k for k in load_file(folder / "model.safetensors") if k.endswith("weight_scale"))
+    module = scale.removesuffix(".weight_scale")
+    gone = edited(folder, tmp_path / "a", **{f"{module}.{leaf}": None for leaf in
+                  ("weight_packed", "weight_scale", "weight_shape")})  # fmt: skip
+    with pytest.raises(ModelError, match=f"or incomplete: it lacks {module}.weight"):
+        plan_of_checkpoint(lab, open_checkpoint(gone))
+    more = edited(folder, tmp_path / "b", extra__weight=torch.ones(3))
+    with pytest.raises(ModelError, match=r"it has extra\.weight, which the model does not"):
+        plan_of_checkpoint(lab, open_checkpoint(more))
+
+
+def test_the_command_audits_a_file(tiny: Path, run: Any, tmp_path: Path) -> None:
+    folder = quantized(tiny, tmp_path / "q")
+    ran = run("audit", tiny, "--corpus", "text", "--against", folder, "--no-report", "--json")
+    assert ran.code == 0, ran.err
+    assert "own:q:" in ran.out
+    whole = run("audit", tiny, "--corpus", "text", "--against", tiny, "--no-report")
+    assert whole.code == 1
+    assert "holds no quantized tensor" in whole.err
+    both = run("audit", tiny, "--corpus", "text", "--against", folder, "--scheme", "rtn3-g32")
+    assert both.code == 2
+    assert "--against" in both.err
