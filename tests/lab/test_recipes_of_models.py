@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from cli_samples import TEXTS, save_model, write_corpus_folder
 from scipy.stats import spearmanr
 
 from bitgap.codec import decode, encode
-from bitgap.errors import BudgetError, CorpusError, LanguageError, PlanError, SchemeError, UsageError
+from bitgap.errors import (
+    BudgetError,
+    CorpusError,
+    LanguageError,
+    PlanError,
+    SchemeError,
+    UsageError,
+)
 from bitgap.lab.lab import Lab
 from bitgap.lab.protect.run import table_of
-from bitgap.lab.protect.steps import prepare
+from bitgap.lab.protect.steps import Asked, prepare
 from bitgap.lab.protect.table import damage_table, scored, swap_plans
 from bitgap.lab.protect.units import choices_of, units_of
 from bitgap.lab.settings import Settings
 from bitgap.protect.outcome import Outcome
 from bitgap.protect.recipe import read_recipe
 from bitgap.protect.records import TIED
+from cli_samples import TEXTS, save_model, write_corpus_folder
 
 SCHEMES = ("rtn3-g32", "rtn4-g32", "rtn5-g32", "rtn6-g32")
 FEW: dict[str, Any] = {"schemes": SCHEMES, "random": 3, "placebos": 2, "draws": 1}
@@ -80,7 +86,7 @@ def test_tied_matrices_are_one_unit_that_acts_twice() -> None:
     assert plan.embedding == plan.head == "rtn4-g64"
     everything = units.plan(dict.fromkeys((u.name for u in units.units), "rtn4-g64"))
     assert everything.text == "rtn4-g64 embedding rtn4-g64 head rtn4-g64"
-    with pytest.raises(PlanError, match="13.mlp"):
+    with pytest.raises(PlanError, match=r"13\.mlp"):
         units.plan({"13.mlp": "rtn4-g64"})
 
 
@@ -101,9 +107,7 @@ def test_swaps_are_the_mean_of_both_ends(home: Path) -> None:
     np.testing.assert_allclose(table.damage_bits[:, u, SCHEMES.index(scheme)], wanted, rtol=1e-9)
 
 
-def _asked(**more: Any) -> Any:
-    from bitgap.lab.protect.steps import Asked
-
+def _asked(**more: Any) -> Asked:
     return Asked(**{"budget": 4.6, **FEW, **more})
 
 
@@ -146,44 +150,45 @@ def test_a_recipe_is_found_sealed_and_proved(found: tuple[Outcome, Path], home: 
     assert units.plan(recipe.schemes).text == outcome.plans[0].plan
 
 
-class _Stopped(Exception):
-    pass
+def _stop_after(lab: Lab, commits: int | None, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Stops a lab once scores were committed so often; returns the texts that it scores on.
+
+    Fails where the text that confirms is scored and no recipe was sealed.
+    """
+    confirm, put = prepare(lab, _asked()).confirm.text_key, lab.store.put_scores
+    texts = list[str]()
+
+    def stopping(key: str, rows: Any) -> None:
+        if key == confirm:
+            assert lab.store.observations_of("recipe"), "scored before a recipe was sealed"
+            texts.append("confirm")
+        put(key, rows)
+        texts.append(key)
+        if commits is not None and len(texts) >= commits:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(lab.store, "put_scores", stopping)
+    return texts
 
 
 def test_stopped_anywhere_it_goes_on_to_the_same_bytes(
     found: tuple[Outcome, Path], home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, whole = found
-    out, store = home / "resumed", home / "stopped.db"
-    out.mkdir()
-    sealed_before_confirming = False
-    for stop_at in (3, 30, None):
-        lab = _lab(home, store=store)
-        confirm = prepare(lab, _asked()).confirm.text_key
-        kept, put, calls = lab.store.put_scores, lab.store.put_scores, [0]
-
-        def stopping(key: str, rows: Any, *, put: Any = put, calls: Any = calls,
-                     at: Any = stop_at, text: str = confirm) -> None:  # fmt: skip
-            nonlocal sealed_before_confirming
-            if key == text:
-                sealed_before_confirming |= bool(lab.store.observations_of("recipe"))
-                assert lab.store.observations_of("recipe"), "scored before it was sealed"
-            put(key, rows)
-            calls[0] += 1
-            if at is not None and calls[0] == at:
-                raise KeyboardInterrupt
-
-        assert kept is put
-        monkeypatch.setattr(lab.store, "put_scores", stopping)
-        if stop_at is None:
+    out = home / "resumed"
+    seen = list[str]()
+    for commits in (1, 2, None):
+        lab = _lab(home, store=home / "stopped.db")
+        texts = _stop_after(lab, commits, monkeypatch)
+        if commits is None:
             lab.protect(budget=4.6, out=out, triples=[(0, 1)], **FEW)
         else:
-            try:
+            with pytest.raises(KeyboardInterrupt):
                 lab.protect(budget=4.6, out=out, triples=[(0, 1)], **FEW)
-            except KeyboardInterrupt:
-                pass
+            assert not (out / "recipe.toml").exists()
+        seen += texts
         lab.store.close()
-    assert sealed_before_confirming
+    assert "confirm" in seen
     assert (out / "recipe.toml").read_bytes() == (whole / "recipe.toml").read_bytes()
 
 
@@ -192,9 +197,9 @@ def test_embeddings_held_one_at_a_time_score_the_same(home: Path) -> None:
     units = units_of(lab)
     plans = [units.plan({"embedding": s, "head": s, "0.mlp.up_proj": s}) for s in SCHEMES]
     at_once = scored(lab, plans, "at once")
-    little = _lab(home, settings=Settings(memory_bytes=lab.settings.memory_bytes))
-    small = replace(little.settings, memory_bytes=4 * lab.decoder.tail.weight.numel())
-    little.settings = small
+    little = _lab(home)
+    # Less than two of them, so that each is forgotten before the next.
+    little.settings = Settings(memory_bytes=4 * lab.decoder.tail.weight.numel())
     np.testing.assert_array_equal(scored(little, plans, "in turn").kl_nats, at_once.kl_nats)
     assert not [key for key in little.bank._ends if key[1] != "fp"]
 
@@ -205,7 +210,10 @@ def test_a_target_fuses_and_leaves_whole_what_it_must(home: Path) -> None:
     assert by_unit["embedding"] == by_unit["head"] == "fp"
     for parts in work.guess.parts:
         kinds = {name.rpartition(".")[2] for name in parts}
-        assert len(parts) == 1 or kinds in ({"q_proj", "k_proj", "v_proj"}, {"gate_proj", "up_proj"})
+        assert len(parts) == 1 or kinds in (
+            {"q_proj", "k_proj", "v_proj"},
+            {"gate_proj", "up_proj"},
+        )
 
 
 @pytest.mark.parametrize(
@@ -216,7 +224,7 @@ def test_a_target_fuses_and_leaves_whole_what_it_must(home: Path) -> None:
         ({"size": "3kB"}, UsageError, "exactly one"),
         ({"budget": None}, UsageError, "nothing"),
         ({"triples": [(0, 7)]}, PlanError, "block 7"),
-        ({"ends": 2}, UsageError, "ends"),
+        ({"ends": 2}, UsageError, "either end"),
         ({"schemes": ["seed4"]}, SchemeError, "seed4"),
         ({"objective": "best"}, UsageError, "worst-quarter"),
         ({"target": "ollama"}, UsageError, "gguf"),
@@ -230,8 +238,7 @@ def test_what_cannot_be_is_refused_before_anything_is_measured(
     lab = _lab(home)
     with pytest.raises(error) as raised:
         lab.prepare_recipe(**{"budget": 4.6, **FEW, **more})
-    if said != "ends":
-        assert said in str(raised.value)
+    assert said in str(raised.value)
     assert lab.ledger.block_rows == 0
 
 

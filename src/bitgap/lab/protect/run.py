@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from bitgap.disparity.formulas import below_resolution, collapsed, damage_bits
-from bitgap.errors import BudgetError, LanguageError, PlanError
+from bitgap.errors import BudgetError, LanguageError, PlanError, StoreError
 from bitgap.lab.bench import Bench
 from bitgap.lab.protect.steps import BEST, Costs, Prepared, foresee
 from bitgap.lab.protect.table import damage_table, scored, squared_errors
@@ -140,6 +140,15 @@ def protect(
         StoreError: If something cannot be written; what was measured is kept.
     """
     tell = say or (lambda _: None)
+    if out is not None:
+        # Better told before a measurement than after.
+        try:
+            Path(out).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(
+                f"cannot write in {os.fspath(out)!r} ({error.strerror or error}); name a folder "
+                f"that can be made"
+            ) from error
     clock = _Clock(costs or foresee(work))
     with clock.step("table", clock.costs.table_s):
         table = table_of(work)

@@ -26,6 +26,7 @@ from bitgap.show.tables.protect import place_of
 from bitgap.show.tables.unit_map import short_units
 
 _ROW = 17
+_OUTSIDE = "–"
 _OTHERS, _UNIFORM = "others", "uniform plan, mean"
 _PLANS = {UNIFORM: "uniform plan", BLIND: "language-blind plan"}
 
@@ -86,16 +87,16 @@ def recipe_chart(found: Outcome, values: dict[str, Any], value: str, title: str)
         title: Of the chart.
     """
     places = [place_of({"unit": u.unit, "block": u.block}) for u in found.units]
-    short = short_units([name for _, name in places])
+    short = _labels(found)
     rows = [
         {
             "row": place,
-            "unit": short[name],
+            "unit": short[one.unit],
             value: values[one.unit],
             "scheme": one.scheme,
             "bytes": one.size_bytes,
         }
-        for (place, name), one in zip(places, found.units, strict=True)
+        for (place, _), one in zip(places, found.units, strict=True)
     ]
     chart = matrix(
         rows, title=title, x="unit", y="row", value=value, x_title="matrix", y_title="block",
@@ -105,7 +106,7 @@ def recipe_chart(found: Outcome, values: dict[str, Any], value: str, title: str)
     columns = list(dict.fromkeys(row["unit"] for row in rows))
     cell = chart["layer"][0]["encoding"]
     cell["x"]["sort"], cell["y"]["sort"] = columns, order
-    cell["x"]["axis"]["labelAngle"] = -40
+    cell["x"]["axis"] |= {"labelAngle": -40, "labelOverlap": False}
     cell["tooltip"] = tip(
         ("row", "block:"), ("unit", "matrix:"), ("scheme", "scheme:"), (value, value),
         ("bytes", "bytes"),
@@ -116,6 +117,19 @@ def recipe_chart(found: Outcome, values: dict[str, Any], value: str, title: str)
         cell["color"] = {"field": value, "type": "ordinal", "title": "bits",
                          "sort": kinds, "scale": {"scheme": "viridis"}}  # fmt: skip
     return chart
+
+
+def _labels(found: Outcome) -> dict[str, str]:
+    """Returns what columns call units: what they do, where that tells all of a block apart."""
+    inside = [one for one in found.units if one.block is not None]
+    kinds = {(one.block, one.kind) for one in inside}
+    names = short_units([place_of({"unit": u.unit, "block": u.block})[1] for u in inside])
+    return {
+        one.unit: _OUTSIDE if one.block is None
+        else one.kind if len(kinds) == len(inside)
+        else names[one.unit.partition(".")[2]]
+        for one in found.units
+    }  # fmt: skip
 
 
 def gains_chart(found: Outcome, width: int = 300) -> Chart | None:
@@ -170,7 +184,9 @@ def frontier_chart(found: Outcome) -> Chart:
         if mean > 0:
             means.append({**about, "damage": unit.factor * mean, "line": _UNIFORM})
     y_title = f"damage K, {unit.name}"
-    x = number("bits", "bits a weight", scale={"zero": False, "type": "log"},
+    ends = [point.bits for point in found.frontier]
+    domain = [0.95 * min(ends), 1.05 * max(ends)]
+    x = number("bits", "bits a weight", scale={"type": "log", "domain": domain, "nice": False},
                axis={"grid": False, "format": ".2~f"})  # fmt: skip
     y = number("damage", y_title, scale={"type": "log"})
     names = [named(code).name for code in noted]

@@ -103,10 +103,12 @@ def _mattered(result: Json) -> Answer:
         "plan of the same bytes, and nobody is harmed.",
         "helps, harm not excluded": "The worst hit are hurt less than under the language-blind "
         "plan of the same bytes; that nobody is harmed is not shown.",
-        "no detectable gain": "No gain could be told: the plan of least mean damage, which knows "
-        "no languages, does as well by the languages it hurts most.",
+        "no detectable gain": "No gain could be told from noise on the plan of least mean damage, "
+        "which knows no languages and has the same bytes.",
         "harms": "It did harm: the language-blind plan of the same bytes is better for somebody.",
     }[one["verdict"]]
+    if one["rival"]["plan"] == result["plans"][0]["plan"]:
+        said = "No: the recipe is the plan of least mean damage, which knows no languages."
     details = [f"{one['verdict'].capitalize()}: {one['reason']}."]
     worst = result["proof"]["worst"]
     details.append(f"Judged by {_names(worst)}, which the language-blind plan hurts most, as "
