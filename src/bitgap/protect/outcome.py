@@ -126,5 +126,14 @@ class Outcome:
 
 
 def proof_digest(proof: Proof) -> str:
-    """Returns the SHA-256 of a proof, hexadecimal, as a recipe names it."""
+    """Returns the SHA-256 of a proof, hexadecimal, as a recipe names it.
+
+    Example:
+        >>> from bitgap.protect.example import CONFIRM
+        >>> from bitgap.protect.proof import Rival, prove
+        >>> proof = prove(CONFIRM, "recipe", [Rival(name="uniform", plan="uniform")], ["he"],
+        ...               seal="0" * 64, split="1" * 64, seed=0)
+        >>> len(proof_digest(proof))
+        64
+    """
     return hashlib.sha256(encode(proof).encode()).hexdigest()
