@@ -27,7 +27,7 @@ def _turned(text: str, by: int) -> str:
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("protect")
-    save_model(folder / "model", steps=80, blocks=2)
+    save_model(folder / "model", steps=120, blocks=2)
     more = {
         code: tuple(_turned(text, by) for by in range(4) for text in texts)
         for code, texts in TEXTS.items()
@@ -64,7 +64,7 @@ def test_a_run_leaves_recipe_page_and_numbers(
     capsys: pytest.CaptureFixture[str], home: Path
 ) -> None:
     out = home / "out"
-    words = _protect(home, "--budget", "4.6", "--triple", "0,1", "--out", str(out))
+    words = _protect(home, "--budget", "5.6", "--triple", "0,1", "--out", str(out))
     ran = _ran(capsys, home, *words)
     assert ran.code == 0, ran.err
     assert "language-blind" in ran.out

@@ -205,7 +205,7 @@ def test_embeddings_held_one_at_a_time_score_the_same(home: Path) -> None:
 
 
 def test_a_target_fuses_and_leaves_whole_what_it_must(home: Path) -> None:
-    work = prepare(_lab(home), _asked(budget=None, size="60kB", target="vllm", schemes=()))
+    work = prepare(_lab(home), _asked(budget=None, size="35kB", target="vllm", schemes=()))
     by_unit = work.base
     assert by_unit["embedding"] == by_unit["head"] == "fp"
     for parts in work.guess.parts:

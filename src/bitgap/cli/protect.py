@@ -119,7 +119,7 @@ def protect(options: Namespace, session: Session) -> None:
     session.keep(
         lab.store,
         views.protect_view,
-        about=describe(lab, found.plans[0].plan, "recipe"),
+        about=describe(lab, f"recipe {found.recipe.sealed[:12]}", "recipe"),
         texts={
             "table": work.found_on.text_key,
             "search": work.search.text_key,

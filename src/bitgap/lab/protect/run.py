@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -213,25 +214,17 @@ class _Search:
     def _calibrated(self) -> Calibration:
         picks = random_plans(self.problem, PLANS, self.work.seed)
         measured = self._true(self.work.calibrate, "calibration, random plans")(picks)
-        predicted = np.array([self.problem.damage_of(one) for one in picks])
-        # The table is of more text; on that which was measured it says this.
-        share = self._on_calibrate() / self.table_bits
-        return calibrate(self.problem.languages, predicted * share, measured)
+        predicted = np.array([self._on_calibrate.damage_of(one) for one in picks])
+        return calibrate(self.problem.languages, predicted, measured)
 
-    @property
-    def table_bits(self) -> Floats:
-        """Damage of the uniform plan by the whole table, (A)."""
-        return self.problem.damage_of(self.problem.uniform)
-
-    def _on_calibrate(self) -> Floats:
-        """Returns damage of the uniform plan by the table of the calibrating sentences, (A)."""
+    @cached_property
+    def _on_calibrate(self) -> Problem:
+        """The same problem by the table of the calibrating sentences alone."""
         split = self.work.split
         whole = sorted([*split.calibrate, *split.search])
         rows = np.flatnonzero(np.isin(whole, split.calibrate))
-        part = make_problem(
-            on_sentences(self.table, rows), self.problem.budget_bytes, target=self.work.target
-        )
-        return part.damage_of(self.problem.uniform)
+        table = on_sentences(self.table, rows)
+        return make_problem(table, self.problem.budget_bytes, target=self.work.target)
 
     def _true(self, bench: Bench, label: str) -> TrueDamage:
         def measure(picks: Sequence[Picks]) -> Floats:
