@@ -13,26 +13,17 @@ from bitgap.report.figures.protect import recipe_figures
 from bitgap.report.run import read_run
 from bitgap.report.words.answers import answers
 from bitgap.show.tables.protect import frontier_table, proof_table, recipe_languages_table
-from cli_samples import TEXTS, Ran, save_model, write_corpus_folder
+from cli_samples import Ran, save_model, write_longer_corpus
 from harness import check_figure
 
-FEW = ("--choices", "rtn3-g32,rtn4-g32,rtn6-g32", "--instrument", "screen")
-
-
-def _turned(text: str, by: int) -> str:
-    words = text.split(" ")
-    return " ".join(words[by % len(words) :] + words[: by % len(words)])
+FEW = ("--choices", "rtn3-g32,rtn4-g32,rtn5-g32,rtn6-g32", "--instrument", "screen")
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("protect")
-    save_model(folder / "model", steps=120, blocks=2)
-    more = {
-        code: tuple(_turned(text, by) for by in range(4) for text in texts)
-        for code, texts in TEXTS.items()
-    }
-    write_corpus_folder(folder / "corpus", **more)
+    save_model(folder / "model", steps=80)
+    write_longer_corpus(folder / "corpus")
     return folder
 
 
@@ -64,7 +55,7 @@ def test_a_run_leaves_recipe_page_and_numbers(
     capsys: pytest.CaptureFixture[str], home: Path
 ) -> None:
     out = home / "out"
-    words = _protect(home, "--budget", "5.6", "--triple", "0,1", "--out", str(out))
+    words = _protect(home, "--budget", "4.6", "--triple", "0,1", "--out", str(out))
     ran = _ran(capsys, home, *words)
     assert ran.code == 0, ran.err
     assert "language-blind" in ran.out

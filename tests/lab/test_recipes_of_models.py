@@ -27,15 +27,10 @@ from bitgap.lab.settings import Settings
 from bitgap.protect.outcome import Outcome
 from bitgap.protect.recipe import read_recipe
 from bitgap.protect.records import TIED
-from cli_samples import TEXTS, save_model, write_corpus_folder
+from cli_samples import save_model, write_longer_corpus
 
 SCHEMES = ("rtn3-g32", "rtn4-g32", "rtn5-g32", "rtn6-g32")
 FEW: dict[str, Any] = {"schemes": SCHEMES, "random": 3, "placebos": 2, "draws": 1}
-
-
-def _turned(text: str, by: int) -> str:
-    words = text.split(" ")
-    return " ".join(words[by % len(words) :] + words[: by % len(words)])
 
 
 @pytest.fixture(scope="module")
@@ -43,11 +38,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny model that has learned a little, and forty sentences."""
     folder = tmp_path_factory.mktemp("recipes")
     save_model(folder / "model", steps=80)
-    more = {
-        code: tuple(_turned(text, by) for by in range(5) for text in texts)
-        for code, texts in TEXTS.items()
-    }
-    write_corpus_folder(folder / "corpus", **more)
+    write_longer_corpus(folder / "corpus")
     return folder
 
 
