@@ -185,10 +185,11 @@ def prepare(bench: Bench, asked: Asked) -> Prepared:
     )  # fmt: skip
     for triple in asked.triples:
         _check_blocks(triple, bench.n_blocks)
-    if not 1 <= asked.ends <= bench.n_blocks // 2 and bench.n_blocks > 1:
+    most = max(1, bench.n_blocks // 2)
+    if not 1 <= asked.ends <= most:
         raise UsageError(
             f"{asked.ends} blocks at either end were to be protected; the model has "
-            f"{bench.n_blocks}, so give 1 to {bench.n_blocks // 2}"
+            f"{bench.n_blocks}, so give 1 to {most}"
         )
     _check_names(asked)
     if asked.instrument == "auto" and swaps_work(found) > AUTO_WORK:
