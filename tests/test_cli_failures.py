@@ -67,8 +67,9 @@ def test_what_is_no_command_exits_2_and_points_to_help(run: Run, arguments: list
 def test_a_model_that_is_not_there_or_not_whole_is_told(
     run: Run, tiny: Path, tmp_path: Path
 ) -> None:
-    for name in ("./nowhere", tmp_path / "text" / "en.txt", tmp_path / "text"):
+    for name in (tmp_path / "text" / "en.txt", tmp_path / "text"):
         run("audit", name, "--corpus", "text").refused(1, str(name))
+    run("audit", "./nowhere", "--corpus", "text").refused(2, "no such folder: './nowhere'")
     run("list", "./nowhere").refused(2, "no such folder: './nowhere'")
     run("show", "T-004", "--model", "text").refused(1, "text: cannot read its config.json")
     run("list", "text/en.txt").refused(1, "text/en.txt is a file; give the folder")
