@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from bitgap.cli.main import main, make_parser
 from bitgap.cli.protect import command_of
+from bitgap.lab.protect import steps
 from bitgap.protect.recipe import read_recipe
 from bitgap.report.figures.protect import recipe_figures
 from bitgap.report.run import read_run
@@ -52,8 +54,10 @@ def test_the_cost_is_told_and_nothing_is_left(
 
 
 def test_a_run_leaves_recipe_page_and_numbers(
-    capsys: pytest.CaptureFixture[str], home: Path
+    capsys: pytest.CaptureFixture[str], home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Fewer of what chance makes: a page of them looks the same.
+    monkeypatch.setattr(steps, "Asked", partial(steps.Asked, random=3, placebos=2, draws=1))
     out = home / "out"
     words = _protect(home, "--budget", "4.6", "--triple", "0,1", "--out", str(out))
     ran = _ran(capsys, home, *words)
