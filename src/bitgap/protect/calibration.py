@@ -272,8 +272,9 @@ class _Judged:
         uniform, *others = true_damage(ours)
         self.goal = objective(goal, uniform, problem.reference)
         limits = _measured_limits(uniform, problem.reference, no_harm)
-        for by_blind in others if spare is not None else ():
-            limits = beside_blind(limits, by_blind, spare)
+        if spare is not None:
+            for by_blind in others:
+                limits = beside_blind(limits, by_blind, spare)
         self.limits = limits
         self.by_table = objective(goal, problem.uniform_bits, problem.reference)
         self.last = list[float]()

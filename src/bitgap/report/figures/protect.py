@@ -134,7 +134,7 @@ def _labels(found: Outcome) -> dict[str, str]:
 
 def gains_chart(found: Outcome, width: int = 300) -> Chart | None:
     """Returns the change of each language's damage against the uniform and the blind plan."""
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "language": f"{named(code).name} ({code})",
             "plan": _PLANS[one.rival.name],
