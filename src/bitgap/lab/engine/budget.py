@@ -324,6 +324,7 @@ def predict(
         stack = 4 * held_rows * size.width * ((size.n_blocks + 3) * nodes + 5)
         batch = max(batch, min(layout.chunk_rows, batch * nodes))
         bank = min(n_variants * size.block_bytes, layout.bank_bytes)
+        bank += size.block_bytes if engine.bank.casts(0) else 0
     scratch = layout.workers * size.scratch_bytes(batch, longest)
     memory = stack + scratch + logits + bank + result_bytes
     return Preflight(n_plans, n_known, work, n_rows, time_s, memory, read, disk)
