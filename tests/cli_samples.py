@@ -57,6 +57,20 @@ def write_corpus_folder(folder: Path, **changed: tuple[str, ...]) -> Path:
     return folder
 
 
+def write_longer_corpus(folder: Path, turns: int = 5) -> Path:
+    """Writes the corpus with its sentences turned, so many times as long."""
+
+    def turned(text: str, by: int) -> str:
+        words = text.split(" ")
+        return " ".join(words[by % len(words) :] + words[: by % len(words)])
+
+    longer = {
+        code: tuple(turned(text, by) for by in range(turns) for text in texts)
+        for code, texts in TEXTS.items()
+    }
+    return write_corpus_folder(folder, **longer)
+
+
 def save_model(
     folder: Path, *, blocks: int = 3, width: int = 32, steps: int = 0, family: str = "llama"
 ) -> Path:

@@ -282,6 +282,11 @@ class Bench:
             whole=None,
         )
 
+    def forget_ends(self) -> None:
+        """Forgets rounded embeddings and heads, which are made again if they are asked for."""
+        self.bank.forget_ends()
+        self.engine.forget_heads()
+
     # -- costs --------------------------------------------------------------------------------
 
     def preflight(self, plans: Sequence[Plan]) -> Preflight:

@@ -27,13 +27,17 @@ from bitgap.lab.activations import (
     kept_activations,
     sample_size,
 )
-from bitgap.lab.bench import Bench, products_round
+from bitgap.lab.bench import Bench
 from bitgap.lab.engine.prefix import PrefixRule
 from bitgap.lab.mixtures import caveats_of_model
-from bitgap.lab.scores import keep_light_scores, score_and_keep, text_reference
+from bitgap.lab.protect.run import protect, table_of
+from bitgap.lab.protect.steps import Asked, Prepared, prepare
+from bitgap.lab.scores import score
 from bitgap.lab.settings import Progress, Settings, Silence, phase, provenance
-from bitgap.lab.store import Store, assemble, content_key
+from bitgap.lab.store import Store, content_key
 from bitgap.models.load import load_model
+from bitgap.protect.outcome import Outcome
+from bitgap.protect.records import DamageTable
 from bitgap.quant.plan import Plan
 from bitgap.records import Observations, Provenance, Scores
 from bitgap.stats.mask_design import make_design
@@ -133,19 +137,7 @@ class Lab(Bench):
             PlanError: If a plan does not fit the model.
             StoreError: If the store cannot be written; what was committed is kept.
         """
-        for plan in plans:
-            self.bank.check(plan)
-        wanted = list(dict.fromkeys(plans))
-        todo = [plan for plan in wanted if not plan.is_full_precision]
-        self.ledger.asked(self.n_rows, len(todo) * self.n_blocks, len(todo))
-        light = [plan for plan in todo if plan.is_light] if products_round(self.settings) else []
-        todo = [plan for plan in todo if plan not in light]
-        # Where the text is new, the plans are scored in the pass that full precision takes.
-        facts, arrays = text_reference(self, todo, label)
-        score_and_keep(self, todo, label)
-        if light:
-            facts = keep_light_scores(self, light, facts, arrays, label)
-        return assemble(self.store, self.score_key, wanted, facts, arrays, self.settings.arithmetic)
+        return score(self, plans, label)
 
     def activations(self, per_language: int | None = None) -> Activations:
         """Returns what one full-precision pass shows of every site; it is made once.
@@ -198,6 +190,37 @@ class Lab(Bench):
         units = self.units()
         scores = self.score(unit_plans(scheme, self.n_blocks, units), "units")
         return make_unit_map(scores, scheme, units, seed=self.settings.seed)
+
+    def prepare_recipe(self, **asked: Any) -> Prepared:
+        """Returns a search for a recipe that can begin; what was asked wrongly is refused here.
+
+        Args:
+            asked: Fields of :class:`bitgap.lab.protect.steps.Asked`, such as ``budget=4.25``.
+        """
+        return prepare(self, Asked(**asked))
+
+    def damage_table(self, **asked: Any) -> DamageTable:
+        """Returns what every choice for every unit does to every language.
+
+        It is of the half of the text that a search may see. With
+        :func:`bitgap.protect.problem.make_problem` and :func:`bitgap.protect.solve.solve` it gives
+        plans.
+
+        Args:
+            asked: As for :meth:`prepare_recipe`; the budget says around which uniform plan swaps
+                are measured.
+        """
+        return table_of(self.prepare_recipe(**asked))
+
+    def protect(self, *, out: str | os.PathLike[str] | None = None, **asked: Any) -> Outcome:
+        """Returns the recipe of the same bytes that hurts the languages worst hit least, proved.
+
+        Args:
+            out: Folder for ``recipe.toml`` and the damage table; neither is written when None.
+            asked: As for :meth:`prepare_recipe`: ``budget=4.25`` bits a weight, ``size="180MB"`` or
+                ``like="file.gguf"``, and how to search.
+        """
+        return protect(self.prepare_recipe(**asked), out=out)
 
     def observe(
         self, experiment: str, version: int, params: Mapping[str, Any], measure: Callable[[], Any]

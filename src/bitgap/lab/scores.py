@@ -17,7 +17,9 @@ from bitgap.lab.engine.head import Target
 from bitgap.lab.engine.scoring import Leaf
 from bitgap.lab.engine.stream import score_streaming
 from bitgap.lab.engine.text import Chunk
+from bitgap.lab.store import assemble
 from bitgap.quant.plan import Plan
+from bitgap.records import Scores
 
 # A commit costs milliseconds; this bounds what a kill can lose.
 _COMMIT_EVERY_S = 1.0
@@ -48,6 +50,23 @@ class _Watch:
         self._reference.see(chunk, target)
         if self._reference.is_complete:
             _keep_reference(self._bench, self._reference)
+
+
+def score(bench: Bench, plans: Sequence[Plan], label: str = "scoring") -> Scores:
+    """Returns the scores of plans on the whole text; see :meth:`bitgap.Lab.score`."""
+    for plan in plans:
+        bench.bank.check(plan)
+    wanted = list(dict.fromkeys(plans))
+    todo = [plan for plan in wanted if not plan.is_full_precision]
+    bench.ledger.asked(bench.n_rows, len(todo) * bench.n_blocks, len(todo))
+    light = [plan for plan in todo if plan.is_light] if products_round(bench.settings) else []
+    todo = [plan for plan in todo if plan not in light]
+    # Where the text is new, the plans are scored in the pass that full precision takes.
+    facts, arrays = text_reference(bench, todo, label)
+    score_and_keep(bench, todo, label)
+    if light:
+        facts = keep_light_scores(bench, light, facts, arrays, label)
+    return assemble(bench.store, bench.score_key, wanted, facts, arrays, bench.settings.arithmetic)
 
 
 def score_and_keep(

@@ -59,7 +59,14 @@ class Screened:
     by_sequence: Floats
 
 
-def screen(bench: Bench, schemes: Sequence[str], *, draws: int = 2, seed: int = 0) -> Screened:
+def screen(
+    bench: Bench,
+    schemes: Sequence[str],
+    *,
+    draws: int = 2,
+    seed: int = 0,
+    chunks: Sequence[Chunk] | None = None,
+) -> Screened:
     """Returns what rounding each matrix alone is expected to do to every sentence.
 
     Args:
@@ -67,6 +74,7 @@ def screen(bench: Bench, schemes: Sequence[str], *, draws: int = 2, seed: int = 
         schemes: How matrices are rounded.
         draws: Of the labels for every token.
         seed: Of the draws.
+        chunks: Batches of the bench's text that are run; all when None. Sentences of others have 0.
     """
     decoder = bench.decoder
     units = tuple((i, name) for i in range(bench.n_blocks) for name in decoder.block_linears(i))
@@ -74,7 +82,7 @@ def screen(bench: Bench, schemes: Sequence[str], *, draws: int = 2, seed: int = 
     row = {unit: u for u, unit in enumerate(units)}
     generator = torch.Generator(device=bench.settings.device).manual_seed(seed)
     with products("exact", bench.settings.device):
-        for chunk in bench.chunks:
+        for chunk in bench.chunks if chunks is None else chunks:
             states = _states(bench, chunk)
             gradient = _of_head(bench, chunk, states[-1], draws, generator)
             for block in reversed(range(bench.n_blocks)):

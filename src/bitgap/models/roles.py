@@ -32,7 +32,7 @@ _STACKED = ("v_proj", "c_attn", "Wqkv", "qkv_proj")
 """Linears whose value rows are the last; what precedes them, if anything, are queries and keys."""
 _INTERLEAVED = "query_key_value"
 """Rows are groups of some query heads, one key head and one value head."""
-_KINDS = {
+LINEAR_KINDS = {
     **{f"{kind}_proj": kind for kind in ("q", "k", "v", "o", "gate", "up", "down")},
     **dict.fromkeys(("c_fc", "fc1", "dense_h_to_4h"), "up"),
     **dict.fromkeys(("fc2", "dense_4h_to_h"), "down"),
@@ -312,7 +312,7 @@ def matrix_parts(decoder: Decoder, i: int) -> dict[str, tuple[str, NDArray[np.in
         if leaf == "c_proj":
             kind = "o" if "attn" in parent else "down"
         else:
-            kind = _KINDS.get(leaf, name)
+            kind = LINEAR_KINDS.get(leaf, name)
         # Experts share their names' ends; each is then a kind of its own.
         for key, mine in (split or {kind: rows}).items():
             parts[key if key not in parts else f"{key} of {name}"] = (name, mine)

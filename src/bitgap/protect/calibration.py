@@ -17,7 +17,7 @@ from bitgap.errors import UsageError
 from bitgap.protect.objectives import Objective, objective, value_of
 from bitgap.protect.problem import Picks, Problem
 from bitgap.protect.program import Limits
-from bitgap.protect.solve import NO_HARM, Solution
+from bitgap.protect.solve import NO_HARM, SPARE, Solution, beside_blind
 from bitgap.records import Floats
 
 PLANS = 40
@@ -139,6 +139,9 @@ def best_measured(
     true_damage: TrueDamage,
     goal: str = "worst-quarter",
     no_harm: Collection[str] = NO_HARM,
+    *,
+    blind: Picks | None = None,
+    spare: float | None = SPARE,
 ) -> Solution:
     """Returns the plan that is best when all are measured; the table's best if none keeps limits.
 
@@ -148,6 +151,8 @@ def best_measured(
         true_damage: Measures plans.
         goal: Name of an objective.
         no_harm: Who must not be worse off than under the uniform plan, as measured.
+        blind: The language-blind plan; nothing is compared with it when None.
+        spare: What a language may pay against it, as measured, as a share; anything when None.
 
     Example:
         >>> from bitgap.protect.solve import best_plans
@@ -156,7 +161,7 @@ def best_measured(
         >>> best_measured(PROBLEM, plans, truth) == plans[0]
         True
     """
-    judged = _Judged(problem, true_damage, goal, no_harm)
+    judged = _Judged(problem, true_damage, goal, no_harm, blind, spare)
     values = judged.values([plan.picks for plan in plans])
     return plans[int(values.argmin())] if np.isfinite(values).any() else plans[0]
 
@@ -168,6 +173,8 @@ def refine(
     goal: str = "worst-quarter",
     *,
     no_harm: Collection[str] = NO_HARM,
+    blind: Picks | None = None,
+    spare: float | None = SPARE,
     at_once: int = 8,
     most: int = 200,
 ) -> Refined:
@@ -185,6 +192,8 @@ def refine(
         true_damage: Measures plans.
         goal: Name of an objective.
         no_harm: Who must not be worse off than under the uniform plan, as measured.
+        blind: The language-blind plan; nothing is compared with it when None.
+        spare: What a language may pay against it, as measured, as a share; anything when None.
         at_once: Plans measured together.
         most: Plans measured at most; the uniform plan and the starts are among them.
 
@@ -203,7 +212,7 @@ def refine(
             f"{len(begin)} plans to start from and the uniform one were to be measured, and {most} "
             f"measurements allowed; allow more, or give fewer plans"
         )
-    judged = _Judged(problem, true_damage, goal, no_harm)
+    judged = _Judged(problem, true_damage, goal, no_harm, blind, spare)
     values = [float(value) for value in judged.values(begin)]
     unlimited = judged.last
     # Of starts that all break the limits, the one that breaks them at the least objective.
@@ -250,12 +259,23 @@ class _Judged:
     """Plans judged by measured damage against the measured uniform plan."""
 
     def __init__(
-        self, problem: Problem, true_damage: TrueDamage, goal: str, no_harm: Collection[str]
+        self,
+        problem: Problem,
+        true_damage: TrueDamage,
+        goal: str,
+        no_harm: Collection[str],
+        blind: Picks | None,
+        spare: float | None,
     ) -> None:
         self.true_damage = true_damage
-        uniform = true_damage([problem.uniform])[0]
+        ours = [problem.uniform] if blind is None else [problem.uniform, blind]
+        uniform, *others = true_damage(ours)
         self.goal = objective(goal, uniform, problem.reference)
-        self.limits = _measured_limits(uniform, problem.reference, no_harm)
+        limits = _measured_limits(uniform, problem.reference, no_harm)
+        if spare is not None:
+            for by_blind in others:
+                limits = beside_blind(limits, by_blind, spare)
+        self.limits = limits
         self.by_table = objective(goal, problem.uniform_bits, problem.reference)
         self.last = list[float]()
 

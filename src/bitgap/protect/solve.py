@@ -30,6 +30,7 @@ from bitgap.protect.program import (
     relaxed_bound,
     search,
 )
+from bitgap.records import Floats
 
 MARGIN = 0.02
 """Rise of a language's damage that counts as no harm, as a share of it."""
@@ -37,7 +38,7 @@ SPARE = MARGIN / 2
 """What the search lets a language pay against the language-blind plan, as a share of its damage."""
 NO_HARM = ("reference", "mean")
 """Who must not be worse off than under the uniform plan of the same bytes."""
-_HARMED = ("reference", "mean", "all")
+HARMED = ("reference", "mean", "all")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,18 +110,33 @@ def limits_of(
         >>> limits_of(PROBLEM, ["reference"]).language_bits.round(4)
         array([0.0293,    inf,    inf])
     """
-    if unknown := sorted({*no_harm} - {*_HARMED}):
-        raise UsageError(f"no harm to {unknown[0]!r} was asked for; it can be {', '.join(_HARMED)}")
+    if unknown := sorted({*no_harm} - {*HARMED}):
+        raise UsageError(f"no harm to {unknown[0]!r} was asked for; it can be {', '.join(HARMED)}")
     uniform = problem.uniform_bits
     limits = uniform.copy() if "all" in no_harm else np.full(len(uniform), np.inf)
     if "reference" in no_harm:
         limits[problem.reference] = uniform[problem.reference]
     mean = float(uniform.mean()) if "mean" in no_harm else np.inf
+    found = Limits(limits, mean)
     if blind is not None and spare is not None:
-        by_blind = problem.damage_of(blind)
-        limits = np.maximum(np.minimum(limits, by_blind * (1 + spare)), by_blind)
-        mean = max(mean, float(by_blind.mean()))
-    return Limits(limits, mean)
+        found = beside_blind(found, problem.damage_of(blind), spare)
+    return found
+
+
+def beside_blind(limits: Limits, by_blind: Floats, spare: float) -> Limits:
+    """Returns limits by which no language pays more than so much against the language-blind plan.
+
+    Args:
+        limits: Others, which hold too, but for what the blind plan itself does.
+        by_blind: Its damage, (A), in bits per reference character.
+        spare: What a language may pay, as a share of it.
+
+    Example:
+        >>> beside_blind(Limits(np.array([1.0, 9.0]), 3.0), np.array([2.0, 2.0]), 0.5).language_bits
+        array([2., 3.])
+    """
+    language = np.maximum(np.minimum(limits.language_bits, by_blind * (1 + spare)), by_blind)
+    return Limits(language, max(limits.mean_bits, float(by_blind.mean())))
 
 
 def solve(
@@ -238,6 +254,25 @@ def filled_up(problem: Problem, picks: Picks) -> Picks:
             return tuple(int(c) for c in current)
         part, column = np.unravel_index(int(gain.argmin()), gain.shape)
         current[part] = column
+
+
+def solution_of(problem: Problem, goal: str, picks: Picks, bound: float) -> Solution:
+    """Returns a plan that was found otherwise, such as by measuring, as a solution.
+
+    Args:
+        problem: Table and budget.
+        goal: Name of the objective.
+        picks: The plan.
+        bound: By the table no plan has a smaller objective.
+
+    Example:
+        >>> found = solution_of(PROBLEM, "mean", PROBLEM.uniform, 0.575)
+        >>> round(found.value, 3), round(found.gap, 3)
+        (1.0, 0.425)
+    """
+    made = objective(goal, problem.uniform_bits, problem.reference)
+    value = float(value_of(made, problem.damage_of(picks)))
+    return _solution(problem, made, Found(picks, value, min(value, bound), 0, 0), picks)
 
 
 def _solution(problem: Problem, goal: Objective, found: Found, picks: Picks) -> Solution:

@@ -222,6 +222,11 @@ class Bank:
             self._ends["head", scheme] = {"weight": rounded}
         return self._ends["head", scheme]["weight"]
 
+    def forget_ends(self) -> None:
+        """Forgets rounded embeddings and heads; each may be as large as a model's blocks."""
+        for key in [key for key in self._ends if not key[1].startswith("own:")]:
+            del self._ends[key]
+
     def check(self, plan: Plan) -> None:
         """Raises :class:`PlanError` unless the plan fits the model."""
         if len(plan.blocks) != self._decoder.n_blocks:

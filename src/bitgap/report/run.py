@@ -35,6 +35,7 @@ from bitgap.experiments.catalog import CATALOG
 from bitgap.jobs.records import Investigation, stored_form
 from bitgap.jobs.results import judged_again
 from bitgap.lab.store import Store, assemble
+from bitgap.protect.outcome import Outcome
 from bitgap.quant.plan import Plan
 from bitgap.records import Bools, Finding, Floats, Provenance, Scores
 from bitgap.report import old_runs
@@ -113,6 +114,8 @@ class Run:
     """Of map and investigate."""
     unit_map: UnitMap | None = None
     """Of map, by matrix."""
+    outcome: Outcome | None = None
+    """Of protect: a recipe with its proof."""
     investigation: Investigation | None = None
     """Of investigate, report and map among it."""
     theory: Theory | None = None
@@ -192,7 +195,8 @@ def to_store(run: Run) -> dict[str, Any]:
     """Returns what :meth:`bitgap.lab.store.Store.put_run` is to keep of a run's result."""
     records = {"investigation": run.investigation, "theory": run.theory, "ledger": run.ledger}
     if run.investigation is None:
-        records |= {"report": run.report, "layer_map": run.layer_map, "unit_map": run.unit_map}
+        records |= {"report": run.report, "layer_map": run.layer_map, "unit_map": run.unit_map,
+                    "outcome": run.outcome}  # fmt: skip
     return stored_form(run.about, texts=run.texts, cost=run.cost, **records)
 
 
@@ -202,7 +206,8 @@ def _as_json(run: Run, provenance: Provenance) -> dict[str, Any]:
         result |= run.investigation.as_dict()
         result["findings"] = [asdict(finding) for finding in run.findings]
     else:
-        for record in (run.report, run.layer_map, run.unit_map, run.theory, run.ledger):
+        records = (run.report, run.layer_map, run.unit_map, run.outcome, run.theory, run.ledger)
+        for record in records:
             result |= {} if record is None else record.as_dict()
     result |= {"texts": dict(run.texts)} if run.texts else {}
     result |= {} if run.cost is None else {"cost": dict(run.cost)}
@@ -273,6 +278,7 @@ ABOUT = (
 _KINDS: Mapping[str, type] = {
     "report": DisparityReport, "layer_map": LayerMap, "investigation": Investigation,
     "theory": Theory, "ledger": Ledger, "unit_map": UnitMap,
+    "outcome": Outcome,
 }  # fmt: skip
 
 

@@ -21,6 +21,12 @@ from bitgap.show.tables.findings import OUTCOMES, verdict_table
 from bitgap.show.tables.layer_map import best_sets_table, map_table, map_unit
 from bitgap.show.tables.origin import outcome_table
 from bitgap.show.tables.plan import preflights_table, priority_table
+from bitgap.show.tables.protect import (
+    frontier_table,
+    proof_table,
+    recipe_languages_table,
+    recipe_table,
+)
 from bitgap.show.tables.runs import (
     catalog_table,
     change_table,
@@ -154,6 +160,47 @@ def unit_map_view(result: Json) -> Any:
         titled(unit_table(result)),
         titled(unit_languages_table(result)),
     )
+
+
+def protect_view(result: Json) -> Any:
+    """Shows a recipe and its proof."""
+    whole, languages, frontier = (
+        proof_table(result), recipe_languages_table(result), frontier_table(result)
+    )  # fmt: skip
+    recipe = result["recipe"]
+    asked = [
+        ("file", f"{recipe['bytes']:,} of {recipe['budget_bytes']:,} bytes ({recipe['budget']})"),
+        ("table", f"by {result['instrument']}, {_trust(result)}"),
+        ("objective", f"{recipe['objective']}, {result['value']:.3f} of the uniform plan's; none "
+         f"below {result['bound']:.3f} by the table (gap {result['gap']:.2%})"),
+        ("seal", recipe["sealed"][:16]),
+    ]  # fmt: skip
+    if not result["has_choice"]:
+        asked.append(("choice", "none: no other plan fits this budget"))
+    if result["most"] is not None:
+        most = result["most"]
+        most_line = f"{1 - most['bound'] / most['blind']:.1%} if nobody pays"
+        asked.append(("to gain", f"off the language-blind plan at most {most_line}"))
+    return spaced(
+        _head({**result, "plan": f"recipe of {result['budget_bits']:.2f} bits a weight"}),
+        lines_of(asked),
+        to_terminal(languages),
+        Group(*bullets((*languages.reading, *languages.gaps))),
+        to_terminal(whole.only("plan", "gain", "mean", "verdict")),
+        Group(*bullets((*whole.reading, *whole.gaps))),
+        titled(recipe_table(result)),
+        titled(frontier) if frontier.rows else Text("No other budget was looked at."),
+        Group(*bullets(result["notes"])),
+    )
+
+
+def _trust(result: Json) -> str:
+    found = result["calibration"]
+    if found is None:
+        return "not needed"
+    if found["trusted"]:
+        return f"trusted after {found['n_plans']} measured plans"
+    return f"not trusted ({found['reasons'][0]}), so {result['refined']} plans were measured"
 
 
 def _origin_line(origin: Json) -> str:

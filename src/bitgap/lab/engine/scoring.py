@@ -434,6 +434,11 @@ class Engine:
                 watch.see(chunk, target)
         return made
 
+    def forget_heads(self) -> None:
+        """Forgets rounded heads, and the targets that were made with them."""
+        self._heads = {name: head for name, head in self._heads.items() if name == FP}
+        self._kept_targets = None
+
     def head_variants(self, names: Sequence[str]) -> dict[str, Head]:
         """Returns heads by scheme name, as products will see them."""
         for name in set(names) - self._heads.keys():

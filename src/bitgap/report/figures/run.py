@@ -13,6 +13,7 @@ from bitgap.quant.sets import mask_of
 from bitgap.records import Finding
 from bitgap.report.figures import model as plots
 from bitgap.report.figures import pareto as pareto_plots
+from bitgap.report.figures import protect as recipe_plots
 from bitgap.report.figures import theory as theory_plots
 from bitgap.report.run import Run
 from bitgap.report.words.answers import answers, language_name
@@ -96,6 +97,8 @@ def _of_model(run: Run) -> Iterator[Figure]:
         yield from _of_map(run, run.layer_map, told)
     if run.unit_map:
         yield _of_units(run.unit_map)
+    if run.outcome:
+        yield from recipe_plots.recipe_figures(run.outcome)
     for finding in run.findings:
         yield from _of_finding(finding)
 

@@ -37,6 +37,13 @@ from bitgap.show.tables.audit import damage_table
 from bitgap.show.tables.findings import control_table, estimate_table, family_table
 from bitgap.show.tables.layer_map import best_sets_table, map_table
 from bitgap.show.tables.origin import ledger_table
+from bitgap.show.tables.protect import (
+    frontier_table,
+    proof_table,
+    recipe_languages_table,
+    recipe_table,
+    steps_table,
+)
 from bitgap.show.tables.runs import change_table, damages_table, verdicts_table
 from bitgap.show.tables.theory import models_table
 from bitgap.show.tables.unit_map import unit_languages_table, unit_table
@@ -95,6 +102,14 @@ def _tables(run: Run) -> list[Table]:
         tables += [map_table(run.layer_map), best_sets_table(run.layer_map)]
     if run.unit_map is not None:
         tables += [unit_languages_table(run.unit_map), unit_table(run.unit_map)]
+    if run.outcome is not None:
+        tables += [
+            proof_table(run.outcome),
+            recipe_languages_table(run.outcome),
+            recipe_table(run.outcome),
+            frontier_table(run.outcome),
+            steps_table(run.outcome),
+        ]
     return [table for table in tables if table.rows]
 
 
@@ -171,6 +186,8 @@ def _title(run: Run) -> str:
     how = _rounding(str(run.about.get("plan")))
     if run.report is not None:
         return f"What {how} does to {len(run.report.languages)} languages in {model}"
+    if run.outcome is not None:
+        return f"{model} in {run.outcome.recipe.budget}, so that the worst hit are hurt least"
     part = "block" if run.unit_map is None else "matrix"
     return f"What each {part} of {model} does under {how}"
 
@@ -196,7 +213,13 @@ def _lead_line(run: Run) -> str:
         parts.append(f"{masks:,} sets of protected blocks on {layer_map.n_sentences} of them")
     if run.unit_map is not None:
         parts.append(f"{len(run.unit_map.units)} matrices on {run.unit_map.n_sentences} sentences")
-    if about.get("plan") and run.theory is None and run.ledger is None:
+    if run.outcome is not None:
+        n = run.outcome.n_sentences
+        parts.append(
+            f"found on {n['calibrate'] + n['search']} sentences each of corpus {about['corpus']}, "
+            f"proved on {n['confirm']} others"
+        )
+    elif about.get("plan") and run.theory is None and run.ledger is None:
         parts.append(str(about["plan"]))
     started = [] if run.provenance is None else [run.provenance.started[:10]]
     return " · ".join([*parts, *started, f"run {run.number}"])
@@ -206,7 +229,18 @@ def _lead(run: Run) -> tuple[str, ...]:
     """Returns the figures shown before the chapters."""
     if run.theory is not None:
         return ("damage-by-depth", "forest", "formal", "forecasts")
-    return ("landscape", "pareto", "languages", "blocks", "units", "synergy-matrix")
+    return (
+        "landscape",
+        "pareto",
+        "languages",
+        "blocks",
+        "units",
+        "synergy-matrix",
+        "recipe",
+        "gains",
+        "frontier",
+        "stability",
+    )
 
 
 def _facts(run: Run) -> list[tuple[str, str]]:

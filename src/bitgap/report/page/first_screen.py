@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bitgap.protect.outcome import Outcome
 from bitgap.report.figures.model import language_panels, layer_panels, rounded
+from bitgap.report.figures.protect import gains_chart, recipe_chart
 from bitgap.report.figures.theory import depth_chart
 from bitgap.report.run import Run
 from bitgap.report.words.sections import claim, in_order
@@ -24,6 +26,8 @@ def first_panels(run: Run) -> list[dict[str, Any]]:
     panels: list[dict[str, Any]] = []
     if run.theory is not None:
         return _of_families(run.theory.models)
+    if run.outcome is not None:
+        return _of_recipe(run.outcome)
     if run.report and (charts := language_panels(run.report, 250)):
         said = "Damage by language with 95 % intervals."
         panels.append(_panel("languages", "measure", charts, _MEASURES, said))
@@ -47,6 +51,17 @@ def _panel(
         "choices": [(name, names[name], f"first-{key}-{name}") for name in shown],
         "figures": list(shown.values()),
     }
+
+
+def _of_recipe(found: Outcome) -> list[dict[str, Any]]:
+    bits = recipe_chart(found, {one.unit: one.bits for one in found.units}, "bits", "")
+    said = "Bits of every unit, blocks from top to bottom."
+    panels = [_panel("cost", "measure", {"recipe": {**bits, "width": 170}},
+                     {"recipe": "the recipe"}, said)]  # fmt: skip
+    if (gains := gains_chart(found, 200)) is not None:
+        said = "Change of each language's damage against plans of the same bytes."
+        panels.append(_panel("gains", "measure", {"change": gains}, {"change": "change"}, said))
+    return panels
 
 
 def chips(findings: Sequence[Json]) -> list[dict[str, str]]:

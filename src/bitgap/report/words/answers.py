@@ -23,6 +23,7 @@ from bitgap.report.words.phrases import (
     times,
     verdict_answer,
 )
+from bitgap.report.words.protect import recipe_answers
 from bitgap.report.words.theory import ledger_answers, theory_answers
 from bitgap.show.numbers import lacks, told
 from bitgap.show.words import beaten, origin_place
@@ -44,6 +45,8 @@ def answers(run: Run) -> tuple[Answer, ...]:
         return theory_answers(result)
     if run.command == "replicate":
         return ledger_answers(result)
+    if run.outcome is not None:
+        return recipe_answers(result)
     found: list[Answer] = []
     layer_map, audit = map_of(run), audit_of(run)
     if layer_map and layer_map["blocks"]:
