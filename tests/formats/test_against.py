@@ -136,3 +136,87 @@ def test_the_command_audits_a_file(tiny: Path, run: Any, tmp_path: Path) -> None
     both = run("audit", tiny, "--corpus", "text", "--against", folder, "--scheme", "rtn3-g32")
     assert both.code == 2
     assert "--against" in both.err
+
+
+# -- what a run of a file tells ------------------------------------------------------------------
+
+
+def test_contents_are_told_without_a_model_and_by_block(
+    tiny: Path, run: Any, tmp_path: Path
+) -> None:
+    folder = quantized(tiny, tmp_path / "q")
+    held = run("contents", folder, "--json").json
+    blocks = [place for place in held["places"] if place["block"] is not None]
+    assert [place["name"] for place in blocks] == ["L0", "L1", "L2"]
+    assert blocks[0]["by_unit"]["mlp.down_proj"] == "int4 g32"
+    assert not any("norm" in unit for unit in blocks[0]["by_unit"])
+    n_bytes = sum(place["n_bytes"] for place in held["places"])
+    assert n_bytes == held["n_bytes"] == sum(t["n_bytes"] for t in held["tensors"])
+    assert sum(place["share"] for place in held["places"]) == pytest.approx(1)
+    told = run("contents", folder)
+    assert told.code == 0 and "bits a weight over all" in told.out
+    run("contents", tiny).refused(1, "holds no quantized tensor")
+    run("contents", "nowhere").refused(1, "no such file")
+
+
+def test_a_run_of_a_file_is_read_back_as_it_was_made(tiny: Path, run: Any, tmp_path: Path) -> None:
+    from bitgap.report.run import read_run
+
+    folder = quantized(tiny, tmp_path / "q")
+    made = run("audit", tiny, "--corpus", "text", "--against", folder, "--json").json
+    read = read_run("1", "bitgap.db")
+    assert json.loads(json.dumps(read.result)) == made
+    assert read.contents and read.contents.file == "q"
+    assert set(made["flips"]) == {"en", "he", "de"}
+    for row in made["flips"].values():
+        assert 0 <= row["flipped"] <= row["tokens"]
+        assert row["share"] == row["flipped"] / row["tokens"]
+    page = (tmp_path / "report.html").read_text()
+    assert "What q does to 3 languages" in page
+    assert "tensor by tensor" in page and "most likely next one changed" in page
+
+
+def test_several_files_are_a_run_each_and_one_page(tiny: Path, run: Any, tmp_path: Path) -> None:
+    files = [quantized(tiny, tmp_path / f"q{bits}", bits=bits) for bits in (8, 3, 4)]
+    asked = [part for file in files for part in ("--against", file)]
+    ran = run("audit", tiny, "--corpus", "text", *asked, "--json")
+    assert ran.code == 0, ran.err
+    rows = ran.json["runs"]
+    assert [row["label"] for row in rows] == ["q8", "q3", "q4"]
+    assert [row["run"] for row in rows] == [1, 2, 3]
+    damage = [row["languages"]["en"]["damage"] for row in rows]
+    assert damage[0] < damage[2] < damage[1]
+    sizes = [row["file"]["n_bytes"] for row in rows]
+    assert sizes[1] < sizes[2] < sizes[0]
+    page = (tmp_path / "compare.html").read_text()
+    assert "Bytes against damage" in page and "dot a file and language" in page
+    assert not (tmp_path / "report.html").exists()
+    alone = run("audit", tiny, "--corpus", "text", "--against", files[1], "--json").json
+    assert alone["languages"]["en"]["damage"] == damage[1]
+    beside = run("compare", "1", "2")
+    assert "Bytes against damage" in beside.out
+
+
+def test_files_are_looked_at_before_any_is_measured(tiny: Path, run: Any, tmp_path: Path) -> None:
+    folder = quantized(tiny, tmp_path / "q")
+    asked = ("audit", tiny, "--corpus", "text", "--against", folder)
+    run(*asked, "--against", tiny).refused(1, "holds no quantized tensor")
+    run(*asked, "--against", tmp_path / "q" / ".." / "q").refused(2, "given twice")
+    assert not (tmp_path / "bitgap.db").exists() or not run("results", "--json").json["runs"]
+    cost = run(*asked, "--dry-run", "--json").json["preflight"]
+    assert cost["plans"] == 1
+    both = quantized(tiny, tmp_path / "r", bits=3)
+    assert run(*asked, "--against", both, "--dry-run", "--json").json["preflight"]["plans"] == 2
+
+
+def test_nothing_of_a_file_stays_in_the_bank(tiny: Path, corpus: Path, tmp_path: Path) -> None:
+    from bitgap.jobs.against import audit_file, weights_in_hand
+
+    lab = lab_of(tiny, corpus)
+    checkpoint = open_checkpoint(quantized(tiny, tmp_path / "q"))
+    with weights_in_hand(lab, checkpoint) as plan:
+        found = audit_file(lab, checkpoint, plan)
+        assert lab.bank._own
+    assert not lab.bank._own and not lab.bank._own_others
+    assert not any("own:" in variant for _, variant in lab.bank._modules)
+    assert found.contents.file == "q"

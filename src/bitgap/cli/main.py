@@ -13,14 +13,14 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from bitgap.cli import catalog, console, measure, pages, theory
+from bitgap.cli import catalog, console, files, measure, pages, theory
 from bitgap.cli.session import Session
 from bitgap.version import __version__
 
 VERBS = (
     *(measure.audit, measure.layer_map, measure.investigate),
     *(theory.theory, theory.predict, theory.check, theory.replicate, theory.plan),
-    *(catalog.list_, catalog.show, catalog.results),
+    *(catalog.list_, catalog.show, catalog.results, files.contents),
     *(pages.report, pages.figures, pages.paper, pages.compare),
 )
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from bitgap.codec import from_json
+from bitgap.disparity.flips import Flips
 from bitgap.disparity.formulas import (
     Sums,
     damage_bits,
@@ -32,6 +33,7 @@ from bitgap.disparity.records import DisparityReport
 from bitgap.disparity.unit_map import UnitMap
 from bitgap.errors import UsageError
 from bitgap.experiments.catalog import CATALOG
+from bitgap.formats.contents import Contents
 from bitgap.jobs.records import Investigation, stored_form
 from bitgap.jobs.results import judged_again
 from bitgap.lab.store import Store, assemble
@@ -109,6 +111,10 @@ class Run:
     """What it was predicted to take, and took, where that is known."""
     report: DisparityReport | None = None
     """Of audit and investigate: damage by language."""
+    contents: Contents | None = None
+    """Of audit and map against a file: what that holds."""
+    flips: Flips | None = None
+    """Of audit against a file: where the most likely next token changed."""
     layer_map: LayerMap | None = None
     """Of map and investigate."""
     unit_map: UnitMap | None = None
@@ -193,6 +199,7 @@ def to_store(run: Run) -> dict[str, Any]:
     records = {"investigation": run.investigation, "theory": run.theory, "ledger": run.ledger}
     if run.investigation is None:
         records |= {"report": run.report, "layer_map": run.layer_map, "unit_map": run.unit_map}
+        records |= {name: getattr(run, name) for name in OF_FILES}
     return stored_form(run.about, texts=run.texts, cost=run.cost, **records)
 
 
@@ -204,6 +211,8 @@ def _as_json(run: Run, provenance: Provenance) -> dict[str, Any]:
     else:
         for record in (run.report, run.layer_map, run.unit_map, run.theory, run.ledger):
             result |= {} if record is None else record.as_dict()
+        named = {name: getattr(run, name) for name in OF_FILES}
+        result |= {name: record.as_dict() for name, record in named.items() if record is not None}
     result |= {"texts": dict(run.texts)} if run.texts else {}
     result |= {} if run.cost is None else {"cost": dict(run.cost)}
     return result | {"provenance": asdict(provenance)}
@@ -270,7 +279,11 @@ ABOUT = (
 )
 """What a run says of model and text, as :func:`bitgap.jobs.investigate.describe` has it."""
 
+OF_FILES: Mapping[str, type] = {"contents": Contents, "flips": Flips}
+"""What is told of real files, by field of :class:`Run` and key of its JSON."""
+
 _KINDS: Mapping[str, type] = {
+    **OF_FILES,
     "report": DisparityReport, "layer_map": LayerMap, "investigation": Investigation,
     "theory": Theory, "ledger": Ledger, "unit_map": UnitMap,
 }  # fmt: skip

@@ -33,11 +33,12 @@ from bitgap.show.charts import Figure
 from bitgap.show.numbers import MISSING, short_name, told_estimate
 from bitgap.show.packaged import packaged
 from bitgap.show.table import Table
-from bitgap.show.tables.audit import damage_table
+from bitgap.show.tables.audit import damage_table, flips_table
+from bitgap.show.tables.contents import places_table, tensors_table
 from bitgap.show.tables.findings import control_table, estimate_table, family_table
 from bitgap.show.tables.layer_map import best_sets_table, map_table
 from bitgap.show.tables.origin import ledger_table
-from bitgap.show.tables.runs import change_table, damages_table, verdicts_table
+from bitgap.show.tables.runs import change_table, damages_table, files_table, verdicts_table
 from bitgap.show.tables.theory import models_table
 from bitgap.show.tables.unit_map import unit_languages_table, unit_table
 from bitgap.show.to_html import to_html, verdict
@@ -89,6 +90,10 @@ def _tables(run: Run) -> list[Table]:
         tables.append(ledger_table(run.ledger).only(*columns))
     if run.report is not None:
         tables.append(damage_table(run.report).largest_first("damage"))
+    if run.flips is not None:
+        tables.append(flips_table(run.flips).largest_first("share"))
+    if run.contents is not None:
+        tables += [places_table(run.contents), tensors_table(run.contents)]
     if run.layer_map is not None and run.layer_map.blocks:
         tables += [map_table(run.layer_map), best_sets_table(run.layer_map)]
     if run.unit_map is not None:
@@ -113,6 +118,7 @@ def compare_html(result: Json) -> str:
         verdicts=verdicts_table(rows, labels, claim),
         change_table=change_table,
         damages=damages_table(rows, labels),
+        files=files_table(rows),
     )
 
 
@@ -166,7 +172,7 @@ def _title(run: Run) -> str:
         return f"Why these blocks? {model} asked together"
     if run.ledger is not None:
         return f"The origin's claims, replayed on {model}"
-    how = _rounding(str(run.about.get("plan")))
+    how = run.contents.file if run.contents else _rounding(str(run.about.get("plan")))
     if run.report is not None:
         return f"What {how} does to {len(run.report.languages)} languages in {model}"
     part = "block" if run.unit_map is None else "matrix"

@@ -1,0 +1,125 @@
+"""Commands on real quantized files: contents, and what ``audit --against`` does."""
+
+from __future__ import annotations
+
+import os
+from argparse import Namespace
+from typing import TYPE_CHECKING
+
+from bitgap.cli import console
+from bitgap.cli.options import DEFAULT_SCHEME, option, path, verb
+from bitgap.cli.session import Session, writable
+from bitgap.errors import UsageError
+from bitgap.show.files import write_text
+
+if TYPE_CHECKING:
+    from bitgap.formats.checkpoint import Checkpoint
+    from bitgap.lab.lab import Lab
+    from bitgap.report.run import Run
+
+FILE = "a quantized file or folder made of this model"
+AGAINST = option("--against", FILE, metavar="FILE", type=path)
+"""One file."""
+FILES = option("--against", f"{FILE}; several times to compare", metavar="FILE", type=path,
+               action="append")  # fmt: skip
+
+
+@verb(
+    "contents",
+    "what a quantized file really holds, tensor by tensor",
+    option("file", "a .gguf or .safetensors file, or a folder", type=path),
+)
+def contents(options: Namespace, session: Session) -> None:
+    """Shows what :func:`bitgap.formats.contents.contents_of` finds; reads headers alone."""
+    from bitgap.formats.contents import contents_of
+    from bitgap.formats.open import open_checkpoint
+    from bitgap.show import views
+
+    found = contents_of(open_checkpoint(options.file))
+    session.show(found.as_dict(), views.contents_view)
+
+
+def opened(files: list[str]) -> list[Checkpoint]:
+    """Returns files opened, all of them before any is measured.
+
+    Raises:
+        UsageError: If one is given twice.
+        ModelError: If one cannot be read.
+    """
+    from bitgap.formats.open import open_checkpoint
+
+    real = [os.path.realpath(os.path.expanduser(file)) for file in files]
+    for place, file in zip(real, files, strict=True):
+        if real.count(place) > 1:
+            raise UsageError(f"--against {file} is given twice; give each file once")
+    return [open_checkpoint(file) for file in files]
+
+
+def audit_against(options: Namespace, session: Session, lab: Lab) -> None:
+    """Audits files, a run each; several are then shown side by side.
+
+    Raises:
+        UsageError: If a scheme or protected blocks are asked for beside them.
+    """
+    if options.protect or options.scheme != DEFAULT_SCHEME:
+        raise UsageError(
+            "--against takes the weights of a file as they are; leave out --scheme and --protect"
+        )
+    checkpoints = opened(options.against)
+    lab = lab.spread(options.sentences)
+    if options.dry_run:
+        _tell_cost(session, lab, checkpoints)
+        return
+    several = len(checkpoints) > 1
+    runs = [_audit(session, lab, one, quiet=several) for one in checkpoints]
+    if several:
+        _side_by_side(options, session, runs)
+
+
+def _tell_cost(session: Session, lab: Lab, checkpoints: list[Checkpoint]) -> None:
+    from bitgap.jobs.against import weights_in_hand
+
+    costs = []
+    for checkpoint in checkpoints:
+        with weights_in_hand(lab, checkpoint) as plan:
+            costs.append(lab.preflight([plan]))
+    whole = costs[0]
+    for cost in costs[1:]:
+        whole = whole.and_also(cost, 1)
+    session.announce_cost(whole)
+
+
+def _audit(session: Session, lab: Lab, checkpoint: Checkpoint, *, quiet: bool) -> Run:
+    from bitgap.jobs.against import audit_file, weights_in_hand
+    from bitgap.jobs.investigate import describe
+    from bitgap.show import views
+
+    console.say(f"reading {checkpoint.path.name}")
+    with weights_in_hand(lab, checkpoint) as plan:
+        session.announce_cost(lab.preflight([plan]))
+        found = audit_file(lab, checkpoint, plan)
+        return session.keep(
+            lab.store,
+            views.audit_view,
+            quiet=quiet,
+            about=describe(lab, plan.text, plan.blocks[0]),
+            texts={"audit": lab.text_key},
+            report=found.report,
+            contents=found.contents,
+            flips=found.flips,
+        )
+
+
+def _side_by_side(options: Namespace, session: Session, runs: list[Run]) -> None:
+    from pathlib import Path
+
+    from bitgap.report.comparison import compared
+    from bitgap.report.page import compare_html
+    from bitgap.show import views
+
+    result = compared(runs)
+    if not options.no_report:
+        folder = writable(options.out, "--out") if options.out else Path(options.store).parent
+        write_text(folder / "compare.html", compare_html(result))
+        console.say(f"page: {folder / 'compare.html'}")
+    session.show(result, views.comparison_view)
