@@ -220,3 +220,52 @@ def test_nothing_of_a_file_stays_in_the_bank(tiny: Path, corpus: Path, tmp_path:
     assert not lab.bank._own and not lab.bank._own_others
     assert not any("own:" in variant for _, variant in lab.bank._modules)
     assert found.contents.file == "q"
+
+
+# -- the parts of a file ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("units", [False, True])
+def test_the_command_maps_the_parts_of_a_file(
+    units: bool, tiny: Path, run: Any, tmp_path: Path
+) -> None:
+    folder = quantized(tiny, tmp_path / "q", bits=3)
+    asked = ("map", tiny, "--corpus", "text", "--against", folder, *(["--units"] if units else []))
+    ran = run(*asked, "--json")
+    assert ran.code == 0, ran.err
+    parts = ran.json["parts"]
+    assert len(parts) == (21 if units else 3)
+    assert all(part["extra_bytes"] > 0 and part["alone"] > 0 for part in parts)
+    damage = run("audit", tiny, "--corpus", "text", "--against", folder, "--json").json
+    told = [row["damage"] for row in damage["languages"].values()]
+    assert ran.json["whole"] == pytest.approx(told, rel=0.05)
+    assert "Which parts of q hurt whom" in run("report", "1").out or (
+        "Which parts of q hurt whom" in (tmp_path / "report.html").read_text()
+    )
+    run(*asked, "--scheme", "rtn3-g32").refused(2, "--against takes the parts")
+
+
+def test_matrices_that_work_only_together_are_not_put_in_alone(
+    tiny: Path, run: Any, tmp_path: Path
+) -> None:
+    state = load_file(tiny / "model.safetensors")
+    scale = torch.tensor([0.4, 2.5]).repeat(16)
+    norm = state["model.layers.1.post_attention_layernorm.weight"]
+    folded = {"model.layers.1.post_attention_layernorm.weight": norm / scale}
+    pairs = ("model.layers.1.mlp.up_proj.weight", "model.layers.1.mlp.gate_proj.weight")
+    folded |= {name: state[name] * scale for name in pairs}
+    v, o = (state[f"model.layers.2.self_attn.{x}_proj.weight"] for x in "vo")
+    inside = {"model.layers.2.self_attn.v_proj.weight": v / scale[:, None],
+              "model.layers.2.self_attn.o_proj.weight": o * scale}  # fmt: skip
+    for name, changed in (("norm", folded), ("inside", inside)):
+        model = tmp_path / f"model-{name}"
+        model.mkdir()
+        save_file({k: v.clone() for k, v in (state | changed).items()}, model / "model.safetensors")
+        (model / "config.json").write_text((tiny / "config.json").read_text())
+        folder = quantized(model, tmp_path / name, bits=8)
+        asked = ("map", tiny, "--corpus", "text", "--against", folder, "--no-report")
+        assert run(*asked).code == 0
+        run(*asked, "--units").refused(1, "rescaled", "leave out --units")
+    plain = quantized(tiny, tmp_path / "plain", bits=2)
+    asked = ("map", tiny, "--corpus", "text", "--against", plain, "--no-report", "--units")
+    assert run(*asked).code == 0

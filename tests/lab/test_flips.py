@@ -60,9 +60,7 @@ def by_hand(bench: Bench, model: Any) -> tuple[np.ndarray, int]:
 
 @pytest.mark.parametrize("case", ["llama", "gpt2", "gemma2"])
 @pytest.mark.parametrize("layout", [ROOMY, SEGMENTS, STREAMS, NARROW])
-def test_flips_are_those_of_the_model_with_its_weights_exchanged(
-    case: str, layout: Layout
-) -> None:
+def test_flips_are_those_of_the_model_with_its_weights_exchanged(case: str, layout: Layout) -> None:
     bench = make_bench(case, layout, corpus=write_corpus(6))
     wanted = plans(bench.decoder.n_blocks)
     bench.engine.tops = True

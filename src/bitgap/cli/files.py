@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from argparse import Namespace
+from functools import reduce
 from typing import TYPE_CHECKING
 
 from bitgap.cli import console
@@ -14,6 +15,7 @@ from bitgap.show.files import write_text
 
 if TYPE_CHECKING:
     from bitgap.formats.checkpoint import Checkpoint
+    from bitgap.lab.engine.budget import Preflight
     from bitgap.lab.lab import Lab
     from bitgap.report.run import Run
 
@@ -79,14 +81,12 @@ def audit_against(options: Namespace, session: Session, lab: Lab) -> None:
 def _tell_cost(session: Session, lab: Lab, checkpoints: list[Checkpoint]) -> None:
     from bitgap.jobs.against import weights_in_hand
 
-    costs = []
-    for checkpoint in checkpoints:
+    def cost(checkpoint: Checkpoint) -> Preflight:
         with weights_in_hand(lab, checkpoint) as plan:
-            costs.append(lab.preflight([plan]))
-    whole = costs[0]
-    for cost in costs[1:]:
-        whole = whole.and_also(cost, 1)
-    session.announce_cost(whole)
+            return lab.preflight([plan])
+
+    first, *others = map(cost, checkpoints)
+    session.announce_cost(reduce(lambda all_, one: all_.and_also(one, 1), others, first))
 
 
 def _audit(session: Session, lab: Lab, checkpoint: Checkpoint, *, quiet: bool) -> Run:
@@ -108,6 +108,36 @@ def _audit(session: Session, lab: Lab, checkpoint: Checkpoint, *, quiet: bool) -
             contents=found.contents,
             flips=found.flips,
         )
+
+
+def map_against(options: Namespace, session: Session) -> None:
+    """Puts the parts of a file in and out of the full-precision model.
+
+    Raises:
+        UsageError: If a scheme or sets of blocks are asked for beside it.
+    """
+    if options.scheme != DEFAULT_SCHEME or options.within or options.all_masks:
+        raise UsageError(
+            "--against takes the parts of a file as they are; leave out --scheme, --within and "
+            "--all-masks. --units puts in each matrix, --sentences says how much text is scored"
+        )
+    (checkpoint,) = opened([options.against])
+    lab = session.open_lab(options.model, "fast").spread(options.sentences)
+    from bitgap.disparity.file_map import part_plans
+    from bitgap.jobs.against import map_file, parts_of_file, weights_in_hand
+    from bitgap.jobs.investigate import describe
+    from bitgap.show import views
+
+    with weights_in_hand(lab, checkpoint) as plan:
+        parts = parts_of_file(lab, checkpoint, plan, units=options.units)
+        if session.announce_cost(lab.preflight(part_plans(plan, parts))):
+            session.keep(
+                lab.store,
+                views.file_map_view,
+                about=describe(lab, plan.text, plan.blocks[0]),
+                texts={"map": lab.text_key},
+                file_map=map_file(lab, checkpoint, plan, units=options.units),
+            )
 
 
 def _side_by_side(options: Namespace, session: Session, runs: list[Run]) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bitgap.cli import console
-from bitgap.cli.files import FILES, audit_against
+from bitgap.cli.files import AGAINST, FILES, audit_against, map_against
 from bitgap.cli.options import (
     ALL_MASKS,
     DEFAULT_SCHEME,
@@ -78,9 +78,16 @@ def audit(options: Namespace, session: Session) -> None:
     UNITS,
     WITHIN,
     ALL_MASKS,
+    AGAINST,
 )
 def layer_map(options: Namespace, session: Session) -> None:
-    """Shows what :meth:`bitgap.Lab.map` or, by matrix, :meth:`bitgap.Lab.map_units` finds."""
+    """Shows what :meth:`bitgap.Lab.map` or, by matrix, :meth:`bitgap.Lab.map_units` finds.
+
+    Against a file: what :func:`bitgap.jobs.against.map_file` does.
+    """
+    if options.against:
+        map_against(options, session)
+        return
     if options.units:
         _unit_map(options, session)
         return

@@ -16,9 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
-from bitgap.records import Estimate, Floats, Integers, Units
+from bitgap.records import Estimate, Floats, Integers, Scores, Units
 from bitgap.stats.bootstrap import DRAWS, estimates
 
 SHARE = "share of tokens"

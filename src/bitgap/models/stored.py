@@ -250,9 +250,7 @@ def _float32_model(kind: type[nn.Module]) -> type[nn.Module]:
     return type(kind.__name__, (kind,), parts | {"_bitgap_plain": kind})
 
 
-def _plain_model(
-    model: nn.Module, cast: dict[int, tuple[nn.Parameter, nn.Parameter]]
-) -> nn.Module:
+def _plain_model(model: nn.Module, cast: dict[int, tuple[nn.Parameter, nn.Parameter]]) -> nn.Module:
     for module in model.modules():
         plain(module)
         for name, kept in module._parameters.items():

@@ -52,8 +52,7 @@ def compared(runs: Sequence[Run]) -> dict[str, Any]:
 
 
 def run_labels(runs: Sequence[Run]) -> list[str]:
-    """Returns a short name of each run: by file, else by model, and by plan or number where those
-    repeat."""
+    """Returns a short name of each run: its file's, else its model's, its plan or number added."""
     files = [run.contents.file for run in runs if run.contents]
     if len(set(files)) == len(runs):
         return files

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from bitgap.codec import from_json
+from bitgap.disparity.file_map import FileMap
 from bitgap.disparity.flips import Flips
 from bitgap.disparity.formulas import (
     Sums,
@@ -119,6 +120,8 @@ class Run:
     """Of map and investigate."""
     unit_map: UnitMap | None = None
     """Of map, by matrix."""
+    file_map: FileMap | None = None
+    """Of map against a file: its parts."""
     investigation: Investigation | None = None
     """Of investigate, report and map among it."""
     theory: Theory | None = None
@@ -141,7 +144,7 @@ def audit_of(run: Run) -> Mapping[str, Any] | None:
 
 def map_of(run: Run) -> Mapping[str, Any] | None:
     """Returns the JSON of a run's layer map, if it has one."""
-    if run.unit_map is not None:
+    if run.unit_map is not None or run.file_map is not None:
         return None
     return run.result if run.command == "map" else run.result.get("map")
 
@@ -198,7 +201,8 @@ def to_store(run: Run) -> dict[str, Any]:
     """Returns what :meth:`bitgap.lab.store.Store.put_run` is to keep of a run's result."""
     records = {"investigation": run.investigation, "theory": run.theory, "ledger": run.ledger}
     if run.investigation is None:
-        records |= {"report": run.report, "layer_map": run.layer_map, "unit_map": run.unit_map}
+        records |= {"report": run.report, "layer_map": run.layer_map, "unit_map": run.unit_map,
+                    "file_map": run.file_map}  # fmt: skip
         records |= {name: getattr(run, name) for name in OF_FILES}
     return stored_form(run.about, texts=run.texts, cost=run.cost, **records)
 
@@ -209,7 +213,9 @@ def _as_json(run: Run, provenance: Provenance) -> dict[str, Any]:
         result |= run.investigation.as_dict()
         result["findings"] = [asdict(finding) for finding in run.findings]
     else:
-        for record in (run.report, run.layer_map, run.unit_map, run.theory, run.ledger):
+        for record in (
+            *(run.report, run.layer_map, run.unit_map, run.file_map, run.theory, run.ledger),
+        ):
             result |= {} if record is None else record.as_dict()
         named = {name: getattr(run, name) for name in OF_FILES}
         result |= {name: record.as_dict() for name, record in named.items() if record is not None}
@@ -286,6 +292,7 @@ _KINDS: Mapping[str, type] = {
     **OF_FILES,
     "report": DisparityReport, "layer_map": LayerMap, "investigation": Investigation,
     "theory": Theory, "ledger": Ledger, "unit_map": UnitMap,
+    "file_map": FileMap,
 }  # fmt: skip
 
 

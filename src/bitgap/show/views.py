@@ -18,6 +18,7 @@ from rich.text import Text
 from bitgap.show.numbers import MISSING, block_list, short_name, told
 from bitgap.show.tables.audit import damage_table, flips_table, summary_rows
 from bitgap.show.tables.contents import contents_line, places_table, tensors_table
+from bitgap.show.tables.file_map import part_languages_table, parts_table
 from bitgap.show.tables.findings import OUTCOMES, verdict_table
 from bitgap.show.tables.layer_map import best_sets_table, map_table, map_unit
 from bitgap.show.tables.origin import outcome_table
@@ -170,6 +171,22 @@ def unit_map_view(result: Json) -> Any:
         _head({**result, "plan": f"each matrix alone at {result['unit_scheme']}"}),
         titled(unit_table(result)),
         titled(unit_languages_table(result)),
+    )
+
+
+def file_map_view(result: Json) -> Any:
+    """Shows which parts of a file hurt which languages."""
+    parts = parts_table(result)
+    return spaced(
+        _head({**result, "plan": f"parts of {result['file']}"}),
+        section(
+            parts.title,
+            to_terminal(parts.only("part", "alone", "relief")),
+            Text(),
+            to_terminal(parts.only("part", "stored", "bits", "extra")),
+            *bullets(parts.reading),
+        ),
+        titled(part_languages_table(result)),
     )
 
 

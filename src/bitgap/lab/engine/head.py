@@ -34,7 +34,7 @@ from bitgap.models.stored import forget
 TILE = 512
 """Rows of the vocabulary in a tile, and tokens in a slab: logits of both take 1 MiB."""
 Seen = Callable[[slice, slice, Tensor], None]
-"""Shown a slab's logits of a tile before they are summed: tokens, rows of the vocabulary, logits."""
+"""Shown logits before they are summed: which tokens, which rows of the vocabulary, logits."""
 # Below this the sum of exponentials may have lost terms to underflow; above, to overflow.
 _SAFE_SUM = (1e-25, 1e35)
 
@@ -337,9 +337,7 @@ def score_tokens(
     return nll, kl, rivals.won.view(nll.shape).double()
 
 
-def log_sum_exp(
-    head: Head, entered: Tensor, scratch: Tensor, seen: Seen | None = None
-) -> Tensor:
+def log_sum_exp(head: Head, entered: Tensor, scratch: Tensor, seen: Seen | None = None) -> Tensor:
     """Returns the log-sum-exp of the logits of entered states (R x d), (R), float64.
 
     Args:

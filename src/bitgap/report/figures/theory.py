@@ -242,8 +242,9 @@ def bytes_chart(rows: Sequence[Json], names: Mapping[str, str]) -> Chart | None:
            "mib": rounded(row["file"]["n_bytes"] / 2**20), "bits": rounded(row["file"]["bits"])}
         for row, code, one in told
     ]  # fmt: skip
-    order = list(dict.fromkeys(point["language"] for point in points))
-    scale = {"type": "log"} if all((p["low"] or 0) > 0 for p in points) else {}
+    order = list(dict.fromkeys(names[code] for _, code, _ in told))
+    lows = [(one["ci"] or (None,))[0] for *_, one in told]
+    scale = {"type": "log"} if all(low is None or low > 0 for low in lows) else {}
     across = number("value", f"damage K, {unit.name} per reference character", scale=scale)
     place = {"x": number("mib", "MiB", scale={"zero": False})}
     of = colour("language", order)

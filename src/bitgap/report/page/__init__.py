@@ -35,6 +35,7 @@ from bitgap.show.packaged import packaged
 from bitgap.show.table import Table
 from bitgap.show.tables.audit import damage_table, flips_table
 from bitgap.show.tables.contents import places_table, tensors_table
+from bitgap.show.tables.file_map import part_languages_table, parts_table
 from bitgap.show.tables.findings import control_table, estimate_table, family_table
 from bitgap.show.tables.layer_map import best_sets_table, map_table
 from bitgap.show.tables.origin import ledger_table
@@ -98,6 +99,8 @@ def _tables(run: Run) -> list[Table]:
         tables += [map_table(run.layer_map), best_sets_table(run.layer_map)]
     if run.unit_map is not None:
         tables += [unit_languages_table(run.unit_map), unit_table(run.unit_map)]
+    if run.file_map is not None:
+        tables += [part_languages_table(run.file_map), parts_table(run.file_map)]
     return [table for table in tables if table.rows]
 
 
@@ -175,6 +178,8 @@ def _title(run: Run) -> str:
     how = run.contents.file if run.contents else _rounding(str(run.about.get("plan")))
     if run.report is not None:
         return f"What {how} does to {len(run.report.languages)} languages in {model}"
+    if run.file_map is not None:
+        return f"Which parts of {run.file_map.file} hurt whom in {model}"
     part = "block" if run.unit_map is None else "matrix"
     return f"What each {part} of {model} does under {how}"
 
@@ -200,6 +205,8 @@ def _lead_line(run: Run) -> str:
         parts.append(f"{masks:,} sets of protected blocks on {layer_map.n_sentences} of them")
     if run.unit_map is not None:
         parts.append(f"{len(run.unit_map.units)} matrices on {run.unit_map.n_sentences} sentences")
+    if run.file_map is not None:
+        parts.append(f"{len(run.file_map.parts)} parts on {run.file_map.n_sentences} sentences")
     if about.get("plan") and run.theory is None and run.ledger is None:
         parts.append(str(about["plan"]))
     started = [] if run.provenance is None else [run.provenance.started[:10]]
