@@ -1,4 +1,4 @@
-"""Commands on real quantized files: contents, and what ``audit --against`` does."""
+"""Commands on real quantized files: contents, gate, and audits and maps against them."""
 
 from __future__ import annotations
 
@@ -8,15 +8,27 @@ from functools import reduce
 from typing import TYPE_CHECKING
 
 from bitgap.cli import console
-from bitgap.cli.options import DEFAULT_SCHEME, option, path, verb
+from bitgap.cli.options import (
+    DEFAULT_SCHEME,
+    MODEL,
+    SENTENCES,
+    TRUST,
+    above_0,
+    option,
+    path,
+    scheme_name,
+    verb,
+)
 from bitgap.cli.session import Session, writable
-from bitgap.errors import UsageError
+from bitgap.errors import GateClosed, GateUndecided, UsageError
 from bitgap.show.files import write_text
+from bitgap.show.numbers import told
 
 if TYPE_CHECKING:
     from bitgap.formats.checkpoint import Checkpoint
     from bitgap.lab.engine.budget import Preflight
     from bitgap.lab.lab import Lab
+    from bitgap.quant.plan import Plan
     from bitgap.report.run import Run
 
 FILE = "a quantized file or folder made of this model"
@@ -39,6 +51,79 @@ def contents(options: Namespace, session: Session) -> None:
 
     found = contents_of(open_checkpoint(options.file))
     session.show(found.as_dict(), views.contents_view)
+
+
+@verb(
+    "gate",
+    "whether a file may replace its model, by language, for CI",
+    *(*TRUST, MODEL, AGAINST),
+    option("--protect", "blocks kept whole, such as 0,9,11 or 0-2", metavar="LIST"),
+    option("--scheme", "judge a scheme instead of a file", type=scheme_name, metavar="SCHEME"),
+    option("--max-harm", "limit of Δ in bits per character of the reference's text, such as 0.02",
+           type=above_0(), required=True, metavar="BITS"),
+    option("--alpha", "how often it may refuse, or let through, falsely", type=above_0(0.2),
+           default=0.05),
+    SENTENCES,
+)  # fmt: skip
+def gate(options: Namespace, session: Session) -> None:
+    """Judges by :func:`bitgap.disparity.gate.judge_gate`, and ends with what was found.
+
+    Raises:
+        GateClosed: Exit 1, if a language is beyond the limit; the message names each.
+        GateUndecided: Exit 3, if none is but it cannot be told of some.
+    """
+    if (options.scheme is None) == (options.against is None):
+        raise UsageError("give what is to be judged: --against FILE, or --scheme SCHEME")
+    if options.protect and options.against:
+        raise UsageError("--against takes a file as it is; leave out --protect")
+    checkpoints = opened([options.against] if options.against else [])
+    lab = session.open_lab(options.model, "exact").spread(options.sentences)
+    from bitgap.jobs.against import weights_in_hand
+    from bitgap.quant.plan import Plan
+
+    if checkpoints:
+        with weights_in_hand(lab, checkpoints[0]) as plan:
+            _judge(options, session, lab, plan, checkpoints[0])
+    else:
+        protect = f" protect {options.protect}" if options.protect else ""
+        _judge(options, session, lab, Plan.parse(f"{options.scheme}{protect}", lab.n_blocks), None)
+
+
+def _judge(
+    options: Namespace, session: Session, lab: Lab, plan: Plan, file: Checkpoint | None
+) -> None:
+    from bitgap.disparity.gate import judge_gate
+    from bitgap.formats.contents import contents_of
+    from bitgap.jobs.investigate import describe
+    from bitgap.show import views
+
+    session.announce_cost(lab.preflight([plan]))
+    scores = lab.score([plan], "gate")
+    judged = judge_gate(
+        scores, plan.text, options.max_harm, alpha=options.alpha, seed=lab.settings.seed
+    )
+    session.keep(
+        lab.store,
+        views.gate_view,
+        about=describe(lab, plan.text, plan.blocks[0]),
+        texts={"audit": lab.text_key},
+        gate=judged,
+        contents=None if file is None else contents_of(file),
+    )
+    if judged.outcome == "within":
+        return
+    named = "; ".join(
+        f"{one.language} Δ {told(one.harm.value, (one.harm.low, one.harm.high))} ({one.reason})"
+        for one in judged.languages
+        if one.outcome == judged.outcome
+    )
+    of = f"of {options.max_harm:g} bits per character"
+    if judged.outcome == "beyond":
+        raise GateClosed(f"beyond the limit {of}: {named}")
+    raise GateUndecided(
+        f"whether harm is within the limit {of} cannot be told with {judged.n_sentences} "
+        f"sentences: {named}; give more sentences"
+    )
 
 
 def opened(files: list[str]) -> list[Checkpoint]:

@@ -29,6 +29,7 @@ from bitgap.disparity.formulas import (
     spread_draws,
     usable,
 )
+from bitgap.disparity.gate import Gate
 from bitgap.disparity.layer_map import DRAWS, LayerMap
 from bitgap.disparity.records import DisparityReport
 from bitgap.disparity.unit_map import UnitMap
@@ -116,6 +117,8 @@ class Run:
     """Of audit and map against a file: what that holds."""
     flips: Flips | None = None
     """Of audit against a file: where the most likely next token changed."""
+    gate: Gate | None = None
+    """Of gate."""
     layer_map: LayerMap | None = None
     """Of map and investigate."""
     unit_map: UnitMap | None = None
@@ -202,7 +205,7 @@ def to_store(run: Run) -> dict[str, Any]:
     records = {"investigation": run.investigation, "theory": run.theory, "ledger": run.ledger}
     if run.investigation is None:
         records |= {"report": run.report, "layer_map": run.layer_map, "unit_map": run.unit_map,
-                    "file_map": run.file_map}  # fmt: skip
+                    "file_map": run.file_map, "gate": run.gate}  # fmt: skip
         records |= {name: getattr(run, name) for name in OF_FILES}
     return stored_form(run.about, texts=run.texts, cost=run.cost, **records)
 
@@ -214,7 +217,8 @@ def _as_json(run: Run, provenance: Provenance) -> dict[str, Any]:
         result["findings"] = [asdict(finding) for finding in run.findings]
     else:
         for record in (
-            *(run.report, run.layer_map, run.unit_map, run.file_map, run.theory, run.ledger),
+            *(run.report, run.layer_map, run.unit_map, run.file_map, run.gate),
+            *(run.theory, run.ledger),
         ):
             result |= {} if record is None else record.as_dict()
         named = {name: getattr(run, name) for name in OF_FILES}
@@ -292,7 +296,7 @@ _KINDS: Mapping[str, type] = {
     **OF_FILES,
     "report": DisparityReport, "layer_map": LayerMap, "investigation": Investigation,
     "theory": Theory, "ledger": Ledger, "unit_map": UnitMap,
-    "file_map": FileMap,
+    "file_map": FileMap, "gate": Gate,
 }  # fmt: skip
 
 

@@ -20,6 +20,7 @@ from bitgap.show.tables.audit import damage_table, flips_table, summary_rows
 from bitgap.show.tables.contents import contents_line, places_table, tensors_table
 from bitgap.show.tables.file_map import part_languages_table, parts_table
 from bitgap.show.tables.findings import OUTCOMES, verdict_table
+from bitgap.show.tables.gate import gate_table
 from bitgap.show.tables.layer_map import best_sets_table, map_table, map_unit
 from bitgap.show.tables.origin import outcome_table
 from bitgap.show.tables.plan import preflights_table, priority_table
@@ -111,6 +112,11 @@ def audit_view(result: Json) -> Any:
         *([titled(places_table(held))] if (held := result.get("contents")) else []),
         Group(*bullets(result["caveats"])),
     )
+
+
+def gate_view(result: Json) -> Any:
+    """Shows whether a plan may replace full precision."""
+    return spaced(_head(result), titled(gate_table(result)), Text(f"gate: {result['gate']}"))
 
 
 def contents_view(result: Json) -> Any:

@@ -37,6 +37,7 @@ from bitgap.show.tables.audit import damage_table, flips_table
 from bitgap.show.tables.contents import places_table, tensors_table
 from bitgap.show.tables.file_map import part_languages_table, parts_table
 from bitgap.show.tables.findings import control_table, estimate_table, family_table
+from bitgap.show.tables.gate import gate_table
 from bitgap.show.tables.layer_map import best_sets_table, map_table
 from bitgap.show.tables.origin import ledger_table
 from bitgap.show.tables.runs import change_table, damages_table, files_table, verdicts_table
@@ -89,6 +90,8 @@ def _tables(run: Run) -> list[Table]:
     if run.ledger is not None:
         columns = ("claim", "text", "outcome", "outcome_here", "how")
         tables.append(ledger_table(run.ledger).only(*columns))
+    if run.gate is not None:
+        tables.append(gate_table(run.gate))
     if run.report is not None:
         tables.append(damage_table(run.report).largest_first("damage"))
     if run.flips is not None:
@@ -176,8 +179,10 @@ def _title(run: Run) -> str:
     if run.ledger is not None:
         return f"The origin's claims, replayed on {model}"
     how = run.contents.file if run.contents else _rounding(str(run.about.get("plan")))
-    if run.report is not None:
+    if run.report is not None and run.gate is None:
         return f"What {how} does to {len(run.report.languages)} languages in {model}"
+    if run.gate is not None:
+        return f"May {how} replace {model}? {run.gate.outcome.capitalize()}"
     if run.file_map is not None:
         return f"Which parts of {run.file_map.file} hurt whom in {model}"
     part = "block" if run.unit_map is None else "matrix"
