@@ -41,7 +41,11 @@ def test_harm_well_off_the_limit_is_told() -> None:
 
 
 def test_few_sentences_cannot_tell() -> None:
-    assert judged(LIMIT, 1, n=4).outcome == "cannot be told"
+    for harm in (0.0, LIMIT, 1.0):
+        gate = judged(harm, 1, n=4)
+        assert gate.outcome == "cannot be told"
+        assert "it takes 8" in gate.languages[0].reason
+    assert judged(1.0, 1, n=8).outcome == "beyond"
 
 
 def test_one_language_beyond_is_enough_and_text_made_impossible_is_beyond() -> None:

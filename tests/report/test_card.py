@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,8 +18,9 @@ HOSTILE = 'a|b\n---\n<script>alert("x")</script> [x](javascript:y) `z` *b* #h: -
 
 
 @pytest.fixture
-def audited(kept: Path) -> Run:
-    return read_run("1", str(kept))
+def audited(measure: Command) -> Run:
+    assert measure("audit", "--no-report").code == 0
+    return read_run("1", "bitgap.db")
 
 
 def held(name: str) -> Contents:
@@ -65,9 +65,11 @@ def test_nothing_in_data_becomes_markup(audited: Run) -> None:
     assert escaped("a|b\n*c*") == "a\\|b \\*c\\*"
 
 
-def test_the_command_prints_it_or_writes_it(run: Command, kept: Path, tmp_path: Path) -> None:
-    shutil.copy(kept, tmp_path / "bitgap.db")
+def test_the_command_prints_it_or_writes_it(
+    run: Command, audited: Run, measure: Command, tmp_path: Path
+) -> None:
     assert run("card", "1").out.startswith("---\nmodel-index:")
     assert run("card", "1", "--out", "there").out.strip().endswith("card.md")
     assert (tmp_path / "there" / "card.md").read_text().startswith("---\nmodel-index:")
-    run("card", "3").refused(2, "has no damage by language", "audit or investigate")
+    assert measure("map", "--units", "--sentences", "2", "--no-report").code == 0
+    run("card", "2").refused(2, "has no damage by language", "audit or investigate")
