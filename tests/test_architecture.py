@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import ast
 import re
+import resource
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -184,9 +184,10 @@ def test_the_checks_for_what_is_loaded_can_fail() -> None:
 @pytest.mark.parametrize("arguments", [["-c", "import bitgap"], ["-m", "bitgap", "--help"]])
 def test_starting_up_is_quick(arguments: list[str]) -> None:
     def run() -> float:
-        start = time.perf_counter()
+        # Processor seconds: a machine that is shared says nothing by the clock.
+        start = sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
         subprocess.run([sys.executable, *arguments], capture_output=True, check=True)
-        return time.perf_counter() - start
+        return sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2]) - start
 
     # The best of several, as other work on the machine only ever adds.
     assert min(run() for _ in range(5)) < 0.3

@@ -299,7 +299,9 @@ def test_a_dry_run_says_what_it_would_cost_and_leaves_no_trace(
     assert "7 to score of 8" in said and "13 to run" in said
     assert set(tmp_path.iterdir()) == before
     for verb in ("audit", "investigate"):
-        assert measure(verb, "--dry-run", "--json").json["preflight"]["time_s"] > 0
+        ran = measure(verb, "--dry-run", "--json")
+        assert ran.json["preflight"]["time_s"] > 0
+        assert ran.err.count("reading ") == 1, "the model is loaded once"
 
 
 def test_a_dry_run_leaves_out_what_the_store_has(measure: Run) -> None:

@@ -67,8 +67,9 @@ def test_what_is_no_command_exits_2_and_points_to_help(run: Run, arguments: list
 def test_a_model_that_is_not_there_or_not_whole_is_told(
     run: Run, tiny: Path, tmp_path: Path
 ) -> None:
-    for name in ("./nowhere", tmp_path / "text" / "en.txt", tmp_path / "text"):
+    for name in (tmp_path / "text" / "en.txt", tmp_path / "text"):
         run("audit", name, "--corpus", "text").refused(1, str(name))
+    run("audit", "./nowhere", "--corpus", "text").refused(2, "no such folder: './nowhere'")
     run("list", "./nowhere").refused(2, "no such folder: './nowhere'")
     run("show", "T-004", "--model", "text").refused(1, "text: cannot read its config.json")
     run("list", "text/en.txt").refused(1, "text/en.txt is a file; give the folder")
@@ -386,6 +387,7 @@ def test_an_interrupt_keeps_what_was_finished_and_the_next_run_goes_on(
 
 
 @pytest.mark.alone
+@pytest.mark.timeout(600)
 def test_a_signal_in_the_middle_of_a_long_map_ends_it_with_a_message(
     run: Run, tmp_path: Path
 ) -> None:
@@ -399,7 +401,7 @@ def test_a_signal_in_the_middle_of_a_long_map_ends_it_with_a_message(
     )  # fmt: skip
     wait_until(lambda: Path("bitgap.db").exists() and bool(stored_plans("bitgap.db")), child)
     child.send_signal(signal.SIGINT)
-    out, err = child.communicate(timeout=60)
+    out, err = child.communicate(timeout=240)
     Ran(child.returncode, out, err).refused(1, "stopped", "kept in bitgap.db")
     kept = len(stored_plans("bitgap.db"))
     assert 0 < kept < 2**14 - 1
@@ -408,13 +410,15 @@ def test_a_signal_in_the_middle_of_a_long_map_ends_it_with_a_message(
 
 
 def wait_until(ready: Callable[[], bool], child: subprocess.Popen[str]) -> None:
-    for _ in range(1200):
+    # Patient, as a machine that measures something else beside gives little of itself.
+    until = time.monotonic() + 240
+    while time.monotonic() < until:
         with contextlib.suppress(sqlite3.OperationalError):
             if ready():
                 return
         assert child.poll() is None, "the run ended before it could be interrupted"
         time.sleep(0.05)
-    raise AssertionError("nothing was committed in a minute")
+    raise AssertionError("nothing was committed in four minutes")
 
 
 def test_lack_of_memory_is_told_and_a_fault_of_ours_is_not_hidden(

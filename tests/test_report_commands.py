@@ -92,7 +92,7 @@ def test_a_run_of_another_store_is_named_by_it(run: Run, store: Path) -> None:
 def test_runs_that_are_not_there_are_refused(run: Run, store: Path) -> None:
     run("report", "99").refused(2, "holds no run 99", "the last is 7")
     run("report", "twelve").refused(2, "'twelve' names no run")
-    run("report", "1", "--store", "none.db").refused(1, "there is no store 'none.db'")
+    run("report", "1", "--store", "none.db").refused(2, "there is no store 'none.db'")
 
 
 # -- figures ---------------------------------------------------------------------------------------

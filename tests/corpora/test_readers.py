@@ -329,10 +329,34 @@ def test_an_empty_cell_is_named_with_line_and_column(tmp_path: Path):
     refuses(CorpusError, "t.tsv, line 3, column 2", "empty", spec=path)
 
 
-def test_a_table_of_commas_or_of_nothing_but_a_header_is_refused(tmp_path: Path):
-    commas = tmp_path / "t.csv"
+@pytest.mark.parametrize("between", [",", ";"])
+@pytest.mark.parametrize("quoting", [csv.QUOTE_MINIMAL, csv.QUOTE_ALL])
+def test_a_table_of_commas_is_read_as_programs_write_it(tmp_path: Path, between: str, quoting: Any):
+    path = tmp_path / "t.csv"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file, delimiter=between, quoting=quoting).writerows([["en", "de"], *QUOTED])
+    found = load_corpus(path)
+    assert list(zip(found.text("en"), found.text("de"), strict=True)) == list(map(tuple, QUOTED))
+
+
+def test_a_table_of_commas_that_is_not_whole_is_told_where(tmp_path: Path):
+    path = tmp_path / "t.csv"
+    path.write_text("en,de\nA.,B.\nWell, A.,B.\n")
+    refuses(CorpusError, "t.csv, line 3", "3 column(s)", "in quotes", spec=path)
+    path.write_text('en,de\nA.,B.\n"A.,B.\nC.,D.\n')
+    refuses(CorpusError, "t.csv, line 3", "in quotes", spec=path)
+    path.write_text("en\nA.\n")
+    refuses(CorpusError, "t.csv, line 1", "commas, semicolons or tabs", spec=path)
+    path.write_text("id,language,text\n1,en,A.\n1,de,B.\n2,de,D.\n2,en,C.\n")
+    assert load_corpus(path).text("de") == ("B.", "D.")
+
+
+def test_a_table_of_tabs_alone_may_be_called_tsv_and_one_without_sentences_is_refused(
+    tmp_path: Path,
+):
+    commas = tmp_path / "t.tsv"
     commas.write_text("en,he\nA.,B.\n")
-    refuses(CorpusError, "t.csv, line 1", "tabs", spec=commas)
+    refuses(CorpusError, "t.tsv, line 1", "tabs", spec=commas)
     refuses(CorpusError, "no sentences", spec=table(tmp_path / "h.tsv", [["en", "he"]]))
 
 

@@ -414,6 +414,9 @@ class LinearNet:
     def context_for(self, rows: int, length: int) -> None:
         return None
 
+    def residual(self, state: torch.Tensor) -> torch.Tensor:
+        return state
+
     def block(self, index: int, scheme: str) -> torch.Tensor:
         return self.matrices["fp" if scheme == "fp" else "rtn4-g32"][index]
 

@@ -150,6 +150,9 @@ class AdditiveNet:
     def context_for(self, rows: int, length: int) -> None:
         return None
 
+    def residual(self, state: torch.Tensor) -> torch.Tensor:
+        return state
+
     def block(self, index: int, scheme: str) -> int:
         return index
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from bitgap.errors import ModelError
+from bitgap.errors import ModelError, NoSuchModel
 from bitgap.formats.contents import contents_of
 from bitgap.formats.open import open_checkpoint
 
@@ -155,7 +155,7 @@ def test_pickles_are_refused(tmp_path: Path) -> None:
 
 
 def test_paths_that_hold_nothing(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="no such file or folder"):
+    with pytest.raises(NoSuchModel, match="no such file or folder"):
         open_checkpoint(tmp_path / "gone")
     with pytest.raises(ModelError, match=r"has no \.safetensors file"):
         open_checkpoint(tmp_path)

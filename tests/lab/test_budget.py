@@ -110,6 +110,14 @@ def test_a_layout_respects_its_memory_or_names_one_that_suffices(
     assert layout.nodes >= 1 and layout.head_rows >= 64
 
 
+@pytest.mark.parametrize(("heads", "longest"), [(0, 50), (4, 1200), (16, 3072), (96, 9000)])
+def test_rows_that_fit_are_the_most_that_do(heads: int, longest: int) -> None:
+    size = Dimensions(768, 11 * 768, 50_000, 12, heads)
+    for memory in (5 * MIB, 90 * MIB, 700 * MIB, 9 * GIB):
+        rows = size.rows_within(memory, longest)
+        assert size.scratch_bytes(rows, longest) <= memory < size.scratch_bytes(rows + 1, longest)
+
+
 def test_too_little_memory_names_how_much_would_do_and_that_does() -> None:
     with pytest.raises(BudgetError, match="too little for sequences of") as caught:
         make_lab(settings=Settings(memory_bytes=1000))
@@ -224,7 +232,10 @@ print(json.dumps({"rose": peak_rss_bytes() - before, "predicted": preflight.memo
 
 
 def test_a_long_line_under_alibi_stays_within_the_memory_or_is_refused_with_what_would_do() -> None:
-    """Alibi is eager: three times 4 heads x 1,200 x 1,200 floats are 66 MiB a line."""
+    """Alibi is eager: three times 4 heads x 1,200 x 1,200 floats are 66 MiB a line.
+
+    From the heap they take up to twice that, as what is freed between them leaves holes.
+    """
 
     def run(memory: str) -> dict[str, Any]:
         here = Path(__file__).parent

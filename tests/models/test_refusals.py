@@ -180,8 +180,8 @@ def gguf_alone(folder: Path) -> None:
 OTHERS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "adapter alone": (adapter_alone, r"adapter \(adapter_config\.json\) and no model; merge it"),
     "adapter beside": (adapter, r"beside the weights of a whole model; merge it.*move the adapter"),
-    "gguf": (gguf, r"holds model-q4\.gguf and no \.safetensors"),
-    "gguf alone": (gguf_alone, r"holds model-q4\.gguf and no \.safetensors"),
+    "gguf": (gguf, r"holds model-q4\.gguf and no \.safetensors.*itself, such as .*model-q4\.gguf,"),
+    "gguf alone": (gguf_alone, r"holds model-q4\.gguf and no \.safetensors.*name the GGUF file"),
     "consolidated": (
         lambda f: (f / "model.safetensors").rename(f / "consolidated.safetensors"),
         r"holds consolidated\.safetensors, the weights in their maker's own layout",
@@ -199,7 +199,7 @@ def test_other_formats_are_refused_by_name(kind: str, folder: Path) -> None:
 
 def test_a_path_to_a_gguf_file_is_told_so(folder: Path) -> None:
     gguf(folder)
-    with pytest.raises(ModelError, match="is a GGUF file; give the Hugging Face folder"):
+    with pytest.raises(ModelError, match=r"is a GGUF file; .*load_gguf read it"):
         load_model(folder / "model-q4.gguf")
 
 

@@ -174,3 +174,23 @@ def test_stacked_experts_are_not_kept() -> None:
     model: Any = build("llama").to(torch.bfloat16)
     model.model.layers[0].mlp.stack = nn.Parameter(torch.zeros(2, 3, 4))
     assert keep_as_stored(model) is None
+
+
+@pytest.mark.parametrize("case", FEW)
+def test_a_block_that_is_held_cast_computes_the_very_numbers(case: str, tmp_path: Path) -> None:
+    kept, _ = both(case, tmp_path)
+    decoder = Decoder.from_model(kept)
+    bank, state = Bank(decoder), decoder.embed(some_ids())
+    assert bank.block(1, "fp") is decoder.blocks[1] and not bank.casts(1)
+    bank.holds_cast = True
+    held = bank.block(1, "fp")
+    assert held is bank.block(1, "fp") and bank.casts(1)
+    views = decoder.block_linears(1).values()
+    assert {view.of(held).dtype for view in views} == {torch.float32}
+    assert {stored(view.module).dtype for view in views} == {torch.bfloat16}
+    context = decoder.context_for(*some_ids().shape)
+    with torch.no_grad():
+        mine, own = (decoder.run_block(1, state, context, m) for m in (held, decoder.blocks[1]))
+    assert torch.equal(mine, own)
+    bank.release(1)
+    assert bank.block(1, "fp") is not held, "one block is held, and no longer than it is run"

@@ -126,8 +126,8 @@ def test_a_folder_that_holds_no_model_is_misuse(run: Run, tmp_path: Path) -> Non
     run("theory", "empty").refused(2, "holds no model")
 
 
-def test_predict_needs_measured_models(run: Run, measured: Path, tmp_path: Path) -> None:
-    run("predict", "Llama-2-7B").refused(1, "bitgap.db")
+def test_predict_needs_measured_models(run: Run) -> None:
+    run("predict", "Llama-2-7B").refused(2, "there is no store 'bitgap.db'")
 
 
 def test_a_name_that_is_neither_card_nor_model_is_told_which_cards_there_are(

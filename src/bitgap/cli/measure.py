@@ -47,7 +47,11 @@ _PLAN = "how weights are rounded, or a whole plan in quotes"
 )
 def audit(options: Namespace, session: Session) -> None:
     """Shows what :meth:`bitgap.Lab.audit` finds."""
-    # First of all, as it tells that something is done before it imports what takes seconds.
+    if options.against and (options.protect or options.scheme != DEFAULT_SCHEME):
+        raise UsageError(
+            "--against takes the weights of a file as they are; leave out --scheme and --protect"
+        )
+    # Before the imports, as it tells that something is done and they take seconds.
     lab = session.open_lab(options.model, "exact")
     from bitgap.jobs.investigate import describe
     from bitgap.quant.plan import Plan

@@ -102,7 +102,11 @@ class Session:
         """
         # Before the libraries are imported, which takes seconds.
         console.say(f"reading {model or 'the bundled model'}")
-        from bitgap.lab.engine.budget import current_rss_bytes, keep_freed_memory
+        from bitgap.lab.engine.budget import (
+            current_rss_bytes,
+            keep_freed_memory,
+            map_large_arrays,
+        )
         from bitgap.lab.lab import Lab
         from bitgap.lab.settings import set_threads
         from bitgap.lab.store import Store
@@ -128,6 +132,8 @@ class Session:
             allow_pickle=asked.allow_pickle,
             trust_remote_code=asked.trust_remote_code,
         )
+        if lab.decoder.eager_heads:
+            map_large_arrays()
         if self._dry_run and Path(self._store).is_file():
             lab.store = Store(self._store, read_only=True)  # what it holds need not be paid for
         self._stores.callback(lab.store.close)

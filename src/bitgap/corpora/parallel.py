@@ -39,7 +39,7 @@ CALIBRATION_EVERY = 4
 _FILES = {
     ".tsv": tables.read_tsv,
     ".tab": tables.read_tsv,
-    ".csv": tables.read_tsv,
+    ".csv": tables.read_csv,
     ".jsonl": tables.read_jsonl,
     ".ndjson": tables.read_jsonl,
     ".parquet": tables.read_parquet,
@@ -288,7 +288,7 @@ def load_corpus(
     Args:
         spec: None or ``bundled`` for our own sentences; a folder in a layout of
             :mod:`bitgap.corpora.layouts`; what the files of a text begin with (``data/train`` of
-            ``data/train.en``); a file ``.tsv`` (or ``.csv`` with tabs), ``.jsonl`` or
+            ``data/train.en``); a file ``.tsv``, ``.csv``, ``.jsonl`` or
             ``.parquet``; or a Hugging Face dataset such as ``openlanguagedata/flores_plus`` (short:
             ``flores+``), with its split after a colon if need be. A path that exists comes before
             a dataset.

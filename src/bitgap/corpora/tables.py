@@ -1,4 +1,4 @@
-"""Tables into aligned sentences: tab-separated, JSON lines, Parquet, wide or long.
+"""Tables into aligned sentences: with tabs or commas, JSON lines, Parquet, wide or long.
 
 A *wide* table has a column a language. A *long* one has a row a sentence, with a column
 ``language`` (``lang``, ``locale``) and a column ``text`` (``sentence``); rows of languages are
@@ -189,16 +189,59 @@ def read_tsv(path: Path, request: Request) -> Text:
         list(range(1, len(lines) + 1)),
         [line.split("\t") for line in lines],
     )
-    columns, *rows = table
-    if len(columns) < 2:
+    if len(table[0]) < 2:
         raise CorpusError(
             f"{path}, line 1: expected a header of languages with tabs between them, found "
             f"{lines[0].strip()[:60]!r}"
         )
+    return _text_of(path, numbers, table, request)
+
+
+def read_csv(path: Path, request: Request) -> Text:
+    """Reads a table with commas, semicolons or tabs between columns, as its header has them.
+
+    With tabs it is read as :func:`read_tsv` reads it. Else cells that hold what stands between
+    columns, or quotes, are in quotes (RFC 4180), as every program that writes such files does.
+
+    Raises:
+        CorpusError: If a row has the wrong number of columns, a quote is not closed, or the text
+            cannot be used.
+        LanguageError: If a column or a request names no language that is there.
+    """
+    lines = [line.rstrip("\r") for line in text_lines(path)]
+    if "\t" in lines[0]:
+        return read_tsv(path, request)
+    between = max(",;", key=lines[0].count)
+    if not lines[0].count(between):
+        raise CorpusError(
+            f"{path}, line 1: expected a header of languages with commas, semicolons or tabs "
+            f"between them, found {lines[0].strip()[:60]!r}"
+        )
+    reader = csv.reader((f"{line}\n" for line in lines), delimiter=between, strict=True)
+    numbers, table, last = list[int](), list[list[str]](), 0
+    try:
+        for cells in reader:
+            numbers.append(last + 1)
+            table.append(cells)
+            last = reader.line_num
+    except csv.Error as error:
+        raise CorpusError(
+            f"{path}, line {last + 1}: {error}; a cell that holds {between!r} or a quote is put in "
+            f"quotes, and quotes in it are doubled"
+        ) from None
+    return _text_of(path, numbers, table, request, f"; put cells that hold {between!r} in quotes")
+
+
+def _text_of(
+    path: Path, numbers: list[int], table: list[list[str]], request: Request, advice: str = ""
+) -> Text:
+    """Returns the sentences of a table whose rows begin at these lines."""
+    columns, *rows = table
     for number, cells in zip(numbers[1:], rows, strict=True):
         if len(cells) != len(columns):
             raise CorpusError(
-                f"{path}, line {number}: {len(cells)} column(s), but the header has {len(columns)}"
+                f"{path}, line {number}: {len(cells)} column(s), but the header has "
+                f"{len(columns)}{advice}"
             )
     if not rows:
         raise CorpusError(f"{path}: a header, but no sentences")

@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from bitgap.errors import ModelError
+from bitgap.errors import ModelError, NoSuchModel
 from bitgap.formats import (
     awq,
     bitsandbytes,
@@ -66,6 +66,7 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         path: A ``.gguf`` or ``.safetensors`` file, or a folder that holds one model.
 
     Raises:
+        NoSuchModel: If nothing is there.
         ModelError: If it is no quantized checkpoint, is damaged or incomplete, or has a layout or
             version that is not understood; the message names the tensor or file.
         MissingExtra: If it is GGUF and the gguf library is not installed.
@@ -75,7 +76,9 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         if place.is_dir():
             return _open_folder(place)
         if not place.is_file():
-            raise ModelError(f"no such file or folder: {os.fspath(path)!r}")
+            raise NoSuchModel(
+                f"no such file or folder: {os.fspath(path)!r}; name a quantized file or folder"
+            )
         with place.open("rb") as file:
             is_gguf = file.read(4) == MAGIC
     except OSError as error:

@@ -427,6 +427,8 @@ def _make_engine(decoder: Decoder, bank: Bank, text: TokenizedText, settings: Se
         threads=torch.get_num_threads(),
     )
     bank.limit_bytes = layout.bank_bytes
+    # Where the model is streamed a block may be most of the memory, and is held in its own type.
+    bank.holds_cast = not layout.streams
     chunks = make_chunks(text, layout.chunk_rows, settings.device)
     return Engine(decoder, bank, chunks, len(lengths), settings.arithmetic, layout, settings.device)
 

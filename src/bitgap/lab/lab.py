@@ -6,6 +6,7 @@ both look in the store first and commit what they make, so nothing is computed t
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -183,7 +184,7 @@ class Lab(Bench):
     def units(self) -> tuple[Unit, ...]:
         """Returns every matrix of every block, what plans may give a scheme of its own."""
         return tuple(
-            Unit(block=i, name=name, parameters=view.get().numel())
+            Unit(block=i, name=name, parameters=math.prod(view.shape))
             for i in range(self.n_blocks)
             for name, view in self.decoder.block_linears(i).items()
         )

@@ -12,6 +12,7 @@ takes a pass for every group of blocks that do.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -94,7 +95,7 @@ def _groups(bench: Bench, blocks: Sequence[int]) -> Iterator[list[int]]:
     held, limit = 0, bench.engine.layout.bank_bytes
     for block in blocks:
         size = sum(
-            2 * 4 * view.get().numel() for view in bench.decoder.block_linears(block).values()
+            2 * 4 * math.prod(view.shape) for view in bench.decoder.block_linears(block).values()
         )
         if group and held + size > limit:
             yield group

@@ -25,7 +25,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from transformers import AutoConfig
 
-from bitgap.errors import ModelError, UserError
+from bitgap.errors import ModelError, NoSuchModel, UserError
 from bitgap.models.families import context_length
 from bitgap.models.kinds import empty_shapes, model_class, settle
 from bitgap.models.refusals import (
@@ -95,8 +95,8 @@ def load_model(
         trust_remote_code: Whether Python code that comes with the model may be run.
 
     Raises:
-        ModelError: If there is no such model, or it is not a whole, full-precision, causal LM with
-            a tokenizer.
+        NoSuchModel: If there is no such folder, and no such model on the hub.
+        ModelError: If it is not a whole, full-precision, causal LM with a tokenizer.
     """
     name = REFERENCE if path_or_id is None else os.fspath(path_or_id)
     folder = _find_folder(name, allow_pickle, trust_remote_code)
@@ -122,7 +122,9 @@ def _find_folder(name: str, allow_pickle: bool, trust_remote_code: bool) -> Path
     if os.path.exists(path):
         refuse_file(name)
     if not name or name.startswith((".", "~")) or os.path.isabs(path) or name.count(os.sep) > 1:
-        raise ModelError(f"no such folder: {name!r}; give a folder that holds a model, or a hub id")
+        raise NoSuchModel(
+            f"no such folder: {name!r}; give a folder that holds a model, or a hub id"
+        )
     return _download(name, allow_pickle, trust_remote_code)
 
 
@@ -138,7 +140,7 @@ def _download(name: str, allow_pickle: bool, trust_remote_code: bool) -> Path:
     except HFValidationError as error:
         raise ModelError(f"no folder {name!r} is here and it is no hub id: {error}") from error
     except RepositoryNotFoundError as error:
-        raise ModelError(
+        raise NoSuchModel(
             f"no folder {name!r} is here and the hub has no such model, or it is gated: check the "
             f"spelling, or log in with an account that was granted access"
         ) from error

@@ -95,8 +95,8 @@ def refuse_other_formats(name: str, folder: Path) -> None:
         return
     if ggufs := sorted(f for f in files if f.endswith(".gguf")):
         raise ModelError(
-            f"{name} holds {', '.join(ggufs[:3])} and no .safetensors file; give the Hugging Face "
-            f"folder that the GGUF file was made from"
+            f"{name} holds {', '.join(ggufs[:3])} and no .safetensors file; name the GGUF file "
+            f"itself, such as {Path(name) / ggufs[0]}, or the Hugging Face folder it was made from"
         )
     if other := sorted(f for f in files if f.startswith("consolidated")):
         raise ModelError(
@@ -114,7 +114,8 @@ def refuse_file(name: str) -> None:
     """
     if name.endswith(".gguf"):
         raise ModelError(
-            f"{name} is a GGUF file; give the Hugging Face folder that it was made from"
+            f"{name} is a GGUF file; Lab.from_pretrained and load_gguf read it, load_model reads "
+            f"the Hugging Face folder that it was made from"
         )
     raise ModelError(f"{name} is a file; give the folder it is in")
 

@@ -12,7 +12,7 @@ from transformers import PretrainedConfig
 from transformers.pytorch_utils import Conv1D
 
 from bitgap.errors import EngineError
-from bitgap.models.stored import plain, stored
+from bitgap.models.stored import as_run, forget, plain, stored
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +102,8 @@ def set_weight(block: nn.Module, name: str, value: Tensor) -> None:
     """
     path, _, leaf = name.rpartition(".")
     check_replacements(dict(block.named_parameters()), {name: value})
-    old = block.get_parameter(name)
-    moved = value.detach().to(device=old.device, dtype=old.dtype)
+    old = stored(block, name)  # asked for by name it would be cast whole
+    moved = value.detach().to(device=old.device, dtype=as_run(old[:0]).dtype)
     setattr(block.get_submodule(path), leaf, nn.Parameter(moved, requires_grad=False))
 
 
@@ -116,6 +116,7 @@ def cast_linears(block: nn.Module, dtype: torch.dtype) -> None:
         plain(view.module)
         for name, old in list(view.module.named_parameters(recurse=False)):
             setattr(view.module, name, nn.Parameter(old.detach().to(dtype), requires_grad=False))
+            forget(old)
 
 
 def check_replacements(own: Mapping[str, Tensor], replacements: Mapping[str, Tensor]) -> None:

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from bitgap.errors import PlanError
 from bitgap.models.fused import can_fuse, fuse
-from bitgap.models.stored import as_run
-from bitgap.models.weights import cast_linears
+from bitgap.models.stored import HALVES, as_run
+from bitgap.models.weights import cast_linears, clone_sharing
 from bitgap.quant.plan import Plan
 from bitgap.quant.rounding import round_weight
 from bitgap.quant.schemes import parse_scheme
@@ -58,6 +58,10 @@ class Bank:
         self.limit_bytes = limit_bytes
         self._modules: OrderedDict[tuple[int, str], tuple[nn.Module, int]] = OrderedDict()
         self._held_bytes = 0
+        self.holds_cast = False
+        """Whether the full-precision block that was last asked for is held as it is run, in float32
+        where the file has fewer bits; else it is cast for every batch of text."""
+        self._cast: tuple[int, nn.Module] | None = None
         self._own: dict[tuple[int, str], dict[str, Tensor]] = {} if beside is None else beside._own
         self._own_others: dict[tuple[int, str], dict[str, Tensor]] = (
             {} if beside is None else beside._own_others
@@ -137,7 +141,7 @@ class Bank:
         Where products round, its matrices are rounded for them already (also under ``fp``).
         """
         if variant == FP and self._product_dtype is None:
-            return self._decoder.blocks[index]
+            return self._as_run(index)
         key = (index, variant)
         if key in self._modules:
             self._modules.move_to_end(key)
@@ -148,8 +152,27 @@ class Bank:
         self._forget()
         return module
 
+    def casts(self, index: int) -> bool:
+        """Whether full precision of block ``index`` is a copy that is held while it is run."""
+        weights = self._decoder.blocks[index].parameters()
+        return self.holds_cast and any(weight.dtype in HALVES for weight in weights)
+
+    def _as_run(self, index: int) -> nn.Module:
+        """Returns block ``index`` in full precision; at most one that is not the model's own."""
+        own = self._decoder.blocks[index]
+        if not self.casts(index):
+            return own
+        if self._cast is None or self._cast[0] != index:
+            self._cast = None  # before the next is made
+            block = clone_sharing(own)
+            cast_linears(block, torch.float32)
+            self._cast = index, block
+        return self._cast[1]
+
     def release(self, index: int) -> None:
         """Forgets what was made of block ``index``; it is made again if it is asked for again."""
+        if self._cast is not None and self._cast[0] == index:
+            self._cast = None
         for key in [key for key in self._modules if key[0] == index]:
             _, n_bytes = self._modules.pop(key)
             self._held_bytes -= n_bytes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -139,7 +140,7 @@ def _judged(gram: Floats) -> float:
 
 def _at_strengths(lab: Lab, scheme: str, planted: Sequence[tuple[int, float]]) -> Floats:
     """Returns inner products under plantings of (seed, strength), (S x A x N x 2 x 2)."""
-    both = sum(v.get().numel() for b in (0, -1) for v in lab.decoder.block_linears(b).values())
+    both = sum(math.prod(v.shape) for b in (0, -1) for v in lab.decoder.block_linears(b).values())
     # What is planted stays in the bank as float32: no more at once than a quarter of its memory.
     step = max(1, min(_AT_ONCE, lab.engine.layout.bank_bytes // (4 * 4 * both)))
     grams = []

@@ -26,16 +26,13 @@ from bitgap.experiments.t008_morphology.matched_pairs import PairTokens
 from bitgap.lab.activations import stream
 from bitgap.lab.engine.arithmetic import products
 from bitgap.lab.engine.budget import Dimensions, make_layout
-from bitgap.lab.engine.head import Head
+from bitgap.lab.engine.head import Head, log_sum_exp
 from bitgap.lab.engine.scoring import Engine, Layout
 from bitgap.lab.engine.text import Chunk, cut_rows
 from bitgap.lab.lab import Lab
 from bitgap.quant.bank import FP
 from bitgap.quant.plan import Plan
 from bitgap.records import Floats
-
-# Tokens whose whole logits are held at a time.
-_LOGIT_ROWS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,18 +175,18 @@ def layout_and_chunks(lab: Lab, pairs: PairTokens) -> tuple[Layout, list[Chunk]]
 
 
 def log_probabilities(lab: Lab) -> Callable[[Tensor, Chunk], Floats]:
-    """Returns states (T x d) before the tail, chunk -> log p of each of its targets, nats, (T)."""
+    """Returns states (T x d) before the tail, chunk -> log p of each of its targets, nats, (T).
+
+    By the engine's own head and tiles, so that what is read at the last block is what the engine
+    scores, to the bit.
+    """
     tail = lab.decoder.tail
     head = Head.prepared(tail.weight, tail.bias, tail.softcap, lab.engine.rounds)
-    buffer = torch.empty(_LOGIT_ROWS, len(tail.weight), device=tail.weight.device)
+    scratch = lab.engine.make_buffer()
 
     def read(states: Tensor, chunk: Chunk) -> Floats:
         entered = head.enter(tail.finish(states).float())
-        logs = torch.empty(len(chunk.targets), device=entered.device)
-        for start in range(0, len(logs), len(buffer)):
-            rows = slice(start, start + len(buffer))
-            z = head.logits(entered[rows], buffer)
-            logs[rows] = z.gather(1, chunk.targets[rows, None])[:, 0] - torch.logsumexp(z, -1)
-        return logs.cpu().double().numpy()
+        chosen = head.chosen_logits(entered, head.chosen(chunk.targets), chunk.targets)
+        return (chosen - log_sum_exp(head, entered, scratch)).cpu().double().numpy()
 
     return read

@@ -60,8 +60,7 @@ def rate_of(
     An unprotected weight costs its bits and its share of an fp16 scale, a protected one 16 bits.
     """
     shapes = [
-        [tuple(view.get().shape) for view in decoder.block_linears(i).values()]
-        for i in range(decoder.n_blocks)
+        [view.shape for view in decoder.block_linears(i).values()] for i in range(decoder.n_blocks)
     ]
     sizes = np.array([sum(math.prod(shape) for shape in block) for block in shapes], dtype=float)
 

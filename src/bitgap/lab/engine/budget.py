@@ -47,6 +47,10 @@ _LEAST_LEFT = (_STACK_SHARE + _BANK_SHARE + _SCRATCH_SHARE - _MOST_SCRATCH) / (
 )
 # Score matrices that eager attention holds at once: raw, masked or capped, and their softmax.
 _EAGER_COPIES = 3
+# Arrays up to this size come from glibc's heap once one of them was freed, and smaller ones are put
+# where they lay: while three copies live, up to three more lie there as holes. Seen for copies of
+# 22 MiB: 77 MiB where each is mapped, 100 to 147 MiB from the heap.
+_LARGEST_OF_HEAP = 32 * MIB
 # Vocabulary visits of full precision: two products where a plan needs one.
 FULL_HEADS = 2
 
@@ -119,8 +123,19 @@ class Dimensions:
             rows: Padded token rows.
             longest: Tokens of the longest sequence among them.
         """
-        a_row = 2 * self.inner + 8 * self.width + _EAGER_COPIES * self.eager_heads * longest
-        return 4 * rows * a_row
+        by_row, in_heap = self._scratch_row(longest)
+        return rows * by_row + min(rows * in_heap, _EAGER_COPIES * _LARGEST_OF_HEAP)
+
+    def rows_within(self, scratch_bytes: float, longest: int) -> int:
+        """Returns how many token rows a block can hold in so much memory; see scratch_bytes."""
+        by_row, in_heap = self._scratch_row(longest)
+        most_holes = _EAGER_COPIES * _LARGEST_OF_HEAP
+        return int(max(scratch_bytes / (by_row + in_heap), (scratch_bytes - most_holes) / by_row))
+
+    def _scratch_row(self, longest: int) -> tuple[int, int]:
+        """Returns bytes that a token row takes, and as many as may lie beside it as holes."""
+        scores = 4 * _EAGER_COPIES * self.eager_heads * longest
+        return 4 * (2 * self.inner + 8 * self.width) + scores, scores
 
 
 def make_layout(
@@ -148,11 +163,11 @@ def make_layout(
         BudgetError: If not even one sequence fits.
     """
     kind = torch.device(device).type
-    scratch_row = size.scratch_bytes(1, longest)
+    a_sequence = size.scratch_bytes(longest, longest)
     # A sequence is never cut, so one that is longer than a good chunk makes its own.
     wanted = max(_CHUNK_ROWS.get(kind, _CHUNK_ROWS["cuda"]), longest)
     tile = min(TILE, size.vocabulary)
-    one = 1.001 * (longest * scratch_row + _logits_bytes(_MIN_HEAD_ROWS, tile))
+    one = 1.001 * (a_sequence + _logits_bytes(_MIN_HEAD_ROWS, tile))
     share = min(max(one / memory_bytes, _SCRATCH_SHARE), _MOST_SCRATCH)
     # What scratch takes beyond its share, stack and bank give, each in proportion.
     left = (_STACK_SHARE + _BANK_SHARE + _SCRATCH_SHARE - share) / (_STACK_SHARE + _BANK_SHARE)
@@ -160,15 +175,16 @@ def make_layout(
     workers = 1
     if kind == "cpu":
         # Threads share a text of several chunks; where memory holds one chunk only, each product.
-        needs = scratch_row * wanted + _logits_bytes(_HEAD_ROWS, tile)
+        needs = size.scratch_bytes(wanted, longest) + _logits_bytes(_HEAD_ROWS, tile)
         fitting = int(memory_bytes * share / needs)
         workers = max(1, min(threads, _MAX_WORKERS, fitting, text_rows // max(longest, 1) // 4))
     scratch = memory_bytes * share / workers
-    spare = max(scratch / 4, scratch - longest * scratch_row) / 2
+    spare = max(scratch / 4, scratch - a_sequence) / 2
     head_rows = max(_MIN_HEAD_ROWS, min(_HEAD_ROWS, int(spare / _logits_bytes(1, tile))))
-    if longest * scratch_row + _logits_bytes(head_rows, tile) > scratch:
+    if a_sequence + _logits_bytes(head_rows, tile) > scratch:
         head_rows = _MIN_HEAD_ROWS
-    chunk_rows = min(wanted, int((scratch - _logits_bytes(head_rows, tile)) / scratch_row))
+    room = scratch - _logits_bytes(head_rows, tile)
+    chunk_rows = min(wanted, size.rows_within(room, longest))
     # Nodes share a step only where the whole text fits the stack; with one, any segment will do.
     # Half the nodes of a mask tree take the same variant, so twice as many fill a product.
     per_node, beside = size.n_blocks + 3, 3 + 2 * n_heads
@@ -308,6 +324,7 @@ def predict(
         stack = 4 * held_rows * size.width * ((size.n_blocks + 3) * nodes + 5)
         batch = max(batch, min(layout.chunk_rows, batch * nodes))
         bank = min(n_variants * size.block_bytes, layout.bank_bytes)
+        bank += size.block_bytes if engine.bank.casts(0) else 0
     scratch = layout.workers * size.scratch_bytes(batch, longest)
     memory = stack + scratch + logits + bank + result_bytes
     return Preflight(n_plans, n_known, work, n_rows, time_s, memory, read, disk)
@@ -329,6 +346,23 @@ def keep_freed_memory() -> None:
     mallopt(trim_threshold, ctypes.c_int(2**31 - 1))
     mallopt(mmap_threshold, ctypes.c_int(GIB))
     mallopt(mmap_max, 0)
+
+
+def map_large_arrays() -> None:
+    """Tells glibc to give arrays that no heap should hold pages of their own again.
+
+    Undoes for them what :func:`keep_freed_memory` does, where attention makes matrices of scores:
+    those are large, and the holes that they would leave in the heap are beyond any estimate.
+    """
+    if sys.platform != "linux":
+        return
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return
+    mmap_threshold, mmap_max = -3, -4
+    mallopt(mmap_threshold, ctypes.c_int(_LARGEST_OF_HEAP))
+    mallopt(mmap_max, 65536)  # as it is when a process begins
 
 
 def peak_rss_bytes() -> int:

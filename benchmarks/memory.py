@@ -1,0 +1,119 @@
+"""The most memory that an audit holds of a checkpoint of any size, made on the spot.
+
+A model of the Llama kind with random weights in bfloat16 is written block by block, so that making
+it takes no more memory than one block, with the bundled model's tokenizer. ``bitgap audit`` runs on
+it as a process of its own under ``--memory``, and is asked beforehand what it will read. Told are
+the peak of resident memory, and bytes to read over the size of the weights: the model itself stays
+in its file. Damages are thrown away.
+
+``python benchmarks/memory.py --size 4GB --memory 1GiB`` prints one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from transformers import LlamaConfig
+
+import bitgap.models
+from bitgap.lab.engine.budget import parse_bytes
+
+_REFERENCE = Path(bitgap.models.__file__).parent / "reference"
+_INNER = 4  # MLP width over width
+
+
+def write_model(folder: Path, n_bytes: int, width: int) -> int:
+    """Writes a random model of about so many bytes, and returns how many it has."""
+    folder.mkdir()
+    for file in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
+        if (_REFERENCE / file).is_file():
+            shutil.copy(_REFERENCE / file, folder)
+    vocabulary = json.loads((_REFERENCE / "config.json").read_text("utf-8"))["vocab_size"]
+    a_block = 2 * (4 * width * width + 3 * _INNER * width * width)
+    n_blocks = max(2, round((n_bytes - 4 * vocabulary * width) / a_block))
+    LlamaConfig(
+        vocab_size=vocabulary, hidden_size=width, intermediate_size=_INNER * width,
+        num_hidden_layers=n_blocks, num_attention_heads=width // 64,
+        num_key_value_heads=width // 64, tie_word_embeddings=False, dtype="bfloat16",
+        architectures=["LlamaForCausalLM"],
+    ).save_pretrained(folder)  # fmt: skip
+    generator, where, total = torch.Generator().manual_seed(0), dict[str, str](), 0
+
+    def write(file: str, shapes: dict[str, tuple[int, ...]]) -> None:
+        nonlocal total
+        tensors = {
+            name: torch.ones(shape, dtype=torch.bfloat16)
+            if len(shape) == 1
+            else (torch.randn(shape, generator=generator) * 0.02).bfloat16()
+            for name, shape in shapes.items()
+        }
+        save_file(tensors, folder / file, metadata={"format": "pt"})
+        where.update(dict.fromkeys(shapes, file))
+        total += sum(2 * tensor.numel() for tensor in tensors.values())
+
+    square, wide = (width, width), (_INNER * width, width)
+    for i in range(n_blocks):
+        names = {f"self_attn.{k}_proj": square for k in "qkvo"}
+        names |= {"mlp.gate_proj": wide, "mlp.up_proj": wide, "mlp.down_proj": wide[::-1]}
+        block: dict[str, tuple[int, ...]] = {f"{name}.weight": s for name, s in names.items()}
+        block |= dict.fromkeys(
+            ("input_layernorm.weight", "post_attention_layernorm.weight"), (width,)
+        )
+        write(f"model-{i:05}.safetensors", {f"model.layers.{i}.{k}": s for k, s in block.items()})
+    ends = {"model.embed_tokens.weight": (vocabulary, width), "model.norm.weight": (width,)}
+    write("model-ends.safetensors", {**ends, "lm_head.weight": (vocabulary, width)})
+    index = {"metadata": {"total_size": total}, "weight_map": where}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    return total
+
+
+def main() -> int:
+    """Runs the benchmark."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--size", type=parse_bytes, default=parse_bytes("4GB"))
+    parser.add_argument("--memory", default="1GiB")
+    parser.add_argument("--width", type=int, default=2048)
+    parser.add_argument("--sentences", default="4")
+    parser.add_argument("--languages", default="de,he")
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as place:
+        model = Path(place) / "model"
+        n_bytes = write_model(model, asked.size, asked.width)
+        command = [
+            sys.executable, "-m", "bitgap", "audit", str(model), "--memory", asked.memory,
+            "--languages", asked.languages, "--sentences", asked.sentences,
+            "--store", str(Path(place) / "bitgap.db"), "--no-report", "--threads", "1",
+        ]  # fmt: skip
+        foreseen = subprocess.run(
+            [*command, "--dry-run", "--json"], capture_output=True, text=True, check=True
+        )
+        preflight = json.loads(foreseen.stdout)["preflight"]
+        began = time.perf_counter()
+        child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        _, status, usage = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+        result = {
+            "weights_bytes": n_bytes,
+            "memory": asked.memory,
+            "peak_bytes": usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024),
+            "predicted_beside_model_bytes": preflight["memory_bytes"],
+            "reads_over_file": preflight["read_bytes"] / n_bytes,
+            "cpu_s": usage.ru_utime + usage.ru_stime,
+            "wall_s": time.perf_counter() - began,
+        }
+    print(json.dumps(result))
+    return child.returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())
