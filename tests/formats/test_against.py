@@ -156,7 +156,7 @@ def test_contents_are_told_without_a_model_and_by_block(
     told = run("contents", folder)
     assert told.code == 0 and "bits a weight over all" in told.out
     run("contents", tiny).refused(1, "holds no quantized tensor")
-    run("contents", "nowhere").refused(1, "no such file")
+    run("contents", "nowhere").refused(2, "no such file")
 
 
 def test_a_run_of_a_file_is_read_back_as_it_was_made(tiny: Path, run: Any, tmp_path: Path) -> None:

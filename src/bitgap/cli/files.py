@@ -133,6 +133,9 @@ def opened(files: list[str]) -> list[Checkpoint]:
         UsageError: If one is given twice.
         ModelError: If one cannot be read.
     """
+    # Before the libraries are imported, which takes seconds.
+    for file in files:
+        console.say(f"reading {file}")
     from bitgap.formats.open import open_checkpoint
 
     real = [os.path.realpath(os.path.expanduser(file)) for file in files]
@@ -143,15 +146,7 @@ def opened(files: list[str]) -> list[Checkpoint]:
 
 
 def audit_against(options: Namespace, session: Session, lab: Lab) -> None:
-    """Audits files, a run each; several are then shown side by side.
-
-    Raises:
-        UsageError: If a scheme or protected blocks are asked for beside them.
-    """
-    if options.protect or options.scheme != DEFAULT_SCHEME:
-        raise UsageError(
-            "--against takes the weights of a file as they are; leave out --scheme and --protect"
-        )
+    """Audits files, a run each; several are then shown side by side."""
     checkpoints = opened(options.against)
     lab = lab.spread(options.sentences)
     if options.dry_run:
@@ -179,7 +174,6 @@ def _audit(session: Session, lab: Lab, checkpoint: Checkpoint, *, quiet: bool) -
     from bitgap.jobs.investigate import describe
     from bitgap.show import views
 
-    console.say(f"reading {checkpoint.path.name}")
     with weights_in_hand(lab, checkpoint) as plan:
         session.announce_cost(lab.preflight([plan]))
         found = audit_file(lab, checkpoint, plan)
