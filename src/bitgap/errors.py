@@ -14,6 +14,8 @@
     │   ├── BudgetError                   memory or time too small for the work   exit 1
     │   ├── StoreError                    a store that cannot be read or written  exit 1
     │   └── MissingExtra                  an optional library that is not there   exit 1
+    ├── GateClosed                        a gate did its work: beyond its limit   exit 1
+    │   └── GateUndecided                 or cannot tell with these sentences     exit 3
     └── EngineError                       the engine's own promise broken         exit 1
 
 A ``UserError`` is the user's to mend and its message says how; an ``EngineError`` is ours.
@@ -88,6 +90,16 @@ class NoSuchStore(StoreError, NoSuchPath):
 
 class MissingExtra(UserError):
     """An optional library that is needed now and not installed; the message says how to get it."""
+
+
+class GateClosed(BitgapError):
+    """What was measured is beyond the limit that was set; the message names the languages."""
+
+
+class GateUndecided(GateClosed):
+    """Whether what was measured is within its limit cannot be told with these sentences."""
+
+    exit_code = 3
 
 
 class EngineError(BitgapError):

@@ -136,3 +136,136 @@ def test_the_command_audits_a_file(tiny: Path, run: Any, tmp_path: Path) -> None
     both = run("audit", tiny, "--corpus", "text", "--against", folder, "--scheme", "rtn3-g32")
     assert both.code == 2
     assert "--against" in both.err
+
+
+# -- what a run of a file tells ------------------------------------------------------------------
+
+
+def test_contents_are_told_without_a_model_and_by_block(
+    tiny: Path, run: Any, tmp_path: Path
+) -> None:
+    folder = quantized(tiny, tmp_path / "q")
+    held = run("contents", folder, "--json").json
+    blocks = [place for place in held["places"] if place["block"] is not None]
+    assert [place["name"] for place in blocks] == ["L0", "L1", "L2"]
+    assert blocks[0]["by_unit"]["mlp.down_proj"] == "int4 g32"
+    assert not any("norm" in unit for unit in blocks[0]["by_unit"])
+    n_bytes = sum(place["n_bytes"] for place in held["places"])
+    assert n_bytes == held["n_bytes"] == sum(t["n_bytes"] for t in held["tensors"])
+    assert sum(place["share"] for place in held["places"]) == pytest.approx(1)
+    told = run("contents", folder)
+    assert told.code == 0 and "bits a weight over all" in told.out
+    run("contents", tiny).refused(1, "holds no quantized tensor")
+    run("contents", "nowhere").refused(2, "no such file")
+
+
+def test_a_run_of_a_file_is_read_back_as_it_was_made(tiny: Path, run: Any, tmp_path: Path) -> None:
+    from bitgap.report.run import read_run
+
+    folder = quantized(tiny, tmp_path / "q")
+    made = run("audit", tiny, "--corpus", "text", "--against", folder, "--json").json
+    read = read_run("1", "bitgap.db")
+    assert json.loads(json.dumps(read.result)) == made
+    assert read.contents and read.contents.file == "q"
+    assert set(made["flips"]) == {"en", "he", "de"}
+    for row in made["flips"].values():
+        assert 0 <= row["flipped"] <= row["tokens"]
+        assert row["share"] == row["flipped"] / row["tokens"]
+    page = (tmp_path / "report.html").read_text()
+    assert "What q does to 3 languages" in page
+    assert "tensor by tensor" in page and "most likely next one changed" in page
+
+
+def test_several_files_are_a_run_each_and_one_page(tiny: Path, run: Any, tmp_path: Path) -> None:
+    files = [quantized(tiny, tmp_path / f"q{bits}", bits=bits) for bits in (8, 3, 4)]
+    asked = [part for file in files for part in ("--against", file)]
+    ran = run("audit", tiny, "--corpus", "text", *asked, "--json")
+    assert ran.code == 0, ran.err
+    rows = ran.json["runs"]
+    assert [row["label"] for row in rows] == ["q8", "q3", "q4"]
+    assert [row["run"] for row in rows] == [1, 2, 3]
+    damage = [row["languages"]["en"]["damage"] for row in rows]
+    assert damage[0] < damage[2] < damage[1]
+    sizes = [row["file"]["n_bytes"] for row in rows]
+    assert sizes[1] < sizes[2] < sizes[0]
+    page = (tmp_path / "compare.html").read_text()
+    assert "Bytes against damage" in page and "dot a file and language" in page
+    assert not (tmp_path / "report.html").exists()
+    alone = run("audit", tiny, "--corpus", "text", "--against", files[1], "--json").json
+    assert alone["languages"]["en"]["damage"] == damage[1]
+    beside = run("compare", "1", "2")
+    assert "Bytes against damage" in beside.out
+
+
+def test_files_are_looked_at_before_any_is_measured(tiny: Path, run: Any, tmp_path: Path) -> None:
+    folder = quantized(tiny, tmp_path / "q")
+    asked = ("audit", tiny, "--corpus", "text", "--against", folder)
+    run(*asked, "--against", tiny).refused(1, "holds no quantized tensor")
+    run(*asked, "--against", tmp_path / "q" / ".." / "q").refused(2, "given twice")
+    assert not (tmp_path / "bitgap.db").exists() or not run("results", "--json").json["runs"]
+    cost = run(*asked, "--dry-run", "--json").json["preflight"]
+    assert cost["plans"] == 1
+    both = quantized(tiny, tmp_path / "r", bits=3)
+    assert run(*asked, "--against", both, "--dry-run", "--json").json["preflight"]["plans"] == 2
+
+
+def test_nothing_of_a_file_stays_in_the_bank(tiny: Path, corpus: Path, tmp_path: Path) -> None:
+    from bitgap.jobs.against import audit_file, weights_in_hand
+
+    lab = lab_of(tiny, corpus)
+    checkpoint = open_checkpoint(quantized(tiny, tmp_path / "q"))
+    with weights_in_hand(lab, checkpoint) as plan:
+        found = audit_file(lab, checkpoint, plan)
+        assert lab.bank._own
+    assert not lab.bank._own and not lab.bank._own_others
+    assert not any("own:" in variant for _, variant in lab.bank._modules)
+    assert found.contents.file == "q"
+
+
+# -- the parts of a file ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("units", [False, True])
+def test_the_command_maps_the_parts_of_a_file(
+    units: bool, tiny: Path, run: Any, tmp_path: Path
+) -> None:
+    folder = quantized(tiny, tmp_path / "q", bits=3)
+    asked = ("map", tiny, "--corpus", "text", "--against", folder, *(["--units"] if units else []))
+    ran = run(*asked, "--json")
+    assert ran.code == 0, ran.err
+    parts = ran.json["parts"]
+    assert len(parts) == (21 if units else 3)
+    assert all(part["extra_bytes"] > 0 and part["alone"] > 0 for part in parts)
+    damage = run("audit", tiny, "--corpus", "text", "--against", folder, "--json").json
+    told = [row["damage"] for row in damage["languages"].values()]
+    assert ran.json["whole"] == pytest.approx(told, rel=0.05)
+    assert "Which parts of q hurt whom" in run("report", "1").out or (
+        "Which parts of q hurt whom" in (tmp_path / "report.html").read_text()
+    )
+    run(*asked, "--scheme", "rtn3-g32").refused(2, "--against takes the parts")
+
+
+def test_matrices_that_work_only_together_are_not_put_in_alone(
+    tiny: Path, run: Any, tmp_path: Path
+) -> None:
+    state = load_file(tiny / "model.safetensors")
+    scale = torch.tensor([0.4, 2.5]).repeat(16)
+    norm = state["model.layers.1.post_attention_layernorm.weight"]
+    folded = {"model.layers.1.post_attention_layernorm.weight": norm / scale}
+    pairs = ("model.layers.1.mlp.up_proj.weight", "model.layers.1.mlp.gate_proj.weight")
+    folded |= {name: state[name] * scale for name in pairs}
+    v, o = (state[f"model.layers.2.self_attn.{x}_proj.weight"] for x in "vo")
+    inside = {"model.layers.2.self_attn.v_proj.weight": v / scale[:, None],
+              "model.layers.2.self_attn.o_proj.weight": o * scale}  # fmt: skip
+    for name, changed in (("norm", folded), ("inside", inside)):
+        model = tmp_path / f"model-{name}"
+        model.mkdir()
+        save_file({k: v.clone() for k, v in (state | changed).items()}, model / "model.safetensors")
+        (model / "config.json").write_text((tiny / "config.json").read_text())
+        folder = quantized(model, tmp_path / name, bits=8)
+        asked = ("map", tiny, "--corpus", "text", "--against", folder, "--no-report")
+        assert run(*asked).code == 0
+        run(*asked, "--units").refused(1, "rescaled", "leave out --units")
+    plain = quantized(tiny, tmp_path / "plain", bits=2)
+    asked = ("map", tiny, "--corpus", "text", "--against", plain, "--no-report", "--units")
+    assert run(*asked).code == 0

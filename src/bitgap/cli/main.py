@@ -1,7 +1,7 @@
 """The command line's parser, and how every command begins and ends.
 
 Results go to stdout, progress and messages to stderr. Exit codes: 0 done, 1 failed or interrupted,
-2 misuse. Nothing here imports torch before a verb that measures needs it.
+2 misuse, 3 where a gate cannot tell. Nothing here imports torch before a verb that measures does.
 """
 
 from __future__ import annotations
@@ -13,15 +13,16 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from bitgap.cli import catalog, console, measure, pages, protect, theory
+from bitgap.cli import catalog, console, files, measure, pages, protect, theory
 from bitgap.cli.session import Session
 from bitgap.version import __version__
 
 VERBS = (
     *(measure.audit, measure.layer_map, measure.investigate, protect.protect),
     *(theory.theory, theory.predict, theory.check, theory.replicate, theory.plan),
-    *(catalog.list_, catalog.show, catalog.results),
-    *(pages.report, pages.figures, pages.paper, pages.compare),
+    *(catalog.list_, catalog.show, catalog.results, files.contents),
+    files.gate,
+    *(pages.report, pages.figures, pages.paper, pages.card, pages.compare),
 )
 
 
@@ -37,7 +38,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="bitgap",
         description="Measures the gap that low-bit quantization opens between languages.",
-        epilog="Exit codes: 0 done, 1 failed or interrupted, 2 misuse.",
+        epilog="Exit codes: 0 done, 1 failed or interrupted, 2 misuse, 3 a gate cannot tell.",
     )
     parser.add_argument("--version", action="version", version=f"bitgap {__version__}")
     verbs = parser.add_subparsers(
@@ -55,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Arguments without the program's name; those of the process when None.
 
     Returns:
-        0 done, 1 failed or interrupted, 2 misuse.
+        0 done, 1 failed or interrupted, 2 misuse, 3 where a gate cannot tell.
     """
     logging.basicConfig(format="bitgap: %(message)s", level=logging.WARNING, stream=sys.stderr)
     # Threads that spin while they wait for each other are ten to a hundred times slower where

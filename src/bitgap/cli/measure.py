@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bitgap.cli import console
+from bitgap.cli.files import AGAINST, FILES, audit_against, map_against
 from bitgap.cli.options import (
     ALL_MASKS,
     DEFAULT_SCHEME,
@@ -41,7 +42,7 @@ _PLAN = "how weights are rounded, or a whole plan in quotes"
     *(*TRUST, DRY_RUN, MODEL),
     option("--protect", "blocks kept whole, such as 0,9,11 or 0-2", metavar="LIST"),
     option("--scheme", _PLAN, type=scheme_or_plan, default=DEFAULT_SCHEME),
-    option("--against", "a quantized file or folder made of this model", metavar="FILE"),
+    FILES,
     SENTENCES,
 )
 def audit(options: Namespace, session: Session) -> None:
@@ -57,14 +58,10 @@ def audit(options: Namespace, session: Session) -> None:
     from bitgap.show import views
 
     if options.against:
-        from bitgap.formats.open import open_checkpoint
-        from bitgap.lab.real_files import plan_of_checkpoint
-
-        plan = plan_of_checkpoint(lab, open_checkpoint(options.against))
-        options.scheme = plan.blocks[0]
-    else:
-        protect = f" protect {options.protect}" if options.protect else ""
-        plan = Plan.parse(f"{options.scheme}{protect}", lab.n_blocks)
+        audit_against(options, session, lab)
+        return
+    protect = f" protect {options.protect}" if options.protect else ""
+    plan = Plan.parse(f"{options.scheme}{protect}", lab.n_blocks)
     lab = lab.spread(options.sentences)
     if session.announce_cost(lab.preflight([plan])):
         session.keep(
@@ -85,9 +82,16 @@ def audit(options: Namespace, session: Session) -> None:
     UNITS,
     WITHIN,
     ALL_MASKS,
+    AGAINST,
 )
 def layer_map(options: Namespace, session: Session) -> None:
-    """Shows what :meth:`bitgap.Lab.map` or, by matrix, :meth:`bitgap.Lab.map_units` finds."""
+    """Shows what :meth:`bitgap.Lab.map` or, by matrix, :meth:`bitgap.Lab.map_units` finds.
+
+    Against a file: what :func:`bitgap.jobs.against.map_file` does.
+    """
+    if options.against:
+        map_against(options, session)
+        return
     if options.units:
         _unit_map(options, session)
         return

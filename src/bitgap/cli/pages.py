@@ -81,6 +81,21 @@ def paper(options: Namespace, session: Session) -> None:
     console.write(str(folder / "paper.pdf"))
 
 
+@verb("card", "a stored audit as a model card: Markdown and model-index", RUN)
+def card(options: Namespace, session: Session) -> None:
+    """Prints a run's model card, or writes it to ``--out`` as card.md."""
+    from bitgap.report.card import card_markdown
+    from bitgap.report.run import read_run
+
+    text = card_markdown(read_run(options.run_name, options.store))
+    if options.out:
+        file = _folder(options) / "card.md"
+        write_text(file, text)
+        console.write(str(file))
+    else:
+        console.write(text)
+
+
 @verb(
     "compare",
     "stored runs side by side, in the terminal and as compare.html",

@@ -175,7 +175,13 @@ class Session:
     # -- results ------------------------------------------------------------------------------
 
     def keep(
-        self, store: Store, view: View, *, map_scores: Scores | None = None, **parts: Any
+        self,
+        store: Store,
+        view: View,
+        *,
+        map_scores: Scores | None = None,
+        quiet: bool = False,
+        **parts: Any,
     ) -> Run:
         """Stores what was found as a run, shows it, and leaves its figures and page.
 
@@ -185,6 +191,8 @@ class Session:
             store: Where the run is put.
             view: Shows the run's JSON in a terminal.
             map_scores: Of every mask of the layer map, where that was all that was measured.
+            quiet: Whether nothing is shown and left but what the store keeps, as several runs of a
+                command are shown together.
             **parts: What was found in labs of this session: fields of
                 :class:`bitgap.report.run.Run`.
 
@@ -220,9 +228,11 @@ class Session:
             # A store that is full is no reason to lose what was measured.
             if cost is not None:
                 console.say(cost_line(cost, self._run_number, self._store))
-            self.show(run.result, view)
+            if not quiet:
+                self.show(run.result, view)
         run = replace(run, number=self._run_number)
-        self._leave_files(run)
+        if not quiet:
+            self._leave_files(run)
         return run
 
     def _leave_files(self, run: Run) -> None:

@@ -80,6 +80,64 @@ def plan_of_checkpoint(bench: Bench, checkpoint: Checkpoint) -> Plan:
     )
 
 
+def check_scales(bench: Bench, checkpoint: Checkpoint, plan: Plan) -> None:
+    """Refuses a file whose matrices work only together, before one of them is put in alone.
+
+    Toolchains such as AWQ scale the columns of a matrix up and what comes before it down: the block
+    computes the same, but one matrix without the others is no part of any model. Rounding leaves
+    norms, and directions at their size; so a norm that changed by more than a stored type's
+    rounding, or rows or columns off their size by a factor of √2 in a tenth of them, tell.
+
+    Args:
+        bench: Whose bank holds the file.
+        checkpoint: The file.
+        plan: Of :func:`plan_of_checkpoint`.
+
+    Raises:
+        ModelError: If matrices are rescaled; the message names the first.
+    """
+    decoder, bank = bench.decoder, bench.bank
+    for i, scheme in enumerate(plan.blocks):
+        own = dict(decoder.blocks[i].named_parameters())
+        for name, value in bank.own_others(i, scheme).items():
+            was = own[name].detach().float()
+            if (value.float() - was).norm() > _NORM_ROUNDING * was.norm():
+                raise _works_together(checkpoint, i, name)
+        rounded = bank.rounded_linears(i, scheme)
+        for name, view in decoder.block_linears(i).items():
+            was, now = view.get().float(), rounded[name].float()
+            if any(_share_rescaled(was, now, axis) > _SHARE_RESCALED for axis in (0, 1)):
+                raise _works_together(checkpoint, i, name)
+
+
+_NORM_ROUNDING = 2.0**-6
+"""Relative change of a norm or bias up to which it is a stored type's rounding."""
+_SHARE_RESCALED = 0.1
+_SAME_DIRECTION = 0.9
+
+
+def _share_rescaled(was: Tensor, now: Tensor, axis: int) -> float:
+    """Returns the share of rows or columns whose best scale onto the model's own is off by √2.
+
+    Rounding to very few bits shrinks too, as most weights become 0, but then little of the
+    direction is left; it never makes a row larger.
+    """
+    tiny = torch.finfo(torch.float32).tiny
+    power, product = was.square().sum(axis), (was * now).sum(axis)
+    scale = product / power.clamp_min(tiny)
+    cosine = product / (power * now.square().sum(axis)).clamp_min(tiny).sqrt()
+    told = power > 1e-6 * power.mean()
+    off = (scale > 2**0.5) | ((scale < 0.5**0.5) & (cosine > _SAME_DIRECTION))
+    return float((off & told).sum() / told.sum().clamp_min(1))
+
+
+def _works_together(checkpoint: Checkpoint, block: int, name: str) -> ModelError:
+    return ModelError(
+        f"{checkpoint.path.name}: {name} of block {block} is rescaled, as AWQ and its like do, so "
+        f"that a matrix works with the others of its block only; map blocks: leave out --units"
+    )
+
+
 def _check_fit(
     checkpoint: Checkpoint,
     found: Mapping[str, Unit],

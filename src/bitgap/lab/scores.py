@@ -17,12 +17,15 @@ from bitgap.lab.engine.head import Target
 from bitgap.lab.engine.scoring import Leaf
 from bitgap.lab.engine.stream import score_streaming
 from bitgap.lab.engine.text import Chunk
-from bitgap.lab.store import assemble
+from bitgap.lab.store import assemble, content_key
 from bitgap.quant.plan import Plan
-from bitgap.records import Scores
+from bitgap.records import Integers, Observations, Scores
 
 # A commit costs milliseconds; this bounds what a kill can lose.
 _COMMIT_EVERY_S = 1.0
+FLIPS = "flips"
+"""What counts of changed tokens are kept as; no experiment judges them."""
+_FLIPS_VERSION = 1
 
 
 class _Watch:
@@ -83,6 +86,9 @@ def score_and_keep(
     """
     keys = {plan: bench.score_key(plan) for plan in plans}
     known = bench.store.known_scores(bench.text_key)
+    if bench.engine.tops:
+        flips = {plan: flips_key(bench, plan) for plan in plans}
+        known -= {keys[p] for p, key in flips.items() if bench.store.get_observations(key) is None}
     if reference is None and all(key in known for key in keys.values()):
         return
     shape = bench.text.counts.tokens.shape
@@ -95,6 +101,9 @@ def score_and_keep(
             (keys[x.plan], x.plan.text, np.stack([x.nll_nats, x.kl_nats]).reshape(2, *shape))
             for x in pending
         ]
+        for leaf in pending:
+            if leaf.flips is not None:
+                _keep_flips(bench, leaf.plan, leaf.flips.reshape(shape))
         pending.clear()
         bench.store.put_scores(bench.text_key, rows)
         last = time.monotonic()
@@ -137,6 +146,49 @@ def score_and_keep(
     finally:
         bench.progress.stop()
     bench.learn_rates()
+
+
+def flips_key(bench: Bench, plan: Plan) -> str:
+    """Returns the key of a plan's flips in the store."""
+    return content_key(FLIPS, _FLIPS_VERSION, bench.score_key(plan))
+
+
+def _keep_flips(bench: Bench, plan: Plan, flips: Any) -> None:
+    kept = Observations(
+        experiment=FLIPS,
+        version=_FLIPS_VERSION,
+        arrays={"flips": np.rint(flips).astype(np.int64)},
+        facts={"plan": plan.text, "languages": list(bench.languages)},
+    )
+    bench.store.put_observations(flips_key(bench, plan), kept)
+
+
+def flip_counts(bench: Bench, plan: Plan, label: str) -> Integers:
+    """Returns how many tokens of each sentence have another most likely next one under a plan.
+
+    A token counts where some other has a larger logit under the plan than the one that has the
+    largest in full precision, by the same products; a tie is no change. Scores that are not known
+    yet are made and kept in the same pass.
+
+    Args:
+        bench: Model, text and store.
+        plan: Not full precision.
+        label: What the progress bar says.
+
+    Returns:
+        Counts, (A x N).
+    """
+    if plan.is_light and products_round(bench.settings):
+        bench = bench.exact()
+    bench.engine.tops = True
+    try:
+        text_reference(bench, [plan], label)
+        score_and_keep(bench, [plan], label)
+    finally:
+        bench.engine.tops = False
+    kept = bench.store.get_observations(flips_key(bench, plan))
+    assert kept is not None
+    return kept.arrays["flips"]
 
 
 def keep_light_scores(

@@ -119,6 +119,10 @@ class Bank:
                 bank._ends["head", full] = {"weight": head}
         return full
 
+    def own_others(self, index: int, name: str) -> Mapping[str, Tensor]:
+        """Returns what a variant that was added changes in a block beside its linears."""
+        return self._own_others.get((index, name), {})
+
     def drop(self, name: str) -> None:
         """Forgets a variant that was added, under the name that :meth:`add` returned."""
         for key in [key for key in self._own if key[1] == name]:

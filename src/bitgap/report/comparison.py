@@ -16,6 +16,7 @@ from bitgap.disparity.compare import compare
 from bitgap.disparity.layer_map import LayerMap, shapley_rows
 from bitgap.disparity.records import DisparityReport
 from bitgap.errors import UsageError
+from bitgap.formats.contents import Contents
 from bitgap.lab.store import Store
 from bitgap.quant.plan import Plan
 from bitgap.report.run import Run, scores_by_numbers, scores_on
@@ -51,7 +52,10 @@ def compared(runs: Sequence[Run]) -> dict[str, Any]:
 
 
 def run_labels(runs: Sequence[Run]) -> list[str]:
-    """Returns a short name of each run: by model, and by plan or number where models repeat."""
+    """Returns a short name of each run: its file's, else its model's, its plan or number added."""
+    files = [run.contents.file for run in runs if run.contents]
+    if len(set(files)) == len(runs):
+        return files
     models = [short_name(str(run.about.get("model"))) for run in runs]
     plans = [f"{m}, {run.about.get('plan')}" for m, run in zip(models, runs, strict=True)]
     for names in (models, plans):
@@ -74,11 +78,19 @@ def _row(run: Run, label: str) -> dict[str, Any]:
         **{name: None if audit is None else audit[name]
            for key in ("S", "S_per_text", "D", "D_share", "G") for name in (key, f"{key}_ci")},
         "reference": None if audit is None else audit["reference"],
+        "H": {} if audit is None else audit["H"],
+        "file": None if run.contents is None else _held(run.contents),
+        "flips": None if run.flips is None else run.flips.as_dict(),
         "damage_by_block": [] if run.layer_map is None else _shares(run.layer_map),
         "original_set": None if run.layer_map is None else run.layer_map.origin.as_dict(),
         "verdicts": {f.hypothesis: f.verdict.label for f in run.findings},
         "answers": {answer.key: answer.short for answer in answers(run)},
     }  # fmt: skip
+
+
+def _held(contents: Contents) -> dict[str, Any]:
+    names = ("file", "toolchain", "claim", "bits", "block_bits", "n_bytes")
+    return {name: getattr(contents, name) for name in names}
 
 
 def _shares(layer_map: LayerMap) -> list[float | None]:

@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 
 from bitgap.codec import from_json
+from bitgap.disparity.file_map import FileMap
+from bitgap.disparity.flips import Flips
 from bitgap.disparity.formulas import (
     Sums,
     damage_bits,
@@ -27,11 +29,13 @@ from bitgap.disparity.formulas import (
     spread_draws,
     usable,
 )
+from bitgap.disparity.gate import Gate
 from bitgap.disparity.layer_map import DRAWS, LayerMap
 from bitgap.disparity.records import DisparityReport
 from bitgap.disparity.unit_map import UnitMap
 from bitgap.errors import UsageError
 from bitgap.experiments.catalog import CATALOG
+from bitgap.formats.contents import Contents
 from bitgap.jobs.records import Investigation, stored_form
 from bitgap.jobs.results import judged_again
 from bitgap.lab.store import Store, assemble
@@ -110,12 +114,20 @@ class Run:
     """What it was predicted to take, and took, where that is known."""
     report: DisparityReport | None = None
     """Of audit and investigate: damage by language."""
+    contents: Contents | None = None
+    """Of audit and map against a file: what that holds."""
+    flips: Flips | None = None
+    """Of audit against a file: where the most likely next token changed."""
+    gate: Gate | None = None
+    """Of gate."""
     layer_map: LayerMap | None = None
     """Of map and investigate."""
     unit_map: UnitMap | None = None
     """Of map, by matrix."""
     outcome: Outcome | None = None
     """Of protect: a recipe with its proof."""
+    file_map: FileMap | None = None
+    """Of map against a file: its parts."""
     investigation: Investigation | None = None
     """Of investigate, report and map among it."""
     theory: Theory | None = None
@@ -138,7 +150,7 @@ def audit_of(run: Run) -> Mapping[str, Any] | None:
 
 def map_of(run: Run) -> Mapping[str, Any] | None:
     """Returns the JSON of a run's layer map, if it has one."""
-    if run.unit_map is not None:
+    if run.unit_map is not None or run.file_map is not None:
         return None
     return run.result if run.command == "map" else run.result.get("map")
 
@@ -195,8 +207,15 @@ def to_store(run: Run) -> dict[str, Any]:
     """Returns what :meth:`bitgap.lab.store.Store.put_run` is to keep of a run's result."""
     records = {"investigation": run.investigation, "theory": run.theory, "ledger": run.ledger}
     if run.investigation is None:
-        records |= {"report": run.report, "layer_map": run.layer_map, "unit_map": run.unit_map,
-                    "outcome": run.outcome}  # fmt: skip
+        records |= {
+            "report": run.report,
+            "layer_map": run.layer_map,
+            "unit_map": run.unit_map,
+            "outcome": run.outcome,
+            "file_map": run.file_map,
+            "gate": run.gate,
+        }
+        records |= {name: getattr(run, name) for name in OF_FILES}
     return stored_form(run.about, texts=run.texts, cost=run.cost, **records)
 
 
@@ -206,9 +225,13 @@ def _as_json(run: Run, provenance: Provenance) -> dict[str, Any]:
         result |= run.investigation.as_dict()
         result["findings"] = [asdict(finding) for finding in run.findings]
     else:
-        records = (run.report, run.layer_map, run.unit_map, run.outcome, run.theory, run.ledger)
-        for record in records:
+        for record in (
+            *(run.report, run.layer_map, run.unit_map, run.outcome, run.file_map, run.gate),
+            *(run.theory, run.ledger),
+        ):
             result |= {} if record is None else record.as_dict()
+        named = {name: getattr(run, name) for name in OF_FILES}
+        result |= {name: record.as_dict() for name, record in named.items() if record is not None}
     result |= {"texts": dict(run.texts)} if run.texts else {}
     result |= {} if run.cost is None else {"cost": dict(run.cost)}
     return result | {"provenance": asdict(provenance)}
@@ -275,10 +298,15 @@ ABOUT = (
 )
 """What a run says of model and text, as :func:`bitgap.jobs.investigate.describe` has it."""
 
+OF_FILES: Mapping[str, type] = {"contents": Contents, "flips": Flips}
+"""What is told of real files, by field of :class:`Run` and key of its JSON."""
+
 _KINDS: Mapping[str, type] = {
+    **OF_FILES,
     "report": DisparityReport, "layer_map": LayerMap, "investigation": Investigation,
     "theory": Theory, "ledger": Ledger, "unit_map": UnitMap,
     "outcome": Outcome,
+    "file_map": FileMap, "gate": Gate,
 }  # fmt: skip
 
 

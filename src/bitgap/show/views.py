@@ -16,8 +16,11 @@ from rich.padding import Padding
 from rich.text import Text
 
 from bitgap.show.numbers import MISSING, block_list, short_name, told
-from bitgap.show.tables.audit import damage_table, summary_rows
+from bitgap.show.tables.audit import damage_table, flips_table, summary_rows
+from bitgap.show.tables.contents import contents_line, places_table, tensors_table
+from bitgap.show.tables.file_map import part_languages_table, parts_table
 from bitgap.show.tables.findings import OUTCOMES, verdict_table
+from bitgap.show.tables.gate import gate_table
 from bitgap.show.tables.layer_map import best_sets_table, map_table, map_unit
 from bitgap.show.tables.origin import outcome_table
 from bitgap.show.tables.plan import preflights_table, priority_table
@@ -32,6 +35,7 @@ from bitgap.show.tables.runs import (
     change_table,
     damages_table,
     disparities_table,
+    files_table,
     runs_table,
     verdicts_table,
 )
@@ -111,7 +115,25 @@ def audit_view(result: Json) -> Any:
         to_terminal(others.only("language", *ratios)),
         Group(*bullets((*whole.reading, *whole.gaps))),
         lines_of(summary_rows(result)),
+        *([titled(flips_table(flips))] if (flips := result.get("flips")) else []),
+        *([titled(places_table(held))] if (held := result.get("contents")) else []),
         Group(*bullets(result["caveats"])),
+    )
+
+
+def gate_view(result: Json) -> Any:
+    """Shows whether a plan may replace full precision."""
+    return spaced(_head(result), titled(gate_table(result)), Text(f"gate: {result['gate']}"))
+
+
+def contents_view(result: Json) -> Any:
+    """Shows what a quantized file holds."""
+    tensors = tensors_table(result)
+    return spaced(
+        section(result["file"], Text(contents_line(result))),
+        to_terminal(places_table(result)),
+        to_terminal(tensors.only("name", "stored", "bits", "share")),
+        Group(*bullets(filter(None, [c.note for c in tensors.columns]))),
     )
 
 
@@ -130,7 +152,10 @@ def _head(result: Json) -> Group:
         text += f", numerical floor {result['floor_bits']:.1e} bits a token"
     if result.get("prefix"):  # runs stored before 2026-11-30 do not say
         text += f", {result['prefix']}"
-    return section(f"{result['model']}: {result['plan']}", Text(text, style="dim"))
+    held = result.get("contents")
+    return section(
+        f"{result['model']}: {held['file'] if held else result['plan']}", Text(text, style="dim")
+    )
 
 
 def map_view(result: Json) -> Any:
@@ -201,6 +226,22 @@ def _trust(result: Json) -> str:
     if found["trusted"]:
         return f"trusted after {found['n_plans']} measured plans"
     return f"not trusted ({found['reasons'][0]}), so {result['refined']} plans were measured"
+
+
+def file_map_view(result: Json) -> Any:
+    """Shows which parts of a file hurt which languages."""
+    parts = parts_table(result)
+    return spaced(
+        _head({**result, "plan": f"parts of {result['file']}"}),
+        section(
+            parts.title,
+            to_terminal(parts.only("part", "alone", "relief")),
+            Text(),
+            to_terminal(parts.only("part", "stored", "bits", "extra")),
+            *bullets(parts.reading),
+        ),
+        titled(part_languages_table(result)),
+    )
 
 
 def _origin_line(origin: Json) -> str:
@@ -359,6 +400,10 @@ def comparison_view(result: Json) -> Any:
     ]
     parts: list[Any] = [section("Runs", *bullets(legend)), titled(damages_table(runs, names)),
                         titled(disparities_table(runs, names))]  # fmt: skip
+    if (files := files_table(runs)).rows:
+        what = to_terminal(files.only("file", "mib", "bits", "worst", "damage"))
+        more = to_terminal(files.only("file", "S", "flips"))
+        parts.insert(1, section(files.title, what, Text(), more, *bullets(files.reading)))
     if any(run["verdicts"] for run in runs):
         parts.append(titled(verdicts_table(runs, names)))
     whys = [f"{name}: {run['answers']['why']}" for name, run in zip(names, runs, strict=True)

@@ -22,7 +22,7 @@ form of Milakov & Gimelshein 2018). Sums over tiles are kept in float64.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -33,6 +33,8 @@ from bitgap.models.stored import forget
 
 TILE = 512
 """Rows of the vocabulary in a tile, and tokens in a slab: logits of both take 1 MiB."""
+Seen = Callable[[slice, slice, Tensor], None]
+"""Shown logits before they are summed: which tokens, which rows of the vocabulary, logits."""
 # Below this the sum of exponentials may have lost terms to underflow; above, to overflow.
 _SAFE_SUM = (1e-25, 1e35)
 
@@ -145,6 +147,7 @@ class Target:
         mean_row: ``m_t`` for each head variant by name, (T x d); empty where logits are capped.
         chosen_row: Unembedding rows of the tokens that came, for each head variant, (T x d).
         nll: Full-precision negative log-likelihood in nats, (T), float64.
+        top: The most likely token by full precision, (T); None where nobody asked.
     """
 
     tokens: Tensor
@@ -153,6 +156,7 @@ class Target:
     mean_row: dict[str, Tensor]
     chosen_row: dict[str, Tensor]
     nll: Tensor
+    top: Tensor | None = None
 
     @property
     def n_bytes(self) -> int:
@@ -170,11 +174,55 @@ class Target:
             {name: values[rows] for name, values in self.mean_row.items()},
             {name: values[rows] for name, values in self.chosen_row.items()},
             self.nll[rows],
+            None if self.top is None else self.top[rows],
         )
 
 
+class _Top:
+    """Sees logits tile by tile, and knows in the end which token of the vocabulary has the most."""
+
+    def __init__(self, entered: Tensor) -> None:
+        self.logit = torch.full((len(entered),), -torch.inf, device=entered.device)
+        self.token = torch.zeros(len(entered), dtype=torch.long, device=entered.device)
+
+    def see(self, rows: slice, columns: slice, z: Tensor) -> None:
+        logit, place = z.max(-1)
+        better = logit > self.logit[rows]
+        self.logit[rows] = torch.where(better, logit, self.logit[rows])
+        self.token[rows] = torch.where(better, place + columns.start, self.token[rows])
+
+
+class _Rivals:
+    """Sees logits tile by tile, and knows in the end whether some token has more than a given one.
+
+    The given token's own logit is taken from the same products, so that nothing but its being
+    smaller can make it smaller.
+    """
+
+    def __init__(self, tokens: Tensor) -> None:
+        self._tokens = tokens
+        self._own = torch.zeros(len(tokens), device=tokens.device)
+        self._most = torch.full_like(self._own, -torch.inf)
+
+    def see(self, rows: slice, columns: slice, z: Tensor) -> None:
+        torch.maximum(self._most[rows], z.amax(-1), out=self._most[rows])
+        place = self._tokens[rows] - columns.start
+        here = (place >= 0) & (place < z.shape[1])
+        own = z.gather(1, place.clamp(0, z.shape[1] - 1)[:, None])[:, 0]
+        self._own[rows] = torch.where(here, own, self._own[rows])
+
+    @property
+    def won(self) -> Tensor:
+        return self._most > self._own
+
+
 def make_target(
-    heads: Mapping[str, Head], hidden: Tensor, tokens: Tensor, scratch: Tensor
+    heads: Mapping[str, Head],
+    hidden: Tensor,
+    tokens: Tensor,
+    scratch: Tensor,
+    *,
+    tops: bool = False,
 ) -> Target:
     """Visits the vocabulary in full precision, once, and keeps what KL and NLL need.
 
@@ -184,27 +232,30 @@ def make_target(
         tokens: The tokens that came, (T).
         scratch: For logits, (rows x tile); its shape sets how many tokens meet how much of the
             vocabulary at a time.
+        tops: Whether the most likely token is kept, so that :func:`score_tokens` can tell where a
+            plan has another.
     """
     full = heads["fp"]
     entered = full.enter(hidden)
     means: dict[str, Tensor] = {}
+    top = _Top(entered) if tops else None
     if full.softcap is None:
-        lse, means = _means(heads, entered, scratch)
+        lse, means = _means(heads, entered, scratch, top and top.see)
     else:
-        lse = log_sum_exp(full, entered, scratch)
+        lse = log_sum_exp(full, entered, scratch, top and top.see)
     chosen = {name: head.chosen(tokens) for name, head in heads.items()}
     nll = lse - full.chosen_logits(entered, chosen["fp"], tokens)
-    return Target(tokens, entered, lse, means, chosen, nll)
+    return Target(tokens, entered, lse, means, chosen, nll, top and top.token)
 
 
 def _means(
-    heads: Mapping[str, Head], entered: Tensor, scratch: Tensor
+    heads: Mapping[str, Head], entered: Tensor, scratch: Tensor, seen: Seen | None
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Returns log-sum-exp (T) and ``m_t`` of each head variant, (T x d), on one visit."""
     full = heads["fp"]
     sums = torch.zeros(len(entered), dtype=torch.float64, device=entered.device)
     means = {name: torch.zeros_like(entered) for name in heads}
-    _add_weighted(heads, entered, scratch, means, sums)
+    _add_weighted(heads, entered, scratch, means, sums, seen=seen)
     low, high = _SAFE_SUM
     safe = (sums > low) & (sums < high)
     lse = sums.log()
@@ -228,6 +279,7 @@ def _add_weighted(
     means: Mapping[str, Tensor],
     sums: Tensor | None,
     shift: Tensor | None = None,
+    seen: Seen | None = None,
 ) -> None:
     """Adds Σ exp(z − shift) W to ``means``, and Σ exp(z − shift) to ``sums``, tile by tile."""
     width = scratch.shape[1]
@@ -236,6 +288,8 @@ def _add_weighted(
     for tiles in zip(*every, strict=True):
         for rows in _slabs(len(entered), scratch):
             z = tiles[place].logits(entered[rows], scratch)
+            if seen is not None:
+                seen(rows, tiles[place].columns, z)
             if shift is not None:
                 z.sub_(shift[rows, None])
             z.exp_()
@@ -248,7 +302,7 @@ def _add_weighted(
 
 def score_tokens(
     heads: Mapping[str, Head], name: str, hidden: Tensor, target: Target, scratch: Tensor
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, ...]:
     """Scores the states of several plans under one head.
 
     Args:
@@ -259,14 +313,17 @@ def score_tokens(
         scratch: As for :func:`make_target`.
 
     Returns:
-        NLL and KL in nats, each (n x T), float64.
+        NLL and KL in nats, each (n x T), float64; where the target knows the most likely token,
+        also 1 where some other token is more likely under the plan, else 0.
     """
     head = heads[name]
     entered = head.enter(hidden)
+    rivals = None if target.top is None else _Rivals(target.top.repeat(len(entered)))
+    seen = rivals and rivals.see
     if head.softcap is not None:
-        lse, moved = _capped_sums(head, heads["fp"], entered, target, scratch)
+        lse, moved = _capped_sums(head, heads["fp"], entered, target, scratch, seen)
     else:
-        lse = log_sum_exp(head, entered.flatten(0, 1), scratch).view(entered.shape[:2])
+        lse = log_sum_exp(head, entered.flatten(0, 1), scratch, seen).view(entered.shape[:2])
         if name == "fp":
             # Differences first: each is small, so float32 keeps its digits.
             moved = (entered - target.entered).mul_(target.mean_row["fp"]).sum(-1)
@@ -274,21 +331,28 @@ def score_tokens(
             theirs = (target.entered * target.mean_row["fp"]).sum(-1)
             moved = (entered * target.mean_row[name]).sum(-1) - theirs
     nll = lse - head.chosen_logits(entered, target.chosen_row[name], target.tokens)
-    return nll, (lse - target.lse) - moved
+    kl = (lse - target.lse) - moved
+    if rivals is None:
+        return nll, kl
+    return nll, kl, rivals.won.view(nll.shape).double()
 
 
-def log_sum_exp(head: Head, entered: Tensor, scratch: Tensor) -> Tensor:
+def log_sum_exp(head: Head, entered: Tensor, scratch: Tensor, seen: Seen | None = None) -> Tensor:
     """Returns the log-sum-exp of the logits of entered states (R x d), (R), float64.
 
     Args:
         head: Of V rows.
         entered: States, in float32.
         scratch: As for :func:`make_target`.
+        seen: Shown the logits.
     """
     sums = torch.zeros(len(entered), dtype=torch.float64, device=entered.device)
     for tile in head.tiles(scratch.shape[1]):
         for rows in _slabs(len(entered), scratch):
-            sums[rows] += tile.logits(entered[rows], scratch).exp_().sum(-1)
+            z = tile.logits(entered[rows], scratch)
+            if seen is not None:
+                seen(rows, tile.columns, z)
+            sums[rows] += z.exp_().sum(-1)
     low, high = _SAFE_SUM
     safe = (sums > low) & (sums < high)
     lse = sums.log()
@@ -313,7 +377,12 @@ def _shifted_log_sum_exp(head: Head, entered: Tensor, scratch: Tensor) -> Tensor
 
 
 def _capped_sums(
-    head: Head, full: Head, entered: Tensor, target: Target, scratch: Tensor
+    head: Head,
+    full: Head,
+    entered: Tensor,
+    target: Target,
+    scratch: Tensor,
+    seen: Seen | None,
 ) -> tuple[Tensor, Tensor]:
     """Returns log-sum-exp and ``Σ p (z_q − z_fp)`` of n plans' capped logits, (n x T) each."""
     half = max(1, len(scratch) // 2)
@@ -327,6 +396,9 @@ def _capped_sums(
             p = (z_fp - target.lse[rows, None].float()).exp_()
             for plan, states in enumerate(entered):
                 z = own.logits(states[rows], mine)
+                if seen is not None:
+                    first = plan * len(states)
+                    seen(slice(first + rows.start, first + rows.stop), own.columns, z)
                 moved[plan, rows] += (z - z_fp).mul_(p).sum(-1)
                 sums[plan, rows] += z.exp_().sum(-1)
     # A cap keeps logits where sums of exponentials are safe, but for caps that cap nothing.

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
 from typing import Protocol, TypeVar
@@ -78,6 +78,8 @@ class Leaf:
     plan: Plan
     nll_nats: Floats
     kl_nats: Floats
+    flips: Floats | None = None
+    """Tokens whose most likely next one changed; None where nobody asked."""
 
 
 Emit = Callable[[list[Leaf]], None]
@@ -110,7 +112,7 @@ class _Walk:
     known: list[bool]
     segment: Sequence[Chunk]
     targets: Sequence[Target]
-    sink: Callable[[int, Floats, Floats], None]
+    sink: Callable[[int, Floats], None]
     tick: Tick
 
     def is_known(self, nodes: Sequence[Node]) -> bool:
@@ -147,10 +149,23 @@ class Engine:
         self.device, self.n_sequences = device, n_sequences
         self.rounds = arithmetic == "fast" and fast_products_round(device)
         self.watch = Stopwatch()
+        self.tops = False
+        """Whether leaves tell where the most likely next token changed."""
         self.tile_width = min(TILE, decoder.tail.weight.shape[0])
         self._heads: dict[str, Head] = {}
         self._kept_targets: tuple[tuple[str, ...], list[Target]] | None = None
         self._workers = Workers(layout.workers)
+
+    @property
+    def n_sums(self) -> int:
+        """Sums over tokens that a leaf holds: NLL, KL, and flips where asked for."""
+        return 3 if self.tops else 2
+
+    def forget(self, scheme: str) -> None:
+        """Forgets a head that was made of a variant which the bank has dropped."""
+        self._heads.pop(scheme, None)
+        if self._kept_targets and scheme in self._kept_targets[0]:
+            self._kept_targets = None
 
     @torch.inference_mode()
     def score(
@@ -207,9 +222,9 @@ class Engine:
     def _score_whole(
         self, tree: PlanTree, known: list[bool], emit: Emit, tick: Tick, watch: Watch | None
     ) -> None:
-        def sink(first: int, nll: Floats, kl: Floats) -> None:
-            last = first + len(nll)
-            emit(_leaves(tree.plans[first:last], nll, kl, known[first:last]))
+        def sink(first: int, sums: Floats) -> None:
+            last = first + sums.shape[1]
+            emit(_leaves(tree.plans[first:last], sums, known[first:last]))
 
         segment = self.segments[0]
         targets = self.targets(segment, [plan.head for plan in tree.plans], watch)
@@ -218,17 +233,15 @@ class Engine:
     def _score_in_segments(
         self, tree: PlanTree, known: list[bool], emit: Emit, tick: Tick, watch: Watch | None
     ) -> None:
-        nll = np.zeros((len(tree.plans), self.n_sequences))
-        kl = np.zeros_like(nll)
+        sums = np.zeros((self.n_sums, len(tree.plans), self.n_sequences))
 
-        def sink(first: int, part_nll: Floats, part_kl: Floats) -> None:
-            nll[first : first + len(part_nll)] += part_nll
-            kl[first : first + len(part_kl)] += part_kl
+        def sink(first: int, part: Floats) -> None:
+            sums[:, first : first + part.shape[1]] += part
 
         for segment in self.segments:
             targets = self.targets(segment, [plan.head for plan in tree.plans], watch)
             self._walk(_Walk(tree, known, segment, targets, sink, tick))
-        emit(_leaves(tree.plans, nll, kl, known))
+        emit(_leaves(tree.plans, sums, known))
 
     # -- down the tree ------------------------------------------------------------------------
 
@@ -333,7 +346,7 @@ class Engine:
             walk.segment, walk.targets, states, [place for place, _ in leaves], heads
         )
         walk.tick(0, len(leaves) * sum(chunk.n_rows for chunk in walk.segment))
-        walk.sink(leaves[0][1], sums[0], sums[1])
+        walk.sink(leaves[0][1], sums)
 
     def finish(
         self,
@@ -353,12 +366,13 @@ class Engine:
             heads: For each leaf, its head variant.
 
         Returns:
-            Sums of NLL and KL in nats by leaf and sequence, (2 x leaves x A·N).
+            Sums of NLL and KL in nats, and of flips where asked for, by leaf and sequence, (2 or 3
+            x leaves x A·N).
         """
 
         def one(job: tuple[Chunk, Target, Tensor], buffer: Tensor) -> Tensor:
             chunk, target, state = job
-            mine = torch.zeros(2, len(places), chunk.shape[0], dtype=torch.float64)
+            mine = torch.zeros(self.n_sums, len(places), chunk.shape[0], dtype=torch.float64)
             for name in dict.fromkeys(heads):
                 same = [k for k, head in enumerate(heads) if head == name]
                 for batch in self._batches(same, chunk.n_rows):
@@ -370,7 +384,7 @@ class Engine:
             return mine
 
         jobs = list(zip(segment, targets, states, strict=True))
-        sums = np.zeros((2, len(places), self.n_sequences))
+        sums = np.zeros((self.n_sums, len(places), self.n_sequences))
         began = time.perf_counter()
         for chunk, part in zip(segment, self.each(one, jobs), strict=True):
             # A sequence is in one chunk only, so nothing is added twice.
@@ -423,8 +437,10 @@ class Engine:
         """
         names = tuple(sorted({FP, *heads}))
         whole = len(self.segments) == 1
-        if whole and self._kept_targets and self._kept_targets[0] == names:
-            made = self._kept_targets[1]
+        # What is known of full precision beyond need does no harm.
+        kept = self._kept_targets if whole else None
+        if kept and kept[0] == names and (not self.tops or kept[1][0].top is not None):
+            made = [replace(one, top=None) for one in kept[1]] if not self.tops else kept[1]
         else:
             made = self._make_targets(segment, names, watch)
         if whole:
@@ -455,7 +471,7 @@ class Engine:
 
         def one(job: tuple[Chunk, Tensor], scratch: Tensor) -> Target:
             chunk, states = job
-            target = make_target(wanted, states, chunk.targets, scratch)
+            target = make_target(wanted, states, chunk.targets, scratch, tops=self.tops)
             if watch is not None:
                 watch.ran(0, chunk.n_rows)
             return target
@@ -501,9 +517,9 @@ def _rows_of(state: Tensor, parents: list[int]) -> Tensor:
     return state[parents]
 
 
-def _leaves(plans: Sequence[Plan], nll: Floats, kl: Floats, known: Sequence[bool]) -> list[Leaf]:
-    rows = zip(plans, nll, kl, known, strict=True)
-    return [Leaf(plan, n, k) for plan, n, k, have in rows if not have]
+def _leaves(plans: Sequence[Plan], sums: Floats, known: Sequence[bool]) -> list[Leaf]:
+    rows = zip(plans, known, *sums, strict=True)
+    return [Leaf(plan, *of_plan) for plan, have, *of_plan in rows if not have]
 
 
 def _segments(chunks: Sequence[Chunk], max_rows: int) -> Iterator[list[Chunk]]:

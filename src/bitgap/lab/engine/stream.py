@@ -274,7 +274,7 @@ class Stream:
         mine = [(i, slot) for i, slot in leaves if plans[i] != self._full]
         full = next(slot for i, slot in leaves if plans[i] == self._full)
         heads = engine.head_variants(sorted({FP, *(plans[i].head for i, _ in mine)}))
-        sums = np.zeros((2, len(mine), engine.n_sequences))
+        sums = np.zeros((engine.n_sums, len(mine), engine.n_sequences))
         if self._watch is not None:
             hidden = zip(self._again, self._second, strict=True)
             self._watch.second([engine.before_head(c, s[None])[0] for c, s in hidden])
@@ -282,8 +282,8 @@ class Stream:
         def one(number: int, scratch: Tensor) -> tuple[Target, Tensor]:
             chunk = self._chunks[number]
             hidden = engine.before_head(chunk, states.read(number, full)[None])[0]
-            target = make_target(heads, hidden, chunk.targets, scratch)
-            found = torch.zeros(2, len(mine), chunk.shape[0], dtype=torch.float64)
+            target = make_target(heads, hidden, chunk.targets, scratch, tops=engine.tops)
+            found = torch.zeros(engine.n_sums, len(mine), chunk.shape[0], dtype=torch.float64)
             for k, (i, slot) in enumerate(mine):
                 moved = engine.before_head(chunk, states.read(number, slot)[None])
                 scored = score_tokens(heads, plans[i].head, moved, target, scratch)
@@ -304,7 +304,7 @@ class Stream:
                     self._watch.see(chunk, target)
                 self._tick(0, len(mine) * chunk.n_rows)
         rows = zip(mine, *sums, strict=True)
-        return [Leaf(plans[i], nll, kl) for (i, _), nll, kl in rows]
+        return [Leaf(plans[i], *of_plan) for (i, _), *of_plan in rows]
 
 
 @contextmanager

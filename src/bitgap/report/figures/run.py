@@ -48,6 +48,12 @@ def compare_figures(rows: Sequence[Json]) -> dict[str, Figure]:
     heavy = _most(rows, "damage_by_block", "Carrying most of the damage", lambda row: {
         f"L{i}": share for i, share in enumerate(row["damage_by_block"])})  # fmt: skip
     found = [
+        _figure("bytes", "Bytes against damage, by language",
+                "A dot a file and language, with its 95 % interval over sentences; lines join the "
+                "files of a language by size. Who falls steepest gains most from the next larger "
+                "file.",
+                f"{hurt}.",
+                theory_plots.bytes_chart(rows, names)),
         _figure("languages", "Who is hurt, run by run",
                 "Damage K with 95 % intervals over sentences, a colour and a shape for each run.",
                 f"{hurt}.",

@@ -223,6 +223,42 @@ def _point(row: Json, factor: float) -> dict[str, Any]:
     )
 
 
+def bytes_chart(rows: Sequence[Json], names: Mapping[str, str]) -> Chart | None:
+    """Returns damage over the bytes of files, a colour and shape a language.
+
+    Args:
+        rows: Of a comparison; those that are of no file are left out.
+        names: Languages' names by code.
+    """
+    files = [row for row in rows if row["file"]]
+    told = [
+        (row, code, one)
+        for row in files
+        for code, one in row["languages"].items()
+        if one["damage"] is not None and one["damage"] > 0
+    ]
+    if len({row["file"]["n_bytes"] for row, *_ in told}) < 2:
+        return None
+    unit = Unit.of(one["damage"] for *_, one in told)
+    points = [
+        _point(one, unit.factor)
+        | {"language": names[code], "file": row["file"]["file"],
+           "mib": rounded(row["file"]["n_bytes"] / 2**20), "bits": rounded(row["file"]["bits"])}
+        for row, code, one in told
+    ]  # fmt: skip
+    order = list(dict.fromkeys(names[code] for _, code, _ in told))
+    lows = [(one["ci"] or (None,))[0] for *_, one in told]
+    scale = {"type": "log"} if all(low is None or low > 0 for low in lows) else {}
+    across = number("value", f"damage K, {unit.name} per reference character", scale=scale)
+    place = {"x": number("mib", "MiB", scale={"zero": False})}
+    of = colour("language", order)
+    said = tip(("file", "file:"), ("language", "language:"), ("mib", "MiB"), ("bits", "bits"),
+               ("value", f"damage, {unit.name}"))  # fmt: skip
+    line = layer("line", {**place, "y": across, "color": of}, opacity=0.5, strokeWidth=1)
+    marks = dots(points, place, across, said, along="y", size=40, width=1.2, color=of, shape=of)
+    return panel("Bytes against damage", points, [line, *marks], 460, 300)
+
+
 def damage_by_run_chart(rows: Sequence[Json], names: Mapping[str, str]) -> Chart | None:
     """Returns damage by language with intervals, a colour and shape a run."""
     unit = Unit.of(one["damage"] for row in rows for one in row["languages"].values()

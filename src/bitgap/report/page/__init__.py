@@ -33,8 +33,11 @@ from bitgap.show.charts import Figure
 from bitgap.show.numbers import MISSING, short_name, told_estimate
 from bitgap.show.packaged import packaged
 from bitgap.show.table import Table
-from bitgap.show.tables.audit import damage_table
+from bitgap.show.tables.audit import damage_table, flips_table
+from bitgap.show.tables.contents import places_table, tensors_table
+from bitgap.show.tables.file_map import part_languages_table, parts_table
 from bitgap.show.tables.findings import control_table, estimate_table, family_table
+from bitgap.show.tables.gate import gate_table
 from bitgap.show.tables.layer_map import best_sets_table, map_table
 from bitgap.show.tables.origin import ledger_table
 from bitgap.show.tables.protect import (
@@ -44,7 +47,7 @@ from bitgap.show.tables.protect import (
     recipe_table,
     steps_table,
 )
-from bitgap.show.tables.runs import change_table, damages_table, verdicts_table
+from bitgap.show.tables.runs import change_table, damages_table, files_table, verdicts_table
 from bitgap.show.tables.theory import models_table
 from bitgap.show.tables.unit_map import unit_languages_table, unit_table
 from bitgap.show.to_html import to_html, verdict
@@ -96,8 +99,14 @@ def _tables(run: Run) -> list[Table]:
     if run.ledger is not None:
         columns = ("claim", "text", "outcome", "outcome_here", "how")
         tables.append(ledger_table(run.ledger).only(*columns))
+    if run.gate is not None:
+        tables.append(gate_table(run.gate))
     if run.report is not None:
         tables.append(damage_table(run.report).largest_first("damage"))
+    if run.flips is not None:
+        tables.append(flips_table(run.flips).largest_first("share"))
+    if run.contents is not None:
+        tables += [places_table(run.contents), tensors_table(run.contents)]
     if run.layer_map is not None and run.layer_map.blocks:
         tables += [map_table(run.layer_map), best_sets_table(run.layer_map)]
     if run.unit_map is not None:
@@ -110,6 +119,8 @@ def _tables(run: Run) -> list[Table]:
             frontier_table(run.outcome),
             steps_table(run.outcome),
         ]
+    if run.file_map is not None:
+        tables += [part_languages_table(run.file_map), parts_table(run.file_map)]
     return [table for table in tables if table.rows]
 
 
@@ -130,6 +141,7 @@ def compare_html(result: Json) -> str:
         verdicts=verdicts_table(rows, labels, claim),
         change_table=change_table,
         damages=damages_table(rows, labels),
+        files=files_table(rows),
     )
 
 
@@ -183,11 +195,15 @@ def _title(run: Run) -> str:
         return f"Why these blocks? {model} asked together"
     if run.ledger is not None:
         return f"The origin's claims, replayed on {model}"
-    how = _rounding(str(run.about.get("plan")))
-    if run.report is not None:
+    how = run.contents.file if run.contents else _rounding(str(run.about.get("plan")))
+    if run.report is not None and run.gate is None:
         return f"What {how} does to {len(run.report.languages)} languages in {model}"
     if run.outcome is not None:
         return f"{model} in {run.outcome.recipe.budget}, so that the worst hit are hurt least"
+    if run.gate is not None:
+        return f"May {how} replace {model}? {run.gate.outcome.capitalize()}"
+    if run.file_map is not None:
+        return f"Which parts of {run.file_map.file} hurt whom in {model}"
     part = "block" if run.unit_map is None else "matrix"
     return f"What each {part} of {model} does under {how}"
 
@@ -219,7 +235,9 @@ def _lead_line(run: Run) -> str:
             f"found on {n['calibrate'] + n['search']} sentences each of corpus {about['corpus']}, "
             f"proved on {n['confirm']} others"
         )
-    elif about.get("plan") and run.theory is None and run.ledger is None:
+    if run.file_map is not None:
+        parts.append(f"{len(run.file_map.parts)} parts on {run.file_map.n_sentences} sentences")
+    if run.outcome is None and about.get("plan") and run.theory is None and run.ledger is None:
         parts.append(str(about["plan"]))
     started = [] if run.provenance is None else [run.provenance.started[:10]]
     return " · ".join([*parts, *started, f"run {run.number}"])

@@ -77,6 +77,32 @@ def damage_table(report: Record | Json, model: str = "") -> Table:
     )  # fmt: skip
 
 
+def flips_table(flips: Record | Json) -> Table:
+    """Returns a row a language with the share of tokens whose most likely next token changed.
+
+    Args:
+        flips: A :class:`bitgap.disparity.flips.Flips`, or its JSON.
+    """
+    return Table(
+        id="flips",
+        title="Tokens whose most likely next one changed",
+        columns=(
+            Column("language", "language", "language", width=1.0),
+            Column("share", "flips", "interval", "%", 100.0,
+                   note="flips: share of tokens after which full precision and the file would "
+                   "choose another token."),
+            Column("flipped", "changed", "count"),
+            Column("tokens", "tokens", "count"),
+        ),
+        rows=tuple(
+            (code, Value.of(row, "share"), row["flipped"], row["tokens"])
+            for code, row in json_of(flips).items()
+        ),
+        notes=("Intervals of 95 % over sentences. A change between two tokens that were all but "
+               "equally likely costs little; K tells.",),
+    )  # fmt: skip
+
+
 def flag_marks(row: Json) -> str:
     """Returns the marks of what is wrong with a language."""
     return "".join(mark for name, (mark, _) in FLAGS.items() if row[name])

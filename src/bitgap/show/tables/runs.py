@@ -128,6 +128,52 @@ def disparities_table(runs: Sequence[Json], names: Sequence[str]) -> Table:
     )  # fmt: skip
 
 
+def files_table(runs: Sequence[Json]) -> Table:
+    """Returns a row a quantized file, smallest first: its bytes, and what it does.
+
+    Args:
+        runs: Rows of a comparison; those that are of no file are left out.
+    """
+    files = sorted((run for run in runs if run["file"]), key=lambda run: run["file"]["n_bytes"])
+    unit = Unit.of(one["damage"] for run in files for one in run["languages"].values())
+    return Table(
+        id="files",
+        title="Bytes against damage",
+        columns=(
+            Column("file", "file", width=0.5),
+            Column("mib", "MiB", "number", factor=2.0**-20, decimals=2),
+            Column("bits", "bits", "number", decimals=2,
+                   note="bits: of the file for each weight, scales included."),
+            Column("worst", "most damage to", "language"),
+            Column("damage", "K", "interval", unit.name, unit.factor,
+                   note=f"K: damage to that language. {unit.note}."),
+            Column("S", "S", "interval", decimals=2,
+                   note="S: spread over languages of log2 damage per token."),
+            Column("flips", "flips", "interval", "%", 100.0,
+                   note="flips: share of tokens whose most likely next one changed, of the "
+                   "language where most did."),
+        ),
+        rows=tuple(_file_row(run) for run in files),
+        notes=("Intervals of 95 % over sentences.",),
+    )  # fmt: skip
+
+
+def _file_row(run: Json) -> tuple[Any, ...]:
+    known = {c: one for c, one in run["languages"].items() if one["damage"] is not None}
+    worst = max(known, key=lambda code: known[code]["damage"], default=None)
+    flips: Json = run["flips"] or {}
+    most = max(flips, key=lambda code: flips[code]["share"] or 0.0, default=None)
+    return (
+        run["file"]["file"],
+        run["file"]["n_bytes"],
+        run["file"]["bits"],
+        worst or "",
+        None if worst is None else Value.of(known[worst], "damage", "ci"),
+        Value.of(run, "S"),
+        None if most is None else Value.of(flips[most], "share"),
+    )
+
+
 def change_table(change: Json) -> Table:
     """Returns what changes from one plan to another on the same sentences."""
     named = {

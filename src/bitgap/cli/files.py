@@ -1,0 +1,234 @@
+"""Commands on real quantized files: contents, gate, and audits and maps against them."""
+
+from __future__ import annotations
+
+import os
+from argparse import Namespace
+from functools import reduce
+from typing import TYPE_CHECKING
+
+from bitgap.cli import console
+from bitgap.cli.options import (
+    DEFAULT_SCHEME,
+    MODEL,
+    SENTENCES,
+    TRUST,
+    above_0,
+    option,
+    path,
+    scheme_name,
+    verb,
+)
+from bitgap.cli.session import Session, writable
+from bitgap.errors import GateClosed, GateUndecided, UsageError
+from bitgap.show.files import write_text
+from bitgap.show.numbers import told
+
+if TYPE_CHECKING:
+    from bitgap.formats.checkpoint import Checkpoint
+    from bitgap.lab.engine.budget import Preflight
+    from bitgap.lab.lab import Lab
+    from bitgap.quant.plan import Plan
+    from bitgap.report.run import Run
+
+FILE = "a quantized file or folder made of this model"
+AGAINST = option("--against", FILE, metavar="FILE", type=path)
+"""One file."""
+FILES = option("--against", f"{FILE}; several times to compare", metavar="FILE", type=path,
+               action="append")  # fmt: skip
+
+
+@verb(
+    "contents",
+    "what a quantized file really holds, tensor by tensor",
+    option("file", "a .gguf or .safetensors file, or a folder", type=path),
+)
+def contents(options: Namespace, session: Session) -> None:
+    """Shows what :func:`bitgap.formats.contents.contents_of` finds; reads headers alone."""
+    from bitgap.formats.contents import contents_of
+    from bitgap.formats.open import open_checkpoint
+    from bitgap.show import views
+
+    found = contents_of(open_checkpoint(options.file))
+    session.show(found.as_dict(), views.contents_view)
+
+
+@verb(
+    "gate",
+    "whether a file may replace its model, by language, for CI",
+    *(*TRUST, MODEL, AGAINST),
+    option("--protect", "blocks kept whole, such as 0,9,11 or 0-2", metavar="LIST"),
+    option("--scheme", "judge a scheme instead of a file", type=scheme_name, metavar="SCHEME"),
+    option("--max-harm", "limit of Δ in bits per character of the reference's text, such as 0.02",
+           type=above_0(), required=True, metavar="BITS"),
+    option("--alpha", "how often it may refuse, or let through, falsely", type=above_0(0.2),
+           default=0.05),
+    SENTENCES,
+)  # fmt: skip
+def gate(options: Namespace, session: Session) -> None:
+    """Judges by :func:`bitgap.disparity.gate.judge_gate`, and ends with what was found.
+
+    Raises:
+        GateClosed: Exit 1, if a language is beyond the limit; the message names each.
+        GateUndecided: Exit 3, if none is but it cannot be told of some.
+    """
+    if (options.scheme is None) == (options.against is None):
+        raise UsageError("give what is to be judged: --against FILE, or --scheme SCHEME")
+    if options.protect and options.against:
+        raise UsageError("--against takes a file as it is; leave out --protect")
+    checkpoints = opened([options.against] if options.against else [])
+    lab = session.open_lab(options.model, "exact").spread(options.sentences)
+    from bitgap.jobs.against import weights_in_hand
+    from bitgap.quant.plan import Plan
+
+    if checkpoints:
+        with weights_in_hand(lab, checkpoints[0]) as plan:
+            _judge(options, session, lab, plan, checkpoints[0])
+    else:
+        protect = f" protect {options.protect}" if options.protect else ""
+        _judge(options, session, lab, Plan.parse(f"{options.scheme}{protect}", lab.n_blocks), None)
+
+
+def _judge(
+    options: Namespace, session: Session, lab: Lab, plan: Plan, file: Checkpoint | None
+) -> None:
+    from bitgap.disparity.gate import judge_gate
+    from bitgap.formats.contents import contents_of
+    from bitgap.jobs.investigate import describe
+    from bitgap.show import views
+
+    session.announce_cost(lab.preflight([plan]))
+    scores = lab.score([plan], "gate")
+    judged = judge_gate(
+        scores, plan.text, options.max_harm, alpha=options.alpha, seed=lab.settings.seed
+    )
+    session.keep(
+        lab.store,
+        views.gate_view,
+        about=describe(lab, plan.text, plan.blocks[0]),
+        texts={"audit": lab.text_key},
+        gate=judged,
+        contents=None if file is None else contents_of(file),
+    )
+    if judged.outcome == "within":
+        return
+    named = "; ".join(
+        f"{one.language} Δ {told(one.harm.value, (one.harm.low, one.harm.high))} ({one.reason})"
+        for one in judged.languages
+        if one.outcome == judged.outcome
+    )
+    of = f"of {options.max_harm:g} bits per character"
+    if judged.outcome == "beyond":
+        raise GateClosed(f"beyond the limit {of}: {named}")
+    raise GateUndecided(
+        f"whether harm is within the limit {of} cannot be told with {judged.n_sentences} "
+        f"sentences: {named}; give more sentences"
+    )
+
+
+def opened(files: list[str]) -> list[Checkpoint]:
+    """Returns files opened, all of them before any is measured.
+
+    Raises:
+        UsageError: If one is given twice.
+        ModelError: If one cannot be read.
+    """
+    # Before the libraries are imported, which takes seconds.
+    for file in files:
+        console.say(f"reading {file}")
+    from bitgap.formats.open import open_checkpoint
+
+    real = [os.path.realpath(os.path.expanduser(file)) for file in files]
+    for place, file in zip(real, files, strict=True):
+        if real.count(place) > 1:
+            raise UsageError(f"--against {file} is given twice; give each file once")
+    return [open_checkpoint(file) for file in files]
+
+
+def audit_against(options: Namespace, session: Session, lab: Lab) -> None:
+    """Audits files, a run each; several are then shown side by side."""
+    checkpoints = opened(options.against)
+    lab = lab.spread(options.sentences)
+    if options.dry_run:
+        _tell_cost(session, lab, checkpoints)
+        return
+    several = len(checkpoints) > 1
+    runs = [_audit(session, lab, one, quiet=several) for one in checkpoints]
+    if several:
+        _side_by_side(options, session, runs)
+
+
+def _tell_cost(session: Session, lab: Lab, checkpoints: list[Checkpoint]) -> None:
+    from bitgap.jobs.against import weights_in_hand
+
+    def cost(checkpoint: Checkpoint) -> Preflight:
+        with weights_in_hand(lab, checkpoint) as plan:
+            return lab.preflight([plan])
+
+    first, *others = map(cost, checkpoints)
+    session.announce_cost(reduce(lambda all_, one: all_.and_also(one, 1), others, first))
+
+
+def _audit(session: Session, lab: Lab, checkpoint: Checkpoint, *, quiet: bool) -> Run:
+    from bitgap.jobs.against import audit_file, weights_in_hand
+    from bitgap.jobs.investigate import describe
+    from bitgap.show import views
+
+    with weights_in_hand(lab, checkpoint) as plan:
+        session.announce_cost(lab.preflight([plan]))
+        found = audit_file(lab, checkpoint, plan)
+        return session.keep(
+            lab.store,
+            views.audit_view,
+            quiet=quiet,
+            about=describe(lab, plan.text, plan.blocks[0]),
+            texts={"audit": lab.text_key},
+            report=found.report,
+            contents=found.contents,
+            flips=found.flips,
+        )
+
+
+def map_against(options: Namespace, session: Session) -> None:
+    """Puts the parts of a file in and out of the full-precision model.
+
+    Raises:
+        UsageError: If a scheme or sets of blocks are asked for beside it.
+    """
+    if options.scheme != DEFAULT_SCHEME or options.within or options.all_masks:
+        raise UsageError(
+            "--against takes the parts of a file as they are; leave out --scheme, --within and "
+            "--all-masks. --units puts in each matrix, --sentences says how much text is scored"
+        )
+    (checkpoint,) = opened([options.against])
+    lab = session.open_lab(options.model, "fast").spread(options.sentences)
+    from bitgap.disparity.file_map import part_plans
+    from bitgap.jobs.against import map_file, parts_of_file, weights_in_hand
+    from bitgap.jobs.investigate import describe
+    from bitgap.show import views
+
+    with weights_in_hand(lab, checkpoint) as plan:
+        parts = parts_of_file(lab, checkpoint, plan, units=options.units)
+        if session.announce_cost(lab.preflight(part_plans(plan, parts))):
+            session.keep(
+                lab.store,
+                views.file_map_view,
+                about=describe(lab, plan.text, plan.blocks[0]),
+                texts={"map": lab.text_key},
+                file_map=map_file(lab, checkpoint, plan, units=options.units),
+            )
+
+
+def _side_by_side(options: Namespace, session: Session, runs: list[Run]) -> None:
+    from pathlib import Path
+
+    from bitgap.report.comparison import compared
+    from bitgap.report.page import compare_html
+    from bitgap.show import views
+
+    result = compared(runs)
+    if not options.no_report:
+        folder = writable(options.out, "--out") if options.out else Path(options.store).parent
+        write_text(folder / "compare.html", compare_html(result))
+        console.say(f"page: {folder / 'compare.html'}")
+    session.show(result, views.comparison_view)
