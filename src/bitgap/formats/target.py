@@ -119,6 +119,13 @@ class Target(ABC):
         """Returns what it refuses of matrices that must have one scheme in common."""
         return []
 
+    def check_model(self, source: Source) -> None:  # noqa: B027
+        """Refuses a model that it cannot hold whatever the recipe, before anything is written.
+
+        Raises:
+            ModelError: Naming what of the model it has no place for.
+        """
+
     # -- what it makes -----------------------------------------------------------------------------
 
     @abstractmethod

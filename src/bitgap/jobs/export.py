@@ -126,6 +126,8 @@ def export(
     source = Source.open(name, **(trust or {}))
     check_model(recipe, source.loaded.info.fingerprint)
     schemes = schemes_of(recipe, source)
+    for target in chosen:
+        target.check_model(source)
     recipes = {t.name: _expressed(t, recipe, source, schemes, nearest, announce) for t in chosen}
     check = check or Check()
     done: list[Verification] = []

@@ -101,6 +101,19 @@ class GGUF(Target):
         kind = library().GGMLQuantizationType[scheme]
         return torch.from_numpy(library().dequantize(data, kind)).reshape(weight_OI.shape)
 
+    def check_model(self, source: Source) -> None:
+        """Refuses architectures, settings and tokenizers that GGUF has no key for.
+
+        Raises:
+            ModelError: Naming it.
+            MissingExtra: If the gguf library is not installed.
+        """
+        library()
+        config, name = source.loaded.model.config, source.loaded.info.name
+        metadata_for(config, name)
+        vocabulary_of(source.loaded.tokenizer, config.vocab_size, name)
+        file_names(source, ARCHITECTURES[architecture_for(config, name)])
+
     def write(self, source: Source, schemes: Mapping[str, str], folder: Path) -> None:
         """Writes the file.
 
