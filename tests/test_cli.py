@@ -256,8 +256,11 @@ def test_every_command_takes_the_common_options(verb: str) -> None:
     options = (
         "--corpus c --store s --out o --json --arithmetic fast --seed 3 --threads 2 --memory 1G"
     )
-    needed = {"show": ["T-001"], "predict": ["m"], "check": ["f"], "compare": ["1"],
-              "contents": ["f"], "gate": ["--max-harm", "1"]}.get(verb, [])  # fmt: skip
+    needed = {
+        **{"show": ["T-001"], "predict": ["m"], "check": ["f"], "compare": ["1"]},
+        **{"contents": ["f"], "gate": ["--max-harm", "1"]},
+        **{"export": ["r.toml", "--to", "gguf"], "verify": ["shipped/gguf"]},
+    }.get(verb, [])
     found = make_parser().parse_args([verb, *needed, *options.split()])
     assert (found.corpus, found.store, found.out, found.json) == ("c", "s", "o", True)
     assert (found.arithmetic, found.seed, found.threads, found.memory) == ("fast", 3, 2, "1G")

@@ -17,7 +17,7 @@ from bitgap.cli.main import make_parser
 from bitgap.lab.engine import budget
 from cli_samples import ENGLISH, GERMAN, TEXTS, save_model, write_corpus_folder
 
-NOT_RUN_AT_MOST = 9
+NOT_RUN_AT_MOST = 13
 """Commands of bitgap and others that no test can run; each is marked in its page."""
 MEASURING = ("audit", "map", "investigate", "theory", "predict", "plan", "replicate")
 
@@ -30,6 +30,7 @@ def materials(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_model(folder / "other-model", family="qwen3", blocks=4, steps=60)
     save_model(folder / "new-model", blocks=4, steps=60)
     write_corpus_folder(folder / "my-corpus")
+    _write_recipe(folder)
     _write_tables(folder)
     _write_grammar(folder)
     return folder
@@ -47,6 +48,36 @@ def desk(materials: Path, kept: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(budget, "keep_freed_memory", lambda: None)
     return tmp_path
+
+
+def _write_recipe(folder: Path) -> None:
+    from bitgap.formats.source import Source
+    from bitgap.protect.recipe import Recipe, RecipeUnit, write_recipe
+
+    source = Source.open(folder / "my-model")
+    units = {
+        place.module: RecipeUnit(
+            scheme="rtn4-g32", bytes=place.n_weights * 9 // 16, matrices=(place.name,)
+        )
+        for place in source.places.values()
+        if place.block is not None
+    }
+    taken = sum(unit.bytes for unit in units.values())
+    recipe = Recipe(
+        model="my-model",
+        fingerprint=source.loaded.info.fingerprint,
+        budget="4.5 bits a weight",
+        budget_bytes=taken,
+        bytes=taken,
+        fixed_bytes=0,
+        objective="worst-quarter",
+        no_harm=("en",),
+        seed=0,
+        table="1" * 64,
+        split="2" * 64,
+        units=units,
+    )
+    write_recipe(recipe, folder / "recipe.toml")
 
 
 def _write_tables(folder: Path) -> None:

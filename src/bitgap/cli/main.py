@@ -13,12 +13,13 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from bitgap.cli import catalog, console, files, measure, pages, protect, theory
+from bitgap.cli import catalog, console, export, files, measure, pages, protect, theory
 from bitgap.cli.session import Session
 from bitgap.version import __version__
 
 VERBS = (
     *(measure.audit, measure.layer_map, measure.investigate, protect.protect),
+    *(export.export, export.verify),
     *(theory.theory, theory.predict, theory.check, theory.replicate, theory.plan),
     *(catalog.list_, catalog.show, catalog.results, files.contents),
     files.gate,

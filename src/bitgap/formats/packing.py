@@ -91,6 +91,36 @@ def unpack_stream(packed: Tensor, bits: int, n_codes: int) -> Tensor:
     return codes.flatten(-2)[..., :n_codes]
 
 
+def pack_stream(codes: Tensor, bits: int) -> Tensor:
+    """Writes codes as the dense bit stream that :func:`unpack_stream` reads, in whole words.
+
+    Args:
+        codes: (…, n) of any integer type, each from 0 to 2^bits - 1.
+        bits: Bits of a code, 1 to 8.
+
+    Returns:
+        (…, words) int32; the last word is filled with zeros.
+
+    Example:
+        >>> pack_stream(torch.tensor([3, 4, 5]), 3).tolist() == [0b101_100_011]
+        True
+    """
+    n_codes = codes.shape[-1]
+    octets = codes.to(torch.uint8)
+    # Every 8 codes take exactly `bits` bytes.
+    octets = torch.nn.functional.pad(octets, (0, -n_codes % 8)).unflatten(-1, (-1, 8))
+    data = torch.zeros((*octets.shape[:-1], bits), dtype=torch.uint8)
+    for i in range(8):
+        byte, shift = divmod(i * bits, 8)
+        data[..., byte] |= octets[..., i] << shift
+        if shift + bits > 8:
+            data[..., byte + 1] |= octets[..., i] >> (8 - shift)
+    stream = data.flatten(-2)
+    n_bytes = stream_bytes(n_codes, bits)
+    stream = torch.nn.functional.pad(stream, (0, max(0, n_bytes - stream.shape[-1])))
+    return stream[..., :n_bytes].contiguous().view(torch.int32)
+
+
 def nibbles(packed: Tensor, *, high_first: bool = False) -> Tensor:
     """Reads two 4-bit codes from each byte along the last dimension.
 

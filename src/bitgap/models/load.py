@@ -113,6 +113,21 @@ def load_model(
 # -- finding -------------------------------------------------------------------------------------
 
 
+def model_folder(
+    path_or_id: str | os.PathLike[str] | None = None,
+    *,
+    allow_pickle: bool = False,
+    trust_remote_code: bool = False,
+) -> Path:
+    """Returns the folder of what :func:`load_model` loads, which takes the same arguments.
+
+    Raises:
+        ModelError: If there is no such model.
+    """
+    name = REFERENCE if path_or_id is None else os.fspath(path_or_id)
+    return _find_folder(name, allow_pickle, trust_remote_code)
+
+
 def _find_folder(name: str, allow_pickle: bool, trust_remote_code: bool) -> Path:
     if name == REFERENCE:
         return _REFERENCE_FOLDER

@@ -1,0 +1,254 @@
+"""compressed-tensors, written: packed integers with an fp16 scale a group, for vLLM and others.
+
+``X.weight_packed`` int32, a dense stream of code + 2^(b-1) a row; ``X.weight_scale`` float16 (out x
+groups); ``X.weight_shape``. Every matrix is named in the config, one group of names a scheme, so
+that no pattern decides what is quantized. What is not named, the head above all, is in ``ignore``:
+without it a tied model cannot be loaded again.
+
+Two targets share it. ``compressed-tensors`` is what transformers loads, 2 to 8 bits. ``vllm`` has
+what vLLM has kernels for, 4 and 8 bits, and refuses unlike bits where it makes one matrix of
+several (q, k, v; gate, up).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bitgap.errors import ModelError
+from bitgap.formats.folder import whole_bytes, write_folder
+from bitgap.formats.packing import pack_stream, stream_bytes
+from bitgap.formats.safetensors_file import ToStore
+from bitgap.formats.source import OUTSIDE, Place, Source
+from bitgap.formats.target import (
+    FP,
+    Expected,
+    Refusal,
+    Target,
+    coded,
+    divides,
+    group_of,
+    rtn,
+)
+
+_SHAPE_BYTES = 16  # weight_shape, two int64
+_GRAINS = ("channel", "g32", "g64", "g128")
+_FUSED = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
+
+
+class CompressedTensors(Target):
+    """What transformers loads with the compressed-tensors library."""
+
+    name = "compressed-tensors"
+    title = "compressed-tensors (transformers)"
+    loader = "transformers"
+    needs = ("compressed_tensors",)
+    bits: tuple[int, ...] = (2, 3, 4, 5, 6, 7, 8)
+
+    def refusal(self, place: Place, scheme: str) -> str | None:
+        """Returns why a matrix cannot be stored by a scheme, or None if it can."""
+        if scheme == FP:
+            return None
+        parsed = rtn(scheme)
+        if parsed is None or parsed.granularity not in _GRAINS:
+            return "it holds symmetric integers with a scale a row or a group of 32, 64 or 128"
+        if place.kind == "conv1d":
+            return "the library quantizes no Conv1D, as GPT-2 has, and would not say so"
+        if place.kind in OUTSIDE:
+            return f"the {_PLAIN[place.kind]} stays whole there"
+        if parsed.bits not in self.bits:
+            return f"it has kernels for {' and '.join(map(str, self.bits))} bits"
+        return divides(parsed, place)
+
+    def choices(self, place: Place) -> Iterable[str]:
+        """Returns the schemes to look for the nearest among."""
+        return (f"rtn{bits}-{grain}" for bits in self.bits for grain in _GRAINS)
+
+    def code_bits(self, scheme: str) -> float:
+        """Returns the bits of a code."""
+        parsed = rtn(scheme)
+        return float(parsed.bits) if parsed is not None else 16.0
+
+    def bytes_of(self, place: Place, scheme: str) -> int:
+        """Returns what a matrix takes in the file, its stored shape included."""
+        parsed = rtn(scheme)
+        if parsed is None:
+            return 2 * place.n_weights
+        codes = place.n_out * stream_bytes(place.n_in, parsed.bits)
+        return codes + 2 * parsed.n_scales(place.shape) + _SHAPE_BYTES
+
+    def expected(self, source: Source, place: Place, scheme: str) -> Expected:
+        """Returns what the file will hold of a matrix."""
+        parsed = rtn(scheme)
+        if parsed is None:
+            n_bytes = whole_bytes(source, place)
+            bits = 8 * n_bytes / place.n_weights
+            return Expected(stored="", code_bits=bits, n_bytes=n_bytes)
+        size = group_of(parsed, place.n_in)
+        grain = "channel" if size == place.n_in else f"g{size}"
+        return Expected(
+            stored=f"int{parsed.bits} {grain}",
+            code_bits=parsed.bits,
+            n_bytes=self.bytes_of(place, scheme),
+        )
+
+    def write(self, source: Source, schemes: Mapping[str, str], folder: Path) -> None:
+        """Writes the folder.
+
+        Raises:
+            ModelError: If a scale is beyond float16.
+        """
+        write_folder(
+            folder,
+            source,
+            schemes,
+            parts=_parts,
+            values=lambda place, scheme: _values(source, place, scheme),
+            quantization=_config(source, schemes),
+        )
+
+
+class VLLM(CompressedTensors):
+    """What vLLM loads of it, with kernels for it."""
+
+    name = "vllm"
+    title = "compressed-tensors (vLLM)"
+    bits = (4, 8)
+
+    def together(self, places: Mapping[str, Place], schemes: Mapping[str, str]) -> list[Refusal]:
+        """Refuses unlike schemes of what vLLM makes one matrix of."""
+        found: list[Refusal] = []
+        for names in fused_siblings(places):
+            given = {name: schemes.get(name, FP) for name in names}
+            if len(set(given.values())) == 1:
+                continue
+            # The one that takes most bytes has no fewer bits than any.
+            most = max(given, key=lambda n: (self.bytes_of(places[n], given[n])
+                                             / places[n].n_weights, n))  # fmt: skip
+            finest = given[most]
+            fits = all(self.refusal(places[n], finest) is None for n in names)
+            others = ", ".join(n.rpartition(".")[0].rpartition(".")[2] for n in names)
+            found += [
+                Refusal(
+                    place=name,
+                    scheme=scheme,
+                    why=f"{others} are one matrix there and must have one scheme",
+                    nearest=finest if fits else FP,
+                )
+                for name, scheme in given.items()
+                if scheme != finest or not fits
+            ]
+        return found
+
+
+_PLAIN = {"embedding": "embedding", "head": "head", "tied": "embedding, which is the head too,"}
+
+
+def fused_siblings(places: Mapping[str, Place]) -> list[tuple[str, ...]]:
+    """Returns the matrices, by name, that a runtime makes one of when it loads a model."""
+    found: list[tuple[str, ...]] = []
+    for leaves in _FUSED:
+        first = leaves[0]
+        for name in places:
+            at, _, leaf = name.removesuffix(".weight").rpartition(".")
+            if leaf == first:
+                names = tuple(n for n in (f"{at}.{x}.weight" for x in leaves) if n in places)
+                if len(names) > 1:
+                    found.append(names)
+    return found
+
+
+def _parts(place: Place, scheme: str) -> list[ToStore]:
+    parsed = rtn(scheme)
+    assert parsed is not None
+    words = stream_bytes(place.n_in, parsed.bits) // 4
+    groups = math.ceil(place.n_in / group_of(parsed, place.n_in))
+    return [
+        ToStore(f"{place.module}.weight_packed", "I32", (place.n_out, words)),
+        ToStore(f"{place.module}.weight_scale", "F16", (place.n_out, groups)),
+        ToStore(f"{place.module}.weight_shape", "I64", (2,)),
+    ]
+
+
+def _values(
+    source: Source, place: Place, scheme: str
+) -> Iterator[tuple[str, Tensor | Iterable[Tensor]]]:
+    parsed = rtn(scheme)
+    assert parsed is not None
+    bits, scales = parsed.bits, list[Tensor]()
+
+    def packed() -> Iterator[Tensor]:
+        for codes in coded(source, place, scheme):
+            scales.append(half_scale(codes.scale_OG, place.name))
+            yield pack_stream(codes.levels_OI + 2 ** (bits - 1), bits)
+
+    yield f"{place.module}.weight_packed", packed()
+    yield f"{place.module}.weight_scale", torch.cat(scales)
+    yield f"{place.module}.weight_shape", torch.tensor(place.shape, dtype=torch.int64)
+
+
+def half_scale(scale: Tensor, name: str) -> Tensor:
+    """Returns scales in float16.
+
+    Below 2^-14 they keep fewer bits, and are off by 2^-25 at most. Real models have such groups:
+    their weights are next to nothing, and what they are off by is less.
+
+    Raises:
+        ModelError: If one is above its range.
+    """
+    half = scale.half()
+    if not half.isfinite().all():
+        raise ModelError(
+            f"{name}: {int((~half.isfinite()).sum())} scales of its groups are beyond float16 (up "
+            f"to {float(scale.max()):.1e}), in which they are stored; leave it whole in the recipe"
+        )
+    return half
+
+
+def _config(source: Source, schemes: Mapping[str, str]) -> dict[str, Any] | None:
+    by_scheme: dict[tuple[int, int | None], list[str]] = {}
+    whole: list[str] = []
+    for name, place in source.places.items():
+        parsed = rtn(schemes.get(name, FP))
+        if parsed is None:
+            whole.append(place.module)
+            continue
+        size = group_of(parsed, place.n_in)
+        key = (parsed.bits, None if size == place.n_in else size)
+        by_scheme.setdefault(key, []).append(place.module)
+    if not by_scheme:
+        return None
+    head = source.loaded.model.get_output_embeddings()
+    names = {module: name for name, module in source.loaded.model.named_modules()}
+    if head is not None and names.get(head) not in whole:
+        whole.append(names[head])
+    return {
+        "quant_method": "compressed-tensors",
+        "format": "pack-quantized",
+        "quantization_status": "compressed",
+        "config_groups": {
+            f"group_{i}": {
+                "targets": modules,
+                "weights": {
+                    "num_bits": bits,
+                    "type": "int",
+                    "symmetric": True,
+                    "strategy": "channel" if size is None else "group",
+                    "group_size": size,
+                    "dynamic": False,
+                },
+                "input_activations": None,
+                "output_activations": None,
+                "format": "pack-quantized",
+            }
+            for i, ((bits, size), modules) in enumerate(by_scheme.items())
+        },
+        "ignore": whole,
+        "kv_cache_scheme": None,
+        "global_compression_ratio": None,
+    }

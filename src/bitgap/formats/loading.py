@@ -1,0 +1,176 @@
+"""An export loaded back by its toolchain, in a process of its own and in any environment.
+
+A toolchain may need other versions than bitgap's, warns as it likes, and can crash: so a script of
+:mod:`bitgap.formats.loaders` is run by a Python that has it, in isolation, and its answer read from
+a file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bitgap.errors import UsageError
+from bitgap.formats.target import Target
+
+_SCRIPTS = {"transformers": "transformers_folder.py", "gguf": "gguf_file.py"}
+_LONGEST_S = 1800.0
+_TAIL = 600
+"""Characters of what a failed process said last that are told."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Text:
+    """One sentence, and the file of the logits that it should have."""
+
+    language: str
+    ids: tuple[int, ...]
+    logits: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """What a toolchain said of an export.
+
+    Attributes:
+        missing: Packages that were not there, so that nothing was loaded.
+        failure: Why it could not be loaded or run; empty if it could.
+        matrices: What it holds for each matrix.
+        texts: For each text how far its logits were off, as sums.
+        versions: What was installed.
+        own: Why our own reader ran it in the toolchain's place; empty where the toolchain did.
+    """
+
+    missing: tuple[str, ...] = ()
+    failure: str = ""
+    matrices: Mapping[str, str] = field(default_factory=dict[str, str])
+    texts: tuple[Mapping[str, float], ...] = ()
+    versions: Mapping[str, str] = field(default_factory=dict[str, str])
+    own: str = ""
+
+
+def load_back(
+    target: Target,
+    folder: Path,
+    matrices: Sequence[str],
+    texts: Sequence[Text],
+    *,
+    python: str | None = None,
+    threads: int = 1,
+    settings: Mapping[str, Any] | None = None,
+) -> Loaded:
+    """Loads an export in a fresh process and compares its logits.
+
+    Args:
+        target: Whose loader is used.
+        folder: The export.
+        matrices: Parameters to describe.
+        texts: What to run.
+        python: Of the environment that has the toolchain; this one's when None.
+        threads: Of that process.
+        settings: Further arguments of ``from_pretrained``.
+
+    Raises:
+        UsageError: If there is no such Python.
+    """
+    asked = python or sys.executable
+    missing = _missing(asked, target.needs)
+    if missing:
+        return Loaded(missing=missing)
+    with tempfile.TemporaryDirectory(prefix="bitgap-") as place:
+        request, out = Path(place) / "request.json", Path(place) / "answer.json"
+        content = {
+            "folder": os.fspath(folder.resolve()),
+            "matrices": list(matrices),
+            "texts": [{"ids": list(t.ids), "logits": os.fspath(t.logits)} for t in texts],
+            "out": os.fspath(out),
+            "threads": threads,
+            "settings": dict(settings or {}),
+        }
+        request.write_text(json.dumps(content), encoding="utf-8")
+        script = Path(__file__).parent / "loaders" / _SCRIPTS[target.loader]
+        try:
+            done = _run([asked, "-I", os.fspath(script), os.fspath(request)], place, threads)
+        except subprocess.TimeoutExpired:
+            return Loaded(failure=f"it took longer than {_LONGEST_S:.0f} s")
+        if done.returncode or not out.is_file():
+            return Loaded(failure=_why(done))
+        answer = json.loads(out.read_text(encoding="utf-8"))
+    return Loaded(
+        matrices=answer["matrices"],
+        texts=tuple(answer["texts"]),
+        versions=answer["versions"],
+    )
+
+
+def sums_of(logits: NDArray[np.float32], text: Text) -> dict[str, float]:
+    """Returns how far logits are from those of a text, as the loaders' scripts do.
+
+    Args:
+        logits: (tokens x vocabulary).
+        text: Whose they are.
+    """
+    wanted = np.load(text.logits).astype(np.float64)
+    difference = np.abs(logits.astype(np.float64) - wanted)
+    return {
+        "largest": float(difference.max()),
+        "sum": float(difference.sum()),
+        "squares": float(np.square(difference).sum()),
+        "squares_of_wanted": float(np.square(wanted).sum()),
+        "count": float(difference.size),
+    }
+
+
+def _missing(python: str, packages: Sequence[str]) -> tuple[str, ...]:
+    code = (
+        "import sys; from importlib.util import find_spec; "
+        "print(*(p for p in sys.argv[1:] if find_spec(p) is None))"
+    )
+    try:
+        found = subprocess.run(
+            [python, "-I", "-c", code, "torch", "transformers", *packages],
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise UsageError(
+            f"{python!r} cannot be run ({error}); name the Python of an environment that has the "
+            f"toolchain, such as venv/bin/python"
+        ) from None
+    if found.returncode:
+        raise UsageError(f"{python!r} is no Python that works ({_why(found)}); name another")
+    return tuple(found.stdout.split())
+
+
+def _run(command: list[str], place: str, threads: int) -> subprocess.CompletedProcess[str]:
+    few = {name: str(threads) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+    quiet = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+    return subprocess.run(
+        command,
+        cwd=place,
+        env=os.environ | few | quiet | {"OMP_WAIT_POLICY": "PASSIVE"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        timeout=_LONGEST_S,
+    )
+
+
+def _why(done: subprocess.CompletedProcess[str]) -> str:
+    lines = [line for line in done.stderr.strip().splitlines() if line.strip()]
+    said = lines[-1][-_TAIL:] if lines else "nothing was said"
+    if done.returncode < 0:
+        return f"the process was ended by signal {-done.returncode}; last it said: {said}"
+    return said

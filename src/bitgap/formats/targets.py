@@ -1,0 +1,33 @@
+"""Every toolchain that a recipe can be written for, by the name that ``--to`` takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from bitgap.errors import UsageError
+from bitgap.formats.bitsandbytes_writer import BitsAndBytes
+from bitgap.formats.compressed_tensors_writer import VLLM, CompressedTensors
+from bitgap.formats.gguf.write import GGUF
+from bitgap.formats.target import Target
+from bitgap.formats.torchao_writer import TorchAO
+
+TARGETS: Mapping[str, Target] = {
+    target.name: target
+    for target in (CompressedTensors(), VLLM(), GGUF(), TorchAO(), BitsAndBytes())
+}
+"""In the order of the help."""
+
+
+def find_target(name: str) -> Target:
+    """Returns a target by its name.
+
+    Raises:
+        UsageError: If there is none of that name.
+
+    Example:
+        >>> find_target("vllm").title
+        'compressed-tensors (vLLM)'
+    """
+    if name not in TARGETS:
+        raise UsageError(f"target {name!r} is not known; there are {', '.join(TARGETS)}")
+    return TARGETS[name]

@@ -1,0 +1,121 @@
+"""Exports loaded by the toolchains they are for, each in a process of its own.
+
+``BITGAP_TOOLCHAINS`` names the Python of an environment that has them (``pip install
+'bitgap[toolchains]'``); else this one is asked. Each test skips where its toolchain is absent.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from export_samples import mixed, recipe_of, saved
+
+from bitgap.corpora.parallel import load_corpus
+from bitgap.errors import ExportError
+from bitgap.formats.source import Source
+from bitgap.formats.targets import find_target
+from bitgap.jobs.export import Check, export, verify
+from bitgap.jobs.export_records import Verification
+
+PYTHON = os.environ.get("BITGAP_TOOLCHAINS", sys.executable)
+CHECK = Check(corpus=load_corpus(languages="en,de,ar"), python=PYTHON)
+
+
+def needs(name: str) -> None:
+    packages = find_target(name).needs
+    code = (
+        "import sys; from importlib.util import find_spec; "
+        "sys.exit(not all(map(find_spec, sys.argv[1:])))"
+    )
+    if subprocess.run([PYTHON, "-I", "-c", code, *packages]).returncode:
+        pytest.skip(f"{', '.join(packages)}: not all installed; BITGAP_TOOLCHAINS names a Python")
+
+
+def loaded(source: Source, out: Path, name: str, *cycle: str, outside: str = "fp") -> Verification:
+    """Writes a mixed recipe and has the toolchain load it; asserts what it found."""
+    needs(name)
+    schemes = mixed(source, *cycle, outside=outside)
+    recipe = recipe_of(source, schemes)
+    (made,) = export(recipe, [name], out, check=CHECK)
+    assert made.loaded and made.passed and not made.failures
+    assert {m.name: m.asked for m in made.matrices} == schemes
+    for one in made.matrices:
+        whole = one.loaded.startswith(("float", "bfloat")) or one.loaded in ("F16", "BF16")
+        assert whole == (one.asked == "fp"), one
+    assert {one.language for one in made.logits} == {"en", "de", "ar"}
+    # What was quantized is not nothing: far from the model as it was, near to the simulation.
+    assert all(0 < 4 * one.relative < one.plan for one in made.logits if made.floor < 1e-5)
+    assert all(0 < one.relative < one.plan for one in made.logits)
+    return made
+
+
+@pytest.mark.parametrize("shape", ["llama", "qwen3", "gemma3"])
+def test_compressed_tensors_has_mixed_bits(shape: str, tmp_path: Path) -> None:
+    source = saved(tmp_path / "m", shape, None if shape == "llama" else torch.bfloat16)
+    cycle = ("rtn4-g32", "rtn3-channel", "rtn6-g64", "fp", "rtn8-g32-mse")
+    made = loaded(source, tmp_path / "o", "compressed-tensors", *cycle)
+    assert {m.loaded for m in made.matrices} >= {"int4 g32", "int3 channel", "int6 channel"}
+    assert "compressed-tensors" in made.versions
+
+
+def test_compressed_tensors_of_vllm_is_loaded_too(tmp_path: Path) -> None:
+    source = saved(tmp_path / "m", "llama")
+    loaded(source, tmp_path / "o", "vllm", "rtn4-g32")
+
+
+def test_logits_that_are_not_the_simulation_s_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needs("compressed-tensors")
+    source = saved(tmp_path / "m", "llama")
+    made = loaded(source, tmp_path / "o", "compressed-tensors", "rtn4-g32")
+    assert made.loaded
+    # A norm is no unit: its values are counted by nobody, and logits tell.
+    from safetensors.torch import load_file, save_file
+
+    folder = tmp_path / "o" / "compressed-tensors"
+    tensors = load_file(folder / "model.safetensors")
+    tensors["model.norm.weight"] *= 1.05
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ExportError, match="logits of en are off by"):
+        verify(folder, check=CHECK)
+
+
+@pytest.mark.parametrize("shape", ["llama", "gpt2", "gemma3", "qwen3"])
+def test_gguf_is_read_by_transformers(shape: str, tmp_path: Path) -> None:
+    # What transformers has no name for in GGUF, it takes to be its class's default.
+    usual = {"gpt2": {"n_positions": 1024}, "qwen3": {"head_dim": 128},
+             "gemma3": {"query_pre_attn_scalar": 256, "head_dim": 256, "layer_types":
+                        ["sliding_attention"] * 2}}  # fmt: skip
+    source = saved(tmp_path / "m", shape, None, **usual.get(shape, {}))
+    cycle = ("rtn4-g32", "rtn5-g32-mse", "rtn8-g32", "fp")
+    made = loaded(source, tmp_path / "o", "gguf", *cycle, outside="rtn8-g32")
+    assert {m.loaded for m in made.matrices} == {"Q4_0", "Q5_0", "Q8_0", "F16"}
+
+
+@pytest.mark.parametrize("shape", ["llama", "qwen3", "gemma3"])
+def test_torchao_has_mixed_bits(shape: str, tmp_path: Path) -> None:
+    source = saved(tmp_path / "m", shape, None if shape == "llama" else torch.bfloat16)
+    outside = "rtn8-g32" if shape == "llama" else "fp"
+    cycle = ("rtn4-g32", "rtn3-channel", "rtn6-g32-mse", "fp")
+    made = loaded(source, tmp_path / "o", "torchao", *cycle, outside=outside)
+    assert any("one code a byte" in note for note in made.notes)
+
+
+@pytest.mark.parametrize("shape", ["llama", "qwen3", "gemma3", "gpt2"])
+@pytest.mark.parametrize("scheme", ["NF4", "rtn8-channel"])
+def test_bitsandbytes_keeps_what_is_left_whole(scheme: str, shape: str, tmp_path: Path) -> None:
+    source = saved(tmp_path / "m", shape, None if shape == "llama" else torch.bfloat16)
+    if scheme == "NF4":
+        made = loaded(source, tmp_path / "o", "bitsandbytes", scheme, "fp")
+        assert {m.loaded for m in made.matrices} >= {"NF4 b64 double"}
+    else:
+        needs("bitsandbytes")
+        recipe = recipe_of(source, mixed(source, scheme, "fp"))
+        (made,) = export(recipe, ["bitsandbytes"], tmp_path / "o", check=CHECK)
+        assert made.loaded and made.passed and made.floor == made.tolerance
