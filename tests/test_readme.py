@@ -118,7 +118,7 @@ def test_verdicts_over_families_are_those_of_the_results_page() -> None:
     page = page.split("## Verdicts of the theory")[1].split("\n## ")[0]
     rows = [line.split(" | ") for line in readme.families().splitlines()[2:]]
     assert len(rows) > 10
-    for name, _, verdict, *numbers in rows:
+    for name, _, verdict, *numbers in ([first.removeprefix("| "), *rest] for first, *rest in rows):
         label, _, note = verdict.partition(": ")
         said = "Formal model" if name == "formal" else name
         (line,) = (ln for ln in page.splitlines() if ln[2:].casefold().startswith(said.casefold()))
