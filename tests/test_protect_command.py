@@ -58,6 +58,7 @@ def test_a_run_leaves_recipe_page_and_numbers(
 ) -> None:
     # Fewer of what chance makes: a page of them looks the same.
     monkeypatch.setattr(steps, "Asked", partial(steps.Asked, random=3, placebos=2, draws=1))
+    monkeypatch.chdir(home)  # where a page goes that is asked for again
     out = home / "out"
     words = _protect(home, "--budget", "4.6", "--triple", "0,1", "--out", str(out))
     ran = _ran(capsys, home, *words)

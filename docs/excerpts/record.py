@@ -31,7 +31,7 @@ COMMANDS = {
 README = HERE / "readme"
 README_COMMANDS = {
     "audit": "bitgap audit --scheme rtn4-g128",
-    "investigate": "bitgap investigate --tier smoke",
+    "investigate": "bitgap investigate --tier standard",
 }
 """By the name of the file in ``readme/`` that keeps what the README says of the result."""
 
