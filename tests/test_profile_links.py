@@ -32,7 +32,7 @@ def asked(monkeypatch: pytest.MonkeyPatch, profile: Any) -> Any:
     """A finding whose experiment has this profile."""
     experiment = with_parts(CATALOG[1], profile=profile)
     monkeypatch.setattr(module, "find", lambda _: experiment)
-    return SimpleNamespace(experiment="T-002", title="Title")
+    return SimpleNamespace(experiment="T-002", title="Title", tables={"profile": ()})
 
 
 def test_a_profile_that_goes_with_worth_is_linked_and_a_trend_is_not(monkeypatch):

@@ -219,8 +219,9 @@ def test_less_than_one_thread_is_refused() -> None:
 def test_what_cannot_be_opened_by_name_is_a_users_error(tmp_path: Path) -> None:
     with pytest.raises(BitgapError):
         Lab.from_pretrained(str(tmp_path), store=tmp_path / "bitgap.db")
+    (tmp_path / "file").write_text("x")
     with pytest.raises(StoreError):
-        Lab.from_pretrained(str(tmp_path), store=tmp_path / "absent" / "bitgap.db")
+        Lab.from_pretrained(str(tmp_path), store=tmp_path / "file" / "bitgap.db")
 
 
 def test_the_bundled_model_is_damaged_by_rounding_and_not_by_protection() -> None:

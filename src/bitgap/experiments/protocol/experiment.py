@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import wraps
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -213,6 +214,7 @@ class Experiment:
         """
         own = self._part("judge").judge
 
+        @wraps(own)
         def judged(observations: Observations, thresholds: Thresholds) -> Finding:
             gate = observations.facts.get(NOT_TESTABLE)
             if gate is None:
@@ -233,7 +235,12 @@ class Experiment:
     def figure(self) -> Callable[[Finding], Mapping[str, Any]]:
         """``figure(finding)``; a Vega-Lite specification."""
         own = self._part("figure").figure
-        return lambda finding: own(finding) if finding.tables else _nothing_drawn(finding)
+
+        @wraps(own)
+        def drawn(finding: Finding) -> Mapping[str, Any]:
+            return own(finding) if finding.tables else _nothing_drawn(finding)
+
+        return drawn
 
     @property
     def further_figures(self) -> Callable[[Finding], Sequence[Figure]]:
