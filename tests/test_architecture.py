@@ -19,7 +19,7 @@ SOURCE = Path(bitgap.__file__).parent
 # A module may import those of its own floor's rooms named before it, and of the floors below.
 # Imports inside functions and under TYPE_CHECKING count: a reader follows them all the same.
 FLOORS = (
-    ("errors", "version"),
+    ("errors", "version", "files"),
     ("records", "codec"),
     ("languages",),
     ("models", "corpora"),

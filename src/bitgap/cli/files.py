@@ -21,7 +21,7 @@ from bitgap.cli.options import (
 )
 from bitgap.cli.session import Session, writable
 from bitgap.errors import GateClosed, GateUndecided, UsageError
-from bitgap.show.files import write_text
+from bitgap.files import write_text
 from bitgap.show.numbers import told
 
 if TYPE_CHECKING:

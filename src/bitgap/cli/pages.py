@@ -12,7 +12,7 @@ from bitgap.cli import console
 from bitgap.cli.options import RUN, option, run_name, verb
 from bitgap.cli.session import REPORT, Session, writable
 from bitgap.errors import UsageError
-from bitgap.show.files import write_bytes, write_text
+from bitgap.files import write_bytes, write_text
 
 _RUNS = "numbers, latest, or of another store: other.db:12"
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from bitgap.cli import STOPPED_EARLY, console
 from bitgap.errors import BitgapError, UserError
-from bitgap.show.files import write_text
+from bitgap.files import write_text
 from bitgap.show.words import cost_line, preflight_line
 
 if TYPE_CHECKING:

@@ -30,7 +30,7 @@ from bitgap.cli.options import (
 )
 from bitgap.cli.session import Session, writable
 from bitgap.errors import UserError
-from bitgap.show.files import write_text
+from bitgap.files import write_text
 from bitgap.show.words import duration
 from bitgap.version import __version__
 

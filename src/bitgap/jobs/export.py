@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from bitgap.codec import decode, encode
 from bitgap.errors import ExportError, PlanError, StoreError, UsageError
+from bitgap.files import write_text
 from bitgap.jobs.export_records import LogitsOf, Verification, VerifiedMatrix, VerifiedUnit
 from bitgap.protect.recipe import (
     Recipe,
@@ -388,9 +389,7 @@ def _is_running(number: str) -> bool:
 
 
 def _write_record(made: Verification, folder: Path) -> None:
-    part = folder / f".{RECORD}.part"
-    part.write_text(encode(made) + "\n", encoding="utf-8")
-    part.replace(folder / RECORD)
+    write_text(folder / RECORD, encode(made) + "\n")
 
 
 # -- what is found ---------------------------------------------------------------------------------

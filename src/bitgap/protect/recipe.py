@@ -17,6 +17,7 @@ from typing import Any
 
 from bitgap.codec import from_json, to_json
 from bitgap.errors import PlanError, StoreError
+from bitgap.files import write_text
 from bitgap.protect.records import DamageTable
 from bitgap.protect.sizes import Budget
 from bitgap.protect.solve import Solution
@@ -241,11 +242,8 @@ def write_recipe(recipe: Recipe, path: str | os.PathLike[str]) -> None:
         ...     read_recipe(pathlib.Path(folder) / "recipe.toml").schemes == recipe.schemes
         True
     """
-    target = Path(path)
-    partial = target.with_name(f".{target.name}.part")
     try:
-        partial.write_text(text_of(recipe), encoding="utf-8", newline="\n")
-        partial.replace(target)
+        write_text(Path(path), text_of(recipe))
     except OSError as error:
         raise StoreError(
             f"cannot write {os.fspath(path)!r} ({error.strerror or error}); name a file in a "

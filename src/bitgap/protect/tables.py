@@ -6,26 +6,22 @@ and the digest, and one ``NAME.npy`` an array.
 
 from __future__ import annotations
 
-import io
-import json
 import os
-import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from bitgap.codec import from_json, is_object, to_json
 from bitgap.errors import StoreError
+from bitgap.files import read_arrays, write_arrays
 from bitgap.protect.records import DamageTable, TableFacts
 from bitgap.records import Floats, Integers, Units
 from bitgap.stats.bootstrap import bootstrap_weights
 
 FORMAT = "bitgap damage table"
 VERSION = 1
-_DATE = (1980, 1, 1, 0, 0, 0)  # of every entry, so that the bytes tell of the content alone
 
 
 def write_table(table: DamageTable, path: str | os.PathLike[str]) -> None:
@@ -47,20 +43,8 @@ def write_table(table: DamageTable, path: str | os.PathLike[str]) -> None:
         "digest": table.digest,
         "facts": to_json(table.facts),
     }
-    entries = {"table.json": json.dumps(content, sort_keys=True, allow_nan=False).encode()}
-    for name, values in sorted(table.arrays().items()):
-        held = io.BytesIO()
-        np.save(held, values, allow_pickle=False)
-        entries[f"{name}.npy"] = held.getvalue()
-    target = Path(path)
-    partial = target.with_name(f".{target.name}.part")
     try:
-        with zipfile.ZipFile(partial, "w") as archive:
-            for entry, data in entries.items():
-                info = zipfile.ZipInfo(entry, _DATE)
-                info.external_attr = 0o644 << 16
-                archive.writestr(info, data, zipfile.ZIP_DEFLATED, 6)
-        partial.replace(target)
+        write_arrays(Path(path), "table.json", content, table.arrays(), level=6)
     except OSError as error:
         raise StoreError(
             f"cannot write the table {os.fspath(path)!r} ({error.strerror or error}); name a file "
@@ -82,18 +66,10 @@ def read_table(path: str | os.PathLike[str]) -> DamageTable:
     """
     name = os.fspath(path)
     try:
-        with zipfile.ZipFile(path) as archive:
-            content = json.loads(archive.read("table.json"))
-            arrays: dict[str, Any] = {
-                entry.removesuffix(".npy"): np.load(
-                    io.BytesIO(archive.read(entry)), allow_pickle=False
-                )
-                for entry in archive.namelist()
-                if entry.endswith(".npy")
-            }
+        content, arrays = read_arrays(path, "table.json")
     except OSError as error:
         raise StoreError(f"cannot read the table {name!r} ({error.strerror or error})") from None
-    except (ValueError, KeyError, zipfile.BadZipFile):
+    except ValueError:
         raise _no_table(name) from None
     if not is_object(content) or content.get("format") != FORMAT or "facts" not in content:
         raise _no_table(name)

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bitgap.errors import MissingExtra, UsageError
+from bitgap.files import write_bytes
 from bitgap.show.charts import PALETTE, Chart
-from bitgap.show.files import write_bytes
 
 if TYPE_CHECKING:
     from bitgap.show.charts import Figure

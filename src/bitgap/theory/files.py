@@ -16,27 +16,22 @@ units. No torch is needed to read one, nor to judge a theory by a folder of them
 
 from __future__ import annotations
 
-import io
-import json
 import os
 import re
-import zipfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
-
 from bitgap.codec import is_object
 from bitgap.errors import NoSuchPath, UserError
+from bitgap.files import read_arrays, write_arrays
 from bitgap.records import Observations
 from bitgap.theory.evidence import Evidence
 from bitgap.theory.packing import VERSION, pack, unpack
 
 FORMAT = "bitgap evidence"
 SUFFIX = ".evidence.zip"
-_DATE = (1980, 1, 1, 0, 0, 0)  # of every entry, so that the bytes tell of the content alone
 
 
 def write_evidence(evidence: Evidence, folder: str | os.PathLike[str]) -> Path:
@@ -54,21 +49,10 @@ def write_evidence(evidence: Evidence, folder: str | os.PathLike[str]) -> Path:
     name = evidence.model.rstrip("/").rsplit("/", 1)[-1]
     kept = pack(replace(evidence, model=name))
     content = {"format": FORMAT, "version": kept.version, "facts": kept.facts}
-    entries = {"evidence.json": json.dumps(content, sort_keys=True, allow_nan=False).encode()}
-    for array, values in sorted(kept.arrays.items()):
-        held = io.BytesIO()
-        np.save(held, values, allow_pickle=False)
-        entries[f"{array}.npy"] = held.getvalue()
     path = Path(folder) / f"{re.sub(r'[^A-Za-z0-9._-]+', '-', name).strip('.-') or 'model'}{SUFFIX}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.part")
-        with zipfile.ZipFile(partial, "w") as archive:
-            for entry, data in entries.items():
-                info = zipfile.ZipInfo(entry, _DATE)
-                info.external_attr = 0o644 << 16
-                archive.writestr(info, data, zipfile.ZIP_DEFLATED, 9)
-        partial.replace(path)
+        write_arrays(path, "evidence.json", content, kept.arrays, level=9)
     except OSError as error:
         raise UserError(
             f"cannot write evidence into {os.fspath(folder)!r} ({error.strerror or error}); name a "
@@ -85,22 +69,14 @@ def read_evidence(path: str | os.PathLike[str]) -> Evidence:
     """
     name = os.fspath(path)
     try:
-        with zipfile.ZipFile(path) as archive:
-            content = json.loads(archive.read("evidence.json"))
-            arrays = {
-                entry.removesuffix(".npy"): np.load(
-                    io.BytesIO(archive.read(entry)), allow_pickle=False
-                )
-                for entry in archive.namelist()
-                if entry.endswith(".npy")
-            }
+        content, arrays = read_arrays(path, "evidence.json")
     except OSError as error:
         kind = NoSuchPath if isinstance(error, FileNotFoundError) else UserError
         raise kind(
             f"cannot read {name!r} ({error.strerror or error}); name a file that `bitgap theory "
             f"--export FOLDER` wrote, or a folder of them"
         ) from None
-    except (ValueError, KeyError, zipfile.BadZipFile):
+    except ValueError:
         raise _no_evidence(name) from None
     if not is_object(content) or content.get("format") != FORMAT:
         raise _no_evidence(name)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from bitgap.errors import MissingExtra, UsageError
+from bitgap.files import write_text
 from bitgap.jobs.records import Investigation
 from bitgap.records import Provenance
 from bitgap.report.paper.figures import PaperFigure, paper_figures
@@ -30,7 +31,6 @@ from bitgap.report.paper.findings import (
 from bitgap.report.paper.story import Story, story, suggestions
 from bitgap.report.paper.text import model_name, sentence
 from bitgap.report.run import Run
-from bitgap.show.files import write_text
 from bitgap.show.packaged import packaged
 from bitgap.show.table import Table
 from bitgap.show.tables.audit import damage_table

@@ -1,0 +1,94 @@
+"""Files written whole or not at all, and records with arrays as one file, the same bytes each time.
+
+Such a file is a zip of one JSON entry and a ``NAME.npy`` for each array, as numpy writes it, never
+pickled; entries carry no time, so that the bytes tell of the content alone.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+_DATE = (1980, 1, 1, 0, 0, 0)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file in UTF-8, whole or not at all, and never half over an older one."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes a file, whole or not at all, and never half over an older one.
+
+    Raises:
+        OSError: If it cannot be written; it names the file that was asked for.
+    """
+    part = path.with_name(f".{path.name}.part")
+    try:
+        part.write_bytes(content)
+        os.replace(part, path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        # A full disk is told without the name of the file that filled it.
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    except BaseException:  # as when somebody interrupts
+        part.unlink(missing_ok=True)
+        raise
+
+
+def write_arrays(
+    path: Path, entry: str, content: Mapping[str, Any], arrays: Mapping[str, Any], level: int
+) -> None:
+    """Writes a record with arrays as one file, whole or not at all.
+
+    Args:
+        path: Where to.
+        entry: Name of the JSON entry, such as ``table.json``.
+        content: What stands in it.
+        arrays: By name.
+        level: Of compression, 1 to 9.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    entries = {entry: json.dumps(content, sort_keys=True, allow_nan=False).encode()}
+    for name, values in sorted(arrays.items()):
+        held = io.BytesIO()
+        np.save(held, values, allow_pickle=False)
+        entries[f"{name}.npy"] = held.getvalue()
+    whole = io.BytesIO()
+    with zipfile.ZipFile(whole, "w") as archive:
+        for name, data in entries.items():
+            info = zipfile.ZipInfo(name, _DATE)
+            info.external_attr = 0o644 << 16
+            archive.writestr(info, data, zipfile.ZIP_DEFLATED, level)
+    write_bytes(path, whole.getvalue())
+
+
+def read_arrays(path: str | os.PathLike[str], entry: str) -> tuple[Any, dict[str, Any]]:
+    """Returns the JSON entry and the arrays of a file that :func:`write_arrays` wrote.
+
+    Raises:
+        OSError: If it cannot be read.
+        ValueError: If it is no such file.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            content = json.loads(archive.read(entry))
+            arrays = {
+                name.removesuffix(".npy"): np.load(
+                    io.BytesIO(archive.read(name)), allow_pickle=False
+                )
+                for name in archive.namelist()
+                if name.endswith(".npy")
+            }
+    except (KeyError, zipfile.BadZipFile) as error:
+        raise ValueError(str(error)) from error
+    return content, arrays
