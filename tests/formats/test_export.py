@@ -24,10 +24,11 @@ from bitgap.cli.main import main
 from bitgap.codec import decode
 from bitgap.corpora.parallel import load_corpus
 from bitgap.errors import EngineError, ExportError, ModelError, PlanError, UsageError
-from bitgap.formats.compressed_tensors_writer import fused_siblings, half_scale
+from bitgap.formats.compressed_tensors_writer import fused_siblings
 from bitgap.formats.packing import pack_stream, unpack_stream
 from bitgap.formats.safetensors_file import SafetensorsFile, ToStore
 from bitgap.formats.source import Source
+from bitgap.formats.symmetric import half_scale
 from bitgap.formats.targets import TARGETS, find_target
 from bitgap.jobs.export import RECORD, Check, export, nearest_recipe, schemes_of, verify
 from bitgap.jobs.export_records import Verification

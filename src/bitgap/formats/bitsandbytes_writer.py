@@ -133,7 +133,7 @@ class BitsAndBytes(Target):
             source,
             schemes,
             parts=_parts,
-            values=lambda place, scheme: _values(source, place, scheme),
+            values=_values,
             quantization=_config(source, schemes),
             sixteen=False,
         )

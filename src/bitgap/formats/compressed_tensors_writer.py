@@ -20,82 +20,39 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bitgap.errors import ModelError
-from bitgap.formats.folder import whole_bytes, write_folder
+from bitgap.formats.folder import write_folder
 from bitgap.formats.packing import pack_stream, stream_bytes
 from bitgap.formats.safetensors_file import ToStore
 from bitgap.formats.source import OUTSIDE, Place, Source
-from bitgap.formats.target import (
-    FP,
-    Expected,
-    Refusal,
-    Target,
-    coded,
-    divides,
-    group_of,
-    rtn,
-)
+from bitgap.formats.symmetric import SymmetricIntegers, half_scale
+from bitgap.formats.target import FP, Refusal, coded, group_of, rtn
+from bitgap.quant.schemes import RoundToNearest
 
 _SHAPE_BYTES = 16  # weight_shape, two int64
-_GRAINS = ("channel", "g32", "g64", "g128")
 _FUSED = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 
 
-class CompressedTensors(Target):
+class CompressedTensors(SymmetricIntegers):
     """What transformers loads with the compressed-tensors library."""
 
     name = "compressed-tensors"
     title = "compressed-tensors (transformers)"
-    loader = "transformers"
     needs = ("compressed_tensors",)
-    bits: tuple[int, ...] = (2, 3, 4, 5, 6, 7, 8)
 
-    def refusal(self, place: Place, scheme: str) -> str | None:
-        """Returns why a matrix cannot be stored by a scheme, or None if it can."""
-        if scheme == FP:
-            return None
-        parsed = rtn(scheme)
-        if parsed is None or parsed.granularity not in _GRAINS:
-            return "it holds symmetric integers with a scale a row or a group of 32, 64 or 128"
+    def passed_over(self, place: Place, scheme: RoundToNearest) -> str | None:
+        """Returns why a matrix stays as it is there whatever its groups, or None."""
         if place.kind == "conv1d":
             return "the library quantizes no Conv1D, as GPT-2 has, and would not say so"
         if place.kind in OUTSIDE:
             return f"the {_PLAIN[place.kind]} stays whole there"
-        if parsed.bits not in self.bits:
+        if scheme.bits not in self.bits:
             return f"it has kernels for {' and '.join(map(str, self.bits))} bits"
-        return divides(parsed, place)
+        return None
 
-    def choices(self, place: Place) -> Iterable[str]:
-        """Returns the schemes to look for the nearest among."""
-        return (f"rtn{bits}-{grain}" for bits in self.bits for grain in _GRAINS)
-
-    def code_bits(self, scheme: str) -> float:
-        """Returns the bits of a code."""
-        parsed = rtn(scheme)
-        return float(parsed.bits) if parsed is not None else 16.0
-
-    def bytes_of(self, place: Place, scheme: str) -> int:
-        """Returns what a matrix takes in the file, its stored shape included."""
-        parsed = rtn(scheme)
-        if parsed is None:
-            return 2 * place.n_weights
-        codes = place.n_out * stream_bytes(place.n_in, parsed.bits)
-        return codes + 2 * parsed.n_scales(place.shape) + _SHAPE_BYTES
-
-    def expected(self, source: Source, place: Place, scheme: str) -> Expected:
-        """Returns what the file will hold of a matrix."""
-        parsed = rtn(scheme)
-        if parsed is None:
-            n_bytes = whole_bytes(source, place)
-            bits = 8 * n_bytes / place.n_weights
-            return Expected(stored="", code_bits=bits, n_bytes=n_bytes)
-        size = group_of(parsed, place.n_in)
-        grain = "channel" if size == place.n_in else f"g{size}"
-        return Expected(
-            stored=f"int{parsed.bits} {grain}",
-            code_bits=parsed.bits,
-            n_bytes=self.bytes_of(place, scheme),
-        )
+    def rounded_bytes(self, place: Place, scheme: RoundToNearest) -> int:
+        """Returns what a rounded matrix takes in the file, its stored shape included."""
+        codes = place.n_out * stream_bytes(place.n_in, scheme.bits)
+        return codes + 2 * scheme.n_scales(place.shape) + _SHAPE_BYTES
 
     def write(self, source: Source, schemes: Mapping[str, str], folder: Path) -> None:
         """Writes the folder.
@@ -108,7 +65,7 @@ class CompressedTensors(Target):
             source,
             schemes,
             parts=_parts,
-            values=lambda place, scheme: _values(source, place, scheme),
+            values=_values,
             quantization=_config(source, schemes),
         )
 
@@ -190,24 +147,6 @@ def _values(
     yield f"{place.module}.weight_packed", packed()
     yield f"{place.module}.weight_scale", torch.cat(scales)
     yield f"{place.module}.weight_shape", torch.tensor(place.shape, dtype=torch.int64)
-
-
-def half_scale(scale: Tensor, name: str) -> Tensor:
-    """Returns scales in float16.
-
-    Below 2^-14 they keep fewer bits, and are off by 2^-25 at most. Real models have such groups:
-    their weights are next to nothing, and what they are off by is less.
-
-    Raises:
-        ModelError: If one is above its range.
-    """
-    half = scale.half()
-    if not half.isfinite().all():
-        raise ModelError(
-            f"{name}: {int((~half.isfinite()).sum())} scales of its groups are beyond float16 (up "
-            f"to {float(scale.max()):.1e}), in which they are stored; leave it whole in the recipe"
-        )
-    return half
 
 
 def _config(source: Source, schemes: Mapping[str, str]) -> dict[str, Any] | None:

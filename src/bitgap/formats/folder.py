@@ -21,7 +21,7 @@ from bitgap.formats.target import FP
 WEIGHTS = "model.safetensors"
 Parts = Callable[[Place, str], list[ToStore]]
 """The tensors that a rounded matrix is stored as, in the order in which they are written."""
-Values = Callable[[Place, str], Iterator[tuple[str, Tensor | Iterable[Tensor]]]]
+Values = Callable[[Source, Place, str], Iterator[tuple[str, Tensor | Iterable[Tensor]]]]
 """Their values, in that order."""
 
 
@@ -59,7 +59,7 @@ def write_folder(
         for name in source.names():
             place, scheme = source.places.get(name), schemes.get(name, FP)
             if place is not None and scheme != FP:
-                for part, value in values(place, scheme):
+                for part, value in values(source, place, scheme):
                     file.write(part, value)
             else:
                 file.write(name, _whole_pieces(source, name, sixteen))

@@ -17,51 +17,35 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bitgap.formats.compressed_tensors_writer import half_scale
-from bitgap.formats.folder import whole_bytes, write_folder
+from bitgap.formats.folder import write_folder
 from bitgap.formats.safetensors_file import ToStore
 from bitgap.formats.source import Place, Source
-from bitgap.formats.target import (
-    FP,
-    Expected,
-    Explained,
-    Target,
-    coded,
-    divides,
-    group_of,
-    in_own_type,
-    rtn,
-)
+from bitgap.formats.symmetric import SymmetricIntegers, half_scale
+from bitgap.formats.target import FP, Explained, coded, group_of, in_own_type, rtn
+from bitgap.quant.schemes import RoundToNearest
 
-_GRAINS = ("channel", "g32", "g64", "g128")
 _PARTS = ["qdata", "scale", "zero_point"]
 
 
-class TorchAO(Target):
+class TorchAO(SymmetricIntegers):
     """What transformers loads with the torchao library."""
 
     name = "torchao"
     title = "torchao (transformers)"
-    loader = "transformers"
     needs = ("torchao",)
     bytes_note = "torchao stores one code a byte on disk, and zeros of symmetric codes"
 
-    def refusal(self, place: Place, scheme: str) -> str | None:
-        """Returns why a matrix cannot be stored by a scheme, or None if it can."""
-        if scheme == FP:
-            return None
-        parsed = rtn(scheme)
-        if parsed is None or parsed.granularity not in _GRAINS:
-            return "it holds symmetric integers with a scale a row or a group of 32, 64 or 128"
+    def passed_over(self, place: Place, scheme: RoundToNearest) -> str | None:
+        """Returns why a matrix stays as it is there whatever its groups, or None."""
         if place.kind == "conv1d":
             return "torchao passes over Conv1D, as GPT-2 has, and would not say so"
         if place.kind == "tied":
             return "transformers ties no embedding to a head that torchao has rounded"
-        return divides(parsed, place)
+        return None
 
-    def choices(self, place: Place) -> Iterable[str]:
-        """Returns the schemes to look for the nearest among."""
-        return (f"rtn{bits}-{grain}" for bits in range(2, 9) for grain in _GRAINS)
+    def rounded_bytes(self, place: Place, scheme: RoundToNearest) -> int:
+        """Returns what a rounded matrix takes in the file."""
+        return place.n_weights + 3 * scheme.n_scales(place.shape)
 
     def nearest(self, place: Place, scheme: str) -> str:
         """Returns the scheme nearest to one: of codes of a byte each, that with the fewest bits."""
@@ -70,33 +54,6 @@ class TorchAO(Target):
         if found != FP and parsed is not None:
             return found.replace(f"rtn{int(self.code_bits(found))}", f"rtn{parsed.bits}", 1)
         return found
-
-    def code_bits(self, scheme: str) -> float:
-        """Returns the bits of a code."""
-        parsed = rtn(scheme)
-        return float(parsed.bits) if parsed is not None else 16.0
-
-    def bytes_of(self, place: Place, scheme: str) -> int:
-        """Returns what a matrix takes in the file."""
-        parsed = rtn(scheme)
-        if parsed is None:
-            return 2 * place.n_weights
-        return place.n_weights + 3 * parsed.n_scales(place.shape)
-
-    def expected(self, source: Source, place: Place, scheme: str) -> Expected:
-        """Returns what the file will hold of a matrix."""
-        parsed = rtn(scheme)
-        if parsed is None:
-            n_bytes = whole_bytes(source, place)
-            bits = 8 * n_bytes / place.n_weights
-            return Expected(stored="", code_bits=bits, n_bytes=n_bytes)
-        size = group_of(parsed, place.n_in)
-        grain = "channel" if size == place.n_in else f"g{size}"
-        return Expected(
-            stored=f"int{parsed.bits} {grain}",
-            code_bits=parsed.bits,
-            n_bytes=self.bytes_of(place, scheme),
-        )
 
     def settings(self, source: Source) -> dict[str, Any]:
         """Returns what the loader is told: the tensors have a type that loading does not change."""
@@ -118,7 +75,7 @@ class TorchAO(Target):
             source,
             schemes,
             parts=_parts,
-            values=lambda place, scheme: _values(source, place, scheme),
+            values=_values,
             quantization=_config(source, rounded) if rounded else None,
             metadata=_metadata(source, rounded) if rounded else None,
         )

@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bitgap.errors import ModelError
-from bitgap.formats.compressed_tensors_writer import half_scale
 from bitgap.formats.gguf.header import GGUFFile, library
 from bitgap.formats.gguf.load import load_gguf
 from bitgap.formats.gguf.metadata import architecture_for, metadata_for
@@ -32,6 +31,7 @@ from bitgap.formats.gguf.read import ROTARY_FACTORS, code_bits
 from bitgap.formats.gguf.tokenizer import tokenizer_of
 from bitgap.formats.gguf.vocabulary import vocabulary_of
 from bitgap.formats.source import Place, Source, sixteen_bit_type
+from bitgap.formats.symmetric import half_scale
 from bitgap.formats.target import FP, Expected, Target, rtn
 from bitgap.models.silence import silenced
 from bitgap.quant.codes import codes_of

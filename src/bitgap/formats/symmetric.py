@@ -1,0 +1,90 @@
+"""What targets of symmetric integers have in common: levels of 2 to 8 bits, an fp16 scale a group.
+
+They differ in how codes lie in the file, and in which matrices their loaders pass over.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterable
+
+from torch import Tensor
+
+from bitgap.errors import ModelError
+from bitgap.formats.folder import whole_bytes
+from bitgap.formats.source import Place, Source
+from bitgap.formats.target import FP, Expected, Target, divides, group_of, rtn
+from bitgap.quant.schemes import RoundToNearest
+
+_GRAINS = ("channel", "g32", "g64", "g128")
+
+
+class SymmetricIntegers(Target):
+    """A target that holds round-to-nearest schemes, a scale a row or a group of 32, 64 or 128."""
+
+    loader = "transformers"
+    bits: tuple[int, ...] = (2, 3, 4, 5, 6, 7, 8)
+
+    @abstractmethod
+    def passed_over(self, place: Place, scheme: RoundToNearest) -> str | None:
+        """Returns why a matrix stays as it is there whatever its groups, or None."""
+
+    @abstractmethod
+    def rounded_bytes(self, place: Place, scheme: RoundToNearest) -> int:
+        """Returns what a rounded matrix takes in the file."""
+
+    def refusal(self, place: Place, scheme: str) -> str | None:
+        """Returns why a matrix cannot be stored by a scheme, or None if it can."""
+        if scheme == FP:
+            return None
+        parsed = rtn(scheme)
+        if parsed is None or parsed.granularity not in _GRAINS:
+            return "it holds symmetric integers with a scale a row or a group of 32, 64 or 128"
+        return self.passed_over(place, parsed) or divides(parsed, place)
+
+    def choices(self, place: Place) -> Iterable[str]:
+        """Returns the schemes to look for the nearest among."""
+        return (f"rtn{bits}-{grain}" for bits in self.bits for grain in _GRAINS)
+
+    def code_bits(self, scheme: str) -> float:
+        """Returns the bits of a code."""
+        parsed = rtn(scheme)
+        return float(parsed.bits) if parsed is not None else 16.0
+
+    def bytes_of(self, place: Place, scheme: str) -> int:
+        """Returns what a matrix takes in the file."""
+        parsed = rtn(scheme)
+        return 2 * place.n_weights if parsed is None else self.rounded_bytes(place, parsed)
+
+    def expected(self, source: Source, place: Place, scheme: str) -> Expected:
+        """Returns what the file will hold of a matrix."""
+        parsed = rtn(scheme)
+        if parsed is None:
+            n_bytes = whole_bytes(source, place)
+            bits = 8 * n_bytes / place.n_weights
+            return Expected(stored="", code_bits=bits, n_bytes=n_bytes)
+        size = group_of(parsed, place.n_in)
+        grain = "channel" if size == place.n_in else f"g{size}"
+        return Expected(
+            stored=f"int{parsed.bits} {grain}",
+            code_bits=parsed.bits,
+            n_bytes=self.rounded_bytes(place, parsed),
+        )
+
+
+def half_scale(scale: Tensor, name: str) -> Tensor:
+    """Returns scales in float16.
+
+    Below 2^-14 they keep fewer bits, and are off by 2^-25 at most. Real models have such groups:
+    their weights are next to nothing, and what they are off by is less.
+
+    Raises:
+        ModelError: If one is above its range.
+    """
+    half = scale.half()
+    if not half.isfinite().all():
+        raise ModelError(
+            f"{name}: {int((~half.isfinite()).sum())} scales of its groups are beyond float16 (up "
+            f"to {float(scale.max()):.1e}), in which they are stored; leave it whole in the recipe"
+        )
+    return half
