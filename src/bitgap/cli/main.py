@@ -21,8 +21,8 @@ VERBS = (
     *(measure.audit, measure.layer_map, measure.investigate, protect.protect),
     *(export.export, export.verify),
     *(theory.theory, theory.predict, theory.check, theory.replicate, theory.plan),
-    *(catalog.list_, catalog.show, catalog.results, files.contents),
-    files.gate,
+    *(catalog.list_, catalog.show, catalog.results),
+    *(files.contents, files.gate),
     *(pages.report, pages.figures, pages.paper, pages.card, pages.compare),
 )
 

@@ -145,7 +145,7 @@ def _check_fit(
     decoder: Decoder,
 ) -> None:
     matrices = {
-        f"{decoder.family.blocks}.{i}.{name}.weight": tuple(view.get().shape)
+        f"{decoder.family.blocks}.{i}.{name}.weight": view.shape
         for i in range(decoder.n_blocks)
         for name, view in decoder.block_linears(i).items()
     }

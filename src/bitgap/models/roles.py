@@ -156,7 +156,7 @@ def up_down_pair(decoder: Decoder, i: int) -> ChannelPair | None:
         parent, dot, leaf = down.rpartition(".")
         if leaf != "down_proj":
             continue
-        n = view.get().shape[1]
+        n = view.shape[1]
         fused, up, gate = (f"{parent}{dot}{x}_proj" for x in ("gate_up", "up", "gate"))
         if fused in linears:
             pair = ChannelPair(fused, np.arange(n, 2 * n), down, np.arange(n)[:, None])
@@ -304,7 +304,7 @@ def matrix_parts(decoder: Decoder, i: int) -> dict[str, tuple[str, NDArray[np.in
     linears = decoder.block_linears(i)
     for name, view in linears.items():
         parent, dot, leaf = name.rpartition(".")
-        rows = np.arange(view.get().shape[0])
+        rows = np.arange(view.shape[0])
         targets = [linears[o] for end in _OUTPUTS if (o := f"{parent}{dot}{end}") in linears]
         split = _split_rows(decoder, view, targets[0]) if targets else None
         if leaf == "gate_up_proj":
@@ -329,7 +329,7 @@ def _split_rows(
     pair = _value_channels(decoder, source, target)
     if pair is None:
         return None
-    n_out, n_channels = source.get().shape[0], len(pair.rows)
+    n_out, n_channels = source.shape[0], len(pair.rows)
     if leaf == _INTERLEAVED:
         n_groups, repeats = n_channels // _head_size(decoder, target), pair.columns.shape[1]
         heads = np.arange(n_out).reshape(n_groups, repeats + 2, -1)
@@ -340,11 +340,11 @@ def _split_rows(
 
 def _head_size(decoder: Decoder, target: LinearView) -> int:
     config: Any = decoder.model.config
-    return target.get().shape[1] // config.get_text_config().num_attention_heads
+    return target.shape[1] // config.get_text_config().num_attention_heads
 
 
 def _value_channels(decoder: Decoder, source: LinearView, target: LinearView) -> ChannelPair | None:
-    n_out, n_in = source.get().shape[0], target.get().shape[1]
+    n_out, n_in = source.shape[0], target.shape[1]
     size = _head_size(decoder, target)
     leaf = source.name.rpartition(".")[-1]
     n_channels = n_out if leaf == "v_proj" else (n_out - n_in) // 2

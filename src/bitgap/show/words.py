@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 RUNGS: Mapping[str, str] = {
@@ -49,6 +49,12 @@ def cost_line(cost: Mapping[str, Any], run: int | None, store: str) -> str:
         f"{size(cost['peak_bytes'])} beside the model (predicted "
         f"{size(cost['predicted_bytes'])}){where}"
     )
+
+
+def first_named(told: Sequence[str], most: int) -> str:
+    """Returns the first of what is told, and how many more there are; "none" of nothing."""
+    more = f" and {len(told) - most} more" if len(told) > most else ""
+    return ", ".join(told[:most]) + more if told else "none"
 
 
 def count(n: int, what: str) -> str:

@@ -21,7 +21,7 @@ from bitgap.lab.engine.stream import disk_bytes
 from bitgap.lab.engine.tree import Work
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from bitgap.models.decoder import Decoder
     from bitgap.quant.plan import Plan
@@ -336,16 +336,7 @@ def keep_freed_memory() -> None:
     A page that is handed back and faulted in again costs more than the arithmetic done on it. It
     is a setting of the whole process, so only programs (the command line, benchmarks) call this.
     """
-    if sys.platform != "linux":
-        return
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError):
-        return
-    trim_threshold, mmap_threshold, mmap_max = -1, -3, -4
-    mallopt(trim_threshold, ctypes.c_int(2**31 - 1))
-    mallopt(mmap_threshold, ctypes.c_int(GIB))
-    mallopt(mmap_max, 0)
+    _set_heap({_TRIM_THRESHOLD: 2**31 - 1, _MMAP_THRESHOLD: GIB, _MMAP_MAX: 0})
 
 
 def map_large_arrays() -> None:
@@ -354,15 +345,23 @@ def map_large_arrays() -> None:
     Undoes for them what :func:`keep_freed_memory` does, where attention makes matrices of scores:
     those are large, and the holes that they would leave in the heap are beyond any estimate.
     """
+    # So many mappings a process may have when it begins.
+    _set_heap({_MMAP_THRESHOLD: _LARGEST_OF_HEAP, _MMAP_MAX: 65536})
+
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4  # of malloc.h
+
+
+def _set_heap(settings: Mapping[int, int]) -> None:
+    """Sets glibc's heap; does nothing where there is another."""
     if sys.platform != "linux":
         return
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):
         return
-    mmap_threshold, mmap_max = -3, -4
-    mallopt(mmap_threshold, ctypes.c_int(_LARGEST_OF_HEAP))
-    mallopt(mmap_max, 65536)  # as it is when a process begins
+    for setting, value in settings.items():
+        mallopt(setting, ctypes.c_int(value))
 
 
 def peak_rss_bytes() -> int:

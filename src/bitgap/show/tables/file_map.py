@@ -7,6 +7,7 @@ from typing import Any
 
 from bitgap.show.numbers import Unit
 from bitgap.show.table import Column, Record, Table, Value, json_of
+from bitgap.show.words import first_named
 
 Json = Mapping[str, Any]
 
@@ -89,15 +90,10 @@ def _value(row: Json, key: str) -> Value:
 def _most(parts: Sequence[Json], key: str, a: int, unit: Unit) -> str:
     sure = {row["label"]: row[key][a] for row in parts if (row[f"{key}_ci"][a][0] or 0.0) > 0}
     order = sorted(sure, key=lambda label: -sure[label])
-    return _listed([f"{label} {sure[label] * unit.factor:.3g}" for label in order])
+    return first_named([f"{label} {sure[label] * unit.factor:.3g}" for label in order], _MOST)
 
 
 def _harder(parts: Sequence[Json], a: int) -> str:
     sure = {row["label"]: row["harder"][a] for row in parts if (row["harder_ci"][a][0] or 0.0) > 0}
     order = sorted(sure, key=lambda label: -sure[label])
-    return _listed([f"{label} {sure[label]:+.2f}" for label in order])
-
-
-def _listed(told: Sequence[str]) -> str:
-    more = f" and {len(told) - _MOST} more" if len(told) > _MOST else ""
-    return ", ".join(told[:_MOST]) + more if told else "none"
+    return first_named([f"{label} {sure[label]:+.2f}" for label in order], _MOST)

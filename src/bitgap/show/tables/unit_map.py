@@ -7,6 +7,7 @@ from typing import Any
 
 from bitgap.show.numbers import Unit
 from bitgap.show.table import Column, Record, Table, Value, json_of
+from bitgap.show.words import first_named
 
 Json = Mapping[str, Any]
 
@@ -114,6 +115,4 @@ def _harder(units: Sequence[Json], a: int, short: Mapping[str, str]) -> str:
         if (row["harder_ci"][a][0] or 0.0) > 0
     }
     order = sorted(excess, key=lambda label: -excess[label])
-    told = ", ".join(f"{label} {100 * excess[label]:+.1f}" for label in order[:_MOST])
-    more = f" and {len(order) - _MOST} more" if len(order) > _MOST else ""
-    return told + more if told else "none"
+    return first_named([f"{label} {100 * excess[label]:+.1f}" for label in order], _MOST)
