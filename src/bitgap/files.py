@@ -10,6 +10,7 @@ import io
 import json
 import os
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,9 @@ from typing import Any
 import numpy as np
 
 _DATE = (1980, 1, 1, 0, 0, 0)
+# What zipfile and numpy raise, beside ValueError, of bytes that are not what was written: an entry
+# missing, cut, or said to be encrypted or packed in another way.
+_DAMAGED = (KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -89,6 +93,6 @@ def read_arrays(path: str | os.PathLike[str], entry: str) -> tuple[Any, dict[str
                 for name in archive.namelist()
                 if name.endswith(".npy")
             }
-    except (KeyError, zipfile.BadZipFile) as error:
+    except _DAMAGED as error:
         raise ValueError(str(error)) from error
     return content, arrays
