@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from functools import cache
 
 import numpy as np
 import pytest
+from lab_samples import log_probabilities, quantized_copy
+from torch import nn
 
 from bitgap.corpora.parallel import load_corpus
 from bitgap.disparity.formulas import below_resolution, damage_bits
@@ -54,6 +57,26 @@ def test_fast_agrees_with_exact_within_two_percent() -> None:
     if fast_products_round():
         assert some_scores("fast").floor_nats > some_scores("exact").floor_nats
         assert (fast != exact)[counted].any(), "fast must not be exact in disguise"
+
+
+@pytest.mark.parametrize("sentences", [4, 8])
+def test_the_floor_is_what_float32_is_wrong_by(sentences: int) -> None:
+    """Rounded twins in float64 tell the true damage; what is off from it is what a floor is for."""
+    lab = reference_lab("exact", sentences)
+    plans = list(mask_plans("rtn8-g128", 12, [0, 2**12 - 2]))
+    scores = lab.score(plans)
+    whole = copy.deepcopy(lab.decoder.model).double()
+    tokens = scores.counts.tokens.sum(-1)
+    for plan, found in zip(plans, scores.kl_nats, strict=True):
+        rounded = quantized_copy(lab.decoder, plan).double()
+        true = [[_kl(whole, rounded, ids) for ids in language] for language in lab.text.ids]
+        error = float((abs(found - np.array(true)).sum(-1) / tokens).max())
+        assert error / 2 < scores.floor_nats < 4 * error
+
+
+def _kl(whole: nn.Module, rounded: nn.Module, ids: tuple[int, ...]) -> float:
+    full, mine = (log_probabilities(model, ids) for model in (whole, rounded))
+    return float((full.exp() * (full - mine)).sum())
 
 
 @pytest.mark.parametrize("arithmetic", ["exact", "fast"])

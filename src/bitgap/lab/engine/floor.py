@@ -2,9 +2,11 @@
 
 The numerical floor is the KL that arithmetic alone makes. On a sample of sentences full precision
 is evaluated a second time in a way that is the same function: in other batches, with the last
-product summed in another order. What KL comes out between the two is noise. In ``fast`` arithmetic
-the KL between float32 and rounded products is noise as well, and the larger of the two counts. A
-damage under ten times the floor is below resolution.
+product summed in another order. What KL comes out between the two is noise. It is summed over a
+sentence with its sign, as damage is, and only then without: what cancels between the tokens of a
+sentence cancels in its damage too (``tests/lab/test_reference_model.py`` asks float64). In ``fast``
+arithmetic the KL between float32 and rounded products is noise as well, and the larger of the two
+counts. A damage under ten times the floor is below resolution.
 """
 
 from __future__ import annotations
@@ -23,13 +25,13 @@ from bitgap.lab.engine.text import Chunk, cut_rows
 from bitgap.quant.bank import FP
 from bitgap.records import Floats
 
-# Of every language one sentence in eight, up to four: enough to see the noise of each.
-_SAMPLED_SHARE, _MOST_SAMPLED = 8, 4
+# Of every language one sentence in eight, two to four: enough to see the noise of each.
+_SAMPLED_SHARE, _FEWEST_SAMPLED, _MOST_SAMPLED = 8, 2, 4
 
 
 def sampled_sentences(n_languages: int, n_sentences: int) -> list[int]:
     """Returns the places, in a flat (A x N) array, of the sentences that are evaluated twice."""
-    n = max(1, min(n_sentences // _SAMPLED_SHARE, _MOST_SAMPLED))
+    n = min(max(n_sentences // _SAMPLED_SHARE, _FEWEST_SAMPLED), _MOST_SAMPLED, n_sentences)
     # The middles of n equal parts, the same sentences in all languages.
     numbers = [(2 * i + 1) * n_sentences // (2 * n) for i in range(n)]
     return [a * n_sentences + i for a in range(n_languages) for i in numbers]
@@ -119,8 +121,8 @@ class Reference:
                 torch.ones(len(owners)),
             ]
             for row, values in zip(kl, noise, strict=True):
-                row.index_add_(0, owners, values.cpu().double().abs())
-        batching, rounding, tokens = kl.view(3, *self._shape).sum(-1)
+                row.index_add_(0, owners, values.cpu().double())
+        batching, rounding, tokens = kl.view(3, *self._shape).abs().sum(-1)
         self.floor_nats = float((torch.maximum(batching, rounding) / tokens.clamp(min=1)).max())
         self._seen.clear()
 
