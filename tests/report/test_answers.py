@@ -268,3 +268,9 @@ def test_words_for_numbers() -> None:
     assert [among(n) for n in (1, 2, 3, 11, 22)] == [
         "the most", "the 2nd most", "the 3rd most", "the 11th most", "the 22nd most",
     ]  # fmt: skip
+
+
+def test_triples_are_told_of_the_later_models_where_there_are_some() -> None:
+    found = theory({"damage": True})
+    found["later"] = theory({"damage": False})["forecasts"]
+    assert theory_answers(found)[0].short.startswith("For damage they are not among the best")

@@ -67,7 +67,9 @@ def test_the_answer_of_confirmation_models_comes_first_and_others_beside(page: s
     assert scope.format(7) in page[short:beside]
     assert scope.format(4) not in page[short:beside]
     assert scope.format(4) in page[beside:]
-    assert "## Forecasts of confirmation models" in page
+    forecasts = page[page.index("## Forecasts of confirmation models") :]
+    assert "### Each later model" in forecasts and "Each family held out" not in forecasts
+    assert "## Each family held out" in page
     assert "nan" not in page.lower().replace("nance", "")
 
 

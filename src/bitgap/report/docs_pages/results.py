@@ -124,7 +124,11 @@ def _later(result: Json) -> list[str]:
         "## Forecasts of confirmation models",
         said,
         to_markdown(replace(scores_table(rows), title=""), 0),
-        *_tables(forecasts_table(later["summary"]), forecast_table(later["rows"]), level=3),
+        *_tables(
+            forecasts_table(later["summary"], later=True),
+            forecast_table(later["rows"], later=True),
+            level=3,
+        ),
     ]
 
 

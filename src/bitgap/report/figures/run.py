@@ -216,9 +216,11 @@ def _of_theory(theory: Theory) -> Iterator[Figure]:
         for m in theory.models
         if (shares := m.damage_by_block)
     ]
+    # As the page's first answer: of later models where there are some.
+    forecasts = theory.later or theory.forecasts
     successes = [
         f"{row.who.replace('_', ' ')} {row.successes} of {row.families} families"
-        for row in theory.forecasts.summary
+        for row in forecasts.summary
         if row.kind == "config" and row.objective == "damage"
     ]
     formal = next((f for f in theory.findings if f.hypothesis == FORMAL.id), None)
@@ -244,12 +246,12 @@ def _of_theory(theory: Theory) -> Iterator[Figure]:
              "depth reach in one of 20 draws.", formal.sentence,
              lambda: theory_plots.formal_chart(formal.tables))
         )  # fmt: skip
-    if theory.forecasts.rows:
+    if forecasts.rows:
         drawn.append(
             ("forecasts", "Triples named before measuring",
              "A dot a family: where the triple that each rule names stands among all triples.",
              f"Triples among the best tenth by damage: {'; '.join(successes)}.",
-             lambda: theory_plots.forecasts_chart(theory.forecasts))
+             lambda: theory_plots.forecasts_chart(forecasts))
         )  # fmt: skip
     for id_, title, caption, alt, chart in drawn:
         yield Figure(id_, title, caption, alt, chart())

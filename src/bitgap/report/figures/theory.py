@@ -157,7 +157,7 @@ def depth_chart(models: Sequence[MeasuredModel]) -> Chart:
 
 
 _WHO = {
-    "forecast": "forecast of a held-out family",
+    "forecast": "the forecast, not having seen it",
     "origin": "the origin's {0, round(.75 L), L−1}",
     "first_three": "the first three blocks",
     "largest_damage": "largest damage, measured",

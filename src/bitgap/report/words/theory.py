@@ -27,9 +27,11 @@ def theory_answers(result: Json) -> tuple[Answer, ...]:
 
 def _why(result: Json) -> Answer:
     question = "Why L0, the block at three quarters, and the last?"
+    # Of the models that the answer is of: exploratory ones only where there are no others.
+    named = result.get("later") or result["forecasts"]
     rows = {
         r["objective"]: r
-        for r in result["forecasts"]["summary"]
+        for r in named["summary"]
         if r["who"] == "origin" and r["kind"] == "config"
     }
     details = [_hits(r, name) for name, r in rows.items() if r["families"]]

@@ -273,8 +273,13 @@ def inflation_table(tables: Json) -> Table:
     return Table(id="inflation", title="Variance inflation", columns=columns, rows=rows)
 
 
-def forecasts_table(rows: Sequence[Json]) -> Table:
-    """Returns a row a way of naming three blocks for a family held out, over families."""
+def forecasts_table(rows: Sequence[Json], later: bool = False) -> Table:
+    """Returns a row a way of naming three blocks for models not learned from, over families.
+
+    Args:
+        rows: A way of naming each.
+        later: Whether they are of models measured later, and not of families held out in turn.
+    """
     columns = (
         Column("kind", "from"),
         Column("objective", "for least"),
@@ -291,22 +296,28 @@ def forecasts_table(rows: Sequence[Json]) -> Table:
     )  # fmt: skip
     return Table(
         id="forecasts",
-        title="Triples named for families held out",
+        title=f"Triples named for {'later models' if later else 'families held out'}",
         columns=columns,
         rows=by_key(columns, named),
         notes=(
             "From the configuration alone, or from weights and one forward pass, learned from the "
-            "other families; largest damage knows the measurement and is no forecast. Percentile "
-            "of the triple among all triples: 0 is the best, one half is chance; a hit is .10 or "
-            "less, success hits in two families of three.",
+            f"{'exploratory models' if later else 'other families'}; largest damage knows the "
+            "measurement and is no forecast. Percentile of the triple among all triples: 0 is the "
+            "best, one half is chance; a hit is .10 or less, success hits in two families of "
+            "three.",
             "By S, the spread over languages of log2 damage per token, or by mean damage. Where "
             "not all triples were measured they are expanded from measured pairs.",
         ),
     )
 
 
-def forecast_table(rows: Sequence[Json]) -> Table:
-    """Returns a row a model held out and kind of forecast: how good it was."""
+def forecast_table(rows: Sequence[Json], later: bool = False) -> Table:
+    """Returns a row a model not learned from and kind of forecast: how good it was.
+
+    Args:
+        rows: A model and kind each.
+        later: Whether the models were measured later, and not held out in turn.
+    """
     columns = (
         Column("model", "model"),
         Column("kind", "from"),
@@ -333,7 +344,7 @@ def forecast_table(rows: Sequence[Json]) -> Table:
     )  # fmt: skip
     return Table(
         id="forecast",
-        title="Each family held out",
+        title="Each later model" if later else "Each family held out",
         columns=columns,
         rows=by_key(columns, named),
     )
