@@ -237,10 +237,18 @@ def test_no_code_of_the_table_means_something_else_outside_it():
 @pytest.mark.parametrize(
     ("spelling", "kept"),
     [("pt-BR", "pt-BR"), ("por_BR", "pt-BR"), ("pt", "pt"), ("zh-TW", "zh-Hant"), ("zh-CN", "zh"),
-     ("gsw-CH", "gsw-CH"), ("sr-Latn-RS", "sr-Latn-RS"), ("es-419", "es-419"), ("Hebrew", "he")],
+     ("gsw-CH", "gsw-CH"), ("sr-Latn-RS", "sr-Latn-RS"), ("es-419", "es-419"), ("Hebrew", "he"),
+     ("ca-valencia", "ca-valencia"), ("cat_Latn_vale1252", "ca-vale1252"), ("de-1901", "de-1901"),
+     ("apc_Arab_nort3139", "apc-nort3139"), ("de-CH-1901", "de-CH-1901")],
 )  # fmt: skip
 def test_a_variant_keeps_its_region(spelling: str, kept: str):
     assert variant(spelling) == kept
+
+
+@pytest.mark.parametrize("tag", "en-clean en_dedup de-1901-CH en-GB-x-private en-abcd1".split())
+def test_what_names_of_files_go_on_with_is_no_variant(tag: str):
+    with pytest.raises(LanguageError, match="unknown language"):
+        language(tag)
 
 
 def test_a_variant_is_named_with_its_region():

@@ -544,7 +544,7 @@ def test_shapley_values_from_the_ends_come_near_the_exact_ones(n):
 def test_a_partial_map_says_so_and_ranks_no_origin_without_a_random_sample():
     found = mapped(plant(7, design=make_design(7, complete=False, sample=0)))
     assert any(c.startswith(f"{len(found.design.masks)} of the 128 sets") for c in found.caveats)
-    said = "Shapley values are of both ends, which is exact where damage is pairwise"
+    said = "Shapley values are of both ends, which is exact where damage is pairwise."
     assert said in found.caveats
     assert found.origin.rank_damage.value is None and found.origin.rank_damage.reason
     assert found.origin.beats_spread.value is None
@@ -582,7 +582,7 @@ def test_among_a_random_sample_of_triples_the_share_is_estimated_and_covers_the_
 
 def test_a_map_that_an_earlier_version_sampled_keeps_its_orders():
     found = mapped(plant(7, design=design_of_orders(7)))
-    assert "Shapley values are sampled from 16 orders of the blocks" in found.caveats
+    assert "Shapley values are sampled from 16 orders of the blocks." in found.caveats
 
 
 @pytest.mark.parametrize("complete", [True, False])
@@ -605,6 +605,7 @@ def test_the_map_is_json_without_nan_and_says_what_it_rests_on():
     assert read["caveats"] == []
     few = mapped(plant(5, n_sentences=9)).as_dict()["caveats"]
     assert any(c.startswith("9 sentences a language") for c in few)
+    assert all(c.endswith(".") for c in few)
 
 
 def test_a_seed_names_its_intervals_and_moves_no_value():

@@ -112,11 +112,12 @@ def language(spelling: str) -> Language:
     """Finds a language by any of its usual spellings.
 
     Accepts ISO 639-1 and 639-3 codes (``he``, ``heb``), FLORES codes (``heb_Hebr``, ``zho_Hant``),
-    BCP 47 tags (``pt-BR``, ``zh-TW``) and English names (``Hebrew``), in any case. A region is
-    ignored, except that it decides between simplified and traditional Chinese; :func:`variant`
-    keeps it. A language in another script than its usual one keeps its facts and gets the script
-    in its code (``uzb_Arab`` is ``uz-Arab``), as does every language outside the table whose tag
-    has one.
+    BCP 47 tags (``pt-BR``, ``zh-TW``, ``ca-valencia``) and English names (``Hebrew``), in any case.
+    A region and a variant, such as the Glottolog code that FLORES+ tells dialects by
+    (``apc_Arab_nort3139``), are ignored, except that a region decides between simplified and
+    traditional Chinese; :func:`variant` keeps them. A language in another script than its usual one
+    keeps its facts and gets the script in its code (``uzb_Arab`` is ``uz-Arab``), as does every
+    language outside the table whose tag has one.
 
     Args:
         spelling: Code, tag or name.
@@ -136,9 +137,10 @@ def language(spelling: str) -> Language:
 
 
 def variant(spelling: str) -> str:
-    """Returns a language's code with the region that its spelling has (``pt-BR`` of ``por_BR``).
+    """Returns a language's code with the region and variant of its spelling.
 
-    Where the region only decides between scripts (``zh-TW`` is ``zh-Hant``), it is not kept.
+    So ``por_BR`` is ``pt-BR``, ``cat_Latn_valencia`` is ``ca-valencia``. Where the region only
+    decides between scripts (``zh-TW`` is ``zh-Hant``), it is not kept.
 
     Raises:
         LanguageError: If it names no language.
@@ -212,11 +214,15 @@ def named(code: str) -> Named:
 
 
 def _from_tag(tag: str) -> tuple[Language | None, str]:
-    """Returns the language of a tag, or None, and the region that it states."""
+    """Returns the language of a tag, or None, and the region and variants that it states."""
     head, *subtags = re.split(r"[-_]", tag)
-    script, region = "", ""
+    script, region, variants = "", "", list[str]()
     for subtag in subtags:
-        if re.fullmatch(r"[A-Za-z]{4}", subtag) and not script and not region:
+        if _is_variant(subtag):
+            variants.append(subtag.lower())
+        elif variants:
+            return None, ""
+        elif re.fullmatch(r"[A-Za-z]{4}", subtag) and not script and not region:
             script = subtag.title()
         elif re.fullmatch(r"[A-Za-z]{2}|\d{3}", subtag) and not region:
             region = subtag.upper()
@@ -226,10 +232,19 @@ def _from_tag(tag: str) -> tuple[Language | None, str]:
         return None, ""
     code = _index().get(head.casefold())
     if code is None:
-        return _outside(head, script), region
+        return _outside(head, script), "-".join(filter(None, (region, *variants)))
     if code == "zh" and not script and region in ("CN", "SG", "TW", "HK", "MO"):
         script, region = ("Hans" if region in ("CN", "SG") else "Hant"), ""
-    return _in_script(languages()[code], script), region
+    return _in_script(languages()[code], script), "-".join(filter(None, (region, *variants)))
+
+
+def _is_variant(subtag: str) -> bool:
+    """Whether a part of a tag is a variant: a spelling's year, a Glottolog code, or a known name.
+
+    Not every word that BCP 47 would allow there, since names of files go on with other words.
+    """
+    known = r"\d[a-z0-9]{3}|[a-z]{4}\d{4}"
+    return bool(re.fullmatch(known, subtag.lower())) or subtag.lower() in _VARIANTS
 
 
 def _outside(head: str, script: str) -> Language | None:
@@ -326,6 +341,16 @@ UNKNOWN_SCRIPT = "Zyyy"
 """ISO 15924's code for an undetermined script."""
 
 _RIGHT_TO_LEFT = frozenset({"Arab", "Hebr", "Thaa", "Syrc", "Nkoo", "Adlm", "Mand", "Rohg", "Samr"})
+
+# Variants that have names in IANA's registry and are whole written languages to somebody.
+_VARIANTS = frozenset(
+    """
+    akuapem aranes arevela arevmda asante auvern cisaup creiss ekavsk fascia fodom gallo gascon
+    gherd grclass grital grmistr ijekavsk jauer lemosin lengadoc nicard oxendict polyton monoton
+    provenc puter rozaj rumgr scotland scouse simple surmiran sursilv sutsilv tarask ulster valbadia
+    valencia vallader vivaraup
+    """.split()
+)
 
 # Codes of ISO 639 that mostly mean something else: Kanuri's is written for Korean, KR.
 _NOT_CODES = frozenset({"kr"})

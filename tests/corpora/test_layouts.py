@@ -56,6 +56,38 @@ def test_flores_plus_is_read_as_released(tmp_path: Path, below: str):
     assert (dev.name, dev.n_sentences) == ("FLORES+ dev", 4)
 
 
+def test_dialects_that_flores_plus_tells_by_glottolog_codes_are_two_languages(tmp_path: Path):
+    files = {"dev.eng_Latn": EN, "dev.apc_Arab_nort3139": AR, "dev.apc_Arab_sout3123": AR}
+    put(tmp_path / "dev", **files, **{"dev.cat_Latn_vale1252": EN})
+    found = load_corpus(tmp_path)
+    assert set(found.languages) == {"en", "apc-nort3139", "apc-sout3123", "ca"}
+    assert load_corpus(tmp_path, languages="apc_Arab_nort3139").languages == ("en", "apc-nort3139")
+
+
+def test_records_of_parquet_are_read_as_cloned_from_the_hub(tmp_path: Path):
+    pa, pq = (pytest.importorskip(name) for name in ("pyarrow", "pyarrow.parquet"))
+    folder = put(tmp_path / "dev")
+    for tag, text in TEXTS.items():
+        rows = [{"id": i, "text": one, "url": f"u{i // 2}"} for i, one in enumerate(text)]
+        pq.write_table(pa.Table.from_pylist(rows), folder / f"{tag}.parquet")
+    found = load_corpus(tmp_path)
+    assert found.languages == ("en", "he", "ar") and found.text("he") == tuple(HE)
+    assert found.documents == (0, 0, 1, 1, 2)
+
+
+def test_a_table_by_the_columns_of_flores_plus_tells_scripts_and_dialects(tmp_path: Path):
+    tags = (("eng", "Latn", "stan1293"), ("apc", "Arab", "nort3139"), ("apc", "Arab", "sout3123"))
+    rows = [
+        {"id": i, "iso_639_3": code, "iso_15924": script, "glottocode": dialect, "text": one}
+        for code, script, dialect in tags
+        for i, one in enumerate(EN)
+    ]
+    path = tmp_path / "dev.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)) + "\n")
+    assert load_corpus(path).languages == ("en", "apc-nort3139", "apc-sout3123")
+    refuses(CorpusError, "is named itself", str(path), spec=tmp_path)
+
+
 def test_flores_plus_is_read_as_cloned_from_the_hub(tmp_path: Path):
     for split, n in (("dev", 4), ("devtest", 5)):
         for tag, text in TEXTS.items():

@@ -520,6 +520,17 @@ def test_what_a_set_lacks_is_borrowed_from_the_bundled_one():
     assert whole.fingerprints != found.fingerprints
 
 
+def test_a_language_that_the_text_tells_by_region_or_script_meets_its_pairs_and_words():
+    grammar = sample_grammar(("en", "he"))
+    pairs, tagged = (
+        {"he-IL" if code == "he" else code: of_it for code, of_it in kind.items()}
+        for kind in (grammar.pairs, grammar.tagged)
+    )
+    found = sources(lab_of(replace(grammar, pairs=pairs, tagged=tagged), ("en", "he")))
+    assert set(found.agreement) == set(found.tagged) == {"en", "he"}
+    assert found.agreement["he"] == sources(lab_of(grammar, ("en", "he"))).agreement["he"]
+
+
 def test_languages_with_too_few_words_or_items_are_named():
     grammar = sample_grammar()
     few = {**grammar.tagged, "fi": grammar.tagged["fi"][:3]}

@@ -117,6 +117,16 @@ QUANTIZED: dict[str, tuple[Callable[[Path], Any], str]] = {
         in_place_of_the_matrix(weight=CODES, scales=torch.ones(24, 1), biases=torch.ones(24, 1)),
         r"scales",
     ),
+    "flags": (
+        lambda f: edit_weights(f, lambda t: t.update({f"{MATRIX}.weight": CODES.bool()})),
+        r"1 matrices of type BOOL",
+    ),
+    "a norm of eight bits": (
+        lambda f: edit_weights(
+            f, lambda t: t.update({"model.norm.weight": torch.ones(16).to(torch.float8_e4m3fn)})
+        ),
+        r"1 tensors of type F8_E4M3 \(model\.norm\.weight\)",
+    ),
     "mlx key": (lambda f: edit_config(f, quantization={"bits": 4}), r"quantization in its config"),
     # K33: weights made whole again, with the key left in.
     "key left in": (
@@ -168,6 +178,24 @@ def adapter_alone(folder: Path) -> None:
     adapter(folder)
 
 
+def adapter_without_config(folder: Path) -> None:
+    save_file({"a": torch.ones(2)}, folder / "adapter_model.safetensors")
+
+
+def pointer(file: str) -> Callable[[Path], Any]:
+    # What Git keeps of a large file; a clone without Git LFS has it in the file's place.
+    text = f"version https://git-lfs/spec/v1\noid sha256:{'0' * 64}\nsize 123456\n"
+    return lambda folder: (folder / file).write_text(text)
+
+
+def shards_without_index(folder: Path) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    for i, part in enumerate((sorted(tensors)[:5], sorted(tensors)[5:]), start=1):
+        file = folder / f"model-0000{i}-of-00002.safetensors"
+        save_file({key: tensors[key] for key in part}, file, metadata={"format": "pt"})
+
+
 def gguf(folder: Path) -> None:
     (folder / "model.safetensors").rename(folder / "model-q4.gguf")
 
@@ -180,6 +208,26 @@ def gguf_alone(folder: Path) -> None:
 OTHERS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "adapter alone": (adapter_alone, r"adapter \(adapter_config\.json\) and no model; merge it"),
     "adapter beside": (adapter, r"beside the weights of a whole model; merge it.*move the adapter"),
+    "adapter without its config": (
+        adapter_without_config,
+        r"holds an adapter \(adapter_model\.safetensors\) beside the weights of a whole model",
+    ),
+    "pointer": (
+        pointer("model.safetensors"),
+        r"model\.safetensors is only a pointer to a large file.*git lfs pull",
+    ),
+    "pointer of a tokenizer": (
+        pointer("tokenizer.json"),
+        r"tokenizer\.json is only a pointer to a large file.*git lfs pull",
+    ),
+    "no index": (
+        shards_without_index,
+        r"model-00001-of-00002\.safetensors, model-00002.*and not the index .*copy or download",
+    ),
+    "another name": (
+        lambda f: (f / "model.safetensors").rename(f / "weights.safetensors"),
+        r"holds weights\.safetensors and neither model\.safetensors nor its index",
+    ),
     "gguf": (gguf, r"holds model-q4\.gguf and no \.safetensors.*itself, such as .*model-q4\.gguf,"),
     "gguf alone": (gguf_alone, r"holds model-q4\.gguf and no \.safetensors.*name the GGUF file"),
     "consolidated": (
@@ -272,3 +320,38 @@ def test_a_wrapper_around_a_text_model_is_read_and_others_are_told_what_they_are
     edit_config(tmp_path, architectures=["Mistral3Model"])
     with pytest.raises(ModelError, match=r"names Mistral3Model\) cannot be read as a causal"):
         load_model(tmp_path)
+
+
+# -- pickles, and files beside the weights ----------------------------------------------------
+
+
+def pickled(folder: Path, change: Callable[[dict[str, torch.Tensor]], Any]) -> None:
+    edit_weights(folder, change)
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+
+
+def test_pickled_weights_are_looked_into_like_others(folder: Path) -> None:
+    def codes(tensors: dict[str, torch.Tensor]) -> None:
+        key = f"{MATRIX}.weight"
+        tensors |= {key: tensors[key].to(torch.float8_e4m3fn)}
+        tensors[f"{key}_scale_inv"] = torch.ones(1)
+
+    pickled(folder, codes)
+    with pytest.raises(ModelError, match=r"already quantized.*F8_E4M3FN.*weight_scale_inv"):
+        load_model(folder, allow_pickle=True)
+
+
+def test_pickled_weights_of_another_size_are_refused_before_they_are_read(folder: Path) -> None:
+    pickled(folder, lambda t: None)
+    assert load_model(folder, allow_pickle=True).info.n_blocks == 2
+    edit_config(folder, hidden_size=8)
+    with pytest.raises(ModelError, match=r"of two models"):
+        load_model(folder, allow_pickle=True)
+
+
+def test_what_lies_beside_the_weights_is_not_taken_for_them(folder: Path) -> None:
+    before = load_model(folder).info
+    save_file({"a.weight": CODES}, folder / "consolidated.safetensors")
+    save_file({"model.norm.weight": torch.ones(3)}, folder / "model-00001-of-00009.safetensors")
+    assert load_model(folder).info == before

@@ -28,6 +28,7 @@ from bitgap.models.stored import (
 from bitgap.models.twins import random_twin, shuffled_twin
 from bitgap.quant.bank import Bank
 from bitgap.quant.plan import Plan
+from validation.families.tiny import tiny_model
 
 FEW = ("llama", "gpt2", "bloom", "opt", "gemma2")
 
@@ -168,6 +169,25 @@ def test_a_module_can_be_made_plain_again() -> None:
     assert linear.weight.dtype == torch.float32 and stored(linear).dtype in HALVES
     plain(linear)
     assert type(linear) is nn.Linear and linear.weight.dtype == torch.bfloat16
+
+
+def test_a_wrapper_is_kept_whatever_its_towers_are_made_of(tmp_path: Path) -> None:
+    whole: Any = tiny_model("Gemma3ForConditionalGeneration")
+    whole.to(torch.bfloat16).save_pretrained(tmp_path)
+    read: Any = type(whole).from_pretrained
+    whole, half = (
+        read(tmp_path, dtype=dtype, attn_implementation="sdpa").eval().requires_grad_(False)
+        for dtype in (torch.float32, torch.bfloat16)
+    )
+    kept = keep_as_stored(half)
+    assert kept is not None and {p.dtype for p in kept.parameters()} == {torch.bfloat16}
+    ids = some_ids()
+    with torch.no_grad():
+        assert torch.equal(kept(input_ids=ids).logits, whole(input_ids=ids).logits)
+        # The tower is a convolution and tables; asked for, it is cast like the rest.
+        image = torch.ones(1, 3, *2 * (whole.config.vision_config.image_size,))
+        seen = (m.model.vision_tower(pixel_values=image).last_hidden_state for m in (kept, whole))
+        assert torch.equal(*seen)
 
 
 def test_stacked_experts_are_not_kept() -> None:

@@ -8,7 +8,7 @@ NTREX-128      ``newstest2019-ref.heb.txt``         as published; :mod:`bitgap.c
 FLORES-200     ``dev/heb_Hebr.dev``                 its archive
 FLORES+        ``dev/dev.heb_Hebr``                 its releases
 Moses          ``train.he``                         translation toolkits, OPUS
-records        ``dev/heb_Hebr.jsonl``               clones of FLORES+ from the hub
+records        ``dev/heb_Hebr.jsonl``, ``.parquet``  clones of FLORES+ from the hub
 =============  ===================================  ==========================================
 
 Text may be packed (``he.txt.gz``). Where a folder holds one of these only below folders named after
@@ -29,9 +29,12 @@ from bitgap.languages import UNKNOWN_SCRIPT, language, script_of
 
 SPLITS = ("devtest", "test", "validation", "dev", "train")
 """Which split is read when none is named: the first of these that there is."""
+RECORDS = (".jsonl", ".parquet")
+"""Endings of files of records, one a language."""
+_TABLES = (".tsv", ".tab", ".csv", ".jsonl", ".ndjson", ".parquet")
 
 _SPLIT_FIRST = re.compile(r"(?P<stem>.+)\.(?P<tag>[A-Za-z]{2,3}(?:[-_][A-Za-z0-9]+)*)")
-_SPLIT_LAST = re.compile(r"(?P<tag>[a-z]{3}_[A-Z][a-z]{3})\.(?P<stem>dev|devtest|test)")
+_SPLIT_LAST = re.compile(r"(?P<tag>[a-z]{3}_[A-Z][a-z]{3}(?:_\w+)?)\.(?P<stem>dev|devtest|test)")
 _DEEPEST = 2  # flores200_dataset/dev below the folder that was named
 _MOST_FOLDERS = 64  # a folder of hundreds is no corpus, and would be searched for long
 
@@ -70,11 +73,13 @@ def find_layout(folder: Path) -> Layout:
         found = next((one for one in splits if one is not None), None)
     if found is not None:
         return found
+    tables = [name for name in file_names(folder) if name.lower().endswith(_TABLES)]
+    hint = f"; a table of all languages is named itself: {folder / tables[0]}" if tables else ""
     raise CorpusError(
         f"{folder}: no <language>.txt file, such as en.txt, in this folder (packed by gz, xz or "
         "bz2 or not), and no text as FLORES (dev/eng_Latn.dev, dev/dev.eng_Latn), NTREX-128 or "
         f"Moses (train.en) lay it out; each language needs a file, with one sentence a line. Found "
-        f"{', '.join(file_names(folder)[:6]) or 'no files'}"
+        f"{', '.join(file_names(folder)[:6]) or 'no files'}{hint}"
     )
 
 
@@ -145,7 +150,12 @@ def _layout_of(folder: Path) -> Layout | None:
         ((stem, labels),) = stems.items()
         flores = stem in SPLITS and all("_" in tag for tag in labels.values())
         return Layout(folder, _sorted(labels), "FLORES+" if flores else "Moses", stem)
-    records = {name: name[: -len(".jsonl")] for name in names if name.endswith(".jsonl")}
+    records = {
+        name: name.removesuffix(ending)
+        for ending in RECORDS
+        for name in names
+        if name.endswith(ending)
+    }
     if len(records) > 1 and all(_is_certain(spelling) for spelling in records.values()):
         split = folder.name if folder.name in SPLITS else ""
         return Layout(folder, _sorted(records), "records", split)

@@ -30,7 +30,9 @@ from bitgap.corpora.intake import (
 )
 from bitgap.errors import CorpusError
 
-LANGUAGE_COLUMNS = ("language", "lang", "locale")
+LANGUAGE_COLUMNS = ("language", "lang", "locale", "iso_639_3")
+_BESIDE = ("iso_15924", "glottocode")
+"""Columns that say more of a language, as FLORES+ has them."""
 TEXT_COLUMNS = ("text", "sentence")
 ID_COLUMNS = ("id", "sentence_id", "sent_id", "idx")
 _QUOTED = re.compile(r'"(?:[^"]|"")*""(?:[^"]|"")*"')
@@ -87,6 +89,8 @@ class Table:
 
     def _long(self, request: Request, language: int, text: int) -> Text:
         members: dict[str, list[int]] = {}
+        lowered = [column.strip().lower() for column in self.columns]
+        beside = [lowered.index(name) for name in _BESIDE if name in lowered]
         for number, row in enumerate(self.rows):
             spelling = row[language]
             if not isinstance(spelling, str) or not spelling.strip():
@@ -94,7 +98,10 @@ class Table:
                     f"{self.place(number, language)}: expected the code of a language, found "
                     f"{kind_of(spelling) if not isinstance(spelling, str) else 'nothing'}"
                 )
-            members.setdefault(spelling.strip(), []).append(number)
+            more = [row[i] for i in beside] if len(spelling.strip()) < 4 else []
+            parts = (spelling, *(cell for cell in more if isinstance(cell, str)))
+            tag = "_".join(part.strip() for part in parts if part.strip())
+            members.setdefault(tag, []).append(number)
         labels = {f"{self.columns[language].strip()} {spelling}": spelling for spelling in members}
         picked = request.pick(labels, self.where)
         numbers = {code: members[labels[label]] for code, label in picked.items()}
@@ -313,6 +320,12 @@ def read_parquet(path: Path, request: Request) -> Text:
         CorpusError: If the file is no Parquet, or the text cannot be used.
         LanguageError: If a column or a request names no language that is there.
     """
+    columns, rows = _parquet_rows(path)
+    return Table(str(path), columns, rows, lambda i: f"row {i + 1}", _column).text(request)
+
+
+def _parquet_rows(path: Path) -> tuple[list[str], list[tuple[object, ...]]]:
+    """Returns the names of the columns of a Parquet file, and its rows."""
     purpose = f"reading {path}"
     parquet = import_extra("pyarrow.parquet", "parquet", purpose)
     faults = (OSError, ValueError, import_extra("pyarrow", "parquet", purpose).ArrowException)
@@ -323,19 +336,17 @@ def read_parquet(path: Path, request: Request) -> Text:
     if not table.num_rows:
         raise CorpusError(f"{path}: no rows")
     columns = [column.to_pylist() for column in table.columns]
-    rows = list(zip(*columns, strict=True))
-    return Table(
-        str(path), table.column_names, rows, lambda i: f"row {i + 1}", _column
-    ).text(request)  # fmt: skip
+    return list(table.column_names), list(zip(*columns, strict=True))
 
 
 def read_records(files: Mapping[str, Path]) -> Text:
-    """Reads JSON lines of each language, with keys ``text`` and, if told, ``id`` and ``url``.
+    """Reads records of each language, with keys ``text`` and, if told, ``id`` and ``url``.
 
     Args:
-        files: By code, the reference first.
+        files: JSON lines or Parquet, by code, the reference first.
 
     Raises:
+        MissingExtra: If one is Parquet and pyarrow is not installed.
         CorpusError: If a line is no object with a text, or languages have not the same ids.
     """  # fmt: skip
     by_id = {code: _rows_by_id(path) for code, path in files.items()}
@@ -360,7 +371,11 @@ def read_records(files: Mapping[str, Path]) -> Text:
 
 
 def _rows_by_id(path: Path) -> dict[object, dict[str, object]]:
-    rows = _json_rows(path)
+    if path.suffix.lower() == ".parquet":
+        columns, cells = _parquet_rows(path)
+        rows = [dict(zip(columns, row, strict=True)) for row in cells]
+    else:
+        rows = _json_rows(path)
     names = [row.get("id") for row in rows]
     keys = [name if isinstance(name, str | int) else i for i, name in enumerate(names)]
     found: dict[object, dict[str, object]] = dict(zip(keys, rows, strict=True))

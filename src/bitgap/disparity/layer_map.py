@@ -681,13 +681,13 @@ def _caveats(scores: Scores, design: Design) -> tuple[str, ...]:
             f"sets are the best of these."
         )
         said.append(
-            f"Shapley values are sampled from {len(design.orders)} orders of the blocks"
+            f"Shapley values are sampled from {len(design.orders)} orders of the blocks."
             if design.orders
-            else "Shapley values are of both ends, which is exact where damage is pairwise"
+            else "Shapley values are of both ends, which is exact where damage is pairwise."
         )
     if scores.n_sentences < 32:
         said.append(
-            f"{scores.n_sentences} sentences a language: intervals are wide and approximate"
+            f"{scores.n_sentences} sentences a language: intervals are wide and approximate."
         )
     return tuple(said)
 

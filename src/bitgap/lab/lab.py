@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Any, Self
 
 from bitgap.corpora.grammar.agreement import load_agreement
+from bitgap.corpora.grammar.pairs import require_common
 from bitgap.corpora.grammar.treebank import load_treebanks
 from bitgap.corpora.parallel import by_first, load_corpus
 from bitgap.corpora.unigrams import load_unigrams
@@ -96,7 +97,9 @@ class Lab(Bench):
         opened = Store(store) if store is not None else None
         # What can be wrong with text is told before a model is loaded.
         grammar = None if pairs is None else load_agreement(pairs)
-        parsed = None if treebanks is None else load_treebanks(treebanks)
+        if grammar is not None:
+            require_common(grammar.languages, text.languages, f"minimal pairs {pairs}")
+        parsed = None if treebanks is None else load_treebanks(treebanks, text=text.languages)
         with phase(progress or Silence(), "reading weights"):
             if is_gguf(model):
                 from bitgap.formats.gguf.load import load_gguf

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 import transformers
+from torch import nn
 from transformers import AutoModelForCausalLM
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
@@ -57,6 +58,34 @@ def empty_shapes(config: Any, trust_remote_code: bool = False) -> dict[str, tupl
         _log.debug("no empty %s could be made: %s", config.model_type, error)
         return {}
     return {key: tuple(p.shape) for key, p in model.named_parameters()}
+
+
+def text_part(model: nn.Module) -> tuple[str, str | None]:
+    """Returns where a model's text part is: what holds its token table and its blocks; its head.
+
+    Args:
+        model: A causal LM, or a wrapper around one.
+
+    Returns:
+        Names of the two modules; the first empty where it is the model itself, the second None
+        where the model has no head.
+    """
+    own: Any = model
+    table, head = own.get_input_embeddings(), own.get_output_embeddings()
+    paths = {id(module): path for path, module in model.named_modules()}
+    base = paths.get(id(table), "").rpartition(".")[0]
+    while base and not _has_lists(model.get_submodule(base)):
+        base = base.rpartition(".")[0]
+    return base, None if head is None else paths.get(id(head))
+
+
+def is_within(path: str, base: str) -> bool:
+    """Whether the name of a module or tensor is that of a module, or of something in it."""
+    return not base or f"{path}.".startswith(f"{base}.")
+
+
+def _has_lists(module: nn.Module) -> bool:
+    return any(isinstance(inner, nn.ModuleList) for inner in module.modules())
 
 
 def settle(config: Any) -> None:

@@ -28,17 +28,22 @@ from transformers import AutoConfig
 from bitgap.errors import ModelError, NoSuchModel, UserError
 from bitgap.models.families import context_length
 from bitgap.models.kinds import empty_shapes, model_class, settle
+from bitgap.models.observe import observe_family
 from bitgap.models.refusals import (
+    TensorHeader,
+    read_headers,
     refuse_file,
     refuse_other_formats,
     refuse_other_size,
     refuse_quantized,
     tokens_beyond,
     too_large,
+    weight_files,
 )
 from bitgap.models.silence import silenced
 from bitgap.models.stored import HALVES, forget, keep_as_stored, mark_mapped, stored
 from bitgap.models.tokenizer import read_tokenizer
+from bitgap.models.unused import refuse_unused, sort_unused, told
 from bitgap.records import ModelInfo
 
 REFERENCE = "reference"
@@ -104,7 +109,7 @@ def load_model(
         config = _read_config(name, folder, trust_remote_code)
         _check_config(name, config)
         _check_files(name, folder, allow_pickle)
-        _check_headers(name, folder, config, trust_remote_code)
+        _check_headers(name, folder, config, allow_pickle, trust_remote_code)
         model = _read_model(name, folder, config, allow_pickle, trust_remote_code)
         tokenizer = _read_tokenizer(name, folder, model, trust_remote_code)
     return LoadedModel(model, tokenizer, replace(_describe(name, model), note=_note(name, folder)))
@@ -218,11 +223,13 @@ def _check_files(name: str, folder: Path, allow_pickle: bool) -> None:
         )
 
 
-def _check_headers(name: str, folder: Path, config: Any, trust_remote_code: bool) -> None:
+def _check_headers(
+    name: str, folder: Path, config: Any, allow_pickle: bool, trust_remote_code: bool
+) -> None:
     """Refuses what the weights' headers tell, before any memory is taken."""
     shapes = empty_shapes(config, trust_remote_code)
-    refuse_quantized(name, folder, frozenset(shapes))
-    refuse_other_size(name, folder, shapes)
+    refuse_quantized(name, folder, frozenset(shapes), allow_pickle=allow_pickle)
+    refuse_other_size(name, folder, shapes, allow_pickle=allow_pickle)
 
 
 @contextmanager
@@ -274,7 +281,8 @@ def _read_model(
                 model = kept
     except MemoryError as error:
         raise ModelError(too_large(name, folder)) from error
-    _check_report(name, report)
+    _check_report(name, folder, model, report)
+    _tell_head(name, model)
     _check_finite(name, model)
     return model.eval().requires_grad_(False)
 
@@ -283,7 +291,7 @@ def _half_type(folder: Path) -> torch.dtype | None:
     """Returns the type of all floats of a folder's weights, if it is one of fewer than 32 bits."""
     types = {"BF16": torch.bfloat16, "F16": torch.float16}
     found: set[str] = set()
-    for file in folder.glob("*.safetensors"):
+    for file in weight_files(folder):
         try:
             with safe_open(file, "pt") as weights:
                 found |= {weights.get_slice(key).get_dtype() for key in weights.keys()}
@@ -314,20 +322,50 @@ def _from_folder(folder: Path, settings: dict[str, Any], attention: str) -> tupl
     return kind.from_pretrained(folder, attn_implementation=attention, **settings)
 
 
-def _check_report(name: str, report: Mapping[str, Any]) -> None:
+def _check_report(name: str, folder: Path, model: Any, report: Mapping[str, Any]) -> None:
+    unexpected = sorted(report["unexpected_keys"])
     wrong = {f"{key} is absent" for key in report["missing_keys"]}
     for key, found, wanted in report["mismatched_keys"]:
         wrong.add(f"{key} has shape {_times(found)} where the config makes {_times(wanted)}")
     wrong.update(report["error_msgs"])
     if wrong:
         listed = "; ".join(sorted(wrong)[:5]) + (" ..." if len(wrong) > 5 else "")
+        instead = f"; {len(unexpected)} are of no part of it, such as {unexpected[0]}"
         raise ModelError(
-            f"{name}: {len(wrong)} tensors of the model are not in its weights ({listed}); use the "
-            f"config.json and weights that were saved together"
+            f"{name}: {len(wrong)} tensors of the model are not in its weights ({listed}"
+            f"{instead if unexpected else ''}); use the config.json and weights that were saved "
+            f"together"
         )
-    if report["unexpected_keys"]:
-        unused = sorted(report["unexpected_keys"])
-        _log.warning("%s: %d tensors are not used: %s", name, len(unused), ", ".join(unused[:5]))
+    if unexpected:
+        headers = read_headers(folder)
+        axes = {key: len(header.shape) for key, header in headers.items()}
+        left = sort_unused(
+            model, unexpected, axes, lambda key: _is_zero(folder, headers.get(key), key)
+        )
+        refuse_unused(name, model, left)
+        _log.warning("%s: %s", name, told(left))
+
+
+def _is_zero(folder: Path, header: TensorHeader | None, key: str) -> bool:
+    if header is None:
+        return False
+    with safe_open(folder / header.file, "pt") as weights:
+        return not bool(weights.get_tensor(key).any())
+
+
+def _tell_head(name: str, model: Any) -> None:
+    """Tells where a config ties the head to the token table and the weights have both apart."""
+    head, table = model.get_output_embeddings(), model.get_input_embeddings()
+    ties = getattr(model.config.get_text_config(), "tie_word_embeddings", False)
+    if head is None or not ties or not getattr(model, "_tied_weights_keys", None):
+        return
+    if not stored(head).is_set_to(stored(table)):
+        _log.warning(
+            "%s: config.json ties the head to the token table, and the weights hold a head of "
+            "their own that differs from it; the weights are followed, as transformers does. Where "
+            "that is not meant, save the model without the head",
+            name,
+        )
 
 
 def _check_finite(name: str, model: nn.Module) -> None:
@@ -375,9 +413,8 @@ def _note(name: str, folder: Path) -> str:
 
 
 def _describe(name: str, model: Any) -> ModelInfo:
-    head = model.get_output_embeddings()
-    if head is None:
-        raise ModelError(f"{name}: {type(model).__name__} has no LM head to measure at")
+    # Some classes do not say which module their head is; one forward shows it.
+    head = model.get_output_embeddings() or model.get_submodule(observe_family(model).head)
     config = model.config.get_text_config()
     return ModelInfo(
         name=name,

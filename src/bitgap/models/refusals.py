@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from bitgap.errors import ModelError
 
 _FULL = frozenset({"F64", "F32", "F16", "BF16"})
-_INTEGER = re.compile(r"[UI]\d+")
 _SIDE_FILES = re.compile(r"(^|[_-])quant\w*(_config)?\.json$|^quantize_config\.json$")
 _SAYS_QUANTIZED = re.compile(r"(^|_)quant|^compression_config$")
 # Last parts of names under which toolchains keep what turns codes back into numbers.
@@ -29,6 +30,12 @@ _OF_QUANTIZERS = re.compile(
     r"|quant_state\w*|weight_(packed|zero_point|shape|g_idx)|zero_points?|weight_format"
     r"|\w+_(blocks|scales)"
 )
+_ADAPTER = re.compile(
+    r"adapter_config\.json|adapter_model.*\.(safetensors|bin)|adapters\.safetensors"
+)
+_SHARD = re.compile(r"model-\d+-of-\d+\.safetensors")
+_POINTER, _LARGEST_POINTER = b"version https://git-lfs", 1024
+_POINTS = "a pointer to a large file, as a clone without Git LFS leaves it"
 _REMEDY = "damage is measured from full-precision weights; give the model it was made from"
 
 
@@ -47,20 +54,62 @@ class TensorHeader:
     file: str
 
 
-def read_headers(folder: Path) -> dict[str, TensorHeader]:
-    """Returns every tensor of a folder's safetensors files by name, without reading any.
+def weight_files(folder: Path) -> list[Path]:
+    """Returns the safetensors files that a model is read from, as transformers chooses them.
+
+    Others may lie beside them: weights in their maker's own layout, or parts of an older release.
+    """
+    if (whole := folder / "model.safetensors").is_file():
+        return [whole]
+    index = _read_json(folder / "model.safetensors.index.json")
+    listed = index.get("weight_map") if isinstance(index, dict) else None
+    if isinstance(listed, dict):
+        return [folder / name for name in sorted(set(map(str, listed.values())))]
+    return sorted(folder.glob("*.safetensors"))
+
+
+def read_headers(folder: Path, *, allow_pickle: bool = False) -> dict[str, TensorHeader]:
+    """Returns every tensor of a folder's weights by name, without reading any.
 
     Files that cannot be read are passed over: reading the weights tells what is wrong with them.
+
+    Args:
+        folder: With the weights.
+        allow_pickle: Whether pickled weights may be looked into, where there are no others.
     """
     found: dict[str, TensorHeader] = {}
-    for path in sorted(folder.glob("*.safetensors")):
+    for path in weight_files(folder):
         for name, entry in _header(path).items():
             if name == "__metadata__" or not isinstance(entry, dict):
                 continue
             shape = entry.get("shape")
             if isinstance(shape, list) and all(isinstance(n, int) for n in shape):
                 found[name] = TensorHeader(str(entry.get("dtype")), tuple(shape), path.name)
+    if not found and allow_pickle:
+        for path in sorted(folder.glob("pytorch_model*.bin")):
+            found |= _pickled(path)
     return found
+
+
+def _pickled(path: Path) -> dict[str, TensorHeader]:
+    try:
+        # Tensors alone, without their numbers.
+        tensors = torch.load(path, map_location="meta", weights_only=True, mmap=True)
+        return {
+            str(name): TensorHeader(_dtype_name(tensor.dtype), tuple(tensor.shape), path.name)
+            for name, tensor in tensors.items()
+            if isinstance(tensor, torch.Tensor)
+        }
+    except Exception:  # whatever unpickling raises is told where the weights are read
+        return {}
+
+
+def _dtype_name(dtype: torch.dtype) -> str:
+    """Returns what the safetensors format calls a type: ``F32``, ``BF16``, ``F8_E4M3FN``."""
+    name = str(dtype).removeprefix("torch.")
+    if name == "bfloat16":
+        return "BF16"
+    return name.replace("uint", "U").replace("int", "I").replace("float", "F").upper()
 
 
 def _header(path: Path) -> dict[str, Any]:
@@ -82,16 +131,23 @@ def refuse_other_formats(name: str, folder: Path) -> None:
         ModelError: With what was found and what to give instead.
     """
     files = {path.name for path in folder.iterdir()}
-    if "adapter_config.json" in files:
+    if pointers := sorted(f for f in files if _is_pointer(folder / f)):
+        raise ModelError(
+            f"{name}: {', '.join(pointers[:3])}{' ...' if len(pointers) > 3 else ''} "
+            f"{'is' if len(pointers) == 1 else 'are'} only {_POINTS}; fetch the files (git lfs "
+            f"pull in the clone), or download the model again"
+        )
+    if adapters := sorted(f for f in files if _ADAPTER.fullmatch(f)):
         beside = "config.json" in files and bool(list(folder.glob("model*.safetensors")))
         found = "beside the weights of a whole model" if beside else "and no model"
         raise ModelError(
-            f"{name} holds an adapter (adapter_config.json) {found}; merge it into its base model "
+            f"{name} holds an adapter ({adapters[0]}) {found}; merge it into its base model "
             f"(peft's merge_and_unload) and give the folder saved then"
             + (", or move the adapter away to measure the model without it" if beside else "")
         )
     whole = [f for f in files if f.endswith(".safetensors") and not f.startswith("consolidated")]
     if whole:
+        _refuse_names(name, folder, files, whole)
         return
     if ggufs := sorted(f for f in files if f.endswith(".gguf")):
         raise ModelError(
@@ -104,6 +160,38 @@ def refuse_other_formats(name: str, folder: Path) -> None:
             f"none that transformers reads (model*.safetensors); get those of the same release, or "
             f"convert them with the script that transformers has for the family"
         )
+
+
+def _refuse_names(name: str, folder: Path, files: set[str], weights: list[str]) -> None:
+    """Refuses weights that transformers would not find under the names they have."""
+    if files & {"model.safetensors", "model.safetensors.index.json"}:
+        return
+    config = _read_json(folder / "config.json")
+    if isinstance(config, dict) and config.get("transformers_weights"):
+        return  # which says what the file is called
+    shards = sorted(f for f in weights if _SHARD.fullmatch(f))
+    found = ", ".join(sorted(weights)[:3]) + (" ..." if len(weights) > 3 else "")
+    if shards:
+        raise ModelError(
+            f"{name} holds parts of the weights ({found}) and not the index that says which tensor "
+            f"is in which (model.safetensors.index.json); copy or download that file too"
+        )
+    raise ModelError(
+        f"{name} holds {found} and neither model.safetensors nor its index, which is where a "
+        f"causal language model's weights are read from; give the folder that save_pretrained "
+        f"wrote, or call the file model.safetensors if these are its weights"
+    )
+
+
+def _is_pointer(path: Path) -> bool:
+    """Whether a file is what Git keeps of a large file that was not fetched."""
+    try:
+        if not path.is_file() or path.stat().st_size > _LARGEST_POINTER:
+            return False
+        with path.open("rb") as file:
+            return file.read(len(_POINTER)) == _POINTER
+    except OSError:
+        return False
 
 
 def refuse_file(name: str) -> None:
@@ -120,20 +208,23 @@ def refuse_file(name: str) -> None:
     raise ModelError(f"{name} is a file; give the folder it is in")
 
 
-def refuse_quantized(name: str, folder: Path, own: frozenset[str]) -> None:
+def refuse_quantized(
+    name: str, folder: Path, own: frozenset[str], *, allow_pickle: bool = False
+) -> None:
     """Refuses weights that were rounded already, whatever says so.
 
     Args:
         name: What the model is called.
         folder: With config, weights and side files.
         own: Names of the tensors that the model's class has; what a class calls a scale is its own.
+        allow_pickle: Whether pickled weights may be looked into.
 
     Raises:
         ModelError: With what was found.
     """
-    headers = read_headers(folder)
+    headers = read_headers(folder, allow_pickle=allow_pickle)
     config = _read_json(folder / "config.json")
-    codes = {n: h for n, h in headers.items() if _is_code(h)}
+    codes = {n: h for n, h in headers.items() if _is_code(h, n in own)}
     scales = [n for n in headers if n not in own and _is_of_quantizer(n, headers)]
     keys = sorted(_keys_that_say_so(config))
     side = sorted(p.name for p in folder.glob("*.json") if _SIDE_FILES.search(p.name))
@@ -158,13 +249,14 @@ def refuse_quantized(name: str, folder: Path, own: frozenset[str]) -> None:
         )
 
 
-def _is_code(header: TensorHeader) -> bool:
-    if header.dtype in _FULL or len(header.shape) < 2:
+def _is_code(header: TensorHeader, own: bool) -> bool:
+    """Whether a tensor is of a type that no full-precision parameter has."""
+    if header.dtype in _FULL or not header.shape:
         return False
     if header.dtype.startswith(("F8", "F4", "F6")):
-        return True
-    # Causal masks and position ids of old checkpoints are integers too, with a leading 1.
-    return _INTEGER.fullmatch(header.dtype) is not None and header.shape[0] > 1
+        return own or len(header.shape) > 1
+    # Causal masks and position ids of old checkpoints are integers or flags, with a leading 1.
+    return own or (len(header.shape) > 1 and header.shape[0] > 1)
 
 
 def _is_of_quantizer(name: str, headers: Mapping[str, TensorHeader]) -> bool:
@@ -178,7 +270,8 @@ def _is_of_quantizer(name: str, headers: Mapping[str, TensorHeader]) -> bool:
 
 def _told(codes: Mapping[str, TensorHeader]) -> str:
     types = ", ".join(sorted({header.dtype for header in codes.values()}))
-    return f"{len(codes)} matrices of type {types} ({_some(list(codes))})"
+    what = "matrices" if all(len(header.shape) > 1 for header in codes.values()) else "tensors"
+    return f"{len(codes)} {what} of type {types} ({_some(list(codes))})"
 
 
 def _some(names: list[str]) -> str:
@@ -202,19 +295,26 @@ def _read_json(path: Path) -> Any:
         return None
 
 
-def refuse_other_size(name: str, folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
+def refuse_other_size(
+    name: str,
+    folder: Path,
+    shapes: Mapping[str, tuple[int, ...]],
+    *,
+    allow_pickle: bool = False,
+) -> None:
     """Refuses a config that describes another model than the weights, before memory is taken.
 
     Args:
         name: What the model is called.
         folder: With the weights.
         shapes: The shapes that the config gives to the model's tensors, by name.
+        allow_pickle: Whether pickled weights may be looked into.
 
     Raises:
         ModelError: If a tensor of the same name has another shape, or the weights hold less than
             half of what the config describes.
     """
-    headers = read_headers(folder)
+    headers = read_headers(folder, allow_pickle=allow_pickle)
     if not headers or not shapes:
         return
     wrong = [

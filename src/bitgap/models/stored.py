@@ -31,6 +31,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from bitgap.models.kinds import is_within, text_part
+
 HALVES = (torch.bfloat16, torch.float16)
 """The types of float that are kept and cast; others are run as they are."""
 _TILE_NUMBERS = 2**22
@@ -62,10 +64,12 @@ def keep_as_stored(model: Any) -> Any | None:
         model: As transformers loaded it in the type of its file. Its parameters are taken over.
 
     Returns:
-        The model, or None where it has parameters that this cannot keep (matrices that are no
-        linear's, as of stacked experts), or cannot be made without its weights.
+        The model, or None where its text part has parameters that this cannot keep (matrices that
+        are no linear's, as of stacked experts), or it cannot be made without its weights.
     """
-    if not all(_can_keep(module) for module in model.modules()):
+    base, _ = text_part(model)
+    # Towers for images and sound are not run: what they are made of costs nothing to cast.
+    if not all(_can_keep(m) or not is_within(path, base) for path, m in model.named_modules()):
         return None
     try:
         # What is no parameter (angles, scales, slopes) is made as a model in float32 makes it.
@@ -84,7 +88,7 @@ def keep_as_stored(model: Any) -> Any | None:
     for module in made.modules():
         if isinstance(module, PreTrainedModel):
             made_float32: Any = module
-            made_float32.__class__ = _float32_model(type(module))
+            made_float32.__class__ = _float32_model(type(module), tuple(module._parameters))
         elif any(p is not None and p.dtype in HALVES for p in module._parameters.values()):
             by_rows = module is made.get_input_embeddings()
             module.__class__ = _casting(type(module), tuple(module._parameters), by_rows)
@@ -237,7 +241,7 @@ def _below(kind: type[nn.Module], mixin: type[nn.Module]) -> type[nn.Module]:
 
 
 @cache
-def _float32_model(kind: type[nn.Module]) -> type[nn.Module]:
+def _float32_model(kind: type[nn.Module], names: tuple[str, ...]) -> type[nn.Module]:
     def deep(self: Any, memo: dict[int, Any]) -> Any:
         made = self.__class__.__new__(self.__class__)
         memo[id(self)] = made
@@ -247,6 +251,7 @@ def _float32_model(kind: type[nn.Module]) -> type[nn.Module]:
         return _plain_model(made, shared.setdefault(_CAST, {}))
 
     parts = {"dtype": property(lambda self: torch.float32), "__deepcopy__": deep}
+    parts |= {name: _cast_property(name) for name in names}
     return type(kind.__name__, (kind,), parts | {"_bitgap_plain": kind})
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from bitgap.corpora.grammar import agreement
 from bitgap.corpora.grammar.agreement import AgreementSet, MinimalPair, load_agreement
+from bitgap.corpora.grammar.pairs import require_common
 from bitgap.errors import CorpusError, LanguageError
 
 CLAMS = Path(__file__).parents[4] / "shared" / "data" / "clams"
@@ -224,6 +225,23 @@ def test_clams_is_read_as_cloned(tmp_path: Path):
     assert found.languages == ("en", "he")
     assert found.excluded == {"unknown language word_lists": 1}
     assert load_agreement(tmp_path / "he_evalset").languages == ("he",)
+
+
+def test_one_file_of_a_layout_is_read(tmp_path: Path):
+    write(tmp_path / "en_evalset" / "simple_agrmt.txt", CLAMS_EN)
+    write(tmp_path / "heb.tsv", "sen\twrong_sen\nהוא רץ\tהוא רצה\n")
+    write(tmp_path / "eng" / "data.tsv", "sen\twrong_sen\nShe runs\tShe run\n")
+    for name, code in (
+        ("en_evalset/simple_agrmt.txt", "en"), ("heb.tsv", "he"), ("eng/data.tsv", "en"),
+    ):  # fmt: skip
+        assert load_agreement(tmp_path / name).languages == (code,)
+
+
+def test_pairs_of_none_of_the_text_s_languages_are_refused():
+    require_common(("gsw", "pt"), ("en", "gsw-Latn"), "pairs")
+    require_common(("gsw", "pt"), ("en", "pt-BR"), "pairs")
+    with pytest.raises(LanguageError, match=r"pairs: of gsw, pt, and the text is of en, he; no"):
+        require_common(("gsw", "pt"), ("en", "he"), "pairs")
 
 
 def test_pairs_that_are_none_are_left_out_and_counted(tmp_path: Path):

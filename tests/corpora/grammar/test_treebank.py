@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
@@ -176,7 +177,7 @@ def test_a_broken_line_is_named(tmp_path, broken, line, told):
 
 def test_what_is_no_text_or_no_file_is_refused(tmp_path):
     (tmp_path / "en.conllu").write_bytes(PLAIN.encode() + b"\n\xff\xfe\n")
-    with pytest.raises(CorpusError, match=r"en\.conllu, line 7: not UTF-8"):
+    with pytest.raises(CorpusError, match=r"en\.conllu, line 7: .* is not UTF-8"):
         load_treebanks(tmp_path)
     with pytest.raises(CorpusError, match="no such file"):
         load_treebanks(tmp_path / "absent.conllu")
@@ -206,6 +207,45 @@ def test_universal_dependencies_are_read_as_released_a_folder_a_treebank(tmp_pat
     assert load_treebanks(tmp_path, languages="en,deu").languages == ("en", "de")
     one = load_treebanks(tmp_path / "UD_German-GSD")
     assert (one.languages, len(one.tagged["de"])) == (("de",), 1)
+
+
+def test_a_folder_may_name_the_language_and_files_may_be_packed(tmp_path):
+    for folder, name in (
+        ("UD_Old_French-PROFITEROLE", "test.conllu"),
+        ("UD_Norwegian-Bokmaal", "no_bokmaal-ud-dev.conllu"),
+        ("UD_Norwegian-Nynorsk", "no_nynorsk-ud-dev.conllu"),
+        ("UD_Hebrew-HTB", "dev.conllu"),
+    ):
+        (tmp_path / "ud" / "ud-treebanks" / folder).mkdir(parents=True)
+        write(tmp_path / "ud" / "ud-treebanks" / folder, PLAIN, name)
+    english = tmp_path / "ud" / "ud-treebanks" / "UD_English-PUD" / "en_pud-ud-test.conllu.gz"
+    english.parent.mkdir()
+    english.write_bytes(gzip.compress(PLAIN.encode()))
+    found = load_treebanks(tmp_path / "ud")
+    assert set(found.languages) == {"nb", "nn", "he", "en"}
+
+
+def test_of_a_collection_only_the_text_s_languages_are_opened(tmp_path):
+    write(tmp_path, PLAIN, "en_pud-ud-test.conllu")
+    write(tmp_path, PLAIN, "gsw_uzh-ud-test.conllu")
+    write(tmp_path, "no CoNLL-U at all", "de_gsd-ud-test.conllu")
+    found = load_treebanks(tmp_path, text=("en-GB", "gsw-Latn", "fi"))
+    assert found.languages == ("en", "gsw")
+    with pytest.raises(LanguageError, match=r"of de, en, gsw, and the text is of fi, he; no lang"):
+        load_treebanks(tmp_path, text=("fi", "he"))
+
+
+def test_a_treebank_without_a_sentence_to_use_is_refused_and_not_replaced(tmp_path):
+    (tmp_path / "en.conllu").write_text("\n\n")
+    with pytest.raises(CorpusError, match="no sentence that can be used; left out: none"):
+        load_treebanks(tmp_path)
+    bare = PLAIN.replace("Number=Plur|Person=3|", "").replace("Number=Plur", "_")
+    write(tmp_path, bare, "en.conllu")
+    with pytest.raises(CorpusError, match="left out: 1 in which no word has any of Number"):
+        load_treebanks(tmp_path)
+    (tmp_path / "en.conllu").write_text("")
+    with pytest.raises(CorpusError, match=r"en\.conllu: the file is empty"):
+        load_treebanks(tmp_path)
 
 
 def test_one_file_of_an_unknown_language_does_not_stop_the_others(tmp_path, caplog):

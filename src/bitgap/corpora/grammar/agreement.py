@@ -60,7 +60,8 @@ def load_agreement(
     """Reads a set of minimal pairs.
 
     Args:
-        spec: None or ``bundled`` for our own; else a folder in the layout of CLAMS or MultiBLiMP.
+        spec: None or ``bundled`` for our own; else a folder in the layout of CLAMS or MultiBLiMP,
+            or one file of it.
         languages: Which to read, as ``"en,he"`` or a list, in any spelling; those that the set
             lacks are passed over. All when None.
 
@@ -74,6 +75,8 @@ def load_agreement(
         codes = present(codes, languages, "bundled minimal pairs")
         return _bundled(tuple(codes))
     folder = Path(spec).expanduser()
+    if folder.is_file():
+        return _read_file(folder, languages)
     if not folder.is_dir():
         raise NoSuchText(
             f"{folder}: no such folder; {_LAYOUTS}; leave the set out for the bundled one"
@@ -88,6 +91,16 @@ def load_agreement(
     if files:
         return _read_multiblimp(folder, files, languages)
     raise CorpusError(f"{folder}: minimal pairs in no layout that is known; {_LAYOUTS}")
+
+
+def _read_file(path: Path, languages: str | Sequence[str] | None) -> AgreementSet:
+    """Reads one table of MultiBLiMP, or one construction of CLAMS in the folder of its language."""
+    if path.suffix == ".tsv":
+        spelling = path.parent.resolve().name if path.stem == "data" else path.stem
+        return _read_multiblimp(path, {path: spelling}, languages)
+    if path.suffix == ".txt" and _is_language(_spelling(path.parent.resolve())):
+        return _read_clams(path, {path: _spelling(path.parent.resolve())}, languages)
+    raise CorpusError(f"{path}: a file in no layout of minimal pairs that is known; {_LAYOUTS}")
 
 
 def _spelling(folder: Path) -> str:

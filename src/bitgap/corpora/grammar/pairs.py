@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 from bitgap.corpora.intake import CORE_LANGUAGES, parse_languages
 from bitgap.errors import CorpusError, LanguageError
-from bitgap.languages import language
+from bitgap.languages import language, matching
 
 PHENOMENA = ("number", "gender", "person", "lexical")
 """What a pair may test, the last being the control."""
@@ -119,6 +119,26 @@ def present(have: Iterable[str], languages: str | Sequence[str] | None, where: s
             f"{where}: none of {', '.join(sorted(asked))} is there; it has {', '.join(codes)}"
         )
     return found
+
+
+def require_common(have: Iterable[str], codes: Sequence[str], what: str) -> None:
+    """Refuses pairs or treebanks of which no language is in the text that is measured.
+
+    Args:
+        have: Their codes.
+        codes: The text's.
+        what: What a message calls them.
+
+    Raises:
+        LanguageError: If there is no language in both.
+    """
+    have = tuple(have)
+    if not any(matching(code, have) for code in codes):
+        raise LanguageError(
+            f"{what}: of {', '.join(have)}, and the text is of {', '.join(codes)}; no language is "
+            f"in both, so there is nothing to look at; give some of the text's, or leave it out "
+            f"for the bundled sentences"
+        )
 
 
 def make_pair(

@@ -1,9 +1,10 @@
 """Treebanks in CoNLL-U: sentences whose words carry gold morphology, and where words end in tokens.
 
 A file holds one language, told by the beginning of its name (``he-htb-dev.conllu``,
-``en_pud-ud-test.conllu``); treebanks may stand in folders of their own (``UD_German-GSD/``), as
-Universal Dependencies releases them. A file whose name begins with no language, such as one of
-mixed languages (``qfn_fame-ud-test.conllu``), is passed over and told. A *word* is what stands in
+``en_pud-ud-test.conllu``), else by the treebank's folder (``UD_German-GSD/dev.conllu``); treebanks
+may stand in folders of their own, as Universal Dependencies releases them, packed or not
+(``.conllu.gz``). A file of no language that is known, such as one of mixed languages
+(``qfn_fame-ud-test.conllu``), is passed over and told. A *word* is what stands in
 the text: a multiword token such as Hebrew ``מתאילנד`` ("from Thailand") is one word, and its
 features are those of its syntactic head: of the parts whose own head lies outside the word, the
 last that is a noun, proper noun, verb, adjective, pronoun or auxiliary; else the last such part at
@@ -29,8 +30,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bitgap.corpora.grammar.pairs import TaggedSentence
-from bitgap.corpora.intake import parse_languages
+from bitgap.corpora.grammar.pairs import TaggedSentence, require_common
+from bitgap.corpora.intake import WORDS, parse_languages, text_lines, unpacked_name
 from bitgap.errors import CorpusError, LanguageError, NoSuchText
 from bitgap.languages import language, matching
 
@@ -45,6 +46,7 @@ NOT_IN_TEXT = "words do not line up with the text"
 NO_TAGS = f"no word has any of {', '.join(FEATURES)}"
 
 _COLUMNS = 10
+_FOLDER = re.compile(r"UD_(?P<language>\w+)-(?P<treebank>\w+)")
 _ID = re.compile(r"\d+|\d+-\d+|\d+\.\d+")
 
 
@@ -87,17 +89,23 @@ class Treebank:
 
 
 def load_treebanks(
-    spec: str | os.PathLike[str], *, languages: str | Sequence[str] | None = None
+    spec: str | os.PathLike[str],
+    *,
+    languages: str | Sequence[str] | None = None,
+    text: Sequence[str] | None = None,
 ) -> Treebank:
     """Reads one ``.conllu`` file, or all of a folder; several files of a language become one.
 
     Args:
         spec: File or folder.
         languages: Which languages to keep; all when None.
+        text: Codes of the text that is measured: files of other languages are not opened.
 
     Raises:
-        CorpusError: If there is nothing to read, or a line is no CoNLL-U; with file and line.
-        LanguageError: If no file name begins with a language, or a language asked for is absent.
+        CorpusError: If there is nothing to read, or no sentence that can be used, or a line is no
+            CoNLL-U; with file and line.
+        LanguageError: If no file name begins with a language, a language asked for is absent, or
+            no file is of a language of the text.
         NoSuchText: If there is no such file or folder.
         MissingExtra: If the conllu library is not installed.
     """
@@ -112,6 +120,9 @@ def load_treebanks(
     codes = list(by_language)
     if wanted is not None:
         codes = [_wanted(path, spelling, by_language) for spelling in wanted]
+    if text is not None:
+        require_common(codes, text, f"treebanks {path}")
+        codes = [code for code in codes if any(code in matching(own, codes) for own in text)]
     if strays:
         _log.warning(
             "%s: passed over, as their names begin with no language that is known: %s",
@@ -125,6 +136,9 @@ def load_treebanks(
         )
         for code in dict.fromkeys(codes)
     }
+    if not any(tagged.values()):
+        why = ", ".join(f"{n} in which {reason}" for reason, n in excluded.items())
+        raise CorpusError(f"{path}: no sentence that can be used; left out: {why or 'none'}")
     return Treebank(path.name, tagged, dict(excluded))
 
 
@@ -143,19 +157,36 @@ def _by_language(path: Path) -> tuple[dict[str, list[Path]], list[Path]]:
     by_language: dict[str, list[Path]] = {}
     strays: list[Path] = []
     for file in _files(path):
-        try:
-            code = language(re.split(r"[-_.]", file.name)[0]).code
-        except LanguageError:
+        code = _language_of(file)
+        if code is None:
             strays.append(file)
         else:
             by_language.setdefault(code, []).append(file)
     return by_language, strays
 
 
+def _language_of(file: Path) -> str | None:
+    """Returns the language that a file's name begins with, or that its treebank's folder names."""
+    head, _, treebank = re.sub("[-.]", "_", file.name).partition("_")
+    folder = _FOLDER.fullmatch(file.resolve().parent.name)
+    # One code for both written languages of Norwegian; the treebank's name tells them apart.
+    if "nynorsk" in (treebank.lower()[:7], folder and folder["treebank"].lower()[:7]):
+        return "nn"
+    heads = [] if head.casefold() in WORDS else [head]
+    for spelling in (*heads, *([folder["language"].replace("_", " ")] if folder else [])):
+        try:
+            return language(spelling).code
+        except LanguageError:
+            continue
+    return None
+
+
 def _files(path: Path) -> list[Path]:
     if path.is_dir():
-        found = sorted(path.glob("*.conllu")) or sorted(path.glob("*/*.conllu"))
-        if not found:
+        below = (sorted(path.glob(f"{folders}*.conllu*")) for folders in ("", "*/", "*/*/"))
+        kept = ([file for file in files if _is_treebank(file)] for files in below)
+        found = next((files for files in kept if files), None)
+        if found is None:
             raise CorpusError(
                 f"{path}: no .conllu file in this folder or in folders of it, such as "
                 "UD_German-GSD/de_gsd-ud-dev.conllu"
@@ -164,6 +195,10 @@ def _files(path: Path) -> list[Path]:
     if not path.is_file():
         raise NoSuchText(f"{path}: no such file or folder; name a .conllu file or a folder of them")
     return [path]
+
+
+def _is_treebank(file: Path) -> bool:
+    return unpacked_name(file.name).endswith(".conllu") and file.is_file()
 
 
 # -- one file -------------------------------------------------------------------------------------
@@ -200,13 +235,7 @@ def _parsed(parse: Callable[[str], Any], file: Path, first: int, block: Sequence
 
 def _blocks(file: Path) -> Iterator[tuple[int, list[str]]]:
     """Yields the line number of each sentence's first line, from 1, and its lines."""
-    try:
-        lines = file.read_text(encoding="utf-8-sig").split("\n")
-    except UnicodeDecodeError as error:
-        before = file.read_bytes()[: error.start].count(b"\n")
-        raise CorpusError(f"{file}, line {before + 1}: not UTF-8; save the file as UTF-8") from None
-    except OSError as error:
-        raise CorpusError(f"{file}: cannot be read: {error}") from None
+    lines = text_lines(file)
     block: list[str] = []
     for number, line in enumerate([*lines, ""], start=1):
         if line.strip():

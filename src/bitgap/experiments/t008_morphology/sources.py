@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from bitgap.corpora.grammar.agreement import load_agreement
 from bitgap.corpora.grammar.pairs import AgreementSet, MinimalPair, TaggedSentence
 from bitgap.corpora.grammar.treebank import Treebank
+from bitgap.errors import LanguageError
 from bitgap.experiments.t008_morphology.matched_pairs import LEXICAL
 from bitgap.lab.lab import Lab
-from bitgap.languages import language
+from bitgap.languages import language, matching
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,19 +53,22 @@ def sources(lab: Lab, per_kind: int | None = None) -> Sources:
     agreement: dict[str, list[MinimalPair]] = {}
     lexical: dict[str, list[MinimalPair]] = {}
     controls: dict[str, str] = {}
-    have = [c for c in lab.languages if c in grammar.pairs or words.tagged.get(c)]
+    # A corpus may tell a script or a region that pairs and treebanks do not: gsw-Latn, pt-BR.
+    pairs = {code: _one(code, grammar.pairs) for code in lab.languages}
+    tagged = {code: _one(code, words.tagged) for code in lab.languages}
+    have = [code for code in lab.languages if pairs[code] or tagged[code]]
     kept = _of_either_kind(have, per_kind)
-    for code in (code for code in kept if code in grammar.pairs):
-        agreement[code], lexical[code] = _split(grammar.pairs[code])
+    for code in (code for code in kept if pairs[code]):
+        agreement[code], lexical[code] = _split(pairs[code])
         source = grammar
         if not lexical[code]:
             source = load_agreement()
-            lexical[code] = _split(source.pairs.get(code, ()))[1]
+            lexical[code] = _split(_one(code, source.pairs))[1]
         controls[source.name] = source.fingerprint
     return Sources(
         agreement=agreement,
         lexical=lexical,
-        tagged={code: words.tagged[code] for code in kept if words.tagged.get(code)},
+        tagged={code: tagged[code] for code in kept if tagged[code]},
         names={
             "agreement": grammar.name,
             "lexical": ", ".join(controls),
@@ -73,6 +80,15 @@ def sources(lab: Lab, per_kind: int | None = None) -> Sources:
             "words": words.fingerprint,
         },
     )
+
+
+def _one(code: str, have: Mapping[str, Sequence[T]]) -> Sequence[T]:
+    """Returns what there is of a language, if a code means one of those that there are."""
+    try:
+        found = matching(code, have)
+    except LanguageError:  # a code of the caller's own, as for halves of a language
+        return ()
+    return have[found[0]] if len(found) == 1 else ()
 
 
 def _of_either_kind(codes: Sequence[str], n: int | None) -> list[str]:
