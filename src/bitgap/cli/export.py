@@ -48,6 +48,7 @@ def export(options: Namespace, session: Session) -> None:
     from bitgap.jobs.export import export as write
     from bitgap.protect.recipe import read_recipe
 
+    session.begin(options.out, "Name the toolchains that are left to go on")
     made = write(
         read_recipe(options.recipe),
         options.to,
@@ -72,6 +73,7 @@ def verify(options: Namespace, session: Session) -> None:
     console.say(f"reading {options.folder}")
     from bitgap.jobs.export import verify as verified
 
+    session.begin(options.folder, "Run the same command again")
     made = verified(
         options.folder, model=options.model, check=_check(options), trust=_trust(options)
     )

@@ -97,7 +97,7 @@ def _judge(
     from bitgap.jobs.investigate import describe
     from bitgap.show import views
 
-    session.announce_cost(lab.preflight([plan]))
+    session.announce_cost(lambda: lab.preflight([plan]))
     scores = lab.score([plan], "gate")
     judged = judge_gate(
         scores, plan.text, options.max_harm, alpha=options.alpha, seed=lab.settings.seed
@@ -165,8 +165,11 @@ def _tell_cost(session: Session, lab: Lab, checkpoints: list[Checkpoint]) -> Non
         with weights_in_hand(lab, checkpoint) as plan:
             return lab.preflight([plan])
 
-    first, *others = map(cost, checkpoints)
-    session.announce_cost(reduce(lambda all_, one: all_.and_also(one, 1), others, first))
+    def whole() -> Preflight:
+        first, *others = map(cost, checkpoints)
+        return reduce(lambda all_, one: all_.and_also(one, 1), others, first)
+
+    session.announce_cost(whole)
 
 
 def _audit(session: Session, lab: Lab, checkpoint: Checkpoint, *, quiet: bool) -> Run:
@@ -175,7 +178,7 @@ def _audit(session: Session, lab: Lab, checkpoint: Checkpoint, *, quiet: bool) -
     from bitgap.show import views
 
     with weights_in_hand(lab, checkpoint) as plan:
-        session.announce_cost(lab.preflight([plan]))
+        session.announce_cost(lambda: lab.preflight([plan]))
         found = audit_file(lab, checkpoint, plan)
         return session.keep(
             lab.store,
@@ -209,7 +212,7 @@ def map_against(options: Namespace, session: Session) -> None:
 
     with weights_in_hand(lab, checkpoint) as plan:
         parts = parts_of_file(lab, checkpoint, plan, units=options.units)
-        if session.announce_cost(lab.preflight(part_plans(plan, parts))):
+        if session.announce_cost(lambda: lab.preflight(part_plans(plan, parts))):
             session.keep(
                 lab.store,
                 views.file_map_view,

@@ -63,7 +63,7 @@ def audit(options: Namespace, session: Session) -> None:
     protect = f" protect {options.protect}" if options.protect else ""
     plan = Plan.parse(f"{options.scheme}{protect}", lab.n_blocks)
     lab = lab.spread(options.sentences)
-    if session.announce_cost(lab.preflight([plan])):
+    if session.announce_cost(lambda: lab.preflight([plan])):
         session.keep(
             lab.store,
             views.audit_view,
@@ -107,7 +107,7 @@ def layer_map(options: Namespace, session: Session) -> None:
     tier = _chosen(options, lab, tier, map_only=True)
     lab = lab.spread(tier.map_sentences)
     design = tier.design(lab.n_blocks, seed=options.seed)
-    if session.announce_cost(lab.preflight(design.plans(options.scheme))):
+    if session.announce_cost(lambda: lab.preflight(design.plans(options.scheme))):
         layers, scores = map_layers(lab, options.scheme, design)
         session.keep(
             lab.store,
@@ -132,7 +132,7 @@ def _unit_map(options: Namespace, session: Session) -> None:
             )
     lab = session.open_lab(options.model, "fast").spread(options.sentences)
     plans = unit_plans(options.scheme, lab.n_blocks, lab.units())
-    if session.announce_cost(lab.preflight(plans)):
+    if session.announce_cost(lambda: lab.preflight(plans)):
         session.keep(
             lab.store,
             views.unit_map_view,
@@ -188,7 +188,7 @@ def investigate(options: Namespace, session: Session) -> None:
     from bitgap.show import views
 
     tier = _chosen(options, lab, tier)
-    if session.announce_cost(foresee(lab, tier)):
+    if session.announce_cost(lambda: foresee(lab, tier)):
         found = investigate(lab, tier, announce=console.say)
         session.keep(
             lab.store,

@@ -168,6 +168,9 @@ _PREFIX = (
     "what stands before every sentence (default: auto, what the tokenizer makes, else BOS, else "
     "EOS, else nothing, and its first token is not scored)"
 )
+_TIME_LIMIT = (
+    "stop after so long, such as 30m, say what is left, and exit 124; the same command goes on"
+)
 _ARITHMETIC = "float32, or bfloat16 products where the processor has them"
 _RUN = "number of a run, or latest (default: latest); `bitgap results` lists them"
 
@@ -191,6 +194,7 @@ MEASURING = (
     option("--threads", "processor threads (default: torch's)", type=whole(1, 1024), metavar="N"),
     option("--memory", "what may be used beside the model", default="4GiB"),
     option("--device", "cpu or cuda", default="cpu"),
+    option("--time-limit", _TIME_LIMIT, type=duration_s, metavar="TIME"),
 )
 TRUST = (
     option("--allow-pickle", "read .bin weights too", action="store_true"),
