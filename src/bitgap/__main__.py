@@ -5,15 +5,13 @@ import _signal
 import os
 import sys
 
-from bitgap.cli import STOPPED_EARLY
-
 _over = False
 
 
 def _leave(number: int, _: object) -> None:
     """Ends the process where it is; an exception would be a traceback of what is being imported."""
     if not _over:
-        os.write(2, f"{STOPPED_EARLY}\n".encode())
+        os.write(2, b"bitgap: stopped before anything was measured\n")
     os._exit(128 + number)
 
 

@@ -80,7 +80,11 @@ def decode(kind: type[Record], text: str) -> Record:
     Raises:
         StoreError: As :func:`from_json` has it.
     """
-    return from_json(kind, json.loads(text))
+    try:
+        value = json.loads(text)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise StoreError(f"a stored {kind.__name__} is no JSON: {error}") from None
+    return from_json(kind, value)
 
 
 @cache

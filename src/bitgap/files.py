@@ -8,19 +8,27 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
+import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
 _DATE = (1980, 1, 1, 0, 0, 0)
 # What zipfile and numpy raise, beside ValueError, of bytes that are not what was written: an entry
 # missing, cut, or said to be encrypted or packed in another way.
-_DAMAGED = (KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
+_DAMAGED = (
+    *(KeyError, EOFError, RuntimeError, OverflowError, MemoryError, TypeError, SyntaxError),
+    *(struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error),
+)
+# Of text in such a file: evidence of a whole investigation has some megabytes.
+_MOST_JSON_BYTES = 1 << 28
 
 
 def write_text(path: Path, text: str) -> None:
@@ -85,14 +93,51 @@ def read_arrays(path: str | os.PathLike[str], entry: str) -> tuple[Any, dict[str
     """
     try:
         with zipfile.ZipFile(path) as archive:
+            if archive.getinfo(entry).file_size > _MOST_JSON_BYTES:
+                raise ValueError(f"{entry} says that it is {archive.getinfo(entry).file_size} bytes")
             content = json.loads(archive.read(entry))
-            arrays = {
-                name.removesuffix(".npy"): np.load(
-                    io.BytesIO(archive.read(name)), allow_pickle=False
-                )
-                for name in archive.namelist()
-                if name.endswith(".npy")
-            }
+            arrays = _arrays_in(archive)
     except _DAMAGED as error:
         raise ValueError(str(error)) from error
     return content, arrays
+
+
+def unpack_arrays(file: IO[bytes]) -> dict[str, Any]:
+    """Returns the arrays of an ``.npz``, never pickled, by name.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return _arrays_in(archive)
+    except _DAMAGED as error:
+        raise ValueError(str(error)) from error
+
+
+def _arrays_in(archive: zipfile.ZipFile) -> dict[str, Any]:
+    return {
+        name.removesuffix(".npy"): _array(archive.read(name))
+        for name in archive.namelist()
+        if name.endswith(".npy")
+    }
+
+
+def _array(held: bytes) -> Any:
+    """Returns the array of an ``.npy``; numpy itself makes room for what its header only claims."""
+    file = io.BytesIO(held)
+    version = np.lib.format.read_magic(file)
+    read = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }.get(version)
+    if read is None:
+        raise ValueError(f"an array in version {version} of its format")
+    shape, fortran, dtype = read(file)
+    if dtype.hasobject:
+        raise ValueError("Object arrays are not read")
+    left = len(held) - file.tell()
+    if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != left:
+        raise ValueError(f"an array of shape {shape} in {left} bytes")
+    values = np.frombuffer(held, dtype, offset=file.tell())
+    return values.reshape(shape, order="F" if fortran else "C").copy()

@@ -7,6 +7,7 @@ from argparse import Namespace
 from bitgap.cli import console
 from bitgap.cli.options import MODEL, option, path, verb
 from bitgap.cli.session import Session, writable
+from bitgap.errors import UsageError
 
 
 @verb("list", "the experiments, their hypotheses and what they cost", MODEL)
@@ -39,10 +40,14 @@ def show(options: Namespace, session: Session) -> None:
     session.show(result, views.show_view)
 
 
+_REPAIR = "put what is whole of a damaged store in its place, and keep that as FILE.damaged"
+
+
 @verb(
     "results",
     "what a store holds, judged again from stored numbers",
     option("--parquet", "write tidy tables for pandas or DuckDB", metavar="DIR", type=path),
+    option("--repair", _REPAIR, action="store_true"),
 )
 def results(options: Namespace, session: Session) -> None:
     """Shows what a store holds, and writes it as tables and figures."""
@@ -51,6 +56,15 @@ def results(options: Namespace, session: Session) -> None:
     from bitgap.report.figures.run import finding_figures
     from bitgap.show import views
 
+    if options.repair:
+        from dataclasses import asdict
+
+        from bitgap.lab.store_repair import repair
+
+        if options.parquet:
+            raise UsageError("--repair writes a store and --parquet reads one; give one")
+        session.show(asdict(repair(options.store)), views.repair_view, keep=False)
+        return
     with Store(options.store, read_only=True) as store:
         judged = all_judged_again(store)
         if options.parquet:
