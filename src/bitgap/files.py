@@ -94,7 +94,9 @@ def read_arrays(path: str | os.PathLike[str], entry: str) -> tuple[Any, dict[str
     try:
         with zipfile.ZipFile(path) as archive:
             if archive.getinfo(entry).file_size > _MOST_JSON_BYTES:
-                raise ValueError(f"{entry} says that it is {archive.getinfo(entry).file_size} bytes")
+                raise ValueError(
+                    f"{entry} says that it is {archive.getinfo(entry).file_size} bytes"
+                )
             content = json.loads(archive.read(entry))
             arrays = _arrays_in(archive)
     except _DAMAGED as error:

@@ -24,6 +24,9 @@ SHAPE = (2, 40)
 N = 60
 
 
+OBSERVED = Observations(experiment="T", version=1, arrays={"x": np.ones(3)}, facts={"n": 2})
+
+
 def values(i: int) -> np.ndarray:
     return np.random.default_rng(i).normal(size=(2, *SHAPE))
 
@@ -33,7 +36,7 @@ def filled(path: Path) -> Path:
         store.put_text("t", {"model": "é", "languages": ["en", "he"]}, {"x": values(0)})
         for i in range(N):
             store.put_scores("t", [(f"k{i}", f"plan {i}", values(i))])
-        store.put_observations("o", Observations("T", 1, {"x": values(1)}, {"n": 2}))
+        store.put_observations("o", OBSERVED)
         store.put_run("audit", PROVENANCE, {"model": "שלום"})
         store.put_run("investigate", PROVENANCE, {"n": 1}, [(replace(FINDING), "o")])
         store.learn("speed", {"rate": 1.5})
@@ -48,7 +51,7 @@ def read_all(path: Path, *, read_only: bool) -> tuple[dict[str, bytes], list[obj
         with Store(path, read_only=read_only) as store:
             for call in (
                 lambda: [(f["languages"], f["model"]) for _, f, _ in store.scored_texts()],
-                lambda: store.get_observations("o"),
+                lambda: observed(store),
                 lambda: [(n, c, s) for n, c, _, s in store.runs()],
                 lambda: store.findings(2),
                 lambda: store.learned("speed"),
@@ -72,6 +75,11 @@ def read_all(path: Path, *, read_only: bool) -> tuple[dict[str, bytes], list[obj
     except StoreError:
         pass
     return scores, others
+
+
+def observed(store: Store) -> object:
+    found = store.get_observations("o")
+    return found and (found.experiment, found.version, found.facts, found.arrays["x"].tolist())
 
 
 def right(scores: dict[str, bytes]) -> None:
@@ -106,7 +114,9 @@ def test_a_flipped_bit_is_never_misread_and_a_repair_keeps_the_rest(
     try:
         found = repair(path)
     except StoreError as error:
-        assert "can be read" in str(error) or "no bitgap store" in str(error) or "schema" in str(error)
+        assert (
+            "can be read" in str(error) or "no bitgap store" in str(error) or "schema" in str(error)
+        )
         return
     scores, _ = read_all(path, read_only=False)
     right(scores)

@@ -10,7 +10,12 @@ from bitgap.cli.session import Session, writable
 from bitgap.errors import UsageError
 
 
-@verb("list", "the experiments, their hypotheses and what they cost", MODEL)
+@verb(
+    "list",
+    "the experiments, their hypotheses and what they cost",
+    MODEL,
+    example="bitgap list ./my-model",
+)
 def list_(options: Namespace, session: Session) -> None:
     """Shows every experiment and what it costs on a model."""
     from bitgap.experiments.catalog import CATALOG, describe
@@ -28,6 +33,7 @@ def list_(options: Namespace, session: Session) -> None:
     "one experiment: question, method, costs, thresholds",
     option("experiment", "such as T-004", metavar="ID"),
     option("--model", "whose costs to show (default: the bundled model)"),
+    example="bitgap show T-004",
 )
 def show(options: Namespace, session: Session) -> None:
     """Shows one experiment."""
@@ -48,6 +54,7 @@ _REPAIR = "put what is whole of a damaged store in its place, and keep that as F
     "what a store holds, judged again from stored numbers",
     option("--parquet", "write tidy tables for pandas or DuckDB", metavar="DIR", type=path),
     option("--repair", _REPAIR, action="store_true"),
+    example="bitgap results --store bitgap.db --parquet tables",
 )
 def results(options: Namespace, session: Session) -> None:
     """Shows what a store holds, and writes it as tables and figures."""

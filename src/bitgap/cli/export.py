@@ -39,6 +39,7 @@ def _names(text: str) -> list[str]:
     option("--nearest", "write the nearest recipe that a target can express", action="store_true"),
     option("--no-load", "do not have the toolchain load it", action="store_true"),
     *(*_VERIFYING, *TRUST),
+    example="bitgap export recipe/recipe.toml --to gguf,vllm --out shipped",
 )
 def export(options: Namespace, session: Session) -> None:
     """Shows what :func:`bitgap.jobs.export.export` wrote and found."""
@@ -67,6 +68,7 @@ def export(options: Namespace, session: Session) -> None:
     "an export, loaded by its toolchain and counted once more",
     option("folder", "what `bitgap export` made, such as OUT/gguf", type=path),
     *(*_VERIFYING, *TRUST),
+    example="bitgap verify shipped/gguf",
 )
 def verify(options: Namespace, session: Session) -> None:
     """Shows what :func:`bitgap.jobs.export.verify` found."""

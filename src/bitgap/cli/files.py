@@ -42,6 +42,7 @@ FILES = option("--against", f"{FILE}; several times to compare", metavar="FILE",
     "contents",
     "what a quantized file really holds, tensor by tensor",
     option("file", "a .gguf or .safetensors file, or a folder", type=path),
+    example="bitgap contents model-q4_k_m.gguf",
 )
 def contents(options: Namespace, session: Session) -> None:
     """Shows what :func:`bitgap.formats.contents.contents_of` finds; reads headers alone."""
@@ -64,6 +65,7 @@ def contents(options: Namespace, session: Session) -> None:
     option("--alpha", "how often it may refuse, or let through, falsely", type=above_0(0.2),
            default=0.05),
     SENTENCES,
+    example="bitgap gate ./my-model --against model-q4_k_m.gguf --max-harm 0.02",
 )  # fmt: skip
 def gate(options: Namespace, session: Session) -> None:
     """Judges by :func:`bitgap.disparity.gate.judge_gate`, and ends with what was found.

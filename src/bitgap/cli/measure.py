@@ -44,6 +44,7 @@ _PLAN = "how weights are rounded, or a whole plan in quotes"
     option("--scheme", _PLAN, type=scheme_or_plan, default=DEFAULT_SCHEME),
     FILES,
     SENTENCES,
+    example="bitgap audit ./my-model --scheme rtn3-g128 --languages en,he,ar",
 )
 def audit(options: Namespace, session: Session) -> None:
     """Shows what :meth:`bitgap.Lab.audit` finds."""
@@ -83,6 +84,7 @@ def audit(options: Namespace, session: Session) -> None:
     WITHIN,
     ALL_MASKS,
     AGAINST,
+    example="bitgap map ./my-model --within 2h --out map",
 )
 def layer_map(options: Namespace, session: Session) -> None:
     """Shows what :meth:`bitgap.Lab.map` or, by matrix, :meth:`bitgap.Lab.map_units` finds.
@@ -179,6 +181,7 @@ def _chosen(options: Namespace, lab: Lab, tier: Tier, *, map_only: bool = False)
     "investigate",
     "audit, map and experiments, with verdicts",
     *(*TRUST, DRY_RUN, MODEL, TIER, TIER_SENTENCES, WITHIN, ALL_MASKS),
+    example="bitgap investigate --tier smoke --languages en,de,he,ru,hi",
 )
 def investigate(options: Namespace, session: Session) -> None:
     """Shows what :func:`bitgap.jobs.investigate.investigate` finds."""

@@ -92,6 +92,7 @@ def _share(text: str) -> float | None:
     option("--triple", _TRIPLE, type=_blocks, action="append", metavar="LIST"),
     option("--frontier", _FRONTIER, action="store_true"),
     SENTENCES,
+    example="bitgap protect ./my-model --budget 4.25 --for gguf --out recipe",
 )
 def protect(options: Namespace, session: Session) -> None:
     """Shows what :meth:`bitgap.Lab.protect` finds, and leaves ``recipe.toml``."""

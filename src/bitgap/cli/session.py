@@ -108,9 +108,7 @@ class Session:
         if self._run_number is not None:
             return f"bitgap: {how}; the result is kept as run {self._run_number} in {self._store}"
         rest = self._what_is_left() if left and isinstance(error, TimeIsUp) else ""
-        return (
-            f"bitgap: {how}; what was finished is kept in {self._kept_in}{rest}. {self._go_on}"
-        )
+        return f"bitgap: {how}; what was finished is kept in {self._kept_in}{rest}. {self._go_on}"
 
     def _what_is_left(self) -> str:
         if self._foresee is None:

@@ -28,7 +28,15 @@ from bitgap.codec import decode, encode, is_object
 from bitgap.errors import NoSuchStore, StoreError
 from bitgap.files import unpack_arrays
 from bitgap.lab.files import NewFiles, read_files
-from bitgap.lab.store_tables import COLUMNS, SCHEMA, digest, is_whole, make_tables, schema_of, seal_of
+from bitgap.lab.store_tables import (
+    COLUMNS,
+    SCHEMA,
+    digest,
+    is_whole,
+    make_tables,
+    schema_of,
+    seal_of,
+)
 from bitgap.quant.plan import Plan
 from bitgap.records import (
     Arithmetic,
@@ -403,7 +411,7 @@ class Store:
 def _explain(path: str, doing: str, error: sqlite3.Error) -> str:
     text = str(error)
     name = getattr(error, "sqlite_errorname", None) or ""
-    if "IOERR" in name and ("LOCK" in name or "SHM" in name) or name == "SQLITE_PROTOCOL":
+    if ("IOERR" in name and ("LOCK" in name or "SHM" in name)) or name == "SQLITE_PROTOCOL":
         advice = (
             "SQLite's locking does not work there, as on some network drives; keep the store on a "
             "disk of this machine"
@@ -419,7 +427,9 @@ def _explain(path: str, doing: str, error: sqlite3.Error) -> str:
             "machine"
         )
     elif "not a database" in text:
-        advice = f"this file is no bitgap store; name another with --store, or, if it was one, {_REPAIR}"
+        advice = (
+            f"this file is no bitgap store; name another with --store, or, if it was one, {_REPAIR}"
+        )
     elif "malformed" in text or "decode" in text or "no such" in text or "CORRUPT" in name:
         advice = f"the file is damaged, or was copied while it was written; {_REPAIR}"
     else:

@@ -133,9 +133,7 @@ def _copy_whole(copy: Path, new: Path, path: str) -> Repair:
             into.execute("COMMIT")
             into.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     whole = intact and not unreadable and not any(dropped.values())
-    return Repair(
-        store=path, whole=whole, kept=kept, dropped=dropped, unreadable=tuple(unreadable)
-    )
+    return Repair(store=path, whole=whole, kept=kept, dropped=dropped, unreadable=tuple(unreadable))
 
 
 class _Rows:
