@@ -20,7 +20,7 @@ SOURCE = Path(bitgap.__file__).parent
 HOSTILE = 'a|b\n<script>alert("x")</script> [x](javascript:y) ![z](http://evil/x) `c` <!-- #panic()'
 
 
-# ---------------------------------------------------------------------------- doors, as code has them
+# -- doors, as code has them -----------------------------------------------------------------------
 
 
 def calls(tree: ast.AST) -> list[tuple[str, ast.Call]]:
@@ -52,7 +52,7 @@ def test_both_doors_are_shut_by_default() -> None:
     assert (parsed.allow_pickle, parsed.trust_remote_code) == (False, False)
 
 
-# --------------------------------------------------------------------------- doors, as models try them
+# -- doors, as models try them ---------------------------------------------------------------------
 
 
 class Evil:
@@ -142,7 +142,7 @@ def test_an_index_that_is_none_is_told(copied: Path, text: str) -> None:
         load_model(str(copied))
 
 
-# ---------------------------------------------------------------------------------------------- paths
+# -- paths -----------------------------------------------------------------------------------------
 
 
 def test_evidence_is_written_into_its_folder_whatever_the_model_is_called(tmp_path: Path) -> None:
@@ -156,7 +156,7 @@ def test_evidence_is_written_into_its_folder_whatever_the_model_is_called(tmp_pa
         assert [p.name for p in (tmp_path / str(i)).iterdir()] == ["in"]
 
 
-# --------------------------------------------------------------------------------------------- markup
+# -- markup ----------------------------------------------------------------------------------------
 
 
 def test_markdown_of_a_page_is_no_markup_of_data() -> None:

@@ -117,6 +117,9 @@ def _read(hint: Any, value: Any, where: str) -> Any:
             _check(len(value) == len(inner), value, where, f"{len(inner)} values")
             return tuple(_read(h, item, where) for h, item in zip(inner, value, strict=True))
         return tuple(_read(inner[0], item, where) for item in value)
+    if origin is Sequence:
+        _check(isinstance(value, list), value, where, "a list")
+        return [_read(inner[0], item, where) for item in value]
     if origin is Mapping:
         _check(isinstance(value, dict), value, where, "an object")
         return {name: _read(inner[1], item, f"{where}.{name}") for name, item in value.items()}

@@ -144,11 +144,14 @@ def test_a_cut_store(whole: Path, tmp_path: Path, share: float) -> None:
     path.write_bytes(whole.read_bytes()[: int(share * whole.stat().st_size)])
     right(read_all(path, read_only=True)[0])
     try:
-        repair(path)
+        found = repair(path)
     except StoreError:
         assert share < 0.1
         return
-    right(read_all(path, read_only=False)[0])
+    scores = read_all(path, read_only=False)[0]
+    right(scores)
+    assert len(scores) == found.kept["scores"]
+    assert len(scores) > (share - 0.25) * N, "what is before the cut is kept"
 
 
 def test_a_header_that_is_gone_is_written_again(whole: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""How a command is stopped: Ctrl-C, SIGTERM as from a scheduler, a terminal that goes, a time limit.
+"""How a command is stopped: Ctrl-C, SIGTERM as from a scheduler, a closed terminal, a time limit.
 
 Until something is worth winding up, a stop ends the process where it is: nothing is half done, and
 an exception raised while libraries are imported would come out as a traceback of theirs. From then

@@ -73,7 +73,7 @@ def repair(path: str | os.PathLike[str]) -> Repair:
     except OSError as error:
         raise StoreError(
             f"cannot repair {os.fspath(path)!r}: {error.filename or file}: "
-            f"{error.strerror or error}; the repaired store is made beside it and takes as much room"
+            f"{error.strerror or error}; what is whole is written beside it and takes as much room"
         ) from error
 
 
@@ -103,20 +103,16 @@ def _copy_whole(copy: Path, new: Path, path: str) -> Repair:
     kept, dropped = dict.fromkeys(COLUMNS, 0), dict.fromkeys(COLUMNS, 0)
     unreadable: list[str] = []
     with closing(sqlite3.connect(copy, isolation_level=None)) as old:
+        # Else a file that is shorter than its header says is refused as a whole.
+        old.execute("PRAGMA writable_schema = ON")
         old.text_factory = lambda data: data.decode(errors="surrogateescape")
-        try:
-            schema = schema_of(old, path)
-            intact = old.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-        except sqlite3.DatabaseError as error:
-            raise StoreError(f"nothing of {path!r} can be read any more: {error}") from error
-        if schema is None:
-            raise StoreError(f"{path!r} is empty; there is nothing to repair")
+        sealed, intact = _is_sealed(old, path), _is_intact(old)
         with closing(sqlite3.connect(new, isolation_level=None)) as into:
             into.execute("PRAGMA journal_mode = WAL")
             make_tables(into)
             into.execute("BEGIN")
             for table in COLUMNS:
-                reader = _Rows(old, table, sealed=schema == SCHEMA)
+                reader = _Rows(old, table, sealed=sealed)
                 for row, seal in reader:
                     if _fits(table, row, seal) and _put(into, table, row, seal):
                         kept[table] += 1
@@ -134,6 +130,31 @@ def _copy_whole(copy: Path, new: Path, path: str) -> Repair:
             into.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     whole = intact and not unreadable and not any(dropped.values())
     return Repair(store=path, whole=whole, kept=kept, dropped=dropped, unreadable=tuple(unreadable))
+
+
+def _is_sealed(db: sqlite3.Connection, path: str) -> bool:
+    """Returns whether rows have seals, also where the page that says so is the damaged one."""
+    try:
+        schema = schema_of(db, path)
+        if schema is None:
+            raise StoreError(f"{path!r} is empty; there is nothing to repair")
+        return schema == SCHEMA
+    except sqlite3.DatabaseError:
+        pass
+    try:
+        columns = {name for _, name, *_ in db.execute("PRAGMA table_info(scores)")}
+    except sqlite3.DatabaseError as error:
+        raise StoreError(f"nothing of {path!r} can be read any more: {error}") from error
+    if "key" not in columns:
+        raise StoreError(f"nothing of {path!r} can be read any more: it has no table of scores")
+    return "seal" in columns
+
+
+def _is_intact(db: sqlite3.Connection) -> bool:
+    try:
+        return db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    except sqlite3.DatabaseError:
+        return False
 
 
 class _Rows:

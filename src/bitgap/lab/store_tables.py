@@ -1,7 +1,7 @@
 """The tables of a store, what seals a row, and how a store of before becomes one of today.
 
-A row is sealed by the SHA-256 of all its columns (of a blob, of the blob's own SHA-256, which stands
-beside it), so that a flipped bit in a plan's text or in a run's JSON is found as one in a blob is.
+A row is sealed by the SHA-256 of all its columns (of a blob, of its own, which stands beside it), so
+that a flipped bit in a plan's text or in a run's JSON is found as one in a blob is.
 Rows that were written before there were seals have none, and are vouched for by their blob's alone.
 """
 
