@@ -15,9 +15,11 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 import bitgap
+from validation.reliability import PAGE, put_section
 
 # As an installed script begins; of what Python itself shows, no frame is a file of bitgap's.
 _CODE = "import sys; from bitgap.__main__ import main; sys.exit(main())"
@@ -70,18 +72,24 @@ def main() -> int:
     parser.add_argument("--signal", default="SIGINT", choices=["SIGINT", "SIGTERM"])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--within", type=float, default=0.5, help="seconds after the start")
+    parser.add_argument("--page", type=Path, nargs="?", const=PAGE, metavar="FILE")
     parser.add_argument("arguments", nargs="*", default=["list"])
     asked = parser.parse_args()
     draw, counts = random.Random(asked.seed), Counts()
     while counts.tried < asked.tries:
         after_s = draw.uniform(0, asked.within)
         one_try(asked.arguments, signal.Signals[asked.signal], after_s, counts)
-    print(
+    told = (
         f"{counts.tried} tries of `bitgap {' '.join(asked.arguments)}` within {asked.within} s: "
         f"{counts.tracebacks} with a traceback or another code, {counts.late} took longer than a "
         f"second (longest {counts.longest_s:.2f} s); beside them {counts.python_itself} met Python "
         f"before a line of bitgap was run, {counts.done_before} a command that was done"
     )
+    print(told)
+    if asked.page:
+        heading = "## Interrupted at the start"
+        command = f"`python -m validation.interrupts {' '.join(sys.argv[1:])}`, {date.today()}."
+        put_section("interrupts", f"{heading}\n\n{command} {told}.", asked.page)
     return 1 if counts.tracebacks else 0
 
 

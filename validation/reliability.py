@@ -8,7 +8,8 @@ from pathlib import Path
 PAGE = Path("docs/reliability.md")
 _HEAD = """# Reliability
 
-What was tried to make bitgap fail, and what came of it. Every section is written by the command that stands in it, by no hand.
+What was tried to make bitgap fail, and what came of it. Every section is written by the command \
+that stands in it, by no hand.
 """
 ORDER = ("interrupts", "kills", "fuzz")
 
