@@ -171,9 +171,8 @@ def killed_again_and_again(
 
 def prepare(home: Path) -> dict[str, tuple[str, ...]]:
     """Makes the model, the text and a recipe; returns each verb's words."""
-    from cli_samples import save_model, write_longer_corpus
-
     from bitgap.cli.main import main
+    from cli_samples import save_model, write_longer_corpus
 
     model = save_model(home / "model", steps=40)
     text = write_longer_corpus(home / "text", turns=3)
@@ -234,9 +233,9 @@ def section(found: Sequence[Row], command: str) -> str:
     return "\n\n".join(
         (
             "## Killed and given again",
-            f"`{command}`, {date.today()}. SIGKILL at a random moment of each command, then the same "
-            "command again: scores, observations, recipes, exported files and evidence are compared "
-            "with those of a run that nobody killed, to the bit.",
+            f"`{command}`, {date.today()}. SIGKILL at a random moment of each command, then the "
+            "same command again: scores, observations, recipes, exported files and evidence are "
+            "compared with those of a run that nobody killed, to the bit.",
             rows_of(head, rows),
         )
     )

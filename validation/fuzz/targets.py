@@ -57,7 +57,10 @@ _TREE = """# sent_id = 1
 3.1\tx\tx\tX\t_\t_\t_\t_\t_\t_
 
 """
-_CLAMS = "True\tthe author laughs\nFalse\tthe author laugh\nTrue\tthe pilots smile\nFalse\tthe pilots smiles\n"
+_CLAMS = (
+    "True\tthe author laughs\nFalse\tthe author laugh\n"
+    "True\tthe pilots smile\nFalse\tthe pilots smiles\n"
+)
 _BLIMP = (
     "sen\twrong_sen\tphenomenon\nthe author laughs\tthe author laugh\tSV-#\n"
     "the pilots smile\tthe pilots smiles\tSV-#\n"
@@ -198,7 +201,7 @@ def targets() -> list[Target]:
         Target(name="recipe", file="recipe.toml", seeds=[_recipe()], read=read_recipe),
         Target(name="damage table", file="t.zip", seeds=[_table()], read=read_table),
         Target(name="prediction", file="p.json", read=read_prediction,
-               seeds=_first("docs/predictions/*-weights-rtn*.json") or _first("docs/predictions/*.json")),
+               seeds=_first("docs/predictions/*-weights-rtn*.json")),
         Target(name="evidence", file="m.evidence.zip", seeds=_first("evidence/*.evidence.zip", 1),
                read=read_evidence),
         Target(name="store, read and repaired", file="s.db", seeds=[_store()], read=_read_store,

@@ -59,6 +59,7 @@ class Session:
         self._predicted: dict[str, Any] | None = None
         self._foresee: Callable[[], Preflight] | None = None
         self._at_begin: Callable[[], None] = lambda: None
+        self._left: Callable[[], str] | None = None
         self._rss_at_start = 0
         self._started = time.time()
         self._begun = False
@@ -110,7 +111,13 @@ class Session:
         rest = self._what_is_left() if left and isinstance(error, TimeIsUp) else ""
         return f"bitgap: {how}; what was finished is kept in {self._kept_in}{rest}. {self._go_on}"
 
+    def tell_left(self, words: Callable[[], str]) -> None:
+        """Has it told what is left where the time is up, in words of the verb's own."""
+        self._left = words
+
     def _what_is_left(self) -> str:
+        if self._left is not None:
+            return f"; left: {self._left()}"
         if self._foresee is None:
             return ""
         try:

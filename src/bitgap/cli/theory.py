@@ -31,7 +31,7 @@ from bitgap.cli.options import (
 from bitgap.cli.session import Session, writable
 from bitgap.errors import UserError
 from bitgap.files import write_text
-from bitgap.show.words import duration
+from bitgap.show.words import count, duration
 from bitgap.version import __version__
 
 if TYPE_CHECKING:
@@ -95,12 +95,18 @@ def theory(options: Namespace, session: Session) -> None:
     if options.export:
         writable(options.export, "--export")
     session.begin()
+    done = list[Evidence]()
+    session.tell_left(lambda: f"{len(models) - len(done)} of {count(len(models), 'model')}")
 
     def export(one: Evidence) -> None:
         if options.export:
             write_evidence(one, options.export)
 
-    measured = gather_all(models, open_lab, tier, announce=console.say, keep=export)
+    def keep(one: Evidence) -> None:
+        export(one)
+        done.append(one)
+
+    measured = gather_all(models, open_lab, tier, announce=console.say, keep=keep)
     evidence = merged([*measured, *in_hand])
     for one in in_hand:
         if any(one is other for other in evidence):

@@ -156,8 +156,8 @@ class Store:
     @contextmanager
     def _transaction(self) -> Iterator[None]:
         with self._explained("write"):
-            self._db.execute("BEGIN IMMEDIATE")
             try:
+                self._db.execute("BEGIN IMMEDIATE")
                 yield
                 self._db.execute("COMMIT")
             except BaseException:

@@ -1,6 +1,6 @@
 """The tables of a store, what seals a row, and how a store of before becomes one of today.
 
-A row is sealed by the SHA-256 of all its columns (of a blob, of its own, which stands beside it), so
+A row is sealed by the SHA-256 of all its columns (a blob's own stands beside it and is one), so
 that a flipped bit in a plan's text or in a run's JSON is found as one in a blob is.
 Rows that were written before there were seals have none, and are vouched for by their blob's alone.
 """
