@@ -51,8 +51,8 @@ def section(found: Sequence[Outcome], command: str) -> str:
             f"`{command}`, {date.today()}. Good inputs with up to four harms each (bits flipped, "
             f"numbers made absurd, parts cut, doubled or dropped, signs put in), made by "
             f"hypothesis from the seed that is told and those after it. A fault is an exception "
-            f"that is not bitgap's own, more than {LONGEST_S:.0f} s of CPU, or more memory than 1.5 "
-            f"times the input and {SPARE_BYTES >> 20} MiB.",
+            f"that is not bitgap's own, more than {LONGEST_S:.0f} s of CPU, or more memory than "
+            f"1.5 times the input and {SPARE_BYTES >> 20} MiB.",
             table(found),
         )
     )
