@@ -156,6 +156,25 @@ def test_evidence_is_written_into_its_folder_whatever_the_model_is_called(tmp_pa
         assert [p.name for p in (tmp_path / str(i)).iterdir()] == ["in"]
 
 
+def test_a_link_out_of_a_model_s_folder_is_not_shipped(tmp_path: Path) -> None:
+    from bitgap.formats.source import _refuse_link
+
+    cache = tmp_path / "models--me--it"
+    for folder in (tmp_path / "model", cache / "snapshots" / "abc", cache / "blobs"):
+        folder.mkdir(parents=True)
+    (tmp_path / "secret").write_text("key")
+    (cache / "blobs" / "1f").write_text("{}")
+    (tmp_path / "model" / "own.json").write_text("{}")
+    (tmp_path / "model" / "link.json").symlink_to("own.json")
+    (cache / "snapshots" / "abc" / "tokenizer.json").symlink_to("../../blobs/1f")
+    for path in (*(tmp_path / "model").iterdir(), *(cache / "snapshots" / "abc").iterdir()):
+        _refuse_link(path)
+    for folder in (tmp_path / "model", cache / "snapshots" / "abc"):
+        (folder / "LICENSE").symlink_to(tmp_path / "secret")
+        with pytest.raises(ModelError, match=r"LICENSE is a link to .*secret, outside"):
+            _refuse_link(folder / "LICENSE")
+
+
 # -- markup ----------------------------------------------------------------------------------------
 
 
