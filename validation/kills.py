@@ -169,8 +169,8 @@ def killed_again_and_again(
     return row
 
 
-def prepare(home: Path) -> dict[str, tuple[str, ...]]:
-    """Makes the model, the text and a recipe; returns each verb's words."""
+def prepare(home: Path, *, recipe_too: bool) -> dict[str, tuple[str, ...]]:
+    """Makes the model, the text and, for exports, a recipe; returns each verb's words."""
     from bitgap.cli.main import main
     from cli_samples import save_model, write_longer_corpus
 
@@ -185,7 +185,7 @@ def prepare(home: Path) -> dict[str, tuple[str, ...]]:
 
     store = ("--store", str(home / "recipe.db"))
     made = filled(VERBS["protect"][:-2])
-    if main([*made, "--out", str(recipe.parent), *store]) != 0:
+    if recipe_too and main([*made, "--out", str(recipe.parent), *store]) != 0:
         raise SystemExit("no recipe was made, so that nothing can be exported")
     return {verb: filled(words) for verb, words in VERBS.items()}
 
@@ -207,7 +207,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     budget._MAX_NODES = 2  # many moments between commits to be killed at
     draw, found = random.Random(asked.seed), list[Row]()
     with tempfile.TemporaryDirectory(prefix="bitgap-kills-") as place:
-        words = prepare(Path(place))
+        words = prepare(Path(place), recipe_too="export" in asked.only)
         n, seconds = -(-asked.kills // len(asked.only)), asked.seconds / len(asked.only)
         for verb in asked.only:
             found.append(killed_again_and_again(verb, words[verb], Path(place), n, draw, seconds))

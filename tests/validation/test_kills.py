@@ -15,13 +15,12 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.alone
 @pytest.mark.timeout(900)
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
-def test_killed_audits_maps_and_exports_end_in_the_same_bits() -> None:
+def test_killed_audits_and_maps_end_in_the_same_bits() -> None:
     # Two hundred over all verbs: python -m validation.kills
     out = subprocess.run(
-        [sys.executable, "-m", "validation.kills", "--kills", "9", "--only", "audit", "map",
-         "export"],
+        [sys.executable, "-m", "validation.kills", "--kills", "6", "--only", "audit", "map"],
         capture_output=True, text=True, check=False, cwd=ROOT,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
     )  # fmt: skip
     assert out.returncode == 0, out.stdout + out.stderr
-    assert "| all | 9 |" in out.stdout
+    assert "| all | 6 |" in out.stdout

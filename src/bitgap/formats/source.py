@@ -148,8 +148,8 @@ def _refuse_link(path: Path) -> None:
     own = [folder, *([folder.parents[1] / "blobs"] if folder.parent.name == "snapshots" else [])]
     if not any(target.is_relative_to(place) for place in own):
         raise ModelError(
-            f"{path.parent.name}/{path.name} is a link to {target}, outside the model's folder, and "
-            f"would be copied into the export; remove it, or put the file itself there"
+            f"{path.parent.name}/{path.name} is a link to {target}, outside the model's folder, "
+            f"and would be copied into the export; remove it, or put the file itself there"
         )
 
 
