@@ -124,7 +124,7 @@ def plain():
     import time
     time.sleep(30)
 
-with Watch(why) as watch:
+with Watch(why, alone=True) as watch:
     watch.winds_up()
     watch.limit(float(sys.argv[2]) if len(sys.argv) > 2 else None)
     print("ready", flush=True)
@@ -183,6 +183,27 @@ def test_a_time_limit_ends_what_can_be_ended(sigint: object) -> None:
     ran = stopped(watched("plain", "0.5", sigint=sigint))
     assert (ran.code, ran.err) == (124, "the time limit is up; told\n")
     assert 0.4 < time.monotonic() - began < 10
+
+
+NOT_ALONE = """
+import os, signal, time
+from bitgap.cli.stopping import Stop, Watch
+try:
+    with Watch(str) as watch:
+        print("ready", flush=True)
+        time.sleep(60)
+except Stop:
+    time.sleep(1.5)
+    print("alive", signal.getsignal(signal.SIGINT) is signal.default_int_handler)
+"""
+
+
+@pytest.mark.alone
+def test_a_process_that_is_somebody_else_s_is_not_ended() -> None:
+    child = started(["-c", NOT_ALONE])
+    assert child.stdout is not None and child.stdout.readline() == "ready\n"
+    child.send_signal(signal.SIGINT)
+    assert stopped(child).out == "alive True\n"
 
 
 # -------------------------------------------------------------------------------- what is measured

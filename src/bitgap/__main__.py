@@ -24,7 +24,7 @@ def main() -> int:
         _signal.signal(_signal.SIGTERM, _leave)
     from bitgap.cli.main import main
 
-    code = main()
+    code = main(alone=True)
     _over = True
     if code > 128:
         # Threads that still work on what was stopped would be waited for.

@@ -58,11 +58,12 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, *, alone: bool = False) -> int:
     """Runs one command.
 
     Args:
         argv: Arguments without the program's name; those of the process when None.
+        alone: Whether the process is there for this alone, and may be ended where it is stopped.
 
     Returns:
         One of :data:`EXIT_CODES`.
@@ -78,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as stop:  # argparse prints usage itself; 0 after --help, 2 on misuse
         return int(stop.code or 0)
     session = Session(options)
-    with Watch(session.why_it_stopped) as watch, session:
+    with Watch(session.why_it_stopped, alone=alone) as watch, session:
         watch.limit(options.time_limit)
         session.on_begin(watch.winds_up)
         try:

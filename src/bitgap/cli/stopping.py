@@ -62,14 +62,17 @@ class Watch:
     signals are the main thread's.
     """
 
-    def __init__(self, why: Callable[[Stop], str]) -> None:
+    def __init__(self, why: Callable[[Stop], str], *, alone: bool = False) -> None:
         """Begins nothing yet.
 
         Args:
             why: Returns what to tell of a stop; asked in another thread where the command does not
                 end by itself.
+            alone: Whether the process is there for the command alone and may be ended. Where it is
+                somebody's, such as a notebook's, a stop is raised and no more.
         """
         self._why = why
+        self._alone = alone
         self._asked: Stop | None = None
         self._winds_up = False
         self._limit_s: float | None = None
@@ -138,7 +141,8 @@ class Watch:
         of_limit = number == _OF_LIMIT and isinstance(self._asked, TimeIsUp)
         again = self._asked is not None and not of_limit
         stop = self._asked = self._asked or _stop_of(number)
-        if again or not self._winds_up:  # somebody is impatient, or there is nothing to wind up
+        # Somebody is impatient, or there is nothing to wind up.
+        if self._alone and (again or not self._winds_up):
             self._end(stop)
         # A stop that is raised in a destructor or a callback cannot be passed on; Python would show
         # it as a traceback, and the watching thread ends what it did not.
@@ -173,7 +177,7 @@ class Watch:
         while not self._over.wait(0.02) and time.monotonic() < until:
             if grace_s > GRACE_S and self._signal(ours, 0):
                 until = min(until, time.monotonic() + GRACE_S)
-        if not self._over.is_set():
+        if self._alone and not self._over.is_set():
             self._end(stop)
 
     def _end(self, stop: Stop) -> NoReturn:
