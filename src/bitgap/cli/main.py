@@ -84,7 +84,9 @@ def main(argv: Sequence[str] | None = None, *, alone: bool = False) -> int:
         session.on_begin(watch.winds_up)
         try:
             options.run(options, session)
+            watch.ends()
         except (Exception, KeyboardInterrupt) as error:
+            watch.ends()
             # What a stop makes of the work in hand is a stop, whatever a library calls it.
             cause = watch.asked or error
             message = session.why_it_ended(cause)

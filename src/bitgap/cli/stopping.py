@@ -21,8 +21,6 @@ from contextlib import suppress
 from types import FrameType
 from typing import Any, NoReturn
 
-from bitgap.cli import STOPPED_EARLY
-
 GRACE_S = 0.75
 """What winding up may take after a signal; what is promised is a second."""
 GRACE_OF_LIMIT_S = 30.0
@@ -133,6 +131,10 @@ class Watch:
         """Notes that from here on a stop is raised and not only ends the process."""
         self._winds_up = True
 
+    def ends(self) -> None:
+        """Notes that the command is over but for its last words, which nothing may interrupt."""
+        self._winds_up = False
+
     def _poke(self) -> None:
         if self._wakeup is not None:
             self._wakeup[1].send(b"\0")
@@ -182,7 +184,7 @@ class Watch:
 
     def _end(self, stop: Stop) -> NoReturn:
         """Ends the process at once, and says why."""
-        leave(self._why(stop) if self._winds_up else _early(stop), stop.exit_code)
+        leave(self._why(stop), stop.exit_code)
 
 
 def _wake_main_thread() -> None:
@@ -191,10 +193,6 @@ def _wake_main_thread() -> None:
         signal.pthread_kill(threading.main_thread().ident or 0, _OF_LIMIT)
     else:
         signal.raise_signal(_OF_LIMIT)
-
-
-def _early(stop: Stop) -> str:
-    return STOPPED_EARLY.replace("stopped", stop.how, 1)
 
 
 def leave(message: str, code: int) -> NoReturn:
