@@ -4,7 +4,7 @@ BIN := .venv/bin
 PYTEST := OPENBLAS_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest
 
 .PHONY: setup demo theory results predictions readme test toolchains browser docs lint bench \
-	calibrate clean
+	calibrate fuzz faults clean
 
 setup: .venv/.ready
 
@@ -87,6 +87,16 @@ lint: setup
 
 bench: setup
 	$(BIN)/python benchmarks/sweep.py
+
+# Damaged inputs for every reader, some minutes; a short run is among the tests.
+SECONDS ?= 300
+fuzz: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m validation.fuzz --seconds $(SECONDS) --page
+
+# Interrupts at the start, and kills at random moments; an hour on an idle machine.
+faults: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m validation.interrupts --page
+	OMP_NUM_THREADS=1 $(BIN)/python -m validation.kills --kills 200 --page
 
 # The slow half of the toolkit's own calibration; the fast half is in the tests.
 calibrate: setup

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,3 +139,11 @@ class Ran:
 
 
 Run = Callable[..., Ran]
+
+
+def stored_plans(path: str | Path) -> set[str]:
+    """Returns the plans a store has scores of."""
+    with sqlite3.connect(path) as db:
+        found = {plan for (plan,) in db.execute("SELECT plan FROM scores")}
+    db.close()
+    return found

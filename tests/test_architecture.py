@@ -52,6 +52,8 @@ INSTRUMENTS = {
 }
 WITHOUT_TORCH_FILES = (
     "lab/store.py",
+    "lab/store_repair.py",
+    "lab/store_tables.py",
     "lab/local_errors.py",
     "lab/engine/tree.py",
     "quant/plan.py",

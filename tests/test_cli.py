@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from dataclasses import replace
 from math import comb
 from pathlib import Path
@@ -377,3 +378,12 @@ def test_no_line_is_longer_than_eighty_columns_nor_coloured_without_a_terminal(
 def test_a_time_that_cannot_be_kept_is_refused(measure: Run, options: list[str], said: str) -> None:
     ran = measure("investigate", "--languages", "he", *options)
     assert ran.code == 2 and said in ran.err
+
+
+@pytest.mark.parametrize("name", [verb.name for verb in VERBS])
+def test_the_help_of_every_verb_ends_in_an_example_that_can_be_typed(name: str, run: Run) -> None:
+    ran = run(name, "--help")
+    assert ran.code == 0
+    heading, example = ran.out.rstrip().splitlines()[-2:]
+    assert heading == "example:" and example.strip().startswith(f"bitgap {name} ")
+    assert make_parser().parse_args(shlex.split(example)[1:]).command == name

@@ -72,6 +72,8 @@ def commands() -> str:
         own.sort(key=lambda action: (bool(action.option_strings), count[_key(action)]))
         usage = _wrapped(f"bitgap {name}", [*map(_usage, own), "[OPTIONS]"])
         parts += [f"## bitgap {name}", str(verb.description), f"```text\n{usage}\n```"]
+        example = str(verb.epilog).removeprefix("example:").strip()
+        parts += [f"Such as `{example}`."] if example else []
         parts += [_options(own)] if own else []
     first = next(iter(by_name.values()))
     common = [action for action in _shown(first) if count[_key(action)] == len(by_name)]

@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 import sys
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
 from bitgap.version import __version__
 
+# As typing has it, which takes longer to import than all that is done here; so does importlib.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from bitgap.corpora.parallel import load_corpus
     from bitgap.disparity.audit import audit
     from bitgap.jobs.investigate import run
@@ -51,14 +53,20 @@ _SHOWN = (
 )
 
 
+def _module(name: str) -> Any:
+    from importlib import import_module
+
+    return import_module(name)
+
+
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'bitgap' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    return getattr(_module(_HOMES[name]), name)
 
 
 def _html(result: Any) -> str:
-    return import_module("bitgap.show.frames").html(result)
+    return _module("bitgap.show.frames").html(result)
 
 
 def _register_with_notebooks() -> None:

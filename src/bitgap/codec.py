@@ -80,7 +80,11 @@ def decode(kind: type[Record], text: str) -> Record:
     Raises:
         StoreError: As :func:`from_json` has it.
     """
-    return from_json(kind, json.loads(text))
+    try:
+        value = json.loads(text)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise StoreError(f"a stored {kind.__name__} is no JSON: {error}") from None
+    return from_json(kind, value)
 
 
 @cache
@@ -113,6 +117,9 @@ def _read(hint: Any, value: Any, where: str) -> Any:
             _check(len(value) == len(inner), value, where, f"{len(inner)} values")
             return tuple(_read(h, item, where) for h, item in zip(inner, value, strict=True))
         return tuple(_read(inner[0], item, where) for item in value)
+    if origin is Sequence:
+        _check(isinstance(value, list), value, where, "a list")
+        return [_read(inner[0], item, where) for item in value]
     if origin is Mapping:
         _check(isinstance(value, dict), value, where, "an object")
         return {name: _read(inner[1], item, f"{where}.{name}") for name, item in value.items()}

@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
-import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, TYPE_CHECKING, Any
 
-import numpy as np
+# What only some commands need is imported where it is needed, as every command writes text.
+if TYPE_CHECKING:
+    from zipfile import ZipFile
 
 _DATE = (1980, 1, 1, 0, 0, 0)
-# What zipfile and numpy raise, beside ValueError, of bytes that are not what was written: an entry
-# missing, cut, or said to be encrypted or packed in another way.
-_DAMAGED = (KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
+# Of text in such a file: evidence of a whole investigation has some megabytes.
+_MOST_JSON_BYTES = 1 << 28
 
 
 def write_text(path: Path, text: str) -> None:
@@ -34,7 +34,8 @@ def write_bytes(path: Path, content: bytes) -> None:
     Raises:
         OSError: If it cannot be written; it names the file that was asked for.
     """
-    part = path.with_name(f".{path.name}.part")
+    # Two commands may leave the same page at once.
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         part.write_bytes(content)
         os.replace(part, path)
@@ -62,6 +63,10 @@ def write_arrays(
     Raises:
         OSError: If it cannot be written.
     """
+    import zipfile
+
+    import numpy as np
+
     entries = {entry: json.dumps(content, sort_keys=True, allow_nan=False).encode()}
     for name, values in sorted(arrays.items()):
         held = io.BytesIO()
@@ -83,16 +88,74 @@ def read_arrays(path: str | os.PathLike[str], entry: str) -> tuple[Any, dict[str
         OSError: If it cannot be read.
         ValueError: If it is no such file.
     """
+    from zipfile import ZipFile
+
     try:
-        with zipfile.ZipFile(path) as archive:
-            content = json.loads(archive.read(entry))
-            arrays = {
-                name.removesuffix(".npy"): np.load(
-                    io.BytesIO(archive.read(name)), allow_pickle=False
+        with ZipFile(path) as archive:
+            if archive.getinfo(entry).file_size > _MOST_JSON_BYTES:
+                raise ValueError(
+                    f"{entry} says that it is {archive.getinfo(entry).file_size} bytes"
                 )
-                for name in archive.namelist()
-                if name.endswith(".npy")
-            }
-    except _DAMAGED as error:
+            content = json.loads(archive.read(entry))
+            arrays = _arrays_in(archive)
+    except _damaged() as error:
         raise ValueError(str(error)) from error
     return content, arrays
+
+
+def unpack_arrays(file: IO[bytes]) -> dict[str, Any]:
+    """Returns the arrays of an ``.npz``, never pickled, by name.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    from zipfile import ZipFile
+
+    try:
+        with ZipFile(file) as archive:
+            return _arrays_in(archive)
+    except _damaged() as error:
+        raise ValueError(str(error)) from error
+
+
+def _damaged() -> tuple[type[Exception], ...]:
+    """Returns what zipfile and numpy raise, beside ValueError, of bytes that are not what was
+    written: an entry missing, cut, or said to be encrypted or packed in another way.
+    """
+    import struct
+    import tokenize
+    import zipfile
+    import zlib
+
+    plain = (KeyError, EOFError, RuntimeError, OverflowError, MemoryError, TypeError, SyntaxError)
+    return (*plain, struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error)
+
+
+def _arrays_in(archive: ZipFile) -> dict[str, Any]:
+    return {
+        name.removesuffix(".npy"): _array(archive.read(name))
+        for name in archive.namelist()
+        if name.endswith(".npy")
+    }
+
+
+def _array(held: bytes) -> Any:
+    """Returns the array of an ``.npy``; numpy itself makes room for what its header only claims."""
+    import numpy as np
+
+    file = io.BytesIO(held)
+    version = np.lib.format.read_magic(file)
+    read = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }.get(version)
+    if read is None:
+        raise ValueError(f"an array in version {version} of its format")
+    shape, fortran, dtype = read(file)
+    if dtype.hasobject:
+        raise ValueError("Object arrays are not read")
+    left = len(held) - file.tell()
+    if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != left:
+        raise ValueError(f"an array of shape {shape} in {left} bytes")
+    values = np.frombuffer(held, dtype, offset=file.tell())
+    return values.reshape(shape, order="F" if fortran else "C").copy()

@@ -333,13 +333,15 @@ def hostile_page(kept: Path, tmp_path: Path) -> Path:
         german["language"] = HOSTILE
         record["report"]["caveats"] = [HOSTILE]
         record["layer_map"]["caveats"] = [f"{HOSTILE} العربية"]
-        copy.execute("UPDATE runs SET summary = ? WHERE id = 4", (json.dumps(summary),))
+        copy.execute(
+            "UPDATE runs SET summary = ?, seal = NULL WHERE id = 4", (json.dumps(summary),)
+        )
         rows = copy.execute("SELECT experiment, finding FROM findings WHERE run = 4").fetchall()
         for experiment, finding in rows:
             found = json.loads(finding)
             found["sentence"] = f"{HOSTILE} {found['sentence']}"
             copy.execute(
-                "UPDATE findings SET finding = ?, observations = '' "
+                "UPDATE findings SET finding = ?, observations = '', seal = NULL "
                 "WHERE run = 4 AND experiment = ?",
                 (json.dumps(found), experiment),
             )

@@ -157,7 +157,7 @@ def test_a_damaged_row_in_a_store_open_for_reading_is_said_and_kept(path: Path) 
 def test_a_store_of_another_schema_is_refused(path: Path, read_only: bool) -> None:
     with Store(path) as store:
         store._db.execute("UPDATE meta SET value = '99' WHERE name = 'schema'")
-    with pytest.raises(StoreError, match="has schema 99, this bitgap reads 1; name another"):
+    with pytest.raises(StoreError, match="has schema 99, this bitgap reads 1 to 2; name another"):
         Store(path, read_only=read_only)
 
 

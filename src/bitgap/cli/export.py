@@ -39,6 +39,7 @@ def _names(text: str) -> list[str]:
     option("--nearest", "write the nearest recipe that a target can express", action="store_true"),
     option("--no-load", "do not have the toolchain load it", action="store_true"),
     *(*_VERIFYING, *TRUST),
+    example="bitgap export recipe/recipe.toml --to gguf,vllm --out shipped",
 )
 def export(options: Namespace, session: Session) -> None:
     """Shows what :func:`bitgap.jobs.export.export` wrote and found."""
@@ -48,6 +49,7 @@ def export(options: Namespace, session: Session) -> None:
     from bitgap.jobs.export import export as write
     from bitgap.protect.recipe import read_recipe
 
+    session.begin(options.out, "Name the toolchains that are left to go on")
     made = write(
         read_recipe(options.recipe),
         options.to,
@@ -66,12 +68,14 @@ def export(options: Namespace, session: Session) -> None:
     "an export, loaded by its toolchain and counted once more",
     option("folder", "what `bitgap export` made, such as OUT/gguf", type=path),
     *(*_VERIFYING, *TRUST),
+    example="bitgap verify shipped/gguf",
 )
 def verify(options: Namespace, session: Session) -> None:
     """Shows what :func:`bitgap.jobs.export.verify` found."""
     console.say(f"reading {options.folder}")
     from bitgap.jobs.export import verify as verified
 
+    session.begin(options.folder, "Run the same command again")
     made = verified(
         options.folder, model=options.model, check=_check(options), trust=_trust(options)
     )

@@ -42,6 +42,7 @@ FILES = option("--against", f"{FILE}; several times to compare", metavar="FILE",
     "contents",
     "what a quantized file really holds, tensor by tensor",
     option("file", "a .gguf or .safetensors file, or a folder", type=path),
+    example="bitgap contents model-q4_k_m.gguf",
 )
 def contents(options: Namespace, session: Session) -> None:
     """Shows what :func:`bitgap.formats.contents.contents_of` finds; reads headers alone."""
@@ -64,6 +65,7 @@ def contents(options: Namespace, session: Session) -> None:
     option("--alpha", "how often it may refuse, or let through, falsely", type=above_0(0.2),
            default=0.05),
     SENTENCES,
+    example="bitgap gate ./my-model --against model-q4_k_m.gguf --max-harm 0.02",
 )  # fmt: skip
 def gate(options: Namespace, session: Session) -> None:
     """Judges by :func:`bitgap.disparity.gate.judge_gate`, and ends with what was found.
@@ -97,7 +99,7 @@ def _judge(
     from bitgap.jobs.investigate import describe
     from bitgap.show import views
 
-    session.announce_cost(lab.preflight([plan]))
+    session.announce_cost(lambda: lab.preflight([plan]))
     scores = lab.score([plan], "gate")
     judged = judge_gate(
         scores, plan.text, options.max_harm, alpha=options.alpha, seed=lab.settings.seed
@@ -165,8 +167,11 @@ def _tell_cost(session: Session, lab: Lab, checkpoints: list[Checkpoint]) -> Non
         with weights_in_hand(lab, checkpoint) as plan:
             return lab.preflight([plan])
 
-    first, *others = map(cost, checkpoints)
-    session.announce_cost(reduce(lambda all_, one: all_.and_also(one, 1), others, first))
+    def whole() -> Preflight:
+        first, *others = map(cost, checkpoints)
+        return reduce(lambda all_, one: all_.and_also(one, 1), others, first)
+
+    session.announce_cost(whole)
 
 
 def _audit(session: Session, lab: Lab, checkpoint: Checkpoint, *, quiet: bool) -> Run:
@@ -175,7 +180,7 @@ def _audit(session: Session, lab: Lab, checkpoint: Checkpoint, *, quiet: bool) -
     from bitgap.show import views
 
     with weights_in_hand(lab, checkpoint) as plan:
-        session.announce_cost(lab.preflight([plan]))
+        session.announce_cost(lambda: lab.preflight([plan]))
         found = audit_file(lab, checkpoint, plan)
         return session.keep(
             lab.store,
@@ -209,7 +214,7 @@ def map_against(options: Namespace, session: Session) -> None:
 
     with weights_in_hand(lab, checkpoint) as plan:
         parts = parts_of_file(lab, checkpoint, plan, units=options.units)
-        if session.announce_cost(lab.preflight(part_plans(plan, parts))):
+        if session.announce_cost(lambda: lab.preflight(part_plans(plan, parts))):
             session.keep(
                 lab.store,
                 views.file_map_view,

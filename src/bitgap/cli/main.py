@@ -1,7 +1,8 @@
 """The command line's parser, and how every command begins and ends.
 
-Results go to stdout, progress and messages to stderr. Exit codes: 0 done, 1 failed or interrupted,
-2 misuse, 3 where a gate cannot tell. Nothing here imports torch before a verb that measures does.
+Results go to stdout, progress and messages to stderr. Exit codes: 0 done, 1 failed, 2 misuse, 3
+where a gate cannot tell, 124 when the time limit is up, 130 after Ctrl-C, 143 after SIGTERM.
+Nothing here imports torch before a verb that measures does.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import NoReturn
 
 from bitgap.cli import catalog, console, export, files, measure, pages, protect, theory
 from bitgap.cli.session import Session
+from bitgap.cli.stopping import Watch
 from bitgap.version import __version__
 
 VERBS = (
@@ -24,6 +26,12 @@ VERBS = (
     *(catalog.list_, catalog.show, catalog.results),
     *(files.contents, files.gate),
     *(pages.report, pages.figures, pages.paper, pages.card, pages.compare),
+)
+
+
+EXIT_CODES = (
+    "Exit codes: 0 done, 1 failed, 2 misuse, 3 a gate cannot tell, 124 the time limit is up, "
+    "130 Ctrl-C, 143 SIGTERM."
 )
 
 
@@ -39,7 +47,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="bitgap",
         description="Measures the gap that low-bit quantization opens between languages.",
-        epilog="Exit codes: 0 done, 1 failed or interrupted, 2 misuse, 3 a gate cannot tell.",
+        epilog=EXIT_CODES,
     )
     parser.add_argument("--version", action="version", version=f"bitgap {__version__}")
     verbs = parser.add_subparsers(
@@ -50,14 +58,15 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, *, alone: bool = False) -> int:
     """Runs one command.
 
     Args:
         argv: Arguments without the program's name; those of the process when None.
+        alone: Whether the process is there for this alone, and may be ended where it is stopped.
 
     Returns:
-        0 done, 1 failed or interrupted, 2 misuse, 3 where a gate cannot tell.
+        One of :data:`EXIT_CODES`.
     """
     logging.basicConfig(format="bitgap: %(message)s", level=logging.WARNING, stream=sys.stderr)
     # Threads that spin while they wait for each other are ten to a hundred times slower where
@@ -70,13 +79,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as stop:  # argparse prints usage itself; 0 after --help, 2 on misuse
         return int(stop.code or 0)
     session = Session(options)
-    try:
-        with session:
+    with Watch(session.why_it_stopped, alone=alone) as watch, session:
+        watch.limit(options.time_limit)
+        session.on_begin(watch.winds_up)
+        try:
             options.run(options, session)
-    except (Exception, KeyboardInterrupt) as error:
-        message = session.why_it_ended(error)
-        if message is None:  # a fault of ours
-            raise
-        console.tell(message)
-        return getattr(error, "exit_code", 1)
+            watch.ends()
+        except (Exception, KeyboardInterrupt) as error:
+            watch.ends()
+            # What a stop makes of the work in hand is a stop, whatever a library calls it.
+            cause = watch.asked or error
+            message = session.why_it_ended(cause)
+            if message is None:  # a fault of ours
+                raise
+            console.tell(message)
+            return 130 if type(cause) is KeyboardInterrupt else getattr(cause, "exit_code", 1)
     return 0

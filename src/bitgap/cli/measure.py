@@ -44,6 +44,7 @@ _PLAN = "how weights are rounded, or a whole plan in quotes"
     option("--scheme", _PLAN, type=scheme_or_plan, default=DEFAULT_SCHEME),
     FILES,
     SENTENCES,
+    example="bitgap audit ./my-model --scheme rtn3-g128 --languages en,he,ar",
 )
 def audit(options: Namespace, session: Session) -> None:
     """Shows what :meth:`bitgap.Lab.audit` finds."""
@@ -63,7 +64,7 @@ def audit(options: Namespace, session: Session) -> None:
     protect = f" protect {options.protect}" if options.protect else ""
     plan = Plan.parse(f"{options.scheme}{protect}", lab.n_blocks)
     lab = lab.spread(options.sentences)
-    if session.announce_cost(lab.preflight([plan])):
+    if session.announce_cost(lambda: lab.preflight([plan])):
         session.keep(
             lab.store,
             views.audit_view,
@@ -83,6 +84,7 @@ def audit(options: Namespace, session: Session) -> None:
     WITHIN,
     ALL_MASKS,
     AGAINST,
+    example="bitgap map ./my-model --within 2h --out map",
 )
 def layer_map(options: Namespace, session: Session) -> None:
     """Shows what :meth:`bitgap.Lab.map` or, by matrix, :meth:`bitgap.Lab.map_units` finds.
@@ -107,7 +109,7 @@ def layer_map(options: Namespace, session: Session) -> None:
     tier = _chosen(options, lab, tier, map_only=True)
     lab = lab.spread(tier.map_sentences)
     design = tier.design(lab.n_blocks, seed=options.seed)
-    if session.announce_cost(lab.preflight(design.plans(options.scheme))):
+    if session.announce_cost(lambda: lab.preflight(design.plans(options.scheme))):
         layers, scores = map_layers(lab, options.scheme, design)
         session.keep(
             lab.store,
@@ -132,7 +134,7 @@ def _unit_map(options: Namespace, session: Session) -> None:
             )
     lab = session.open_lab(options.model, "fast").spread(options.sentences)
     plans = unit_plans(options.scheme, lab.n_blocks, lab.units())
-    if session.announce_cost(lab.preflight(plans)):
+    if session.announce_cost(lambda: lab.preflight(plans)):
         session.keep(
             lab.store,
             views.unit_map_view,
@@ -179,6 +181,7 @@ def _chosen(options: Namespace, lab: Lab, tier: Tier, *, map_only: bool = False)
     "investigate",
     "audit, map and experiments, with verdicts",
     *(*TRUST, DRY_RUN, MODEL, TIER, TIER_SENTENCES, WITHIN, ALL_MASKS),
+    example="bitgap investigate --tier smoke --languages en,de,he,ru,hi",
 )
 def investigate(options: Namespace, session: Session) -> None:
     """Shows what :func:`bitgap.jobs.investigate.investigate` finds."""
@@ -188,7 +191,7 @@ def investigate(options: Namespace, session: Session) -> None:
     from bitgap.show import views
 
     tier = _chosen(options, lab, tier)
-    if session.announce_cost(foresee(lab, tier)):
+    if session.announce_cost(lambda: foresee(lab, tier)):
         found = investigate(lab, tier, announce=console.say)
         session.keep(
             lab.store,

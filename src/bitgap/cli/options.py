@@ -7,7 +7,7 @@ can be passed to all; verbs that measure nothing pass over them.
 from __future__ import annotations
 
 import re
-from argparse import ArgumentTypeError, Namespace
+from argparse import ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -31,11 +31,20 @@ class Verb:
     summary: str
     options: tuple[Option, ...]
     run: Run
+    example: str = ""
+    """A command as somebody would type it, at the end of ``--help``."""
 
     def declare(self, verbs: Any) -> None:
         """Adds it to what :meth:`argparse.ArgumentParser.add_subparsers` gave."""
         description = f"{self.summary[0].upper()}{self.summary[1:]}."
-        parser = verbs.add_parser(self.name, help=self.summary, description=description)
+        parser = verbs.add_parser(
+            self.name,
+            help=self.summary,
+            description=description,
+            epilog=f"example:\n  {self.example}",
+            # The example is one line, which is copied as it stands.
+            formatter_class=RawDescriptionHelpFormatter,
+        )
         for name, how in (*self.options, *COMMON):
             parser.add_argument(name, **how)
         measuring = parser.add_argument_group("measuring")
@@ -59,9 +68,16 @@ def option(name: str, help_: str, **how: Any) -> Option:
     return name, how | {"help": help_}
 
 
-def verb(name: str, summary: str, *options: Option) -> Callable[[Run], Verb]:
-    """Makes a function a verb, which takes these options beside those of every verb."""
-    return lambda run: Verb(name, summary, options, run)
+def verb(name: str, summary: str, *options: Option, example: str = "") -> Callable[[Run], Verb]:
+    """Makes a function a verb, which takes these options beside those of every verb.
+
+    Args:
+        name: What is typed.
+        summary: What it shows or writes, in one line.
+        options: What only some verbs take.
+        example: A command as somebody would type it.
+    """
+    return lambda run: Verb(name, summary, options, run, example)
 
 
 # -- what an option may say ------------------------------------------------------------------------
@@ -168,6 +184,9 @@ _PREFIX = (
     "what stands before every sentence (default: auto, what the tokenizer makes, else BOS, else "
     "EOS, else nothing, and its first token is not scored)"
 )
+_TIME_LIMIT = (
+    "stop after so long, such as 30m, say what is left, and exit 124; the same command goes on"
+)
 _ARITHMETIC = "float32, or bfloat16 products where the processor has them"
 _RUN = "number of a run, or latest (default: latest); `bitgap results` lists them"
 
@@ -191,6 +210,7 @@ MEASURING = (
     option("--threads", "processor threads (default: torch's)", type=whole(1, 1024), metavar="N"),
     option("--memory", "what may be used beside the model", default="4GiB"),
     option("--device", "cpu or cuda", default="cpu"),
+    option("--time-limit", _TIME_LIMIT, type=duration_s, metavar="TIME"),
 )
 TRUST = (
     option("--allow-pickle", "read .bin weights too", action="store_true"),

@@ -27,7 +27,12 @@ def _formats(text: str) -> list[str]:
     return names
 
 
-@verb("report", "a stored run as one self-contained page, report.html", RUN)
+@verb(
+    "report",
+    "a stored run as one self-contained page, report.html",
+    RUN,
+    example="bitgap report latest --out pages",
+)
 def report(options: Namespace, session: Session) -> None:
     """Writes the report of a stored run again, judged by today's thresholds."""
     from bitgap.report.page import report_html
@@ -44,6 +49,7 @@ def report(options: Namespace, session: Session) -> None:
     "every figure of a stored run",
     RUN,
     option("--format", "such as svg,png,pdf", type=_formats, default="svg", metavar="LIST"),
+    example="bitgap figures latest --format svg,pdf",
 )
 def figures(options: Namespace, session: Session) -> None:
     """Draws every figure of a stored run."""
@@ -66,6 +72,7 @@ def figures(options: Namespace, session: Session) -> None:
     RUN,
     option("--beside", "runs to add as worked examples", type=run_name, nargs="+", metavar="RUN"),
     option("--source", "also write the paper's source and figures", action="store_true"),
+    example="bitgap paper latest --beside 3 --out paper",
 )
 def paper(options: Namespace, session: Session) -> None:
     """Writes a stored run as a paper."""
@@ -81,7 +88,12 @@ def paper(options: Namespace, session: Session) -> None:
     console.write(str(folder / "paper.pdf"))
 
 
-@verb("card", "a stored audit as a model card: Markdown and model-index", RUN)
+@verb(
+    "card",
+    "a stored audit as a model card: Markdown and model-index",
+    RUN,
+    example="bitgap card latest --out shipped",
+)
 def card(options: Namespace, session: Session) -> None:
     """Prints a run's model card, or writes it to ``--out`` as card.md."""
     from bitgap.report.card import card_markdown
@@ -100,6 +112,7 @@ def card(options: Namespace, session: Session) -> None:
     "compare",
     "stored runs side by side, in the terminal and as compare.html",
     option("runs", _RUNS, type=run_name, nargs="+", metavar="RUN"),
+    example="bitgap compare 1 2 other.db:latest",
 )
 def compare(options: Namespace, session: Session) -> None:
     """Shows several stored runs side by side, in the terminal and as a page."""

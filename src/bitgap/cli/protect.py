@@ -92,6 +92,7 @@ def _share(text: str) -> float | None:
     option("--triple", _TRIPLE, type=_blocks, action="append", metavar="LIST"),
     option("--frontier", _FRONTIER, action="store_true"),
     SENTENCES,
+    example="bitgap protect ./my-model --budget 4.25 --for gguf --out recipe",
 )
 def protect(options: Namespace, session: Session) -> None:
     """Shows what :meth:`bitgap.Lab.protect` finds, and leaves ``recipe.toml``."""
@@ -111,7 +112,7 @@ def protect(options: Namespace, session: Session) -> None:
         f"{duration(costs.solve_s)}, proof {duration(costs.confirm_s)}"
     )
     console.say(f"{parts}; where the table is not trusted, up to 400 more plans are measured")
-    if not session.announce_cost(costs.whole):
+    if not session.announce_cost(lambda: foresee(work).whole):
         return
     folder = writable(options.out or str(Path(options.store).parent), "--out")
     found = protect(work, costs, out=folder, say=console.say)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bitgap.cli import STOPPED_EARLY, console
+from bitgap.cli.stopping import Stop, TimeIsUp
 from bitgap.errors import BitgapError, UserError
 from bitgap.files import write_text
 from bitgap.show.words import cost_line, preflight_line
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 REPORT = "report.html"
 """What every run leaves, in ``--out`` or beside the store."""
+
+_GO_ON = "Run the same command again to go on from there"
 
 View = Callable[[Any], Any]
 """Turns a result into what rich can print."""
@@ -54,9 +57,13 @@ class Session:
         self._stores = ExitStack()
         self._settings: Settings | None = None
         self._predicted: dict[str, Any] | None = None
+        self._foresee: Callable[[], Preflight] | None = None
+        self._at_begin: Callable[[], None] = lambda: None
+        self._left: Callable[[], str] | None = None
         self._rss_at_start = 0
         self._started = time.time()
         self._begun = False
+        self._kept_in, self._go_on = self._store, _GO_ON
         self._run_number: int | None = None
 
     def __enter__(self) -> Session:
@@ -71,10 +78,9 @@ class Session:
         Returns:
             A message, or None where the fault is ours and a traceback is due.
         """
-        kept = f"; what was finished is kept in {self._store}" if self._begun else ""
+        kept = f"; what was finished is kept in {self._kept_in}" if self._begun else ""
         if isinstance(error, KeyboardInterrupt):
-            go_on = "Run the same command again to go on from there"
-            return f"bitgap: stopped{kept}. {go_on}" if self._begun else STOPPED_EARLY
+            return self.why_it_stopped(error, left=True)
         if self._run_number is not None:
             kept = f"; the result is kept as run {self._run_number} in {self._store}"
         if isinstance(error, BitgapError):
@@ -89,6 +95,38 @@ class Session:
         if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and lack):
             return f"bitgap: out of memory; give less --memory, or fewer sentences{kept}"
         return None
+
+    def why_it_stopped(self, error: BaseException, *, left: bool = False) -> str:
+        """Returns what to tell of a stop, what of the work is kept and how to go on.
+
+        Args:
+            error: The stop; a plain ``KeyboardInterrupt`` is one too.
+            left: Whether to say what is left where the time is up, which takes some time itself.
+        """
+        how = error.how if isinstance(error, Stop) else Stop.how
+        if not self._begun:
+            return STOPPED_EARLY.replace(Stop.how, how, 1)
+        if self._run_number is not None:
+            return f"bitgap: {how}; the result is kept as run {self._run_number} in {self._store}"
+        rest = self._what_is_left() if left and isinstance(error, TimeIsUp) else ""
+        return f"bitgap: {how}; what was finished is kept in {self._kept_in}{rest}. {self._go_on}"
+
+    def tell_left(self, words: Callable[[], str]) -> None:
+        """Has it told what is left where the time is up, in words of the verb's own."""
+        self._left = words
+
+    def _what_is_left(self) -> str:
+        if self._left is not None:
+            return f"; left: {self._left()}"
+        if self._foresee is None:
+            return ""
+        try:
+            cost = self._foresee().as_dict()
+        except Exception:  # what stands half done when it is stopped may not be asked any more
+            return ""
+        if not self._predicted or cost["plans_in_store"] > self._predicted["plans_in_store"]:
+            return f"; left: {preflight_line(cost)}"
+        return f"; no plan was finished, so give it longer; left: {preflight_line(cost)}"
 
     # -- before measuring ---------------------------------------------------------------------
 
@@ -152,19 +190,35 @@ class Session:
             device=checked_device(asked.device),
         )
 
-    def begin(self) -> None:
-        """Notes that measuring begins: the run is timed from here, and what is finished is kept."""
-        self._started, self._begun = time.time(), True
+    def on_begin(self, call: Callable[[], None]) -> None:
+        """Has something called when measuring begins."""
+        self._at_begin = call
 
-    def announce_cost(self, preflight: Preflight) -> bool:
+    def begin(self, kept_in: str | None = None, go_on: str = _GO_ON) -> None:
+        """Notes that the work begins: it is timed from here, and what is finished is kept.
+
+        Args:
+            kept_in: Where what is finished lies; the store when None.
+            go_on: What to do where it is stopped.
+        """
+        self._started, self._begun = time.time(), True
+        self._kept_in, self._go_on = kept_in or self._store, go_on
+        self._at_begin()
+
+    def announce_cost(self, foresee: Callable[[], Preflight]) -> bool:
         """Says what the work will cost, and begins it unless that is all that was asked.
+
+        Args:
+            foresee: Returns the cost beyond what the store holds; asked again where the time is up
+                before it is done.
 
         Returns:
             Whether to go on.
         """
         from bitgap.show import views
 
-        self._predicted = preflight.as_dict()
+        self._foresee = foresee
+        self._predicted = foresee().as_dict()
         if self._dry_run:
             self.show({"preflight": self._predicted}, views.preflight_view, keep=False)
             return False

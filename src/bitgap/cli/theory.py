@@ -31,7 +31,7 @@ from bitgap.cli.options import (
 from bitgap.cli.session import Session, writable
 from bitgap.errors import UserError
 from bitgap.files import write_text
-from bitgap.show.words import duration
+from bitgap.show.words import count, duration
 from bitgap.version import __version__
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ _UTILISATION = "share of the peak that is reached"
     option("--export", _EXPORT, type=path, metavar="FOLDER"),
     WITHIN,
     option("--page", "also write what came out as a Markdown page", type=path, metavar="FILE"),
+    example="bitgap theory ./models --tier standard --export evidence",
 )
 def theory(options: Namespace, session: Session) -> None:
     """Investigates every model, reads the evidence of others, and judges them together."""
@@ -94,12 +95,18 @@ def theory(options: Namespace, session: Session) -> None:
     if options.export:
         writable(options.export, "--export")
     session.begin()
+    done = list[Evidence]()
+    session.tell_left(lambda: f"{len(models) - len(done)} of {count(len(models), 'model')}")
 
     def export(one: Evidence) -> None:
         if options.export:
             write_evidence(one, options.export)
 
-    measured = gather_all(models, open_lab, tier, announce=console.say, keep=export)
+    def keep(one: Evidence) -> None:
+        export(one)
+        done.append(one)
+
+    measured = gather_all(models, open_lab, tier, announce=console.say, keep=keep)
     evidence = merged([*measured, *in_hand])
     for one in in_hand:
         if any(one is other for other in evidence):
@@ -148,6 +155,7 @@ def _within(seconds: float, models: Sequence[str], open_lab: Callable[[str], Lab
         metavar="FILE",
     ),
     SENTENCES,
+    example="bitgap predict Llama-2-70B --evidence evidence --out predictions",
 )
 def predict(options: Namespace, session: Session) -> None:
     """Predicts an architecture or a model that is not measured yet, and writes that down."""
@@ -199,6 +207,7 @@ def _measured(options: Namespace) -> tuple[list[Evidence], str]:
         metavar="FILE",
     ),
     option("--page", "also write what came out as a Markdown page", type=path, metavar="FILE"),
+    example="bitgap check predictions/llama-2-70b.json --evidence evidence",
 )
 def check(options: Namespace, session: Session) -> None:
     """Scores predictions against what was measured after them.
@@ -255,6 +264,7 @@ def check(options: Namespace, session: Session) -> None:
     option("--others", _OTHERS, nargs="+", metavar="MODEL"),
     option("--page", "also write the ledger as a Markdown page", type=path, metavar="FILE"),
     SENTENCES,
+    example="bitgap replicate ./my-model --others ./other-model",
 )
 def replicate(options: Namespace, session: Session) -> None:
     """Replays the origin's claims on a model."""
@@ -305,6 +315,7 @@ def replicate(options: Namespace, session: Session) -> None:
     option("--gpus", "how many GPUs it runs on", type=whole(1), default=8, metavar="N"),
     option("--tflops", _TFLOPS, type=above_0(), default=312.0, metavar="T"),
     option("--utilisation", _UTILISATION, type=above_0(1.0), default=0.4, metavar="U"),
+    example="bitgap plan --card Llama-2-70B --target-languages 200 --gpus 8",
 )
 def plan(options: Namespace, session: Session) -> None:
     """Shows what each experiment is worth and costs here, and what a large model would take."""

@@ -30,6 +30,7 @@ from typing import Any
 
 import numpy as np
 
+from bitgap.corpora.intake import most_unpacked_bytes
 from bitgap.errors import CorpusError, LanguageError, NoSuchText
 from bitgap.languages import language, matching
 from bitgap.records import Integers
@@ -215,9 +216,13 @@ def _read(path: Path, tokenizer: Any, vocabulary: int) -> Integers:
 
 def _lines(path: Path) -> list[str]:
     try:
-        raw = lzma.decompress(path.read_bytes()) if path.suffix == ".xz" else path.read_bytes()
-    except (OSError, lzma.LZMAError) as error:
+        most = most_unpacked_bytes(path)
+        with lzma.open(path) if path.suffix == ".xz" else path.open("rb") as file:
+            raw = file.read(most + 1)
+    except (OSError, EOFError, lzma.LZMAError) as error:
         raise CorpusError(f"{path}: cannot be read ({error})") from None
+    if len(raw) > most:
+        raise CorpusError(f"{path}: more than {most >> 20} MiB are packed in it; give it unpacked")
     try:
         return raw.decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
@@ -232,7 +237,10 @@ def _counted(path: Path, lines: Iterable[str], vocabulary: int) -> Integers:
         if not line.strip() or line.startswith("#"):
             continue
         cells = line.split("\t")
-        if len(cells) != 2 or not all(cell.isascii() and cell.isdecimal() for cell in cells):
+        # No count has more digits than a whole number of 64 bits.
+        if len(cells) != 2 or not all(
+            cell.isascii() and cell.isdecimal() and len(cell) <= 18 for cell in cells
+        ):
             raise CorpusError(
                 f"{path}, line {number}: {line[:40]!r} is not a token's id, a tab and its count"
             )

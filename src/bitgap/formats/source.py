@@ -130,9 +130,27 @@ class Source:
         forget(self._tensors[name])
 
     def copied_files(self) -> list[Path]:
-        """Returns the files beside the weights: tokenizer, generation settings, licence."""
+        """Returns the files beside the weights: tokenizer, generation settings, licence.
+
+        Raises:
+            ModelError: If one is a link to a file elsewhere, which would be shipped with the model.
+        """
         files = (path for path in self.folder.iterdir() if path.is_file())
-        return sorted(path for path in files if not _NOT_COPIED.fullmatch(path.name))
+        copied = sorted(path for path in files if not _NOT_COPIED.fullmatch(path.name))
+        for path in copied:
+            _refuse_link(path)
+        return copied
+
+
+def _refuse_link(path: Path) -> None:
+    folder, target = path.parent.resolve(), path.resolve()
+    # The hub's cache has a model's files as links into a folder of its own.
+    own = [folder, *([folder.parents[1] / "blobs"] if folder.parent.name == "snapshots" else [])]
+    if not any(target.is_relative_to(place) for place in own):
+        raise ModelError(
+            f"{path.parent.name}/{path.name} is a link to {target}, outside the model's folder, "
+            f"and would be copied into the export; remove it, or put the file itself there"
+        )
 
 
 def _config(folder: Path) -> dict[str, Any]:

@@ -104,8 +104,9 @@ def score_and_keep(
         for leaf in pending:
             if leaf.flips is not None:
                 _keep_flips(bench, leaf.plan, leaf.flips.reshape(shape))
-        pending.clear()
         bench.store.put_scores(bench.text_key, rows)
+        # Not before: who is stopped in between tries once more.
+        pending.clear()
         last = time.monotonic()
 
     def emit(leaves: list[Leaf]) -> None:

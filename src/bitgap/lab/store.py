@@ -1,8 +1,8 @@
 """One SQLite file that remembers everything measured, so that nothing is computed twice.
 
-Scores and observations are blobs with a checksum, read back only if it holds; findings and runs are
-JSON rows. The file is in WAL mode and every batch is one transaction: a process that is killed
-loses the batch in flight and nothing else. Torch is not needed to read it.
+Scores and observations are blobs, findings and runs are JSON; every row has a checksum and is read
+back only if that holds. The file is in WAL mode and every batch is one transaction: a process that
+is killed loses the batch in flight and nothing else. Torch is not needed to read it.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import os
 import shutil
 import sqlite3
@@ -19,13 +20,23 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
-from bitgap.codec import decode, encode
+from bitgap.codec import decode, encode, is_object
 from bitgap.errors import NoSuchStore, StoreError
+from bitgap.files import unpack_arrays
 from bitgap.lab.files import NewFiles, read_files
+from bitgap.lab.store_tables import (
+    COLUMNS,
+    SCHEMA,
+    digest,
+    is_whole,
+    make_tables,
+    schema_of,
+    seal_of,
+)
 from bitgap.quant.plan import Plan
 from bitgap.records import (
     Arithmetic,
@@ -37,25 +48,9 @@ from bitgap.records import (
     TextCounts,
 )
 
-SCHEMA = 1
-"""Raised whenever the meaning of a table changes."""
-
-_TABLES = """
-CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS texts (key TEXT PRIMARY KEY, facts TEXT NOT NULL,
-    blob BLOB NOT NULL, sha256 TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS scores (key TEXT PRIMARY KEY, text_key TEXT NOT NULL, plan TEXT NOT NULL,
-    blob BLOB NOT NULL, sha256 TEXT NOT NULL);
-CREATE INDEX IF NOT EXISTS scores_by_text ON scores (text_key);
-CREATE TABLE IF NOT EXISTS observations (key TEXT PRIMARY KEY, experiment TEXT NOT NULL,
-    facts TEXT NOT NULL, blob BLOB NOT NULL, sha256 TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS runs (id INTEGER PRIMARY KEY, command TEXT NOT NULL,
-    provenance TEXT NOT NULL, summary TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS findings (run INTEGER NOT NULL REFERENCES runs (id),
-    experiment TEXT NOT NULL, observations TEXT, finding TEXT NOT NULL,
-    PRIMARY KEY (run, experiment));
-CREATE TABLE IF NOT EXISTS learned (key TEXT PRIMARY KEY, value TEXT NOT NULL);
-"""
+Row = dict[str, Any]
+"""A row of a table by column."""
+_REPAIR = "`bitgap results --repair` keeps what is whole"
 
 
 def content_key(*parts: Any) -> str:
@@ -108,20 +103,19 @@ class Store:
             shutil.rmtree(self._temporary, ignore_errors=True)
 
     def _prepare(self, read_only: bool) -> None:
-        tables = {name for (name,) in self._db.execute("SELECT name FROM sqlite_master")}
-        if tables and "meta" not in tables:
+        schema = schema_of(self._db, self.path)
+        if schema is None and read_only:
             raise StoreError(f"{self.path!r} is no bitgap store; name another with --store")
         if not read_only:
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = NORMAL")
-            self._db.executescript(_TABLES)
-            self._db.execute("INSERT OR IGNORE INTO meta VALUES ('schema', ?)", (str(SCHEMA),))
-        row = self._db.execute("SELECT value FROM meta WHERE name = 'schema'").fetchone()
-        if row is None or row[0] != str(SCHEMA):
-            raise StoreError(
-                f"{self.path!r} has schema {row and row[0]}, this bitgap reads {SCHEMA}; "
-                f"name another file with --store"
-            )
+            (mode,) = self._db.execute("PRAGMA journal_mode = WAL").fetchone()
+            # Where there is no such log, as on some network drives, a commit waits for the disk.
+            full = mode not in ("wal", "memory")
+            self._db.execute(f"PRAGMA synchronous = {'FULL' if full else 'NORMAL'}")
+            if schema != SCHEMA:
+                make_tables(self._db)
+                schema = SCHEMA
+        # A store of before that is only read stays as it is.
+        self._seal = "seal" if schema == SCHEMA else "NULL"
 
     @contextmanager
     def _explained(self, doing: str) -> Iterator[None]:
@@ -134,16 +128,36 @@ class Store:
         with self._explained("read"):
             return self._db.execute(query, values).fetchall()
 
-    def _row(self, query: str, key: Any) -> Any:
-        """Returns the row of a key, or None."""
-        rows = self._rows(query, key)
+    def _read(self, table: str, where: str, *values: Any, blob: bool = True) -> list[Row]:
+        """Returns rows by column, each checked; one that is damaged is dropped if it can be.
+
+        Raises:
+            StoreError: If one is damaged.
+        """
+        names = [name for name in COLUMNS[table] if blob or name != "blob"]
+        query = f"SELECT {', '.join(names)}, {self._seal} FROM {table} {where}"
+        found = list[Row]()
+        for *held, seal in self._rows(query, *values):
+            row = dict(zip(names, held, strict=True))
+            if not is_whole(table, row, seal):
+                self._drop(table, row)
+            found.append(row)
+        return found
+
+    def _read_one(self, table: str, key: str) -> Row | None:
+        rows = self._read(table, "WHERE key = ?", key)
         return rows[0] if rows else None
+
+    def _write(self, table: str, row: Row, how: str = "INSERT OR REPLACE") -> None:
+        values = [row[name] for name in COLUMNS[table]]
+        marks = ", ".join("?" * (len(values) + 1))
+        self._db.execute(f"{how} INTO {table} VALUES ({marks})", (*values, seal_of(table, row)))
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
         with self._explained("write"):
-            self._db.execute("BEGIN IMMEDIATE")
             try:
+                self._db.execute("BEGIN IMMEDIATE")
                 yield
                 self._db.execute("COMMIT")
             except BaseException:
@@ -155,20 +169,14 @@ class Store:
 
     def put_text(self, key: str, facts: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
         """Remembers what full precision said of one text: its counts, NLL and floor."""
-        blob = pack(arrays)
+        row = {"key": key, "facts": _dumps(facts)} | _blob(pack(arrays))
         with self._transaction():
-            self._db.execute(
-                "INSERT OR REPLACE INTO texts VALUES (?, ?, ?, ?)",
-                (key, _dumps(facts), blob, _digest(blob)),
-            )
+            self._write("texts", row)
 
     def get_text(self, key: str) -> tuple[dict[str, Any], dict[str, Any]] | None:
         """Returns (facts, arrays) of a text, or None."""
-        row = self._row("SELECT facts, blob, sha256 FROM texts WHERE key = ?", key)
-        if row is None:
-            return None
-        arrays = self._checked(row[1], row[2], "texts", key)
-        return None if arrays is None else (json.loads(row[0]), arrays)
+        row = self._read_one("texts", key)
+        return None if row is None else (self._json(row["facts"]), self._arrays(row["blob"]))
 
     def put_scores(self, text_key: str, rows: Iterable[tuple[str, str, Floats]]) -> None:
         """Commits finished plans in one transaction.
@@ -177,12 +185,13 @@ class Store:
             text_key: The text they were scored on.
             rows: (key, plan text, array (2 x A x N) of NLL and KL in nats) for each plan.
         """
-        values = []
+        values = list[Row]()
         for key, plan, array in rows:
             blob = np.ascontiguousarray(array, dtype="<f8").tobytes()
-            values.append((key, text_key, plan, blob, _digest(blob)))
+            values.append({"key": key, "text_key": text_key, "plan": plan} | _blob(blob))
         with self._transaction():
-            self._db.executemany("INSERT OR IGNORE INTO scores VALUES (?, ?, ?, ?, ?)", values)
+            for row in values:
+                self._write("scores", row, "INSERT OR IGNORE")
 
     def known_scores(self, text_key: str) -> set[str]:
         """Returns the keys of all plans scored on a text."""
@@ -196,12 +205,13 @@ class Store:
             StoreError: If the plan is not there or its blob is damaged; a damaged row is dropped,
                 so that the next run computes it anew.
         """
-        row = self._row("SELECT blob, sha256 FROM scores WHERE key = ?", key)
+        row = self._read_one("scores", key)
         if row is None:
             raise StoreError(f"{self.path!r} holds no scores for key {key}; run the command again")
-        if _digest(row[0]) != row[1]:
-            self._drop("scores", key)
-        return np.frombuffer(row[0], dtype="<f8").reshape(2, *shape)
+        values = np.frombuffer(row["blob"], dtype="<f8")
+        if values.size != 2 * math.prod(shape):
+            raise StoreError(f"{self.path!r}: scores of key {key} are not of its text; {_REPAIR}")
+        return values.reshape(2, *shape)
 
     # -- what was learned of this machine -----------------------------------------------------
 
@@ -213,41 +223,41 @@ class Store:
             value: JSON-serialisable.
         """
         with self._transaction():
-            self._db.execute("INSERT OR REPLACE INTO learned VALUES (?, ?)", (key, _dumps(value)))
+            self._write("learned", {"key": key, "value": _dumps(value)})
 
     def learned(self, key: str) -> dict[str, Any] | None:
         """Returns what was last learned under a key, or None."""
         # A store of before, opened to be read only, has no such table.
         if not self._rows("SELECT 1 FROM sqlite_master WHERE name = 'learned'"):
             return None
-        row = self._row("SELECT value FROM learned WHERE key = ?", key)
-        return None if row is None else json.loads(row[0])
+        try:
+            row = self._read_one("learned", key)
+        except StoreError:  # it is learned again
+            return None
+        return None if row is None else self._json(row["value"])
 
     # -- observations, findings, runs -----------------------------------------------------------
 
     def put_observations(self, key: str, observations: Observations) -> None:
         """Remembers what an experiment measured."""
-        blob = pack(observations.arrays)
         facts = _dumps({"version": observations.version, "facts": dict(observations.facts)})
+        row = {"key": key, "experiment": observations.experiment, "facts": facts}
         with self._transaction():
-            self._db.execute(
-                "INSERT OR REPLACE INTO observations VALUES (?, ?, ?, ?, ?)",
-                (key, observations.experiment, facts, blob, _digest(blob)),
-            )
+            self._write("observations", row | _blob(pack(observations.arrays)))
 
     def get_observations(self, key: str) -> Observations | None:
         """Returns what an experiment measured under this key, or None."""
-        row = self._row(
-            "SELECT experiment, facts, blob, sha256 FROM observations WHERE key = ?", key
-        )
+        row = self._read_one("observations", key)
         if row is None:
             return None
-        arrays = self._checked(row[2], row[3], "observations", key)
-        if arrays is None:
-            return None
-        facts = json.loads(row[1])
+        told = self._json(row["facts"])
+        if not isinstance(told.get("version"), int) or not isinstance(told.get("facts"), dict):
+            raise StoreError(f"{self.path!r}: observations of key {key} are damaged; {_REPAIR}")
         return Observations(
-            experiment=row[0], version=facts["version"], arrays=arrays, facts=facts["facts"]
+            experiment=row["experiment"],
+            version=told["version"],
+            arrays=self._arrays(row["blob"]),
+            facts=told["facts"],
         )
 
     def observations_of(self, experiment: str) -> list[Observations]:
@@ -322,21 +332,21 @@ class Store:
             The run's number.
         """
         with self._transaction():
-            cursor = self._db.execute(
-                "INSERT INTO runs (command, provenance, summary) VALUES (?, ?, ?)",
-                (command, encode(provenance), encode(summary)),
-            )
-            run = int(cursor.lastrowid or 0)
-            self._db.executemany(
-                "INSERT INTO findings VALUES (?, ?, ?, ?)",
-                [(run, f.experiment, key, encode(f)) for f, key in findings],
-            )
+            (run,) = self._db.execute("SELECT coalesce(max(id), 0) + 1 FROM runs").fetchone()
+            told = {"command": command, "provenance": encode(provenance)}
+            self._write("runs", {"id": run, **told, "summary": encode(summary)}, "INSERT")
+            for finding, key in findings:
+                row = {"run": run, "experiment": finding.experiment, "observations": key}
+                self._write("findings", row | {"finding": encode(finding)}, "INSERT")
         return run
 
     def runs(self) -> list[tuple[int, str, Provenance, dict[str, Any]]]:
         """Returns (number, command, provenance, summary) of every run, oldest first."""
-        rows = self._rows("SELECT id, command, provenance, summary FROM runs ORDER BY id")
-        return [(i, c, decode(Provenance, p), json.loads(s)) for i, c, p, s in rows]
+        return [self._as_run(row) for row in self._read("runs", "ORDER BY id")]
+
+    def _as_run(self, row: Row) -> tuple[int, str, Provenance, dict[str, Any]]:
+        provenance = decode(Provenance, row["provenance"])
+        return row["id"], row["command"], provenance, self._json(row["summary"])
 
     def run_numbers(self) -> list[int]:
         """Returns the number of every run, oldest first."""
@@ -348,16 +358,15 @@ class Store:
         Raises:
             StoreError: If there is no such run.
         """
-        row = self._row("SELECT id, command, provenance, summary FROM runs WHERE id = ?", number)
-        if row is None:
+        rows = self._read("runs", "WHERE id = ?", number)
+        if not rows:
             raise StoreError(f"{self.path!r} holds no run {number}; `bitgap results` lists them")
-        return row[0], row[1], decode(Provenance, row[2]), json.loads(row[3])
+        return self._as_run(rows[0])
 
     def findings(self, run: int) -> list[tuple[Finding, str]]:
         """Returns (finding, key of its observations) of one run, by experiment id."""
-        query = "SELECT finding, observations FROM findings WHERE run = ? ORDER BY experiment"
-        rows = self._rows(query, run)
-        return [(decode(Finding, text), key) for text, key in rows]
+        rows = self._read("findings", "WHERE run = ? ORDER BY experiment", run)
+        return [(decode(Finding, row["finding"]), row["observations"]) for row in rows]
 
     def scored_texts(self) -> list[tuple[str, dict[str, Any], dict[str, Any]]]:
         """Returns (key, facts, arrays) of every text that was scored."""
@@ -367,37 +376,62 @@ class Store:
 
     def scored_plans(self, text_key: str) -> list[tuple[str, str]]:
         """Returns (plan text, key) of every plan scored on a text, in order of plan text."""
-        return self._rows("SELECT plan, key FROM scores WHERE text_key = ? ORDER BY plan", text_key)
+        rows = self._read("scores", "WHERE text_key = ? ORDER BY plan", text_key, blob=False)
+        return [(row["plan"], row["key"]) for row in rows]
 
-    def _checked(self, blob: bytes, digest: str, table: str, key: str) -> dict[str, Any] | None:
-        if _digest(blob) != digest:
-            self._drop(table, key)
-        return unpack(blob)
+    def _json(self, text: Any) -> dict[str, Any]:
+        try:
+            value = json.loads(text)
+        except (TypeError, ValueError, RecursionError):
+            value = None
+        if not is_object(value):
+            raise StoreError(f"{self.path!r}: the JSON of a row is damaged; {_REPAIR}")
+        return value
 
-    def _drop(self, table: str, key: str) -> None:
-        if self._read_only:
+    def _arrays(self, blob: bytes) -> dict[str, Any]:
+        try:
+            return unpack(blob)
+        except ValueError as error:
             raise StoreError(
-                f"{self.path!r}: a row of {table} failed its checksum; run the command that "
-                f"measured it again"
-            )
+                f"{self.path!r}: the arrays of a row are damaged ({error}); {_REPAIR}"
+            ) from error
+
+    def _drop(self, table: str, row: Row) -> NoReturn:
+        """Says that a row is damaged, after it is dropped where it will be measured anew."""
+        what = f"{self.path!r}: a row of {table} failed its checksum"
+        if table in ("runs", "findings"):
+            raise StoreError(f"{what}; {_REPAIR}")
+        if self._read_only:
+            raise StoreError(f"{what}; run the command that measured it again, or {_REPAIR}")
         with self._transaction():
-            self._db.execute(f"DELETE FROM {table} WHERE key = ?", (key,))
-        raise StoreError(
-            f"{self.path!r}: a row of {table} failed its checksum and was dropped; "
-            f"run the command again to measure it anew"
-        )
+            self._db.execute(f"DELETE FROM {table} WHERE key = ?", (row["key"],))
+        raise StoreError(f"{what} and was dropped; run the command again to measure it anew")
 
 
 def _explain(path: str, doing: str, error: sqlite3.Error) -> str:
     text = str(error)
-    if "full" in text or "disk I/O" in text:
+    name = getattr(error, "sqlite_errorname", None) or ""
+    if ("IOERR" in name and ("LOCK" in name or "SHM" in name)) or name == "SQLITE_PROTOCOL":
+        advice = (
+            "SQLite's locking does not work there, as on some network drives; keep the store on a "
+            "disk of this machine"
+        )
+    elif "full" in text or "disk I/O" in text:
         advice = "the disk is full or failing; make room and run the same command again"
     elif "readonly" in text or "unable to open" in text:
         advice = "name a file in a folder that can be written with --store"
     elif "locked" in text:
-        advice = "another process is writing to it; wait for it or name another with --store"
-    elif "not a database" in text or "malformed" in text:
-        advice = "this file is no bitgap store; name another with --store"
+        advice = (
+            "another process is writing to it; wait for it or name another with --store. On a "
+            "network drive SQLite's locking may not work at all; keep the store on a disk of this "
+            "machine"
+        )
+    elif "not a database" in text:
+        advice = (
+            f"this file is no bitgap store; name another with --store, or, if it was one, {_REPAIR}"
+        )
+    elif "malformed" in text or "decode" in text or "no such" in text or "CORRUPT" in name:
+        advice = f"the file is damaged, or was copied while it was written; {_REPAIR}"
     else:
         advice = "name another file with --store"
     return f"cannot {doing} the store {path!r}: {text}; {advice}. What was committed is kept."
@@ -415,8 +449,8 @@ def _quoted(path: str) -> str:
     return path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
 
 
-def _digest(blob: bytes) -> str:
-    return hashlib.sha256(blob).hexdigest()
+def _blob(blob: bytes) -> Row:
+    return {"blob": blob, "sha256": digest(blob)}
 
 
 def _dumps(value: Any) -> str:
@@ -431,9 +465,12 @@ def pack(arrays: Mapping[str, Any]) -> bytes:
 
 
 def unpack(blob: bytes) -> dict[str, Any]:
-    """Returns the arrays that :func:`pack` wrote."""
-    with np.load(io.BytesIO(blob), allow_pickle=False) as archive:
-        return {name: archive[name] for name in archive.files}
+    """Returns the arrays that :func:`pack` wrote.
+
+    Raises:
+        ValueError: If it wrote nothing of the kind.
+    """
+    return unpack_arrays(io.BytesIO(blob))
 
 
 def assemble(

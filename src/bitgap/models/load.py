@@ -210,6 +210,7 @@ def _check_config(name: str, config: Any) -> None:
 
 
 def _check_files(name: str, folder: Path, allow_pickle: bool) -> None:
+    _check_index(name, folder)
     if list(folder.glob("*.safetensors")):
         return
     pickles = sorted(p.name for p in folder.glob(_PICKLES))
@@ -221,6 +222,30 @@ def _check_files(name: str, folder: Path, allow_pickle: bool) -> None:
             f"{name} has no .safetensors file (found {found}); convert it with save_pretrained, or "
             f"read pickled weights you trust with --allow-pickle"
         )
+
+
+def _check_index(name: str, folder: Path) -> None:
+    """Refuses an index that names what is no safetensors file of the folder itself.
+
+    transformers reads whatever it names: a file elsewhere on this machine, or a pickle.
+    """
+    index = folder / "model.safetensors.index.json"
+    if not index.is_file():
+        return
+    try:
+        files = json.loads(index.read_bytes()).get("weight_map").values()
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
+        raise ModelError(
+            f"{name}: {index.name} cannot be read ({_first_line(error)}); download it again"
+        ) from None
+    for file in files:
+        # Backslashes are parts of a path elsewhere.
+        plain = isinstance(file, str) and Path(file).name == file and "\\" not in file
+        if not plain or not file.endswith(".safetensors"):
+            raise ModelError(
+                f"{name}: {index.name} names {file!r}, which is no .safetensors file of the folder "
+                f"itself; use the files that the model was published with"
+            )
 
 
 def _check_headers(

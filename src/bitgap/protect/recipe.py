@@ -209,15 +209,17 @@ restore it, or make it again
     """
     try:
         content = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise StoreError(f"{name!r} is no TOML: {error}; restore it, or make it again") from None
+    except (ValueError, RecursionError) as error:  # a number of 5,000 digits is no TOML error
+        told = " ".join(str(error).split())
+        raise StoreError(f"{name!r} is no TOML: {told}; restore it, or make it again") from None
     if content.get("format") != FORMAT:
         raise StoreError(f"{name!r} is no recipe; name a file that `bitgap protect` wrote")
     try:
         recipe = from_json(Recipe, content)
-    except StoreError as error:
+        seal = recipe.seal
+    except ValueError as error:  # TOML knows nan and inf, which no seal is made of
         raise StoreError(f"{name!r} cannot be read: {error}; make it again") from None
-    if recipe.sealed != recipe.seal:
+    if recipe.sealed != seal:
         raise StoreError(
             f"the seal of {name!r} is broken: it was changed after it was found, so that no proof "
             f"is of it; restore it, or make it again"

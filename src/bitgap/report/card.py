@@ -114,7 +114,7 @@ def _text(run: Run, report: DisparityReport) -> str:
         f"## What quantization does to each language: {what}",
         f"Against {model} in full precision, on {report.n_sentences} parallel sentences of "
         f"{escaped(str(run.about.get('corpus')))} (fingerprint "
-        f"{str(run.about.get('corpus_fingerprint'))[:12]}).",
+        f"{escaped(str(run.about.get('corpus_fingerprint'))[:12])}).",
     ]
     if run.contents:
         lines.append(escaped(contents_line(run.contents)))
@@ -128,7 +128,7 @@ def _text(run: Run, report: DisparityReport) -> str:
     lines += ["\n".join(f"- {escaped(caveat)}" for caveat in report.caveats)]
     made = run.provenance
     if made is not None:
-        lines.append(f"Measured with bitgap {escaped(made.bitgap)}, {made.started[:10]}.")
+        lines.append(f"Measured with bitgap {escaped(made.bitgap)}, {escaped(made.started[:10])}.")
     return "\n\n".join(lines) + "\n"
 
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 from bitgap.show.table import Table
+
+# What would be a tag, a link or an image, as a model's name may try to be; and what ends a cell.
+_LIVE = r"\\|<(?=[A-Za-z/!?])|\](?=\()"
+_PROSE, _CELL = re.compile(_LIVE), re.compile(rf"\||{_LIVE}")
 
 
 def to_markdown(table: Table, level: int = 2) -> str:
@@ -30,4 +35,14 @@ def _bold(text: str) -> str:
 
 
 def _cell(value: object) -> str:
-    return str(value).replace("|", "\\|").replace("\n", " ")
+    return _CELL.sub(r"\\\g<0>", str(value).replace("\n", " "))
+
+
+def prose(text: str) -> str:
+    r"""Returns text in which Markdown finds no tag, link or image; emphasis and code stay.
+
+    Example:
+        >>> prose("**a** <b> [c](d) .1 < .2")
+        '**a** \\<b> [c\\](d) .1 < .2'
+    """
+    return _PROSE.sub(r"\\\g<0>", text)

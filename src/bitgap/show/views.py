@@ -94,6 +94,24 @@ def preflight_view(result: Json) -> Any:
     )
 
 
+def repair_view(result: Json) -> Any:
+    """Shows what a repair of a store kept."""
+    rows = [(table, count(n, "row")) for table, n in result["kept"].items()]
+    if result["whole"]:
+        return lines_of((("store", f"{result['store']} is whole; nothing was changed"), *rows))
+    lost = [f"{n} of {table}" for table, n in result["dropped"].items() if n]
+    lost += [f"{table}: a part could not be read" for table in result["unreadable"]]
+    return lines_of(
+        (
+            ("store", f"{result['store']} holds what is whole"),
+            *rows,
+            ("dropped", "; ".join(lost) or "nothing that could be read"),
+            ("damaged", f"kept as {result['damaged']}"),
+            ("go on", "the commands that measured what is gone measure it again"),
+        )
+    )
+
+
 def preflights_view(result: Json) -> Any:
     """Shows ``--dry-run`` of several models."""
     return titled(preflights_table(result["preflights"]))

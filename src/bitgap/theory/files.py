@@ -85,13 +85,14 @@ def read_evidence(path: str | os.PathLike[str]) -> Evidence:
             f"{name!r} holds evidence of version {content.get('version')!r}, this bitgap reads "
             f"{VERSION}, in which numbers mean something else; measure the model again"
         )
-    facts = cast("dict[str, Any]", content["facts"])
     try:
+        facts = cast("dict[str, Any]", content["facts"])
         return unpack(
             Observations(experiment="evidence", version=VERSION, arrays=arrays, facts=facts)
         )
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{name!r} lacks what evidence has ({error}); restore the file") from None
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        told = " ".join(str(error).split())
+        raise UserError(f"{name!r} lacks what evidence has ({told}); restore the file") from None
 
 
 def read_all(paths: Sequence[str | os.PathLike[str]]) -> list[Evidence]:

@@ -31,7 +31,7 @@ from bitgap.show.tables.theory import (
     slopes_table,
     suggested_table,
 )
-from bitgap.show.to_markdown import rows_of, to_markdown
+from bitgap.show.to_markdown import prose, rows_of, to_markdown
 from bitgap.show.withdrawn import with_note, withdrawal
 
 Json = Mapping[str, Any]
@@ -140,7 +140,8 @@ def _outcomes(outcomes: Json) -> list[str]:
         ("open", "Open"),
     ):
         lines = [
-            f"- **{row['hypothesis']}**: {row['says']}. ({row['because']})" for row in outcomes[key]
+            prose(f"- **{row['hypothesis']}**: {row['says']}. ({row['because']})")
+            for row in outcomes[key]
         ]
         parts += [f"### {title}", "\n".join(lines) or "Nothing."]
     return parts + _tables(suggested_table(outcomes["suggested"]), level=3)
@@ -161,7 +162,7 @@ def _by_family(findings: Sequence[Json]) -> list[str]:
             f" Tests that must concur: {concurring}." if concurring else ""
         )
         text = with_note(text, withdrawal(f))
-        parts += [f"### {hypothesis_name(f)}", text, to_markdown(table, level=0)]
+        parts += [f"### {hypothesis_name(f)}", prose(text), to_markdown(table, level=0)]
     return parts
 
 

@@ -18,8 +18,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bitgap.codec import is_object
-from bitgap.errors import NoSuchPath, UserError
+from bitgap.codec import from_json, is_object
+from bitgap.errors import NoSuchPath, StoreError, UserError
 from bitgap.stats.verdicts import load_thresholds
 from bitgap.theory.evidence import Evidence, families_of
 from bitgap.theory.forecast.expectation import KINDS, Inputs, Kind, inputs_of
@@ -243,14 +243,18 @@ def stated_content(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise kind(
             f"cannot read {name!r} ({error.strerror}); name a file that `bitgap predict` wrote"
         ) from error
-    except ValueError:
+    except (ValueError, RecursionError):
         raise UserError(
             f"{name!r} holds no JSON; name a file that `bitgap predict` wrote"
         ) from None
     if not is_object(content) or not {"version", "sha256", "masks"} <= content.keys():
         raise UserError(f"{name!r} is no prediction; name a file that `bitgap predict` wrote")
     stated = content.pop("sha256")
-    if _digest(content) != stated:
+    try:
+        digest = _digest(content)
+    except ValueError:  # JSON of Python may hold NaN
+        digest = None
+    if digest != stated:
         raise UserError(
             f"{name!r} was changed after it was made: its content does not have the SHA-256 that "
             f"it states; restore it from where it was published"
@@ -272,7 +276,10 @@ def read_prediction(path: str | os.PathLike[str]) -> Prediction:
         )
     if content.keys() != {f.name for f in fields(Prediction)}:
         raise UserError(f"{name!r} is no prediction; name a file that `bitgap predict` wrote")
-    return Prediction(**content)
+    try:
+        return from_json(Prediction, content)
+    except StoreError as error:
+        raise UserError(f"{name!r} is no prediction: {error}") from None
 
 
 def measured_since(store: Store, fingerprint: str, model: str) -> datetime | None:
