@@ -267,3 +267,82 @@ def test_a_graph_is_audited_as_it_runs(name: str, tiny: Path, run: Any, tmp_path
     run("audit", tiny, "--against", file, "--runtime", name, "--generate", "2").refused(
         2, "weights that are read"
     )
+
+
+# -- what a file writes --------------------------------------------------------------------------
+
+
+def greedy(model: Any, ids: list[int], n: int, end: int) -> list[int]:
+    """Continues by the plainest code there is: the whole text again for each token."""
+    written: list[int] = []
+    for _ in range(n):
+        with torch.no_grad():
+            token = int(model(torch.tensor([ids + written])).logits[0, -1].argmax())
+        if token == end:
+            break
+        written.append(token)
+    return written
+
+
+def test_continuations_are_those_of_the_models_themselves(
+    tiny: Path, whole: Path, run: Any, tmp_path: Path
+) -> None:
+    import transformers as hf
+
+    from bitgap.formats.open import open_checkpoint
+    from bitgap.jobs.against import weights_in_hand
+    from bitgap.lab.generation import continuations, prompts
+    from bitgap.lab.lab import Lab
+    from bitgap.quant.plan import Plan
+
+    lab = Lab.from_pretrained(tiny, "text").spread(3)
+    made = continuations(lab, Plan.uniform("fp", lab.n_blocks), 6)
+    with weights_in_hand(lab, open_checkpoint(whole)) as plan:
+        file = continuations(lab, plan, 6)
+        assert (continuations(lab, plan, 6) == file).all()
+    plain: Any = hf.AutoModelForCausalLM.from_pretrained(tiny, dtype=torch.float32)
+    other: Any = hf.AutoModelForCausalLM.from_pretrained(
+        dequantized(whole, tiny, tmp_path / "plain"), dtype=torch.float32
+    )
+    for a, language in enumerate(prompts(lab)):
+        for n, ids in enumerate(language):
+            for found, model in ((made, plain), (file, other)):
+                wanted = greedy(model, list(ids), 6, 0)
+                assert [t for t in found[a, n] if t >= 0] == wanted
+    assert (made != file).any()
+
+
+def test_the_command_tells_what_a_file_writes(
+    tiny: Path, whole: Path, run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = ("audit", tiny, "--corpus", "text", "--against", whole, "--generate", "4")
+    ran = run(*asked, "--json")
+    assert ran.code == 0, ran.err
+    told = ran.json["generation"]
+    assert told["sentences"] == 4 and set(told["languages"]) == {"en", "he", "de"}
+    for row in told["languages"].values():
+        assert 0 <= row["agreement"] <= 1 and 0 <= row["same"] <= row["agreement"] + 1e-9
+        low, high = row["script_added_ci"] or (0, 0)
+        assert -1 <= low <= high <= 1
+    assert set(told["examples"]) <= {"en", "he", "de"}
+    page = (tmp_path / "report.html").read_text()
+    assert "Greedy continuations, whole model against file" in page
+    assert "Where they part first" in page
+    # Without an identifier the script is told all the same.
+    monkeypatch.setattr("bitgap.lab.identify._MODULE", "no_such_module")
+    bare = run(*asked)
+    assert bare.code == 0 and "bitgap[identify]" in bare.out
+
+
+def test_a_language_that_is_left_is_found() -> None:
+    pytest.importorskip("lingua")
+    from bitgap.lab.identify import Identifier
+
+    known = Identifier(["de", "he", "en", "yo-Latn", "qu"])
+    assert known.left("Der Brief kam drei Wochen nach dem Schreiben an.", "de") is False
+    assert known.left("The letter arrived three weeks after it was written.", "de") is True
+    assert known.left("האופה פתחה את החנות שלה", "he") is False
+    assert known.left("12 + 4", "he") is None
+    assert known.left("Wasi", "qu") is None and "does not know" in known.unknown["qu"]
+    alone = Identifier(["en"])
+    assert alone.left("The letter", "en") is None and "no other" in alone.unknown["en"]

@@ -267,6 +267,7 @@ def _lead(run: Run) -> tuple[str, ...]:
         "languages",
         "blocks",
         "units",
+        "parts",
         "synergy-matrix",
         "recipe",
         "gains",
