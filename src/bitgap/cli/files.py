@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from bitgap.quant.plan import Plan
     from bitgap.report.run import Run
 
-FILE = "a quantized file or folder made of this model"
+FILE = "a quantized file, folder or hub id (org/name/file.gguf@revision) made of this model"
 AGAINST = option("--against", FILE, metavar="FILE", type=path)
 """One file."""
 FILES = option("--against", f"{FILE}; several times to compare", metavar="FILE", type=path,
@@ -198,9 +198,8 @@ def check_runtimes(options: Namespace) -> None:
     for name in dict.fromkeys(options.runtime):
         runtime = find_runtime(name)
         for file in options.against:
-            if Path(os.path.expanduser(file)).exists() and (
-                why := runtime.why_not(Path(os.path.expanduser(file)))
-            ):
+            place = Path(os.path.expanduser(file))
+            if place.exists() and (why := runtime.why_not(place)):
                 raise UsageError(f"--runtime {name}: {why}")
         check_installed(runtime, options.runtime_python)
 
@@ -219,8 +218,12 @@ _NOT_READ = (".onnx", ".xml")
 
 def _opened_or_path(options: Namespace, file: str) -> Checkpoint | Path:
     """Returns a file opened, or its path where its weights are not read but it is run."""
-    place = Path(os.path.expanduser(file))
-    if place.suffix.lower() not in _NOT_READ or not place.is_file():
+    if not file.partition("@")[0].lower().endswith(_NOT_READ):
+        return opened([file])[0]
+    from bitgap.formats.open import local_path
+
+    place = local_path(file)
+    if not place.is_file():
         return opened([file])[0]
     if not options.runtime:
         runtime = "onnxruntime" if place.suffix.lower() == ".onnx" else "openvino"

@@ -28,6 +28,7 @@ from bitgap.lab.generation import NEW_TOKENS, continuations, halves
 from bitgap.lab.identify import Identifier, left_script
 from bitgap.lab.lab import Lab
 from bitgap.lab.real_files import check_scales, plan_of_checkpoint
+from bitgap.lab.same_tokens import check_base, check_tokens
 from bitgap.lab.scores import flip_counts
 from bitgap.quant.plan import Plan
 from bitgap.records import Integers, Scores
@@ -56,7 +57,8 @@ def weights_in_hand(lab: Lab, checkpoint: Checkpoint) -> Generator[Plan]:
         The plan of the file.
 
     Raises:
-        ModelError: If the file does not fit the model; the message names the first tensor.
+        ModelError: If the file does not fit the model (the message names the first tensor), has
+            another tokenizer, or the model is itself quantized.
 
     Example:
         >>> from bitgap import Lab
@@ -65,6 +67,8 @@ def weights_in_hand(lab: Lab, checkpoint: Checkpoint) -> Generator[Plan]:
         >>> with weights_in_hand(lab, open_checkpoint("my-model.gguf")) as plan:  # doctest: +SKIP
         ...     lab.score([plan])
     """
+    check_base(lab.info.name)
+    check_tokens(checkpoint, lab.loaded.tokenizer)
     plan = plan_of_checkpoint(lab, checkpoint)
     try:
         yield plan
