@@ -8,22 +8,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cli_samples import save_model
 from test_against import edited, quantized
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
 def test_a_file_that_cannot_be_audited_is_a_message(
-    tiny: Path, deep: Path, run: Any, tmp_path: Path
+    tiny: Path, run: Any, tmp_path: Path
 ) -> None:
     folder = quantized(tiny, tmp_path / "q")
     asked = ("audit", tiny, "--corpus", "text", "--no-report", "--against")
-    # Of another model, of fewer and of more blocks: the first tensor that does not fit.
-    other = quantized(deep, tmp_path / "deep")
-    run(*asked, other).refused(1, "deep is no checkpoint of this model", "model.")
-    run("audit", deep, "--corpus", "text", "--against", folder).refused(
-        1, "q is no checkpoint of this model", "in the file and", "in the model"
-    )
+    # Of another model, of other shapes or of more blocks: the first tensor that does not fit.
+    slim = quantized(save_model(tmp_path / "slim", width=16), tmp_path / "slim-q")
+    run(*asked, slim).refused(1, "slim-q is no checkpoint of this model", " x 16 in the file and")
+    more = quantized(save_model(tmp_path / "more", blocks=4), tmp_path / "more-q")
+    run(*asked, more).refused(1, "it has model.layers.3.", "which the model does not")
     scale = "model.layers.1.mlp.up_proj.weight_scale"
     gone = edited(folder, tmp_path / "no-scale", **{scale.replace(".", "__"): None})
     run(*asked, gone).refused(1, "model.layers.1.mlp.up_proj", "weight_scale")

@@ -231,7 +231,7 @@ def audit_as_run(
         0.0123
     """
     chosen = find_runtime(runtime)
-    text = text_scores(lab) if audited is None else lab.score([audited.plan], "audit")
+    text = _text_scores(lab) if audited is None else lab.score([audited.plan], "audit")
     name = f"{file.name} run by {runtime}" if audited is None else audited.plan.text
     try:
         found = run_scores(lab, file, chosen, python=python, threads=threads)
@@ -282,7 +282,7 @@ def audit_run_alone(
     raise ModelError("; ".join(run.failure for run in runs.runs))
 
 
-def text_scores(lab: Lab) -> Scores:
+def _text_scores(lab: Lab) -> Scores:
     """Returns the scores of full precision on a lab's text, as plans are compared with them."""
     return lab.score([Plan.uniform("fp", lab.n_blocks)], "full precision")
 

@@ -24,7 +24,7 @@ from bitgap.show.numbers import Unit
 from bitgap.show.tables.unit_map import short_units
 
 _ROW = 15
-_NAMED = 5
+_NAMED = 3
 """Parts that are named where costs are shown."""
 _KINDS = ("alone", "kept whole")
 
