@@ -10,6 +10,7 @@ import pytest
 import torch
 import transformers as hf
 from hand_written import words
+from harness import check_figure
 from safetensors.torch import load_file, save_file
 
 from bitgap.errors import ModelError
@@ -242,6 +243,7 @@ def test_the_command_maps_the_parts_of_a_file(
     page = (tmp_path / "out" / "report.html").read_text()
     assert "Which parts of q hurt whom" in page
     figure = json.loads((tmp_path / "out" / "parts.vl.json").read_text())
+    check_figure(figure)
     worth, harder, costs = figure["concat"]
     assert costs["title"] == ["What a byte more buys"]
     drawn = [point for point in worth["data"]["values"] if point["kind"] == "alone"]

@@ -153,7 +153,7 @@ def _compared(
     bench: Bench, ids: tuple[int, ...], first: int, logits: NDArray[np.float32], name: str
 ) -> dict[str, float]:
     """Returns NLL, KL and the number of flips of a sentence under a runtime's logits."""
-    with torch.inference_mode():
+    with torch.no_grad():
         tokens = torch.tensor([list(ids)], device=bench.settings.device)
         whole = bench.decoder.logits(tokens)[0, first - 1 : len(ids) - 1].cpu()
     theirs = torch.from_numpy(logits)

@@ -141,7 +141,7 @@ class _Writer:
     def _write(self, prompt: Sequence[int], n: int) -> list[int]:
         written: list[int] = []
         cache = None
-        with torch.inference_mode(), hushed_log():
+        with torch.no_grad(), hushed_log():
             for _ in range(n):
                 whole = [*prompt, *written]
                 fed = whole if cache is None else whole[-1:]
@@ -167,7 +167,7 @@ class _Writer:
     def _foretold(self, prompt: Sequence[int], written: Sequence[int]) -> bool:
         """Whether one pass without a cache foretells the same tokens, but for all but ties."""
         ids = [*prompt, *written]
-        with torch.inference_mode(), hushed_log():
+        with torch.no_grad(), hushed_log():
             out = self._run(ids, len(ids), None, use_cache=False)
         rows = out.logits[0, len(prompt) - 1 : -1, : self._vocabulary].float()
         own = rows.gather(1, torch.tensor(written, device=rows.device)[:, None])[:, 0]
@@ -188,7 +188,7 @@ def _weights(bench: Bench, plan: Plan) -> Mapping[str, Tensor]:
     found |= {f"{base}{name}": table for name, table in bank.embedding(plan.embedding).items()}
     if plan.head != FP:
         found[f"{family.head}.weight"] = bank.head(plan.head)
-    elif plan.embedding != FP:
+    elif plan.embedding != FP and bench.info.tied:
         # Of a tied model the head is the embedding's parameter, which must stay whole there.
         found[f"{family.head}.weight"] = as_run(bench.decoder.tail.weight)
     return found

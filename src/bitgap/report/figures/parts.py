@@ -81,8 +81,9 @@ def _harder(found: FileMap, names: Mapping[str, str]) -> Chart | None:
          "harder": rounded(one.harder[found.languages.index(code)].value, 3)}
         for one in found.parts
         for code in codes
+        if one.harder[found.languages.index(code)].value is not None
     ]  # fmt: skip
-    if len(codes) < 2 or all(row["harder"] is None for row in rows):
+    if len(codes) < 2 or not rows:
         return None
     chart = matrix(
         rows, title="Hit harder than others by", x="language", y="part", value="harder",
