@@ -6,7 +6,7 @@ import os
 from argparse import Namespace
 from functools import reduce
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bitgap.cli import console
 from bitgap.cli.options import (
@@ -263,7 +263,7 @@ def _audit(
     from bitgap.show import views
 
     names = list(dict.fromkeys(options.runtime or ()))
-    how = {"python": options.runtime_python, "threads": options.threads}
+    how: dict[str, Any] = {"python": options.runtime_python, "threads": options.threads}
     if isinstance(file, Path):
         session.announce_cost(lab.preflight([]))
         report, as_run = audit_run_alone(lab, file, names, **how)

@@ -20,7 +20,7 @@ import numpy as np
 
 from bitgap.disparity.flips import flips_of
 from bitgap.disparity.formulas import damage_bits, delta_bits
-from bitgap.disparity.gates import PER_TEXT, estimate_all
+from bitgap.disparity.gates import PER_TEXT, Quantities, estimate_all
 from bitgap.records import Estimate, Floats, Integers, Scores
 from bitgap.stats.bootstrap import DRAWS
 
@@ -135,7 +135,7 @@ def make_as_run(
         >>> round(one.damage.value / one.extra.value, 6), found.apart_nats > 0
         (2.0, True)
     """
-    quantities = {
+    quantities: Quantities = {
         "damage": (lambda sums: damage_bits(sums)[:, 0], PER_TEXT),
         "delta": (lambda sums: delta_bits(sums)[:, 0], PER_TEXT),
     }

@@ -271,8 +271,9 @@ def audit_run_alone(
         >>> lab = Lab.from_pretrained("my-model", languages="de")  # doctest: +SKIP
         >>> report, _ = audit_run_alone(lab, Path("q.onnx"), ["onnxruntime"])  # doctest: +SKIP
     """
-    how = {"python": python, "threads": threads}
-    found = [audit_as_run(lab, file, name, None, **how) for name in runtimes]
+    found = [
+        audit_as_run(lab, file, name, None, python=python, threads=threads) for name in runtimes
+    ]
     runs = Runtimes(runs=tuple(run for run, _ in found))
     for _, scores in found:
         if scores is not None:

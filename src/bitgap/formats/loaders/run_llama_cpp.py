@@ -1,7 +1,8 @@
 """Runs a GGUF file with llama.cpp; run by itself, not imported.
 
 One sentence is one batch in an empty context. Buffers that repack weights for one processor are
-left out: with them llama.cpp was seen to crash on some processors, and they change no weight.
+left out: with them llama.cpp was seen to crash on some processors, and they change no weight. Keys
+and values are cached in half precision, as llama.cpp does where nobody says otherwise.
 """
 
 from __future__ import annotations
@@ -39,8 +40,14 @@ def load(request: dict[str, Any]) -> Any:
         raise SystemExit("llama.cpp makes no context of this length")
     batch = api.llama_batch_init(longest, 0, 1)
 
+    def clear() -> None:
+        if hasattr(api, "llama_memory_clear"):
+            api.llama_memory_clear(api.llama_get_memory(context), True)
+        else:  # before llama-cpp-python 0.3.10
+            api.llama_kv_cache_clear(context)
+
     def logits(ids: Sequence[int]) -> Any:
-        api.llama_memory_clear(api.llama_get_memory(context), True)
+        clear()
         batch.n_tokens = len(ids)
         for i, token in enumerate(ids):
             batch.token[i], batch.pos[i], batch.n_seq_id[i] = token, i, 1

@@ -18,7 +18,7 @@ def runtime_tables(runtimes: Record | Json, audit: Record | Json | None) -> list
         runtimes: A :class:`bitgap.disparity.runtimes.Runtimes`, or its JSON.
         audit: The report of the weights, or its JSON; None where they were not read.
     """
-    weights = {} if audit is None else json_of(audit)["languages"]
+    weights: Json = {} if audit is None else json_of(audit)["languages"]
     runs = json_of(runtimes)["runs"]
     return [_runtime_table(run, weights) for run in runs if not run["failure"]]
 
