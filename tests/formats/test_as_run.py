@@ -235,7 +235,8 @@ def test_what_cannot_be_asked_is_told_before_a_model_is_read(
     (tmp_path / "a.onnx").write_text("x")
     against = ("audit", tiny, "--corpus", "text", "--against", tmp_path / "a.onnx")
     run(*against).refused(2, "--runtime onnxruntime")
-    run("audit", tiny, "--against", tmp_path / "none.onnx").refused(2, "no such file")
+    absent = ("--against", tmp_path / "none.onnx")
+    run("audit", tiny, "--corpus", "text", *absent).refused(2, "no such file")
 
 
 # -- graphs, whose weights are not read -----------------------------------------------------------
@@ -304,9 +305,8 @@ def test_a_graph_is_audited_as_it_runs(name: str, tiny: Path, run: Any, tmp_path
     assert run("audit", tiny, "--corpus", "text", "--scheme", "rtn3-g32").code == 0
     beside = run("compare", "1", "2", "--json")
     assert beside.code == 0, beside.err
-    run("audit", tiny, "--against", file, "--runtime", name, "--generate", "2").refused(
-        2, "weights that are read"
-    )
+    asked = ("audit", tiny, "--corpus", "text", "--against", file, "--runtime", name)
+    run(*asked, "--generate", "2").refused(2, "weights that are read")
 
 
 # -- what a file writes --------------------------------------------------------------------------

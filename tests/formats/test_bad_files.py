@@ -20,8 +20,8 @@ def test_a_file_that_cannot_be_audited_is_a_message(
     folder = quantized(tiny, tmp_path / "q")
     asked = ("audit", tiny, "--corpus", "text", "--no-report", "--against")
     # Of another model, of other shapes or of more blocks: the first tensor that does not fit.
-    slim = quantized(save_model(tmp_path / "slim", width=16), tmp_path / "slim-q")
-    run(*asked, slim).refused(1, "slim-q is no checkpoint of this model", " x 16 in the file and")
+    wide = quantized(save_model(tmp_path / "wide", width=64), tmp_path / "wide-q")
+    run(*asked, wide).refused(1, "wide-q is no checkpoint of this model", " x 64 in the file and")
     more = quantized(save_model(tmp_path / "more", blocks=4), tmp_path / "more-q")
     run(*asked, more).refused(1, "it has model.layers.3.", "which the model does not")
     scale = "model.layers.1.mlp.up_proj.weight_scale"
@@ -45,7 +45,7 @@ def test_a_file_that_cannot_be_audited_is_a_message(
         1, "another tokenizer"
     )
     # What was kept before is still there.
-    assert [row["run"] for row in run("results", "--json").json["runs"]] == [1]
+    assert len(run("results", "--json").json["runs"]) == 1
 
 
 def test_a_gguf_that_is_cut_or_quantized_is_no_base(run: Any, tmp_path: Path) -> None:
