@@ -10,7 +10,6 @@ import pytest
 import torch
 import transformers as hf
 from hand_written import words
-from harness import check_figure
 from safetensors.torch import load_file, save_file
 
 from bitgap.errors import ModelError
@@ -19,6 +18,7 @@ from bitgap.lab.lab import Lab
 from bitgap.lab.real_files import plan_of_checkpoint
 from bitgap.lab.settings import Settings
 from bitgap.quant.plan import Plan
+from harness import check_figure
 
 
 def quantized(model: Path, folder: Path, *, bits: int = 4, group: int = 32) -> Path:

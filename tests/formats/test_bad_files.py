@@ -8,15 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_samples import save_model
 from test_against import edited, quantized
+
+from cli_samples import save_model
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
-def test_a_file_that_cannot_be_audited_is_a_message(
-    tiny: Path, run: Any, tmp_path: Path
-) -> None:
+def test_a_file_that_cannot_be_audited_is_a_message(tiny: Path, run: Any, tmp_path: Path) -> None:
     folder = quantized(tiny, tmp_path / "q")
     asked = ("audit", tiny, "--corpus", "text", "--no-report", "--against")
     # Of another model, of other shapes or of more blocks: the first tensor that does not fit.
@@ -35,9 +34,7 @@ def test_a_file_that_cannot_be_audited_is_a_message(
     ran = run(*asked, folder, "--json")
     assert ran.code == 0, ran.err
     words = list(ours["model"]["vocab"])
-    ours["model"]["vocab"] = {
-        word: i for i, word in enumerate([*words[:2], *words[3:], words[2]])
-    }
+    ours["model"]["vocab"] = {word: i for i, word in enumerate([*words[:2], *words[3:], words[2]])}
     (folder / "tokenizer.json").write_text(json.dumps(ours))
     run(*asked, folder).refused(1, "another tokenizer", f"token 2 is {words[3]!r}")
     run("map", tiny, "--corpus", "text", "--against", folder).refused(1, "another tokenizer")

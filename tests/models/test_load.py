@@ -20,8 +20,8 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from transformers.utils import logging as hf_logging
 
-from bitgap.models import hub, load
 from bitgap.errors import ModelError
+from bitgap.models import hub, load
 from bitgap.models.decoder import Decoder
 from bitgap.models.load import fingerprint, load_model
 

@@ -68,7 +68,8 @@ RUNTIMES: Mapping[str, Runtime] = {
     one.name: one
     for one in (
         Runtime(name="transformers", script="run_transformers.py",
-                needs=("torch", "transformers"), extra="'bitgap[runtime-transformers]'", files=("", ".gguf")),
+                needs=("torch", "transformers"), extra="'bitgap[runtime-transformers]'",
+                files=("", ".gguf")),
         Runtime(name="llama.cpp", script="run_llama_cpp.py", needs=("llama_cpp", "numpy"),
                 extra="'bitgap[llama-cpp]'", files=(".gguf",)),
         Runtime(name="onnxruntime", script="run_onnxruntime.py", needs=("onnxruntime", "numpy"),

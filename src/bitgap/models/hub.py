@@ -163,7 +163,9 @@ def shown_name(path: Path) -> str:
         >>> shown_name(Path("files/q4.gguf"))
         'q4.gguf'
     """
-    found = _SNAPSHOT.fullmatch(path.parent.parent.name) if path.parent.name == "snapshots" else None
+    found = (
+        _SNAPSHOT.fullmatch(path.parent.parent.name) if path.parent.name == "snapshots" else None
+    )
     return found[1] if found else path.name
 
 
