@@ -129,14 +129,13 @@ def _as_run(result: Json) -> list[Any]:
     if runtimes := result.get("runtimes"):
         known = result if result.get("contents") else None
         for table in runtime_tables(runtimes, known):
-            damage = ("language", "damage", "weights", "extra")
             here = {column.key for column in table.columns}
+            groups = (("damage", "weights"), ("extra", "delta"), ("flips",))
+            parts = [("language", *(key for key in group if key in here)) for group in groups]
             found.append(
                 section(
                     table.title,
-                    to_terminal(table.only(*(key for key in damage if key in here))),
-                    Text(),
-                    to_terminal(table.only("language", "delta", "flips")),
+                    spaced(*(to_terminal(table.only(*keys)) for keys in parts)),
                     *bullets(table.reading),
                 )
             )
