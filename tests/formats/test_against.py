@@ -18,6 +18,7 @@ from bitgap.lab.lab import Lab
 from bitgap.lab.real_files import plan_of_checkpoint
 from bitgap.lab.settings import Settings
 from bitgap.quant.plan import Plan
+from harness import check_figure
 
 
 def quantized(model: Path, folder: Path, *, bits: int = 4, group: int = 32) -> Path:
@@ -231,7 +232,7 @@ def test_the_command_maps_the_parts_of_a_file(
 ) -> None:
     folder = quantized(tiny, tmp_path / "q", bits=3)
     asked = ("map", tiny, "--corpus", "text", "--against", folder, *(["--units"] if units else []))
-    ran = run(*asked, "--json")
+    ran = run(*asked, "--json", "--out", tmp_path / "out")
     assert ran.code == 0, ran.err
     parts = ran.json["parts"]
     assert len(parts) == (21 if units else 3)
@@ -239,9 +240,17 @@ def test_the_command_maps_the_parts_of_a_file(
     damage = run("audit", tiny, "--corpus", "text", "--against", folder, "--json").json
     told = [row["damage"] for row in damage["languages"].values()]
     assert ran.json["whole"] == pytest.approx(told, rel=0.05)
-    assert "Which parts of q hurt whom" in run("report", "1").out or (
-        "Which parts of q hurt whom" in (tmp_path / "report.html").read_text()
-    )
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "Which parts of q hurt whom" in page
+    figure = json.loads((tmp_path / "out" / "parts.vl.json").read_text())
+    check_figure(figure)
+    worth, harder, costs = figure["concat"]
+    assert costs["title"] == ["What a byte more buys"]
+    drawn = [point for point in worth["data"]["values"] if point["kind"] == "alone"]
+    assert len(drawn) == len(parts) == len(costs["data"]["values"])
+    factors = [p["value"] / part["alone"] for p, part in zip(drawn, parts, strict=True)]
+    assert factors == pytest.approx([factors[0]] * len(parts), rel=1e-3)
+    assert {row["language"] for row in harder["data"]["values"]} == {"en", "he", "de"}
     run(*asked, "--scheme", "rtn3-g32").refused(2, "--against takes the parts")
 
 

@@ -20,8 +20,8 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from transformers.utils import logging as hf_logging
 
-import bitgap.models.load as load
 from bitgap.errors import ModelError
+from bitgap.models import hub, load
 from bitgap.models.decoder import Decoder
 from bitgap.models.load import fingerprint, load_model
 
@@ -190,7 +190,7 @@ def test_hub_models_are_fetched_without_pickles_or_code(folder: Path, monkeypatc
         asked.append(allow_patterns)
         return str(folder)
 
-    monkeypatch.setattr(load, "snapshot_download", fetch)
+    monkeypatch.setattr(hub, "snapshot_download", fetch)
     assert load_model("org/model").info.name == "org/model"
     load_model("org/model", allow_pickle=True, trust_remote_code=True)
     assert "*.safetensors" in asked[0] and not {"pytorch_model*.bin", "*.py"} & set(asked[0])
@@ -329,7 +329,7 @@ def test_a_spoiled_folder_is_refused(fault: str, folder: Path, capfd: Any) -> No
 
 @pytest.mark.parametrize("gone", ["./nowhere", "/nowhere/at/all", "~/nowhere", "a/b/c", "../x", ""])
 def test_a_folder_that_does_not_exist_is_reported_as_such(gone: str, monkeypatch: Any) -> None:
-    monkeypatch.setattr(load, "snapshot_download", lambda *_, **__: pytest.fail("asked the hub"))
+    monkeypatch.setattr(hub, "snapshot_download", lambda *_, **__: pytest.fail("asked the hub"))
     with pytest.raises(ModelError, match="no such folder"):
         load_model(gone)
 
@@ -343,7 +343,7 @@ def test_says_that_the_hub_cannot_be_reached(monkeypatch: Any) -> None:
     def fail(*_: Any, **__: Any) -> str:
         raise LocalEntryNotFoundError("no route to host")
 
-    monkeypatch.setattr(load, "snapshot_download", fail)
+    monkeypatch.setattr(hub, "snapshot_download", fail)
     with pytest.raises(ModelError, match=r"'org/model'.*cannot be reached.*no route to host"):
         load_model("org/model")
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from argparse import Namespace
 from functools import reduce
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from bitgap.cli import console
 from bitgap.cli.options import (
@@ -18,9 +19,10 @@ from bitgap.cli.options import (
     path,
     scheme_name,
     verb,
+    whole,
 )
 from bitgap.cli.session import Session, writable
-from bitgap.errors import GateClosed, GateUndecided, UsageError
+from bitgap.errors import GateClosed, GateUndecided, ModelError, UsageError
 from bitgap.files import write_text
 from bitgap.show.numbers import told
 
@@ -31,11 +33,22 @@ if TYPE_CHECKING:
     from bitgap.quant.plan import Plan
     from bitgap.report.run import Run
 
-FILE = "a quantized file or folder made of this model"
+FILE = "a quantized file, folder or hub id (org/name/file.gguf@revision) made of this model"
 AGAINST = option("--against", FILE, metavar="FILE", type=path)
 """One file."""
 FILES = option("--against", f"{FILE}; several times to compare", metavar="FILE", type=path,
                action="append")  # fmt: skip
+RUNTIMES = ("transformers", "llama.cpp", "onnxruntime", "openvino")
+"""Names of :data:`bitgap.formats.running.RUNTIMES`, told without its imports."""
+_RUNTIME = "also run the file by its toolchain, on the same tokens; several times for several"
+_PYTHON = "Python of the environment that has the runtime (default: this one)"
+_GENERATE = "also continue N sentences of each language greedily, whole model against file"
+AS_RUN = (
+    option("--runtime", _RUNTIME, choices=RUNTIMES, action="append"),
+    option("--runtime-python", _PYTHON, metavar="FILE", type=path),
+    option("--generate", _GENERATE, metavar="N", type=whole(2)),
+)
+"""What an audit against files takes beside them."""
 
 
 @verb(
@@ -132,7 +145,6 @@ def opened(files: list[str]) -> list[Checkpoint]:
     """Returns files opened, all of them before any is measured.
 
     Raises:
-        UsageError: If one is given twice.
         ModelError: If one cannot be read.
     """
     # Before the libraries are imported, which takes seconds.
@@ -140,24 +152,91 @@ def opened(files: list[str]) -> list[Checkpoint]:
         console.say(f"reading {file}")
     from bitgap.formats.open import open_checkpoint
 
-    real = [os.path.realpath(os.path.expanduser(file)) for file in files]
-    for place, file in zip(real, files, strict=True):
-        if real.count(place) > 1:
-            raise UsageError(f"--against {file} is given twice; give each file once")
     return [open_checkpoint(file) for file in files]
 
 
 def audit_against(options: Namespace, session: Session, lab: Lab) -> None:
-    """Audits files, a run each; several are then shown side by side."""
-    checkpoints = opened(options.against)
+    """Audits files, a run each; several are then shown side by side.
+
+    Raises:
+        ModelError: If a runtime failed, after everything else is kept and shown.
+    """
+    checkpoints = [_opened_or_path(options, file) for file in _each_once(options.against)]
     lab = lab.spread(options.sentences)
     if options.dry_run:
-        _tell_cost(session, lab, checkpoints)
+        _tell_cost(session, lab, [one for one in checkpoints if not isinstance(one, Path)])
         return
     several = len(checkpoints) > 1
-    runs = [_audit(session, lab, one, quiet=several) for one in checkpoints]
+    runs = [_audit(options, session, lab, one, quiet=several) for one in checkpoints]
     if several:
         _side_by_side(options, session, runs)
+    failed = [
+        one.failure for run in runs if run.runtimes for one in run.runtimes.runs if one.failure
+    ]
+    if failed:
+        raise ModelError("; ".join(failed))
+
+
+def check_runtimes(options: Namespace) -> None:
+    """Refuses what ``--runtime`` and ``--generate`` cannot be asked of, before a model is read.
+
+    Raises:
+        UsageError: If there is no file, or one that a runtime does not run.
+        ModelError: If a runtime is not installed.
+    """
+    if not options.against:
+        for name in ("runtime", "runtime_python", "generate"):
+            if getattr(options, name):
+                raise UsageError(
+                    f"--{name.replace('_', '-')} is about a file; give one with --against FILE"
+                )
+        return
+    if options.runtime_python and not options.runtime:
+        raise UsageError("--runtime-python is of a runtime; name it with --runtime")
+    if not options.runtime:
+        return
+    from bitgap.formats.running import check_installed, find_runtime
+
+    for name in dict.fromkeys(options.runtime):
+        runtime = find_runtime(name)
+        for file in options.against:
+            place = Path(os.path.expanduser(file))
+            if place.exists() and (why := runtime.why_not(place)):
+                raise UsageError(f"--runtime {name}: {why}")
+        check_installed(runtime, options.runtime_python)
+
+
+def _each_once(files: list[str]) -> list[str]:
+    real = [os.path.realpath(os.path.expanduser(file)) for file in files]
+    for place, file in zip(real, files, strict=True):
+        if real.count(place) > 1:
+            raise UsageError(f"--against {file} is given twice; give each file once")
+    return files
+
+
+_NOT_READ = (".onnx", ".xml")
+"""Files whose weights are in a graph, and are only run."""
+
+
+def _opened_or_path(options: Namespace, file: str) -> Checkpoint | Path:
+    """Returns a file opened, or its path where its weights are not read but it is run."""
+    if not file.partition("@")[0].lower().endswith(_NOT_READ):
+        return opened([file])[0]
+    from bitgap.formats.open import local_path
+
+    place = local_path(file)
+    if not place.is_file():
+        return opened([file])[0]
+    if not options.runtime:
+        runtime = "onnxruntime" if place.suffix.lower() == ".onnx" else "openvino"
+        raise UsageError(
+            f"the weights of {place.name} are in a graph and are not read; have it run, with "
+            f"--runtime {runtime}"
+        )
+    if options.generate:
+        raise UsageError(f"--generate needs weights that are read, and those of {place.name} are "
+                         f"not; leave it out")  # fmt: skip
+    return place
 
 
 def _tell_cost(session: Session, lab: Lab, checkpoints: list[Checkpoint]) -> None:
@@ -168,20 +247,47 @@ def _tell_cost(session: Session, lab: Lab, checkpoints: list[Checkpoint]) -> Non
             return lab.preflight([plan])
 
     def whole() -> Preflight:
-        first, *others = map(cost, checkpoints)
+        first, *others = map(cost, checkpoints) if checkpoints else [lab.preflight([])]
         return reduce(lambda all_, one: all_.and_also(one, 1), others, first)
 
     session.announce_cost(whole)
 
 
-def _audit(session: Session, lab: Lab, checkpoint: Checkpoint, *, quiet: bool) -> Run:
-    from bitgap.jobs.against import audit_file, weights_in_hand
+def _audit(
+    options: Namespace, session: Session, lab: Lab, file: Checkpoint | Path, *, quiet: bool
+) -> Run:
+    from bitgap.disparity.runtimes import Runtimes
+    from bitgap.jobs.against import (
+        audit_as_run,
+        audit_file,
+        audit_run_alone,
+        check_generation,
+        weights_in_hand,
+    )
     from bitgap.jobs.investigate import describe
     from bitgap.show import views
 
-    with weights_in_hand(lab, checkpoint) as plan:
+    names = list(dict.fromkeys(options.runtime or ()))
+    how: dict[str, Any] = {"python": options.runtime_python, "threads": options.threads}
+    if isinstance(file, Path):
+        session.announce_cost(lambda: lab.preflight([]))
+        report, as_run = audit_run_alone(lab, file, names, **how)
+        return session.keep(
+            lab.store,
+            views.audit_view,
+            quiet=quiet,
+            about=describe(lab, report.plan),
+            texts={"audit": lab.text_key},
+            report=report,
+            runtimes=as_run,
+        )
+    with weights_in_hand(lab, file) as plan:
         session.announce_cost(lambda: lab.preflight([plan]))
-        found = audit_file(lab, checkpoint, plan)
+        found = audit_file(lab, file, plan)
+        runs = [audit_as_run(lab, file.path, name, found, **how)[0] for name in names]
+        written = None
+        if options.generate:
+            written = check_generation(lab, plan, options.generate)
         return session.keep(
             lab.store,
             views.audit_view,
@@ -191,6 +297,8 @@ def _audit(session: Session, lab: Lab, checkpoint: Checkpoint, *, quiet: bool) -
             report=found.report,
             contents=found.contents,
             flips=found.flips,
+            runtimes=Runtimes(runs=tuple(runs)) if runs else None,
+            generation=written,
         )
 
 
@@ -225,8 +333,6 @@ def map_against(options: Namespace, session: Session) -> None:
 
 
 def _side_by_side(options: Namespace, session: Session, runs: list[Run]) -> None:
-    from pathlib import Path
-
     from bitgap.report.comparison import compared
     from bitgap.report.page import compare_html
     from bitgap.show import views

@@ -7,7 +7,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bitgap.cli import console
-from bitgap.cli.files import AGAINST, FILES, audit_against, map_against
+from bitgap.cli.files import (
+    AGAINST,
+    AS_RUN,
+    FILES,
+    audit_against,
+    check_runtimes,
+    map_against,
+)
 from bitgap.cli.options import (
     ALL_MASKS,
     DEFAULT_SCHEME,
@@ -43,6 +50,7 @@ _PLAN = "how weights are rounded, or a whole plan in quotes"
     option("--protect", "blocks kept whole, such as 0,9,11 or 0-2", metavar="LIST"),
     option("--scheme", _PLAN, type=scheme_or_plan, default=DEFAULT_SCHEME),
     FILES,
+    *AS_RUN,
     SENTENCES,
     example="bitgap audit ./my-model --scheme rtn3-g128 --languages en,he,ar",
 )
@@ -52,6 +60,7 @@ def audit(options: Namespace, session: Session) -> None:
         raise UsageError(
             "--against takes the weights of a file as they are; leave out --scheme and --protect"
         )
+    check_runtimes(options)
     # Before the imports, as it tells that something is done and they take seconds.
     lab = session.open_lab(options.model, "exact")
     from bitgap.jobs.investigate import describe

@@ -217,7 +217,9 @@ TRUST = (
     option("--trust-remote-code", "run code that comes with the model", action="store_true"),
 )
 DRY_RUN = option("--dry-run", "print what it would cost, and stop", action="store_true")
-MODEL = option("model", "folder or hub id (default: the bundled model)", nargs="?")
+MODEL = option(
+    "model", "folder or hub id, org/name@revision (default: the bundled model)", nargs="?"
+)
 # None where it was not given, so that it is told from the default beside --within.
 TIER = option("--tier", "how much text is scored (default: standard)", choices=TIERS)
 # Intervals come from drawing sentences again; of one there is nothing to draw.

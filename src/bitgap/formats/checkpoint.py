@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from bitgap.errors import BitgapError, ModelError
+from bitgap.models.hub import shown_name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,8 +103,15 @@ class Checkpoint:
     claim: str = ""
     """What the checkpoint says of itself (its recipe, file type or config), shown and never used
     where the tensors can tell."""
+    tokens: Mapping[int, str] = field(default_factory=dict, repr=False, compare=False)
+    """Spelling of each token id, of a file that holds its tokenizer; else empty."""
     config: Mapping[str, Any] = field(default_factory=dict, repr=False)
     """The model's config.json, or what a GGUF file says in its place; empty if there is none."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in results."""
+        return shown_name(self.path)
 
     def unit(self, name: str) -> Unit:
         """Returns a tensor, quantized or whole, by its name in the model.
@@ -115,7 +123,7 @@ class Checkpoint:
             if unit.name == name:
                 return unit
         raise ModelError(
-            f"{self.path.name} has no tensor {name!r}; it has {len(self.units)} quantized and "
+            f"{self.name} has no tensor {name!r}; it has {len(self.units)} quantized and "
             f"{len(self.whole)} whole ones, such as {', '.join(u.name for u in self.units[:3])}"
         )
 

@@ -137,7 +137,7 @@ def contents_of(checkpoint: Checkpoint) -> Contents:
     total = sum(unit.n_bytes for unit, _ in units)
     inner = [u for u, _ in units if block_of(u.name) is not None and len(u.shape) > 1]
     return Contents(
-        file=checkpoint.path.name,
+        file=checkpoint.name,
         toolchain=checkpoint.toolchain,
         claim=checkpoint.claim,
         tensors=tuple(

@@ -1,8 +1,7 @@
 """An export loaded back by its toolchain, in a process of its own and in any environment.
 
-A toolchain may need other versions than bitgap's, warns as it likes, and can crash: so a script of
-:mod:`bitgap.formats.loaders` is run by a Python that has it, in isolation, and its answer read from
-a file.
+A script of :mod:`bitgap.formats.loaders` is run by :mod:`bitgap.formats.process`, and its answer
+read from a file.
 """
 
 from __future__ import annotations
@@ -20,13 +19,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bitgap.errors import UsageError
+from bitgap.formats.process import SCRIPTS, environment, missing_packages, why_it_ended
 from bitgap.formats.target import Target
 
 _SCRIPTS = {"transformers": "transformers_folder.py", "gguf": "gguf_file.py"}
 _LONGEST_S = 1800.0
-_TAIL = 600
-"""Characters of what a failed process said last that are told."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +81,7 @@ def load_back(
         UsageError: If there is no such Python.
     """
     asked = python or sys.executable
-    missing = _missing(asked, target.needs)
+    missing = missing_packages(asked, ("torch", "transformers", *target.needs))
     if missing:
         return Loaded(missing=missing)
     with tempfile.TemporaryDirectory(prefix="bitgap-") as place:
@@ -98,13 +95,13 @@ def load_back(
             "settings": dict(settings or {}),
         }
         request.write_text(json.dumps(content), encoding="utf-8")
-        script = Path(__file__).parent / "loaders" / _SCRIPTS[target.loader]
+        script = SCRIPTS / _SCRIPTS[target.loader]
         try:
             done = _run([asked, "-I", os.fspath(script), os.fspath(request)], place, threads)
         except subprocess.TimeoutExpired:
             return Loaded(failure=f"it took longer than {_LONGEST_S:.0f} s")
         if done.returncode or not out.is_file():
-            return Loaded(failure=_why(done))
+            return Loaded(failure=why_it_ended(done.returncode, done.stderr))
         answer = json.loads(out.read_text(encoding="utf-8"))
     return Loaded(
         matrices=answer["matrices"],
@@ -131,46 +128,14 @@ def sums_of(logits: NDArray[np.float32], text: Text) -> dict[str, float]:
     }
 
 
-def _missing(python: str, packages: Sequence[str]) -> tuple[str, ...]:
-    code = (
-        "import sys; from importlib.util import find_spec; "
-        "print(*(p for p in sys.argv[1:] if find_spec(p) is None))"
-    )
-    try:
-        found = subprocess.run(
-            [python, "-I", "-c", code, "torch", "transformers", *packages],
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise UsageError(
-            f"{python!r} cannot be run ({error}); name the Python of an environment that has the "
-            f"toolchain, such as venv/bin/python"
-        ) from None
-    if found.returncode:
-        raise UsageError(f"{python!r} is no Python that works ({_why(found)}); name another")
-    return tuple(found.stdout.split())
-
-
 def _run(command: list[str], place: str, threads: int) -> subprocess.CompletedProcess[str]:
-    few = {name: str(threads) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
-    quiet = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
     return subprocess.run(
         command,
         cwd=place,
-        env=os.environ | few | quiet | {"OMP_WAIT_POLICY": "PASSIVE"},
+        env=environment(threads),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         errors="replace",
         timeout=_LONGEST_S,
     )
-
-
-def _why(done: subprocess.CompletedProcess[str]) -> str:
-    lines = [line for line in done.stderr.strip().splitlines() if line.strip()]
-    said = lines[-1][-_TAIL:] if lines else "nothing was said"
-    if done.returncode < 0:
-        return f"the process was ended by signal {-done.returncode}; last it said: {said}"
-    return said

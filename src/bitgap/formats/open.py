@@ -30,6 +30,7 @@ from bitgap.formats.claim import Claim
 from bitgap.formats.gguf.header import MAGIC
 from bitgap.formats.gguf.read import open_gguf
 from bitgap.formats.tensors import FLOATS, TensorFolder
+from bitgap.models.hub import fetched_file, is_hub_file
 
 READERS: tuple[Callable[[TensorFolder], list[Claim]], ...] = (
     gptq.read,
@@ -63,7 +64,8 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     """Opens what a toolchain wrote, without reading a matrix.
 
     Args:
-        path: A ``.gguf`` or ``.safetensors`` file, or a folder that holds one model.
+        path: A ``.gguf`` or ``.safetensors`` file, a folder that holds one model, or a name on the
+            hub, see :func:`local_path`.
 
     Raises:
         NoSuchModel: If nothing is there.
@@ -71,7 +73,7 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
             version that is not understood; the message names the tensor or file.
         MissingExtra: If it is GGUF and the gguf library is not installed.
     """
-    place = Path(os.path.expanduser(os.fspath(path)))
+    place = local_path(path)
     try:
         if place.is_dir():
             return _open_folder(place)
@@ -95,6 +97,19 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         f"{place.name} is none of the files that are read (.gguf, .safetensors, or a folder of "
         f"{KNOWN}); pickles are not read, as they can run code"
     )
+
+
+def local_path(path: str | os.PathLike[str]) -> Path:
+    """Returns where a file or folder is: here, or downloaded where it is a name on the hub.
+
+    Args:
+        path: A path, or ``org/name``, ``org/name/file.gguf``, each with ``@revision`` if meant.
+
+    Raises:
+        ModelError: If the hub has no such thing, or cannot be reached.
+    """
+    name = os.fspath(path)
+    return fetched_file(name) if is_hub_file(name) else Path(os.path.expanduser(name))
 
 
 def _open_folder(folder: Path) -> Checkpoint:

@@ -68,10 +68,10 @@ def plan_of_checkpoint(bench: Bench, checkpoint: Checkpoint) -> Plan:
     for name in sorted(found.keys() - taken):
         if not torch.equal(found[name].weight(), named[name].detach().cpu().float()):
             raise ModelError(
-                f"{checkpoint.path.name} changes {name}, which is outside blocks, embedding and "
+                f"{checkpoint.name} changes {name}, which is outside blocks, embedding and "
                 f"head and cannot be part of a plan; audit the file by itself"
             )
-    label = _NOT_IN_A_NAME.sub("-", checkpoint.path.name).strip("-") or "file"
+    label = _NOT_IN_A_NAME.sub("-", checkpoint.name).strip("-") or "file"
     scheme = bench.bank.add(label, weights, others, embedding=tables, head=head)
     return Plan(
         (scheme,) * decoder.n_blocks,
@@ -133,7 +133,7 @@ def _share_rescaled(was: Tensor, now: Tensor, axis: int) -> float:
 
 def _works_together(checkpoint: Checkpoint, block: int, name: str) -> ModelError:
     return ModelError(
-        f"{checkpoint.path.name}: {name} of block {block} is rescaled, as AWQ and its like do, so "
+        f"{checkpoint.name}: {name} of block {block} is rescaled, as AWQ and its like do, so "
         f"that a matrix works with the others of its block only; map blocks: leave out --units"
     )
 
@@ -149,7 +149,7 @@ def _check_fit(
         for i in range(decoder.n_blocks)
         for name, view in decoder.block_linears(i).items()
     }
-    what = f"{checkpoint.path.name} is no checkpoint of this model"
+    what = f"{checkpoint.name} is no checkpoint of this model"
     for name, unit in found.items():
         if name not in named:
             raise ModelError(f"{what}: it has {name}, which the model does not")

@@ -19,14 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from transformers import AutoConfig
 
 from bitgap.errors import ModelError, NoSuchModel, UserError
 from bitgap.models.families import context_length
+from bitgap.models.hub import snapshot
 from bitgap.models.kinds import empty_shapes, model_class, settle
 from bitgap.models.observe import observe_family
 from bitgap.models.refusals import (
@@ -152,24 +151,8 @@ def _download(name: str, allow_pickle: bool, trust_remote_code: bool) -> Path:
     patterns = [*_ASKED_OF_HUB]
     patterns += [_PICKLES] if allow_pickle else []
     patterns += ["*.py"] if trust_remote_code else []
-    try:
-        # Subfolders and consolidated files hold the same weights once more, in other formats.
-        folder = snapshot_download(
-            name, allow_patterns=patterns, ignore_patterns=["*/*", "consolidated*"]
-        )
-    except HFValidationError as error:
-        raise ModelError(f"no folder {name!r} is here and it is no hub id: {error}") from error
-    except RepositoryNotFoundError as error:
-        raise NoSuchModel(
-            f"no folder {name!r} is here and the hub has no such model, or it is gated: check the "
-            f"spelling, or log in with an account that was granted access"
-        ) from error
-    except (OSError, ValueError) as error:
-        raise ModelError(
-            f"no folder {name!r} is here, it was not downloaded before, and the hub cannot be "
-            f"reached; check the connection, or give a folder ({_first_line(error)})"
-        ) from error
-    return Path(folder)
+    # Subfolders and consolidated files hold the same weights once more, in other formats.
+    return snapshot(name, patterns, ["*/*", "consolidated*"])
 
 
 # -- checking ------------------------------------------------------------------------------------

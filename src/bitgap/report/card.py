@@ -21,6 +21,7 @@ from bitgap.show.numbers import short_name
 from bitgap.show.table import Table
 from bitgap.show.tables.audit import damage_table, flips_table, summary_rows
 from bitgap.show.tables.contents import contents_line
+from bitgap.show.tables.runtimes import generation_table, runtime_tables
 
 _MARKUP = re.compile(r"([\\`*_{}\[\]()#+!|<>~$&-])")
 
@@ -123,6 +124,15 @@ def _text(run: Run, report: DisparityReport) -> str:
     if run.flips:
         flips = flips_table(run.flips).only("language", "share")
         lines += [_table(flips), " ".join(map(escaped, flips.reading))]
+    for as_run in runtime_tables(run.runtimes, report) if run.runtimes and run.contents else ():
+        shown = as_run.only("language", "damage", "extra", "flips")
+        lines += [f"### {escaped(as_run.title)}", _table(shown)]
+        lines.append(" ".join(map(escaped, shown.reading)))
+    if run.generation:
+        written = generation_table(run.generation)
+        shown = written.only("language", "agreement", "repetition_added", "script")
+        lines += [f"### {escaped(written.title)}", _table(shown)]
+        lines.append(" ".join(map(escaped, shown.reading)))
     rows = [list(row) for row in summary_rows(report.as_dict()) if row[0] in ("S", "  per text")]
     lines.append(_rows(["", "value", "meaning"], rows))
     lines += ["\n".join(f"- {escaped(caveat)}" for caveat in report.caveats)]

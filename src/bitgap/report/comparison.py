@@ -108,6 +108,8 @@ def _change(first: Run, other: Run) -> dict[str, Any] | None:
         return None
     if any(first.about.get(name) != other.about.get(name) for name in about):
         return None
+    if any(run.runtimes is not None and run.contents is None for run in (first, other)):
+        return None  # a graph, which is run and no plan of the model
     if ours.plan == theirs.plan or ours.n_sentences != theirs.n_sentences:
         return None
     if [one.language for one in ours.languages] != [one.language for one in theirs.languages]:

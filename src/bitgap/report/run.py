@@ -30,8 +30,10 @@ from bitgap.disparity.formulas import (
     usable,
 )
 from bitgap.disparity.gate import Gate
+from bitgap.disparity.generation import Generation
 from bitgap.disparity.layer_map import DRAWS, LayerMap
 from bitgap.disparity.records import DisparityReport
+from bitgap.disparity.runtimes import Runtimes
 from bitgap.disparity.unit_map import UnitMap
 from bitgap.errors import UsageError
 from bitgap.experiments.catalog import CATALOG
@@ -118,6 +120,10 @@ class Run:
     """Of audit and map against a file: what that holds."""
     flips: Flips | None = None
     """Of audit against a file: where the most likely next token changed."""
+    runtimes: Runtimes | None = None
+    """Of audit against a file with ``--runtime``: what it does as it runs."""
+    generation: Generation | None = None
+    """Of audit against a file with ``--generate``: what it writes."""
     gate: Gate | None = None
     """Of gate."""
     layer_map: LayerMap | None = None
@@ -298,7 +304,12 @@ ABOUT = (
 )
 """What a run says of model and text, as :func:`bitgap.jobs.investigate.describe` has it."""
 
-OF_FILES: Mapping[str, type] = {"contents": Contents, "flips": Flips}
+OF_FILES: Mapping[str, type] = {
+    "contents": Contents,
+    "flips": Flips,
+    "runtimes": Runtimes,
+    "generation": Generation,
+}
 """What is told of real files, by field of :class:`Run` and key of its JSON."""
 
 _KINDS: Mapping[str, type] = {

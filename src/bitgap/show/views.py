@@ -39,6 +39,7 @@ from bitgap.show.tables.runs import (
     runs_table,
     verdicts_table,
 )
+from bitgap.show.tables.runtimes import generation_table, runtime_failures, runtime_tables
 from bitgap.show.tables.theory import (
     QUANTITIES,
     forecasts_table,
@@ -134,9 +135,38 @@ def audit_view(result: Json) -> Any:
         Group(*bullets((*whole.reading, *whole.gaps))),
         lines_of(summary_rows(result)),
         *([titled(flips_table(flips))] if (flips := result.get("flips")) else []),
+        *_as_run(result),
         *([titled(places_table(held))] if (held := result.get("contents")) else []),
         Group(*bullets(result["caveats"])),
     )
+
+
+def _as_run(result: Json) -> list[Any]:
+    """Returns what a file does as it runs, and what it writes."""
+    found: list[Any] = []
+    if runtimes := result.get("runtimes"):
+        known = result if result.get("contents") else None
+        for table in runtime_tables(runtimes, known):
+            here = {column.key for column in table.columns}
+            groups = (("damage", "weights"), ("extra", "delta"), ("flips",))
+            parts = [("language", *(key for key in group if key in here)) for group in groups]
+            found.append(
+                section(
+                    table.title,
+                    spaced(*(to_terminal(table.only(*keys)) for keys in parts)),
+                    *bullets(table.reading),
+                )
+            )
+        if failures := runtime_failures(runtimes):
+            found.append(Group(*bullets(failures)))
+    if written := result.get("generation"):
+        table = generation_table(written)
+        shown = [("agreement", "same"), ("repetition", "repetition_added", "script")]
+        if written["identifier"]:
+            shown.append(("confusion", "confusion_added", "confusion_text"))
+        parts = [to_terminal(table.only("language", *keys)) for keys in shown]
+        found.append(section(table.title, spaced(*parts), *bullets(table.reading)))
+    return found
 
 
 def gate_view(result: Json) -> Any:

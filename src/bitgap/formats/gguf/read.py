@@ -58,7 +58,16 @@ def open_gguf(path: Path, file: GGUFFile | None = None) -> Checkpoint:
         units=tuple(unit for unit in units if unit.stored not in FLOATS),
         whole=tuple(unit for unit in units if unit.stored in FLOATS),
         claim=_claim(file),
+        tokens=_tokens(file),
     )
+
+
+def _tokens(file: GGUFFile) -> dict[int, str]:
+    """Returns the vocabulary that a file holds, by id; empty where it holds none."""
+    told = file.metadata.get("tokenizer.ggml.tokens")
+    if not isinstance(told, list):
+        return {}
+    return {number: token for number, token in enumerate(told) if isinstance(token, str)}
 
 
 def architecture_of(file: GGUFFile) -> Architecture:

@@ -48,6 +48,12 @@ from bitgap.show.tables.protect import (
     steps_table,
 )
 from bitgap.show.tables.runs import change_table, damages_table, files_table, verdicts_table
+from bitgap.show.tables.runtimes import (
+    examples_table,
+    generation_table,
+    runtime_failures,
+    runtime_tables,
+)
 from bitgap.show.tables.theory import models_table
 from bitgap.show.tables.unit_map import unit_languages_table, unit_table
 from bitgap.show.to_html import to_html, verdict
@@ -82,7 +88,11 @@ def report_html(run: Run) -> str:
         explorer=data,
         lead=[figures[id_] for id_ in _lead(run) if id_ in figures],
         tables=_tables(run),
-        caveats=[*(report.caveats if report else ()), *(layer_map.caveats if layer_map else ())],
+        caveats=[
+            *runtime_failures(run.runtimes),
+            *(report.caveats if report else ()),
+            *(layer_map.caveats if layer_map else ()),
+        ],
         facts=_facts(run),
         provenance=None if provenance is None else asdict(provenance),
     )
@@ -105,6 +115,10 @@ def _tables(run: Run) -> list[Table]:
         tables.append(damage_table(run.report).largest_first("damage"))
     if run.flips is not None:
         tables.append(flips_table(run.flips).largest_first("share"))
+    if run.runtimes is not None:
+        tables += runtime_tables(run.runtimes, run.report if run.contents else None)
+    if run.generation is not None:
+        tables += [generation_table(run.generation), examples_table(run.generation)]
     if run.contents is not None:
         tables += [places_table(run.contents), tensors_table(run.contents)]
     if run.layer_map is not None and run.layer_map.blocks:
@@ -253,6 +267,7 @@ def _lead(run: Run) -> tuple[str, ...]:
         "languages",
         "blocks",
         "units",
+        "parts",
         "synergy-matrix",
         "recipe",
         "gains",
