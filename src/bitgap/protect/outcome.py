@@ -79,6 +79,8 @@ class Step:
     name: str
     predicted_s: float
     took_s: float
+    processor_s: float | None = None
+    """Of processors, all threads together: what it takes where nothing runs beside it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
