@@ -96,13 +96,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _search_all(asked: argparse.Namespace) -> None:
-    budgets = _budgets(asked.budgets)
+    budgets, triples = _budgets(asked.budgets), [_blocks(text) for text in asked.triple or ()]
     total_s = 0.0
     for model in asked.models or [BUNDLED]:
         # A model at a time: its weights need not be held when the next one is opened.
         lab = _lab(asked, model)
         for budget in budgets:
-            work, question = _question(asked, lab, model, budget)
+            work, question = _question(asked, lab, model, budget, triples)
             if not asked.again and _answered(asked.records, question):
                 _say(f"{question['model']} at {budget:g} bits is recorded")
                 continue
@@ -144,11 +144,14 @@ def _lab(asked: argparse.Namespace, model: str) -> Lab:
 
 
 def _question(
-    asked: argparse.Namespace, lab: Lab, model: str, budget: float
+    asked: argparse.Namespace,
+    lab: Lab,
+    model: str,
+    budget: float,
+    triples: Sequence[Sequence[int]],
 ) -> tuple[Prepared, Json]:
     """Returns a search that can begin, and what it asks: a record answers it, or does not."""
     name = lab.info.name
-    blocks = [_blocks(text) for text in asked.triple or ()]
     options = [f"--budget {budget:g}", f"--languages {asked.languages}",
                f"--sentences {asked.sentences}", f"--instrument {asked.instrument}",
                f"--arithmetic {asked.arithmetic}"]  # fmt: skip
@@ -157,7 +160,7 @@ def _question(
     command = " ".join(["bitgap protect", *([] if model == BUNDLED else [name]), *options])
     work = prepare(
         lab,
-        Asked(budget=budget, instrument=asked.instrument, triples=blocks, random=asked.random,
+        Asked(budget=budget, instrument=asked.instrument, triples=triples, random=asked.random,
               placebos=asked.placebos, command=command),
     )  # fmt: skip
     question = {
@@ -170,7 +173,7 @@ def _question(
         "budget": budget,
         "instrument": asked.instrument,
         "arithmetic": asked.arithmetic,
-        "triples": [list(one) for one in blocks],
+        "triples": [list(one) for one in triples],
         "random": asked.random,
         "placebos": asked.placebos,
         "seed": lab.settings.seed,

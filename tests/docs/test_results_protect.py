@@ -26,7 +26,6 @@ def test_the_page_is_rendered_from_the_records(tmp_path: Path) -> None:
         (["--triple", "first"], 2, "'first' is no list of blocks"),
         (["nowhere/at-all"], 2, "nowhere/at-all"),
         (["--corpus", "nowhere"], 1, "nowhere"),
-        (["--sentences", "8"], 1, "27 or more are needed"),
     ],
 )
 def test_what_cannot_be_asked_is_told(

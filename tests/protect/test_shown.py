@@ -52,7 +52,7 @@ def test_the_tables_best_is_not_left_for_the_luckiest_of_ten() -> None:
     left_raw = left = 0
     for seed, problem in enumerate(_worlds(20)):
         text = Text(problem, 10, seed, noise=0.5)
-        plans = best_plans(problem, n=10)
+        plans = best_plans(problem, n=10, no_harm=(), spare=None)
         raw = best_measured(problem, plans, text.damage, no_harm=(), spare=None)
         kept = best_measured(problem, plans, text.damage, no_harm=(), spare=None,
                              better=_shown(problem, text).better)  # fmt: skip
