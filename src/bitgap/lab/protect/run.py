@@ -270,7 +270,7 @@ class _Proving:
 
     def _foreseen(self, worst: Sequence[str]) -> float | None:
         bits, problem = self.search.table.sentence_bits, self.problem
-        if bits is None or not problem.has_choice or self.picks == self.search.blind:
+        if bits is None or not problem.has_choice or self.search.found == self.search.blind:
             return None
         facts = self.search.table.facts
         names = [unit.name for unit in facts.units]
@@ -280,7 +280,7 @@ class _Proving:
         units = [problem.languages.index(one) for one in worst]
         n = self.work.confirm.text.counts.tokens.shape[1]
         found = foreseen_detectable(
-            by_part.transpose(1, 0, 2, 3), self.picks, self.search.blind, units, n
+            by_part.transpose(1, 0, 2, 3), self.search.found, self.search.blind, units, n
         )
         return found if np.isfinite(found) else None
 

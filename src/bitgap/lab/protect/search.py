@@ -70,6 +70,8 @@ class Search:
     """Finds the recipe, and the language-blind plan by the same effort."""
 
     chosen: Solution
+    found: Picks
+    """The plan that was found for the objective, whether it was taken or not."""
     blind: Picks
     by_table: Picks
     """The language-blind plan by the table alone."""
@@ -94,7 +96,7 @@ class Search:
         asked, problem, costs = self.work.asked, self.problem, self.clock.costs
         if not problem.has_choice:
             self.chosen = solve(problem, asked.objective, no_harm=asked.no_harm, spare=None)
-            self.blind = self.by_table = self.chosen.picks
+            self.blind = self.by_table = self.found = self.chosen.picks
             self.tell(self.chosen.sentence())
             return
         with self.clock.step("calibration", costs.calibrate_s):
@@ -109,6 +111,7 @@ class Search:
                 why = "; ".join(self.calibration.reasons[:3])
                 self.tell(f"the table is not trusted ({why}): the search goes on by measuring")
                 self._refine(plans, blinds, true)
+            self.found = self.chosen.picks
             self._guard(plans[0].bound)
 
     def _solved(self) -> tuple[tuple[Solution, ...], tuple[Solution, ...]]:

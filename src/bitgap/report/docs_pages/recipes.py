@@ -189,7 +189,7 @@ def searches_table(records: Sequence[Json]) -> Table:
                    "the table, if nobody pays."),
             Column("foreseen", "shown from", "number", "%", 100.0, decimals=1,
                    note="shown from: smallest gain on the language-blind plan that the text was "
-                   "expected to show; empty where the recipe is that plan."),
+                   "expected to show of the plan that was found, taken or not."),
         ),
         rows=tuple(rows),
     )  # fmt: skip
