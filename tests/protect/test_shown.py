@@ -58,9 +58,10 @@ def test_the_tables_best_is_not_left_for_the_luckiest_of_ten() -> None:
                              better=_shown(problem, text).better)  # fmt: skip
         left_raw += raw != plans[0]
         left += kept != plans[0]
-    # By noise alone nine of ten are taken; what is shown is wrong in a fifth at most.
+    # By noise alone nine of ten are taken; what is shown is wrong in a fifth at most, which is more
+    # than eight of twenty in one of a hundred.
     assert left_raw >= 12
-    assert left <= 4
+    assert left <= 8
 
 
 def test_a_plan_that_is_better_by_far_takes_the_place_and_one_that_is_not_never_does() -> None:
