@@ -3,8 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 PYTEST := OPENBLAS_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest
 
-.PHONY: setup demo theory results predictions readme test toolchains browser docs lint bench \
-	calibrate fuzz faults clean
+.PHONY: setup demo theory results predictions recipes readme test toolchains browser docs lint \
+	bench calibrate fuzz faults clean
 
 setup: .venv/.ready
 
@@ -50,6 +50,13 @@ predictions: setup
 		$(BIN)/bitgap predict $$model --scheme $$scheme --evidence $(LEARN) \
 			--out docs/predictions || exit 1; \
 	done; done
+
+# Recipes and docs/results-protect.md, from records; what is recorded is not searched again. The
+# bundled model takes some minutes; RECIPES="reference folder …" CORPUS=folder for others, and
+# ASK="--dry-run" tells what it would cost.
+RECIPES ?= reference
+recipes: setup
+	$(BIN)/python docs/results_protect.py $(RECIPES) $(if $(CORPUS),--corpus $(CORPUS)) $(ASK)
 
 # The README's tables and the numbers beside them, from records and from the pages of `make theory`.
 readme: setup

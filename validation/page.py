@@ -448,14 +448,16 @@ def recipes(tallies: Sequence[RecipeTally]) -> str:
             "languages differ by a level each and in nothing else, so that knowing them gains "
             "nothing on the language-blind plan and every \"helps\" against it is false. "
             "*Planted*: three languages need one small unit, by so much that the best plan that "
-            f"spares all others gains {2 * SMALLEST:.0%} to {3 * SMALLEST:.0%} in them. Against "
+            f"spares all others gains {2 * SMALLEST:.0%} to {3 * SMALLEST:.0%} in them. Where the "
+            "text of the search does not show a gain the language-blind plan is taken. Against "
             "uniform the same recipes help in every world; that is no sign that languages matter.",
             _requirements(required),
             rows_of(
                 ["world", "searched on", "confirm", "worlds", *LABELS, "true gain, log2",
-                 "helps against uniform"],
+                 "language-blind plan taken", "helps against uniform"],
                 ([t.world.name, t.world.search, t.world.confirm, t.n,
-                  *(t.rate(label) for label in LABELS), f"{t.mean_gain:+.3f}", t.over_uniform]
+                  *(t.rate(label) for label in LABELS), f"{t.mean_gain:+.3f}",
+                  Count(t.kept_blind, t.n), t.over_uniform]
                  for t in tallies),
             ),
         ]

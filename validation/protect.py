@@ -3,7 +3,8 @@
 In every world the damage of a plan is the sum over units of d[language, unit, bits], and a sentence
 has that times noise: of its own, heavy-tailed and in part shared by languages, as parallel
 sentences share content; of each unit in it; and a little of each choice. The search sees one text,
-the proof another.
+the proof another. As in a real search, a plan that knows languages is taken only where the text of
+the search shows that it gains.
 
 *One table*: d is the same for all languages but for a level each. There is nothing that knowing
 languages could gain on the language-blind plan, so that every "helps" against it is false.
@@ -19,6 +20,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from types import MappingProxyType
 from typing import get_args
 
@@ -30,9 +32,10 @@ from bitgap.protect.nulls import PLACEBOS, placebo_plans
 from bitgap.protect.problem import Picks, Problem, make_problem
 from bitgap.protect.proof import Label, Proof, Rival, prove
 from bitgap.protect.records import DamageTable, Matrix, TableFacts, Unit
+from bitgap.protect.shown import Shown
 from bitgap.protect.sizes import plain_choice
 from bitgap.protect.solve import MARGIN, SPARE, solve
-from bitgap.records import Floats
+from bitgap.records import Floats, Scores
 from validation.counts import Count
 
 BITS = (2, 3, 4, 5, 6)
@@ -88,6 +91,8 @@ class RecipeTally:
     languages: int = 0
     """Languages that were judged."""
     uniform: Counter[Label] = field(default_factory=Counter[Label])
+    kept_blind: int = 0
+    """Worlds in which the search showed nothing, so that the language-blind plan was taken."""
 
     def __add__(self, other: RecipeTally) -> RecipeTally:
         return RecipeTally(
@@ -97,6 +102,7 @@ class RecipeTally:
             self.wrong_sides + other.wrong_sides,
             self.languages + other.languages,
             self.uniform + other.uniform,
+            self.kept_blind + other.kept_blind,
         )
 
     @property
@@ -145,6 +151,10 @@ def judged_world(world: RecipeWorld, seed: int) -> RecipeTally:
     problem = _problem(table)
     blind = solve(problem, "mean").picks
     ours = solve(problem, spare=world.spare, blind=blind).picks
+    shown = Shown(partial(_searched, table, problem), problem.uniform, problem.reference, seed)
+    kept_blind = bool(shown.why_not(ours, blind, "worst-quarter"))
+    if kept_blind:
+        ours = blind
     worst = worst_set(problem, blind)
     plans = {"recipe": ours, UNIFORM: problem.uniform, BLIND: blind}
     text = _Text(truth, world.confirm, rng)
@@ -158,7 +168,18 @@ def judged_world(world: RecipeWorld, seed: int) -> RecipeTally:
         named = {f"placebo {i}": one for i, one in enumerate(placebos)}
         plans |= {name: one.picks for name, one in named.items()}
         proof = _proved(text, plans, worst, seed, {n: one.worst for n, one in named.items()})
-    return _counted(world, proof, problem, truth, ours, blind, worst)
+    return replace(
+        _counted(world, proof, problem, truth, ours, blind, worst), kept_blind=int(kept_blind)
+    )
+
+
+def _searched(table: DamageTable, problem: Problem, plans: Sequence[Picks]) -> Scores:
+    """Returns what plans do on the text of the search: the table is exact on it, and additive."""
+    assert table.sentence_bits is not None and table.characters is not None
+    parts = np.arange(len(problem.parts))
+    bits = [table.sentence_bits[:, parts, np.array(picks)].sum(1) for picks in plans]
+    names = [f"{i}" for i in range(len(plans))]
+    return made_scores(names, problem.languages, np.array(bits), table.characters)
 
 
 def _counted(

@@ -12,7 +12,13 @@ from hypothesis import strategies as st
 from protect_worlds import a_problem, every_plan
 
 from bitgap.errors import PlanError
-from bitgap.protect.comparators import by_weights, comparators, finer_groups, protected
+from bitgap.protect.comparators import (
+    by_weights,
+    comparators,
+    finer_groups,
+    protected,
+    theory_blocks,
+)
 from bitgap.protect.example import PROBLEM, TABLE
 from bitgap.protect.nulls import placebo_plans, random_p, random_plans, stability
 from bitgap.protect.problem import Problem, make_problem
@@ -40,8 +46,8 @@ def test_all_comparators_fill_the_same_bytes() -> None:
     error = problem.n_weights[:, None] * 4.0 ** -np.array([3, 3, 4, 4, 5, 5, 6, 6])
     found = {one.name: one for one in comparators(problem, squared_error=error, triples=[(0, 1)])}
     assert list(found) == [
-        "uniform", "uniform, finer groups", "ends protected", "blocks 0, 1", "weights alone",
-        "language-blind", "reference alone",
+        "uniform", "uniform, finer groups", "ends protected", "three quarters protected",
+        "blocks 0, 1", "weights alone", "language-blind", "reference alone",
     ]  # fmt: skip
     smallest = 64 * 64 // 8
     for one in found.values():
@@ -75,6 +81,26 @@ def test_protected_blocks_get_more_bits_than_all_others() -> None:
         assert one.slack_bytes < deep.size_bytes[:, 1].max() - deep.size_bytes[:, 0].max()
     with pytest.raises(PlanError, match="block 18 is to be protected; the model has 18 blocks"):
         protected(deep, (0, 18), "x")
+
+
+def test_each_part_of_the_theory_protects_its_own_blocks() -> None:
+    deep = deeper(PROBLEM, 4)  # twelve blocks, as the origin's model had
+    variance = np.zeros(12)
+    variance[[4, 7]] = 1.0, 2.0
+    assert theory_blocks(deep, variance) == {
+        "ends protected": (0, 11),
+        "three quarters protected": (9,),
+        "most varied 2 protected": (4, 7),
+        "blocks 0, 9, 11": (0, 9, 11),
+    }
+    named = theory_blocks(deep, None, 2, [(1, 2)])
+    assert named["blocks 1, 2"] == (1, 2)
+    assert named["2 blocks at either end protected"] == (0, 1, 10, 11)
+    assert "blocks 0, 9, 11" not in named
+    variance[[0, 11]] = 9.0
+    found = {one.name: one for one in comparators(deep, log_variance=variance)}
+    assert found["most varied 2 protected"].picks is None
+    assert found["most varied 2 protected"].reason.startswith("the same blocks as ends protected")
 
 
 def deeper(problem: Problem, times: int) -> Problem:

@@ -14,10 +14,11 @@ import numpy as np
 from scipy.stats import rankdata
 
 from bitgap.errors import UsageError
-from bitgap.protect.objectives import Objective, objective, value_of
+from bitgap.protect.objectives import objective, value_of
 from bitgap.protect.problem import Picks, Problem
 from bitgap.protect.program import Limits
 from bitgap.protect.solve import NO_HARM, SPARE, Solution, beside_blind
+from bitgap.protect.swaps import swaps
 from bitgap.records import Floats
 
 PLANS = 40
@@ -31,6 +32,9 @@ SIZE = (0.8, 1.25)
 
 TrueDamage = Callable[[Sequence[Picks]], Floats]
 """Measures plans: damage in bits per reference character, (P x A)."""
+Better = Callable[[Picks, Picks, str, int], bool]
+"""Whether a plan is shown to be better than another by an objective, among so many that are tried:
+:meth:`bitgap.protect.shown.Shown.better`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,8 +146,12 @@ def best_measured(
     *,
     blind: Picks | None = None,
     spare: float | None = SPARE,
+    better: Better | None = None,
 ) -> Solution:
     """Returns the plan that is best when all are measured; the table's best if none keeps limits.
+
+    With ``better`` the table's best stands unless another is shown to be better, so that noise does
+    not choose among plans that are as good as alike.
 
     Args:
         problem: Table and budget.
@@ -153,6 +161,8 @@ def best_measured(
         no_harm: Who must not be worse off than under the uniform plan, as measured.
         blind: The language-blind plan; nothing is compared with it when None.
         spare: What a language may pay against it, as measured, as a share; anything when None.
+        better: Says whether a plan is shown to be better than another; what is measured is taken
+            for true when None.
 
     Example:
         >>> from bitgap.protect.solve import best_plans
@@ -163,7 +173,16 @@ def best_measured(
     """
     judged = _Judged(problem, true_damage, goal, no_harm, blind, spare)
     values = judged.values([plan.picks for plan in plans])
-    return plans[int(values.argmin())] if np.isfinite(values).any() else plans[0]
+    if not np.isfinite(values).any():
+        return plans[0]
+    if better is None:
+        return plans[int(values.argmin())]
+    for i in values.argsort(kind="stable"):
+        if i == 0 or not np.isfinite(values[i]):
+            break
+        if better(plans[i].picks, plans[0].picks, goal, len(plans) - 1):
+            return plans[i]
+    return plans[0]
 
 
 def refine(
@@ -175,6 +194,7 @@ def refine(
     no_harm: Collection[str] = NO_HARM,
     blind: Picks | None = None,
     spare: float | None = SPARE,
+    better: Better | None = None,
     at_once: int = 8,
     most: int = 200,
 ) -> Refined:
@@ -194,6 +214,8 @@ def refine(
         no_harm: Who must not be worse off than under the uniform plan, as measured.
         blind: The language-blind plan; nothing is compared with it when None.
         spare: What a language may pay against it, as measured, as a share; anything when None.
+        better: Says whether a swap is shown to better a plan, and one walk's end another's; what is
+            measured is taken for true when None.
         at_once: Plans measured together.
         most: Plans measured at most; the uniform plan and the starts are among them.
 
@@ -213,6 +235,13 @@ def refine(
             f"measurements allowed; allow more, or give fewer plans"
         )
     judged = _Judged(problem, true_damage, goal, no_harm, blind, spare)
+
+    def taken(plan: Picks, value: float, walk: _Walk, among: int) -> bool:
+        # From a plan that breaks the limits every one that keeps them is a step.
+        if value >= walk.value or better is None or not np.isfinite(walk.value):
+            return value < walk.value
+        return better(plan, walk.picks, goal, among)
+
     values = [float(value) for value in judged.values(begin)]
     unlimited = judged.last
     # Of starts that all break the limits, the one that breaks them at the least objective.
@@ -222,21 +251,24 @@ def refine(
     for i in order:
         walk = _Walk(begin[i], values[i], 0)
         while measured < most:
-            swaps = _swaps(problem, judged.by_table, walk.picks, tried, most - measured)
-            moves = [plan for plan in swaps if plan not in tried]
-            better = None
-            while moves and better is None and measured < most:
+            # So many that enough are left without those that were tried.
+            near = swaps(problem, judged.by_table, walk.picks, most - measured + len(tried))
+            moves = [plan for _, plan in near if plan not in tried]
+            onward = None
+            while moves and onward is None and measured < most:
                 batch, moves = moves[:at_once], moves[at_once:]
                 batch = batch[: most - measured]
                 tried.update(batch)
                 seen = judged.values(batch)
                 measured += len(batch)
-                if seen.min() < walk.value:
-                    better = _Walk(batch[int(seen.argmin())], float(seen.min()), walk.steps + 1)
-            if better is None:
+                plan, value = batch[int(seen.argmin())], float(seen.min())
+                if taken(plan, value, walk, len(batch)):
+                    onward = _Walk(plan, value, walk.steps + 1)
+            if onward is None:
                 break
-            walk = better
-        found = walk if walk.value < found.value else found
+            walk = onward
+        if taken(walk.picks, walk.value, found, len(begin)):
+            found = walk
     return Refined(
         picks=found.picks,
         value=found.value if np.isfinite(found.value) else started,
@@ -293,42 +325,3 @@ def _measured_limits(uniform: Floats, reference: int, no_harm: Collection[str]) 
     if "reference" in no_harm:
         limits[reference] = uniform[reference]
     return Limits(limits, float(uniform.mean()) if "mean" in no_harm else np.inf)
-
-
-def _swaps(
-    problem: Problem, goal: Objective, picks: Picks, tried: Collection[Picks], most: int
-) -> list[Picks]:
-    """Returns plans one or two changes away that fit, the best by the table first.
-
-    So many that ``most`` are left without those that were tried.
-    """
-    current, rows = np.array(picks), np.arange(len(picks))
-    here = problem.damage_of(current)
-    steps = problem.size_bytes - problem.size_bytes[rows, current][:, None]
-    change = problem.damage_bits - problem.damage_bits[:, rows, current][:, :, None]
-    moved = problem.allowed.copy()
-    moved[rows, current] = False
-    part, column = np.nonzero(moved)
-    cells = [(int(g), int(c)) for g, c in zip(part, column, strict=True)]
-    step, effect = steps[part, column], change[:, part, column]
-    room = problem.budget_bytes - problem.size_of(current)
-    ranked = list[tuple[float, Picks]]()
-    singles = np.flatnonzero(step <= room)
-    for i, value in zip(singles, value_of(goal, (here[:, None] + effect[:, singles]).T),
-                        strict=True):  # fmt: skip
-        ranked.append((float(value), _changed(picks, [cells[i]])))
-    down, up = np.flatnonzero(step < 0), np.flatnonzero(step > 0)
-    for i in down:
-        with_it = up[(part[up] != part[i]) & (step[up] + step[i] <= room)]
-        values = value_of(goal, (here[:, None] + effect[:, [i]] + effect[:, with_it]).T)
-        # No more than that can be measured of any.
-        for j in values.argsort(kind="stable")[: most + len(tried)]:
-            ranked.append((float(values[j]), _changed(picks, [cells[i], cells[with_it[j]]])))
-    return [plan for _, plan in sorted(ranked, key=lambda one: one[0])[: most + len(tried)]]
-
-
-def _changed(picks: Picks, changes: Sequence[tuple[int, int]]) -> Picks:
-    new = list(picks)
-    for part, column in changes:
-        new[part] = column
-    return tuple(new)

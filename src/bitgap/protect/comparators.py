@@ -4,14 +4,18 @@
 uniform                one scheme for all, the rest of the bytes spread evenly over depth
 uniform, finer groups  the finest groups, paid for with bits, evenly over depth
 ends protected         first and last block at many bits, all others alike: the origin's rule
-blocks …               the same of blocks that are named, such as the origin's triple
+three quarters …       the same of the block at three quarters: what the origin's bottleneck says
+most varied …          the same of as many blocks as the ends, those of the largest variance of
+                       weights: what the origin's variance says
+blocks …               the same of blocks that are named; the origin's three where nobody names them
 weights alone          least squared error of the weights: what can be known without any text
 language-blind         least mean damage, by the same table: who knows damage but no languages
 reference alone        least damage to the reference: who looks at one language
 random …               random plans that fill the budget
 =====================  =============================================================================
 
-Beating the first four shows that mixed precision works. Only beating the language-blind plan shows
+Beating those of blocks shows what the theory would have cost. Beating uniform shows that mixed
+precision works. Only beating the language-blind plan shows
 that languages matter.
 """
 
@@ -54,7 +58,10 @@ def comparators(
     problem: Problem,
     *,
     squared_error: Floats | None = None,
+    log_variance: Floats | None = None,
+    ends: int = 1,
     triples: Sequence[Sequence[int]] = (),
+    blind: Picks | None = None,
 ) -> tuple[Comparator, ...]:
     """Returns every comparator under a budget but the random ones.
 
@@ -62,29 +69,78 @@ def comparators(
         problem: Table and budget.
         squared_error: Of the weights of each part under each scheme, (G x C); without it there is
             no plan by weights alone.
+        log_variance: Of the weights of each block, (L); without it there is no plan by variance.
+        ends: Blocks at either end that are protected in one more plan, beside the first and last.
         triples: Sets of blocks to protect, such as the origin's.
+        blind: The language-blind plan, where it is known; searched when None.
 
     Raises:
         PlanError: If a block is not there.
 
     Example:
         >>> [one.name for one in comparators(PROBLEM, triples=[(0, 1)]) if one.picks]
-        ['uniform', 'ends protected', 'blocks 0, 1', 'language-blind', 'reference alone']
+        ['uniform', 'ends protected', 'three quarters protected', 'blocks 0, 1', \
+'language-blind', 'reference alone']
     """
-    blocks = sorted({b for b in problem.blocks if b is not None})
     found = [
         _made(problem, UNIFORM, problem.uniform),
         _made(problem, "uniform, finer groups", finer_groups(problem)),
     ]
-    if len(blocks) > 1:
-        found.append(protected(problem, (blocks[0], blocks[-1]), "ends protected"))
-    for triple in triples:
-        found.append(protected(problem, triple, f"blocks {', '.join(map(str, triple))}"))
+    there = dict[frozenset[int], str]()
+    for name, those in theory_blocks(problem, log_variance, ends, triples).items():
+        same = there.setdefault(frozenset(those), name)
+        found.append(
+            protected(problem, those, name) if same == name
+            else _made(problem, name, None, f"the same blocks as {same}")
+        )  # fmt: skip
     if squared_error is not None:
         found.append(_made(problem, "weights alone", by_weights(problem, squared_error)))
-    for name, goal in ((BLIND, "mean"), ("reference alone", "reference")):
-        found.append(_made(problem, name, solve(problem, goal).picks))
+    found.append(_made(problem, BLIND, blind or solve(problem, "mean").picks))
+    found.append(_made(problem, "reference alone", solve(problem, "reference").picks))
     return tuple(found)
+
+
+def theory_blocks(
+    problem: Problem,
+    log_variance: Floats | None = None,
+    ends: int = 1,
+    triples: Sequence[Sequence[int]] = (),
+) -> dict[str, tuple[int, ...]]:
+    """Returns the blocks that each part of the origin's theory would protect, by the plan's name.
+
+    Boundary: first and last. Bottleneck: the one at three quarters of the depth. Variance: those
+    whose weights vary most, as many as the ends. All of it: the origin's three, 0, .75 L and L−1,
+    where no triple is named.
+
+    Args: As for :func:`comparators`.
+
+    Raises:
+        PlanError: If a block is not there.
+
+    Example:
+        >>> theory_blocks(PROBLEM, np.array([0.0, 2.0, 1.0]))["most varied 2 protected"]
+        (1, 2)
+    """
+    blocks = sorted({b for b in problem.blocks if b is not None})
+    n = len(blocks)
+    found = dict[str, tuple[int, ...]]()
+    if n > 1:
+        late = blocks[min(round(0.75 * n), n - 1)]
+        found["ends protected"] = (blocks[0], blocks[-1])
+        found["three quarters protected"] = (late,)
+        if log_variance is not None:
+            most = np.argsort(-log_variance, kind="stable")[: max(1, min(2, n - 1))]
+            found[f"most varied {len(most)} protected"] = tuple(
+                sorted(blocks[int(i)] for i in most)
+            )
+        if not triples and n > 3:
+            triples = [sorted({blocks[0], late, blocks[-1]})]
+    for triple in triples:
+        found[f"blocks {', '.join(map(str, triple))}"] = tuple(triple)
+    if ends > 1:
+        at_ends = tuple(sorted({*blocks[:ends], *blocks[-ends:]}))
+        found[f"{ends} blocks at either end protected"] = at_ends
+    return found
 
 
 def _made(problem: Problem, name: str, picks: Picks | None, reason: str = "") -> Comparator:

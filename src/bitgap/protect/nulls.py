@@ -18,7 +18,8 @@ from bitgap.records import Floats
 RANDOM_PLANS = 99
 PLACEBOS = 19
 """Searches on permuted labels: the fewest whose p can be .05."""
-STABILITY_DRAWS = 50
+STABILITY_DRAWS = 20
+"""Searches on resampled text: a share of them is known to a tenth."""
 
 Solver = Callable[[Problem], Picks]
 """How a problem is solved."""
@@ -98,6 +99,7 @@ def placebo_plans(
     *,
     seed: int,
     solver: Solver | None = None,
+    blind: Picks | None = None,
 ) -> tuple[Placebo, ...]:
     """Returns what the search makes of tables whose labels say nothing.
 
@@ -111,6 +113,7 @@ def placebo_plans(
         n: How many.
         seed: Of the permutations.
         solver: How a problem is solved; :func:`~bitgap.protect.solve.solve` when None.
+        blind: The language-blind plan by the table, where it is known; searched when None.
 
     Raises:
         StoreError: If the table has no sentences.
@@ -121,16 +124,16 @@ def placebo_plans(
     """
     rng = np.random.default_rng(seed)
     # No permutation changes the mean over languages, so there is one blind plan for all.
-    blind = solve(problem, "mean").picks
+    by_table = blind or solve(problem, "mean").picks
 
     def sparing(drawn: Problem) -> Picks:
-        return solve(drawn, blind=blind).picks
+        return solve(drawn, blind=by_table).picks
 
     solving = solver or sparing
     found = list[Placebo]()
     for _ in range(n):
         drawn = replace(problem, damage_bits=_damage_for(problem, permuted(table, rng)))
-        found.append(Placebo(picks=solving(drawn), worst=worst_set(drawn, blind)))
+        found.append(Placebo(picks=solving(drawn), worst=worst_set(drawn, by_table)))
     return tuple(found)
 
 

@@ -79,6 +79,8 @@ class Step:
     name: str
     predicted_s: float
     took_s: float
+    processor_s: float | None = None
+    """Of processors, all threads together: what it takes where nothing runs beside it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +101,8 @@ class Outcome:
     most: MostToGain | None
     """What knowing languages could gain at most, by the table; None where there was no choice."""
     foreseen: float | None
-    """Smallest gain on the language-blind plan that the confirming text was expected to show."""
+    """Smallest gain on the language-blind plan that the confirming text was expected to show, of
+    the plan that was found for the objective, whether it was taken or not."""
     calibration: Calibration | None
     """The table held against measured plans; None where there was no choice."""
     refined: int

@@ -9,6 +9,11 @@ nothing and says *optimal*, and accepts rows that are missed by 1e-6. So every r
 about 1, the objective to :data:`_SCALE`, sizes are counted in their greatest common divisor, and
 the plan that comes back is held against the true rows: bytes in whole numbers, damage in float64.
 A plan that misses one is cut off and the program solved again.
+
+HiGHS takes no plan to begin from through scipy, and looks at every scheme of every part. So the
+linear relaxation is solved first. Its value plus a scheme's reduced cost is a floor under every
+plan that has the scheme (Dantzig, Fulkerson & Johnson 1954); where a plan is known that is below
+it, the scheme is left out. Of a thousand some dozens stay, among them those of all better plans.
 """
 
 from __future__ import annotations
@@ -18,14 +23,16 @@ import os
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
-from scipy.optimize import Bounds, LinearConstraint, milp
+from scipy.optimize import Bounds, LinearConstraint, linprog, milp
 from scipy.sparse import csr_array, vstack
 
 from bitgap.errors import EngineError, PlanError
 from bitgap.protect.objectives import Objective, value_of
 from bitgap.protect.problem import Picks, Problem
+from bitgap.protect.swaps import bettered, by_price, swaps
 from bitgap.records import Bools, Floats
 
 NODES = 20_000
@@ -37,6 +44,10 @@ SLACK = 1e-9
 """By how much of itself a limit may be missed: rounding only."""
 _SCALE = 1e3
 _CUTS = 50
+_NEAR = 0.02
+"""Of swaps from a plan, schemes are tried that a plan so much worse could have."""
+_ROUNDING = 1e-6
+"""By how much of it HiGHS may be wrong about an objective."""
 _CAP = 2.0
 """Times the uniform plan's objective, over which nothing is looked for at first."""
 
@@ -92,6 +103,7 @@ def search(
     limits: Limits,
     *,
     without: Sequence[Picks] = (),
+    known: Sequence[Picks] = (),
     nodes: int = NODES,
     gap: float = GAP,
 ) -> Found | None:
@@ -102,6 +114,7 @@ def search(
         goal: What is made small.
         limits: What must not be exceeded.
         without: Plans that are not wanted.
+        known: Plans that may be good; the better they are, the faster it is.
         nodes: Nodes of the tree after which the best so far is returned.
         gap: Optimality gap at which it stops.
 
@@ -116,15 +129,55 @@ def search(
         >>> PROBLEM.by_unit(found.picks)["0.attention"], round(found.value, 3), found.gap < 1e-4
         ('rtn5-g64', 0.575, True)
     """
-    cap = _CAP * float(value_of(goal, problem.damage_of(problem.uniform)))
-    kept = _hopeful(problem, goal, limits, cap)
-    found = None
-    if kept.any(1).all():
-        within = replace(problem, allowed=kept)
-        found = _search(problem, within, goal, limits, without, nodes, gap)
-    if (found is None or found.value > cap) and not (kept == problem.allowed).all():
-        found = _search(problem, problem, goal, limits, without, nodes, gap)
-    return found
+    return Program(problem, goal, limits).best(without=without, known=known, nodes=nodes, gap=gap)
+
+
+class Program:
+    """One objective under one budget and limits, of which plan after plan is asked."""
+
+    def __init__(self, problem: Problem, goal: Objective, limits: Limits) -> None:
+        self.problem, self.goal, self.limits = problem, goal, limits
+        self._cap = _CAP * float(value_of(goal, problem.damage_of(problem.uniform)))
+        self._hopeful = _hopeful(problem, goal, limits, self._cap)
+
+    def best(
+        self,
+        *,
+        without: Sequence[Picks] = (),
+        known: Sequence[Picks] = (),
+        nodes: int = NODES,
+        gap: float = GAP,
+    ) -> Found | None:
+        """Returns the best plan within limits. As :func:`search`."""
+        found = None
+        if self._hopeful.any(1).all():
+            found = self._within.best(without, known, nodes, gap)
+        if (found is None or found.value > self._cap) and not (
+            self._hopeful == self.problem.allowed
+        ).all():
+            found = self._whole.best(without, known, nodes, gap)
+        return found
+
+    def near(self, picks: Picks, most: int) -> list[Picks]:
+        """Returns the best plans within limits that are one or two changes away."""
+        value = float(value_of(self.goal, self.problem.damage_of(picks)))
+        searcher = self._within if value <= self._cap else self._whole
+        cells = searcher.cells_below(value * (1 + _NEAR))
+        found = swaps(self.problem, self.goal, picks, most, cells=cells,
+                      limits_bits=_bits_of(self.limits))  # fmt: skip
+        return [plan for _, plan in found]
+
+    @cached_property
+    def _within(self) -> _Searcher:
+        return _Searcher(self.problem, self._hopeful, self.goal, self.limits)
+
+    @cached_property
+    def _whole(self) -> _Searcher:
+        return _Searcher(self.problem, self.problem.allowed, self.goal, self.limits)
+
+
+def _bits_of(limits: Limits) -> Floats:
+    return np.append(limits.language_bits, limits.mean_bits) * (1 + SLACK)
 
 
 def _hopeful(problem: Problem, goal: Objective, limits: Limits, cap: float) -> Bools:
@@ -149,41 +202,111 @@ def _hopeful(problem: Problem, goal: Objective, limits: Limits, cap: float) -> B
     return problem.allowed & within & (bound <= cap * (1 + SLACK))
 
 
-def _search(
-    problem: Problem,
-    within: Problem,
-    goal: Objective,
-    limits: Limits,
-    without: Sequence[Picks],
-    nodes: int,
-    gap: float,
-) -> Found | None:
-    rows = _Rows(within, goal, limits)
-    rows_of = np.arange(len(within.parts))
-    banned = [p for p in without if within.allowed[rows_of, np.array(p)].all()]
-    cuts = 0
-    while cuts <= _CUTS:
-        result = rows.solve(banned, whole=True, nodes=nodes, gap=gap)
-        if result.status == 2:
+class _Searcher:
+    """Searches among some of the schemes; the linear relaxation is solved once."""
+
+    def __init__(self, problem: Problem, allowed: Bools, goal: Objective, limits: Limits) -> None:
+        self.problem, self.goal, self.limits = problem, goal, limits
+        self.within = replace(problem, allowed=allowed)
+        self.rows = _Rows(self.within, goal, limits)
+
+    @cached_property
+    def relaxed(self) -> _Relaxed | None:
+        """The relaxation; None where not even parts of schemes keep the limits."""
+        return self.rows.relaxed()
+
+    def cells_below(self, value: float) -> Bools:
+        """Returns the schemes that a plan of so small an objective can have, (G x C)."""
+        if self.relaxed is None:
+            return self.within.allowed
+        return self.within.allowed & (self.relaxed.floor <= value + _ROUNDING * abs(value))
+
+    def best(
+        self, without: Sequence[Picks], known: Sequence[Picks], nodes: int, gap: float
+    ) -> Found | None:
+        if self.relaxed is None:
             return None
-        if result.x is None:
-            raise PlanError(
-                f"no plan was found within {nodes} nodes ({result.message}); allow more nodes, or "
-                f"fewer schemes"
-            )
-        picks = rows.picks_of(result.x)
-        damage = problem.damage_of(picks)
-        if problem.fits(picks) and limits.kept_by(damage):
-            value = float(value_of(goal, damage))
-            # HiGHS bounds its own, rounded problem; a plan's value can be below by rounding.
-            bound = min(value, float(result.mip_dual_bound) / _SCALE)
-            return Found(picks, value, bound, int(result.mip_node_count), cuts)
-        banned.append(picks)
-        cuts += 1
-    raise EngineError(
-        f"HiGHS returned {cuts} plans in a row that its rows allow and the true ones do not; "
-        f"please report it with the table"
-    )
+        to_beat, value = self._to_beat(without, known)
+        cells = self.cells_below(value)
+        rows = self.rows
+        if not (cells == self.within.allowed).all():
+            rows = _Rows(replace(self.within, allowed=cells), self.goal, self.limits)
+        return self._solved(rows, cells, without, to_beat, nodes, gap)
+
+    def _to_beat(
+        self, without: Sequence[Picks], known: Sequence[Picks]
+    ) -> tuple[Picks | None, float]:
+        """Returns the best plan that is at hand, and its objective; infinite where there is none.
+
+        A plan that is bettered by swaps lets more schemes be left out, which is worth more than the
+        swaps take; but where plans are unwanted they are near the best, and so are those at hand.
+        """
+        banned = {*without}
+        started = [*known]
+        if self.goal.linear and not without:
+            cost = np.einsum("a,agc->gc", self.goal.weights, self.problem.damage_bits)
+            started.append(by_price(self.within, cost))
+        best, value = None, np.inf
+        for picks in dict.fromkeys(started):
+            if picks not in banned and self._kept(picks):
+                own = float(value_of(self.goal, self.problem.damage_of(picks)))
+                best, value = (picks, own) if own < value else (best, value)
+        if best is None or without:
+            return best, value
+        cells = self.cells_below(value)
+        better = bettered(self.problem, self.goal, best, cells=cells,
+                          limits_bits=_bits_of(self.limits))  # fmt: skip
+        if self._kept(better):
+            best = better
+        return best, float(value_of(self.goal, self.problem.damage_of(best)))
+
+    def _kept(self, picks: Picks) -> bool:
+        return self.problem.fits(picks) and self.limits.kept_by(self.problem.damage_of(picks))
+
+    def _solved(
+        self,
+        rows: _Rows,
+        cells: Bools,
+        without: Sequence[Picks],
+        to_beat: Picks | None,
+        nodes: int,
+        gap: float,
+    ) -> Found | None:
+        parts = np.arange(len(self.problem.parts))
+        banned = [p for p in without if cells[parts, np.array(p)].all()]
+        cuts = 0
+        while cuts <= _CUTS:
+            result = rows.solve(banned, nodes=nodes, gap=gap)
+            bound = -np.inf if result.mip_dual_bound is None else result.mip_dual_bound / _SCALE
+            n_nodes = int(result.mip_node_count or 0)
+            if result.x is None:
+                if to_beat is not None:  # nothing better, but for rounding, or nothing in time
+                    return self._found(to_beat, bound, n_nodes, cuts)
+                if result.status == 2:
+                    return None
+                raise PlanError(
+                    f"no plan was found within {nodes} nodes ({result.message}); allow more "
+                    f"nodes, or fewer schemes"
+                )
+            picks = rows.picks_of(result.x)
+            if self._kept(picks):
+                found = self._found(picks, bound, n_nodes, cuts)
+                if to_beat is None:
+                    return found
+                other = self._found(to_beat, bound, n_nodes, cuts)
+                return other if other.value < found.value else found
+            banned.append(picks)
+            cuts += 1
+        raise EngineError(
+            f"HiGHS returned {cuts} plans in a row that its rows allow and the true ones do not; "
+            f"please report it with the table"
+        )
+
+    def _found(self, picks: Picks, bound: float, nodes: int, cuts: int) -> Found:
+        value = float(value_of(self.goal, self.problem.damage_of(picks)))
+        assert self.relaxed is not None
+        # HiGHS bounds its own, rounded problem; a plan's value can be below by rounding.
+        return Found(picks, value, min(value, max(bound, self.relaxed.value)), nodes, cuts)
 
 
 def relaxed_bound(problem: Problem, goal: Objective, limits: Limits) -> float | None:
@@ -202,9 +325,18 @@ def relaxed_bound(problem: Problem, goal: Objective, limits: Limits) -> float | 
     kept = _hopeful(problem, goal, limits, cap if limits.kept_by(problem.uniform_bits) else np.inf)
     if not kept.any(1).all():
         return None
-    rows = _Rows(replace(problem, allowed=kept), goal, limits)
-    result = rows.solve((), whole=False, nodes=0, gap=0.0)
-    return None if result.x is None else float(result.fun) / _SCALE
+    relaxed = _Rows(replace(problem, allowed=kept), goal, limits).relaxed()
+    return None if relaxed is None else relaxed.value
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Relaxed:
+    """What parts of schemes would reach."""
+
+    value: float
+    """Below every plan's objective."""
+    floor: Floats
+    """Below the objective of every plan that has a scheme, (G x C)."""
 
 
 @contextmanager
@@ -282,7 +414,50 @@ class _Rows:
     def _row(self, values: Floats) -> Floats:
         return np.concatenate([values, np.zeros(self.width - self.n)])[None]
 
-    def solve(self, banned: Sequence[Picks], *, whole: bool, nodes: int, gap: float):
+    def relaxed(self) -> _Relaxed | None:
+        """Returns what parts of schemes would reach; None where not even these keep the limits.
+
+        Raises:
+            EngineError: If HiGHS does not solve it.
+        """
+        equal, *below = self.fixed
+        # Sides above 1 follow from each part's schemes adding up to 1. A second bound would share
+        # the reduced cost with the first.
+        lowest, _ = self._bounds()
+        with _silent():
+            result = linprog(
+                self.cost,
+                A_ub=vstack([csr_array(one.A) for one in below]) if below else None,
+                b_ub=np.concatenate([np.atleast_1d(self._ub(one)) for one in below])
+                if below else None,
+                A_eq=equal.A,
+                b_eq=np.ones(len(self.problem.parts)),
+                bounds=np.column_stack([lowest, np.full(self.width, np.inf)]),
+                method="highs",
+            )  # fmt: skip
+        if result.status == 2:
+            return None
+        if result.x is None:
+            raise EngineError(
+                f"HiGHS did not solve a linear relaxation ({result.message}); please report it "
+                f"with the table"
+            )
+        floor = np.full(self.problem.allowed.shape, np.inf)
+        reduced = np.maximum(result.lower.marginals[: self.n], 0.0)
+        floor[self.part, self.column] = (result.fun + reduced) / _SCALE
+        return _Relaxed(float(result.fun) / _SCALE, floor)
+
+    @staticmethod
+    def _ub(one: LinearConstraint) -> Floats:
+        return np.broadcast_to(np.asarray(one.ub, dtype=np.float64), one.A.shape[:1])
+
+    def _bounds(self) -> tuple[Floats, Floats]:
+        tail = self.width - self.n
+        first = np.full(min(tail, 1), -np.inf)  # t may be anything, z is 0 or more
+        lowest = np.concatenate([np.zeros(self.n), first, np.zeros(max(tail - 1, 0))])
+        return lowest, np.concatenate([np.ones(self.n), np.full(tail, np.inf)])
+
+    def solve(self, banned: Sequence[Picks], *, nodes: int, gap: float):
         constraints = list(self.fixed)
         if banned:
             cell = {
@@ -301,17 +476,13 @@ class _Rows:
             ]  # fmt: skip
             most = len(self.problem.parts) - 1
             constraints.append(LinearConstraint(vstack(rows), -np.inf, most))
-        tail = self.width - self.n
-        lowest = np.concatenate([np.zeros(self.n), np.full(min(tail, 1), -np.inf)])
-        lowest = np.concatenate([lowest, np.zeros(max(tail - 1, 0))])
-        highest = np.concatenate([np.ones(self.n), np.full(tail, np.inf)])
         with _silent():
             return milp(
                 self.cost,
-                integrality=np.concatenate([np.full(self.n, int(whole)), np.zeros(tail)]),
-                bounds=Bounds(lowest, highest),
+                integrality=np.concatenate([np.ones(self.n), np.zeros(self.width - self.n)]),
+                bounds=Bounds(*self._bounds()),
                 constraints=constraints,
-                options={"node_limit": nodes, "mip_rel_gap": gap} if whole else {},
+                options={"node_limit": nodes, "mip_rel_gap": gap},
             )
 
     def picks_of(self, x: Floats) -> Picks:

@@ -26,9 +26,9 @@ from bitgap.protect.program import (
     NODES,
     Found,
     Limits,
+    Program,
     no_limits,
     relaxed_bound,
-    search,
 )
 from bitgap.records import Floats
 
@@ -212,10 +212,16 @@ def best_plans(
         limits = limits_of(problem, no_harm, blind=blind, spare=spare)
     found = list[Solution]()
     seen = list[Picks]()
+    program = Program(problem, made, limits)
+    # The blind plan keeps the limits, which are made beside it.
+    known = [problem.uniform, *([] if blind is None else [blind])]
     while len(found) < n:
-        one = search(problem, made, limits, without=seen, nodes=nodes, gap=gap)
+        one = program.best(without=seen, known=known, nodes=nodes, gap=gap)
         if one is None:
             break
+        if n > 1:
+            # The next best are mostly a swap away from the best.
+            known = list(dict.fromkeys([*known, *program.near(one.picks, n)]))
         seen.append(one.picks)
         filled = filled_up(problem, one.picks)
         if filled in (plan.picks for plan in found):
@@ -350,6 +356,7 @@ def most_to_gain(
     *,
     no_harm: Collection[str] = NO_HARM,
     spare: float = SPARE,
+    blind: Picks | None = None,
     nodes: int = NODES,
 ) -> MostToGain:
     """Returns what the language-aware plan can gain on the blind one at most, by the table.
@@ -359,6 +366,7 @@ def most_to_gain(
         goal: Name of an objective.
         no_harm: As for :func:`solve`.
         spare: As for :func:`solve`.
+        blind: The language-blind plan, where it is known; searched when None.
         nodes: Of the search for the blind plan.
 
     Example:
@@ -367,10 +375,10 @@ def most_to_gain(
         (0.761, 0.035, 0.191)
     """
     made = objective(goal, problem.uniform_bits, problem.reference)
-    blind = solve(problem, "mean", nodes=nodes)
-    value = float(value_of(made, np.array(blind.damage_bits)))
-    within = relaxed_bound(problem, made, limits_of(problem, no_harm, blind=blind.picks,
-                                                    spare=spare))  # fmt: skip
+    if blind is None:
+        blind = solve(problem, "mean", nodes=nodes).picks
+    value = float(value_of(made, problem.damage_of(blind)))
+    within = relaxed_bound(problem, made, limits_of(problem, no_harm, blind=blind, spare=spare))
     free = relaxed_bound(problem, made, no_limits(problem))
     bound = value if within is None else min(value, within)
     return MostToGain(

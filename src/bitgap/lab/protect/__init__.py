@@ -4,6 +4,7 @@
 ``units``       what of a model can have bits of its own, its choices with their bytes, as plans
 ``table``       the damage table, by the screen or by exact single swaps; squared errors
 ``steps``       a text split, what is measured on each part, and what that will cost
-``run``         the whole: table, calibration, search, seal, proof
+``search``      calibration and search, and which plan the text of the search may take
+``run``         the whole: table, search, seal, proof
 ==============  ====================================================================================
 """

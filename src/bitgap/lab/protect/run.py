@@ -8,42 +8,26 @@ text that confirms.
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from bitgap.disparity.formulas import below_resolution, collapsed, damage_bits
 from bitgap.errors import BudgetError, LanguageError, PlanError, StoreError
-from bitgap.lab.bench import Bench
-from bitgap.lab.protect.steps import BEST, Costs, Prepared, foresee
+from bitgap.lab.protect.search import Clock, Say, Search
+from bitgap.lab.protect.steps import DRAW_GAP, FRONTIER_POINTS, Costs, Prepared, foresee
 from bitgap.lab.protect.table import damage_table, scored, squared_errors
 from bitgap.lab.store import content_key
-from bitgap.protect.calibration import (
-    PLANS,
-    Calibration,
-    TrueDamage,
-    best_measured,
-    calibrate,
-    refine,
-)
-from bitgap.protect.comparators import (
-    BLIND,
-    Comparator,
-    comparators,
-    protected,
-    worst_set,
-)
-from bitgap.protect.nulls import Stability, placebo_plans, random_plans, stability
+from bitgap.models.gauge import raw_log_variance
+from bitgap.protect.comparators import Comparator, comparators, worst_set
+from bitgap.protect.nulls import Stability, placebo_plans, stability
 from bitgap.protect.outcome import (
     FrontierPoint,
     Measured,
     Outcome,
-    Step,
     UnitChoice,
     proof_digest,
 )
@@ -51,30 +35,12 @@ from bitgap.protect.problem import Picks, Problem, make_problem
 from bitgap.protect.proof import Proof, Rival, foreseen_detectable, prove, sealed
 from bitgap.protect.recipe import Recipe, make_recipe, read_recipe, read_text, text_of, write_recipe
 from bitgap.protect.records import DamageTable
-from bitgap.protect.solve import MostToGain, Solution, best_plans, most_to_gain, solution_of, solve
-from bitgap.protect.tables import on_sentences, write_table
+from bitgap.protect.solve import solve
+from bitgap.protect.tables import write_table
 from bitgap.records import Floats, Observations, Scores
 
 RECIPE = "recipe.toml"
 TABLE = "damage.table.zip"
-FRONTIER_POINTS = 7
-"""Budgets beside the one that was asked for."""
-
-Say = Callable[[str], None]
-
-
-@dataclass(eq=False)
-class _Clock:
-    """Notes what each step took beside what it was said to take."""
-
-    costs: Costs
-    steps: list[Step] = field(default_factory=list[Step])
-
-    @contextmanager
-    def step(self, name: str, predicted_s: float) -> Iterator[None]:
-        began = time.monotonic()
-        yield
-        self.steps.append(Step(name=name, predicted_s=predicted_s, took_s=time.monotonic() - began))
 
 
 def table_of(work: Prepared) -> DamageTable:
@@ -150,124 +116,20 @@ def protect(
                 f"cannot write in {os.fspath(out)!r} ({error.strerror or error}); name a folder "
                 f"that can be made"
             ) from error
-    clock = _Clock(costs or foresee(work))
+    clock = Clock(costs or foresee(work))
     with clock.step("table", clock.costs.table_s):
         table = table_of(work)
     if table.facts.left_out:
         tell("; ".join(f"{code} is left out: {why}" for code, why in table.facts.left_out.items()))
     problem = make_problem(table, work.budget.units_bytes, target=work.target)
-    search = _Search(work, table, problem, clock, tell)
+    search = Search(work, table, problem, clock, tell)
     search.find()
     recipe = _seal(search, out)
     tell(f"recipe sealed ({recipe.seal[:12]}), {recipe.bytes} of {recipe.budget_bytes} bytes")
     return _Proving(search, recipe).outcome(out)
 
 
-class _Search:
-    """Finds the recipe, and the language-blind plan by the same effort."""
-
-    chosen: Solution
-    blind: Picks
-
-    def __init__(
-        self, work: Prepared, table: DamageTable, problem: Problem, clock: _Clock, tell: Say
-    ) -> None:
-        self.work, self.table, self.problem = work, table, problem
-        self.clock, self.tell = clock, tell
-        self.calibration: Calibration | None = None
-        self.most: MostToGain | None = None
-        self.refined, self.solved_s = 0, 0.0
-        self.random = random_plans(problem, work.asked.random, work.seed)
-
-    def find(self) -> None:
-        """Searches by the table, and where it is not to be trusted, by measuring."""
-        asked, problem, costs = self.work.asked, self.problem, self.clock.costs
-        if not problem.has_choice:
-            self.chosen = solve(problem, asked.objective, no_harm=asked.no_harm, spare=None)
-            self.blind = self.chosen.picks
-            self.tell(self.chosen.sentence())
-            return
-        with self.clock.step("calibration", costs.calibrate_s):
-            self.calibration = self._calibrated()
-        began = time.monotonic()
-        blinds = best_plans(problem, "mean", BEST)
-        self.most = most_to_gain(problem, asked.objective, no_harm=asked.no_harm,
-                                 spare=np.inf if asked.spare is None else asked.spare)  # fmt: skip
-        self.tell(
-            f"against the language-blind plan the objective can fall by {self.most.share:.1%} at "
-            f"most if nobody pays, by {self.most.free_share:.1%} if others may"
-        )
-        plans = best_plans(
-            problem, asked.objective, BEST, no_harm=asked.no_harm, spare=asked.spare,
-            blind=blinds[0].picks,
-        )  # fmt: skip
-        self.solved_s = time.monotonic() - began
-        with self.clock.step("search", costs.search_s):
-            true = self._true(self.work.search, "search, best plans")
-            if self.calibration.trusted:
-                self._measure(plans, blinds, true)
-            else:
-                why = "; ".join(self.calibration.reasons[:3])
-                self.tell(f"the table is not trusted ({why}): the search goes on by measuring")
-                self._refine(plans, blinds, true)
-
-    def _calibrated(self) -> Calibration:
-        picks = random_plans(self.problem, PLANS, self.work.seed)
-        measured = self._true(self.work.calibrate, "calibration, random plans")(picks)
-        predicted = np.array([self._on_calibrate.damage_of(one) for one in picks])
-        return calibrate(self.problem.languages, predicted, measured)
-
-    @cached_property
-    def _on_calibrate(self) -> Problem:
-        """The same problem by the table of the calibrating sentences alone."""
-        split = self.work.split
-        whole = sorted([*split.calibrate, *split.search])
-        rows = np.flatnonzero(np.isin(whole, split.calibrate))
-        table = on_sentences(self.table, rows)
-        return make_problem(table, self.problem.budget_bytes, target=self.work.target)
-
-    def _true(self, bench: Bench, label: str) -> TrueDamage:
-        def measure(picks: Sequence[Picks]) -> Floats:
-            plans = self.work.plans(self.problem, picks)
-            scores = scored(bench, plans, label)
-            # Plans that are there twice have one row.
-            rows = scores.select(
-                plans=[plan.text for plan in plans], languages=self.problem.languages
-            )
-            return damage_bits(rows)
-
-        return measure
-
-    def _measure(
-        self, plans: Sequence[Solution], blinds: Sequence[Solution], true: TrueDamage
-    ) -> None:
-        asked = self.work.asked
-        self.blind = best_measured(self.problem, blinds, true, "mean", ()).picks
-        by_table = asked.objective in ("mean", "reference")
-        self.chosen = best_measured(
-            self.problem, plans, true, asked.objective, () if by_table else asked.no_harm,
-            blind=None if by_table else self.blind, spare=asked.spare,
-        )  # fmt: skip
-
-    def _refine(
-        self, plans: Sequence[Solution], blinds: Sequence[Solution], true: TrueDamage
-    ) -> None:
-        # Both searches measure as much, so that neither gains by effort.
-        asked, problem = self.work.asked, self.problem
-        starts = [problem.uniform, *(one.picks for one in blinds)]
-        blind = refine(problem, starts, true, "mean", no_harm=())
-        self.blind = blind.picks
-        by_table = asked.objective in ("mean", "reference")
-        ours = refine(
-            problem, [self.blind, *(one.picks for one in plans)], true, asked.objective,
-            no_harm=() if by_table else asked.no_harm,
-            blind=None if by_table else self.blind, spare=asked.spare,
-        )  # fmt: skip
-        self.refined = blind.measured + ours.measured
-        self.chosen = solution_of(problem, asked.objective, ours.picks, plans[0].bound)
-
-
-def _seal(search: _Search, out: str | os.PathLike[str] | None) -> Recipe:
+def _seal(search: Search, out: str | os.PathLike[str] | None) -> Recipe:
     """Returns the recipe as it was written, stored under its model and text, before the proof."""
     work, asked = search.work, search.work.asked
     made = make_recipe(
@@ -297,26 +159,24 @@ def _seal(search: _Search, out: str | os.PathLike[str] | None) -> Recipe:
 class _Proving:
     """Scores a sealed recipe and all that it is compared with on the text that confirms."""
 
-    def __init__(self, search: _Search, recipe: Recipe) -> None:
+    def __init__(self, search: Search, recipe: Recipe) -> None:
         self.search, self.recipe, self.seal = search, recipe, sealed(recipe)
         self.work, self.problem = search.work, search.problem
         self.picks = search.chosen.picks
-        self.notes = list[str]()
+        self.notes = search.notes
 
     def outcome(self, out: str | os.PathLike[str] | None) -> Outcome:
         """Returns all that was found, and adds the proof to the recipe."""
         work, search, problem = self.work, self.search, self.problem
-        compared = self._comparators()
-        began = time.monotonic()
-        placebos = self._placebos()
-        stable = self._stability()
-        curve = self._frontier()
-        worst = worst_set(problem, search.blind)
-        foreseen = self._foreseen(worst)
-        solved_s = time.monotonic() - began + search.solved_s
-        search.clock.steps.append(
-            Step(name="solving", predicted_s=search.clock.costs.solve_s, took_s=solved_s)
-        )
+        # Squared errors are read off the weights, which is no solving; the table's step has them.
+        errors, log_variance = self._of_weights()
+        with search.clock.step("solving", search.clock.costs.solve_s):
+            compared = self._comparators(errors, log_variance)
+            placebos = self._placebos()
+            stable = self._stability()
+            curve = self._frontier()
+            worst = worst_set(problem, search.blind)
+            foreseen = self._foreseen(worst)
         if foreseen is not None:
             search.tell(
                 f"against the language-blind plan a gain of {foreseen:.3f} in log2 is the smallest "
@@ -355,24 +215,25 @@ class _Proving:
             notes=tuple(self.notes),
         )
 
-    def _comparators(self) -> tuple[Comparator, ...]:
+    def _of_weights(self) -> tuple[Floats, Floats]:
+        """Returns ‖ΔW‖² of every part and scheme, and log variance of each block's weights."""
         work, problem = self.work, self.problem
         errors = squared_errors(work.bench, work.units, work.choices, work.schemes)
         names = [unit.name for unit in work.units.units]
-        by_part = np.array([errors[[names.index(u) for u in units]].sum(0)
-                            for units in problem.parts])  # fmt: skip
-        found = [
-            # The blind plan was searched by the same effort as the recipe, not by the table alone.
-            replace(one, picks=self.search.blind, size_bytes=problem.size_of(self.search.blind),
-                    slack_bytes=problem.budget_bytes - problem.size_of(self.search.blind))
-            if one.name == BLIND else one
-            for one in comparators(problem, squared_error=by_part, triples=work.asked.triples)
-        ]  # fmt: skip
-        n, ends = problem_blocks(problem), work.asked.ends
-        if ends > 1:
-            blocks = (*range(ends), *range(n - ends, n))
-            found.append(protected(problem, blocks, f"{ends} blocks at either end protected"))
-        return tuple(found)
+        by_part = [errors[[names.index(u) for u in units]].sum(0) for units in problem.parts]
+        return np.array(by_part), raw_log_variance(work.bench.decoder)
+
+    def _comparators(self, errors: Floats, log_variance: Floats) -> tuple[Comparator, ...]:
+        asked = self.work.asked
+        # The blind plan was searched by the same effort as the recipe, not by the table alone.
+        return comparators(
+            self.problem,
+            squared_error=errors,
+            log_variance=log_variance,
+            ends=asked.ends,
+            triples=asked.triples,
+            blind=self.search.blind,
+        )
 
     def _placebos(self) -> list[tuple[Picks, tuple[str, ...]]]:
         asked, search = self.work.asked, self.search
@@ -387,7 +248,9 @@ class _Proving:
                 "permuted labels and other budgets go by the table alone, and how often a unit "
                 "gets the same bits is not told."
             )
-        found = placebo_plans(search.table, self.problem, asked.placebos, seed=self.work.seed)
+        found = placebo_plans(
+            search.table, self.problem, asked.placebos, seed=self.work.seed, blind=search.by_table
+        )
         return [(one.picks, one.worst) for one in found]
 
     def _stability(self) -> Stability | None:
@@ -396,14 +259,18 @@ class _Proving:
             return None
 
         def again(problem: Problem) -> Picks:
-            return solve(problem, asked.objective, no_harm=asked.no_harm, spare=asked.spare).picks
+            known = partial(solve, problem, gap=DRAW_GAP)
+            blind = known("mean").picks
+            return known(
+                asked.objective, no_harm=asked.no_harm, spare=asked.spare, blind=blind
+            ).picks
 
         return stability(search.table, self.problem, self.picks, asked.draws,
                          seed=self.work.seed, solver=again)  # fmt: skip
 
     def _foreseen(self, worst: Sequence[str]) -> float | None:
         bits, problem = self.search.table.sentence_bits, self.problem
-        if bits is None or not problem.has_choice or self.picks == self.search.blind:
+        if bits is None or not problem.has_choice or self.search.found == self.search.blind:
             return None
         facts = self.search.table.facts
         names = [unit.name for unit in facts.units]
@@ -413,7 +280,7 @@ class _Proving:
         units = [problem.languages.index(one) for one in worst]
         n = self.work.confirm.text.counts.tokens.shape[1]
         found = foreseen_detectable(
-            by_part.transpose(1, 0, 2, 3), self.picks, self.search.blind, units, n
+            by_part.transpose(1, 0, 2, 3), self.search.found, self.search.blind, units, n
         )
         return found if np.isfinite(found) else None
 
@@ -552,11 +419,6 @@ class _Proving:
                 )
             )
         return tuple(rows)
-
-
-def problem_blocks(problem: Problem) -> int:
-    """Returns how many blocks a problem's parts are of."""
-    return len({block for block in problem.blocks if block is not None})
 
 
 def _row(scores: Scores, plan: str) -> tuple[float, ...]:

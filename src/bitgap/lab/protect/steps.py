@@ -6,7 +6,9 @@ All that can be wrong with what was asked is found here, before anything is meas
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal, get_args
@@ -25,7 +27,7 @@ from bitgap.protect.objectives import Name
 from bitgap.protect.problem import Picks, Problem, make_problem
 from bitgap.protect.records import DamageTable, TableFacts
 from bitgap.protect.sizes import Budget, budget_of
-from bitgap.protect.solve import HARMED, NO_HARM, SPARE
+from bitgap.protect.solve import HARMED, NO_HARM, SPARE, solve
 from bitgap.protect.split import Split, split_sentences
 from bitgap.protect.toolchains import Toolchain, toolchain
 from bitgap.quant.bank import FP
@@ -37,8 +39,14 @@ AUTO_WORK = 3e13
 not timed, so that the same question has the same answer on a busy machine, and half done."""
 BEST = 10
 """Best plans by the table that are measured, with and without languages."""
-SOLVE_S = 4e-4
-"""Seconds that a search takes for every unit and choice, as far as can be said beforehand."""
+FRONTIER_POINTS = 7
+"""Budgets beside the one that was asked for."""
+DRAW_GAP = 1e-3
+"""Optimality gap of searches on resampled text, which differ by more than that."""
+_STAND_INS = 4
+"""Made-up tables that are solved to say what solving takes, at most, and in"""
+_STAND_INS_S = 1.0
+"""so many seconds of a processor, after which no further one is begun."""
 
 PlanChoice = Literal["auto", "screen", "swaps"]
 
@@ -300,14 +308,61 @@ def foresee(work: Prepared) -> Costs:
     whole = table
     for one in (calibrate, search, confirm):
         whole = whole.and_also(one, one.n_plans)
-    cells = sum(choice is not None for row in work.choices for choice in row)
-    # Twice the best, once for each placebo, and twice for each draw.
-    searches = 2 * BEST + asked.placebos + 2 * asked.draws + 10
-    solve_s = SOLVE_S * cells * searches
+    solve_s = solving_s(work)
     whole = replace(whole, time_s=whole.time_s + solve_s)
     return Costs(table.time_s, calibrate.time_s, search.time_s, solve_s, confirm.time_s, whole)
 
 
+def solving_s(work: Prepared) -> float:
+    """Returns the seconds of one processor that all solving is expected to take.
+
+    Made-up tables of the same shape are solved, with and without languages, and timed; what a
+    program takes hangs on its size, on limits by language and on the machine.
+
+    Args:
+        work: From :func:`prepare`.
+    """
+    asked = work.asked
+    if not work.guess.has_choice:
+        return 0.0
+    rng = np.random.default_rng(0)
+    blind_s, aware_s = list[float](), list[float]()
+    while len(blind_s) < _STAND_INS and sum(blind_s) + sum(aware_s) < _STAND_INS_S:
+        table = _stand_in(work.guess, work.bench.languages, rng)
+        began = time.process_time()
+        blind = solve(table, "mean").picks
+        between = time.process_time()
+        with suppress(PlanError):  # a limit that no plan of a made-up table keeps
+            solve(table, asked.objective, no_harm=asked.no_harm, spare=asked.spare, blind=blind)
+        blind_s.append(between - began)
+        aware_s.append(time.process_time() - between)
+    # The best ones, those by weights and for the reference, on other budgets, and for each draw.
+    n_blind = BEST + 2 + FRONTIER_POINTS + asked.draws
+    n_aware = BEST + asked.placebos + FRONTIER_POINTS + asked.draws
+    return n_blind * float(np.mean(blind_s)) + n_aware * float(np.mean(aware_s))
+
+
+def _stand_in(guess: Problem, languages: Sequence[str], rng: np.random.Generator) -> Problem:
+    """Returns a problem of the same sizes with damage drawn at random.
+
+    Parts differ by a factor of some three, languages by two, and by a fifth in a part.
+    """
+    n, (g, c) = len(languages), guess.allowed.shape
+    spread = (
+        rng.normal(0, 1.0, (1, g, 1))
+        + rng.normal(0, 0.7, (n, 1, 1))
+        + rng.normal(0, 0.2, (n, g, 1))
+        + rng.normal(0, 0.03, (n, g, c))
+    )
+    return replace(
+        guess,
+        languages=tuple(languages),
+        reference=0,
+        damage_bits=guess.damage_bits * np.exp(spread),
+    )
+
+
 def _comparators(work: Prepared, problem: Problem) -> tuple[Comparator, ...]:
-    """Returns the comparators that need no search among languages, as stand-ins for all."""
-    return comparators(problem, triples=work.asked.triples)
+    """Returns comparators of the same number and bytes, as stand-ins."""
+    return comparators(problem, ends=work.asked.ends, triples=work.asked.triples,
+                       log_variance=np.zeros(work.bench.n_blocks))  # fmt: skip

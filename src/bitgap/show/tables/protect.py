@@ -98,8 +98,8 @@ def proof_table(outcome: Record | Json) -> Table:
         rows.append((
             plan["name"],
             plan["slack_bytes"],
-            _less(one["gain"]),
-            _less(one["mean_gain"]),
+            spared(one["gain"]),
+            spared(one["mean_gain"]),
             None if one["detectable"] is None else 100 * (1 - 2 ** -one["detectable"]),
             None if one["optimism"] is None else 100 * (2 ** one["optimism"] - 1),
             one["verdict"],
@@ -130,8 +130,12 @@ def proof_table(outcome: Record | Json) -> Table:
     )  # fmt: skip
 
 
-def _less(gain: Json) -> Value:
-    """Returns a gain in log2 ratio as damage that is spared, in percent."""
+def spared(gain: Json) -> Value:
+    """Returns a gain in log2 ratio as damage that is spared, in percent.
+
+    Args:
+        gain: An estimate's JSON.
+    """
     value, low, high = (
         None if x is None else 100 * (1 - 2**-x) for x in (gain["value"], gain["low"], gain["high"])
     )
@@ -257,7 +261,25 @@ def steps_table(outcome: Record | Json) -> Table:
         columns=(
             Column("step", "step"),
             Column("predicted", "predicted", "number", "s", decimals=1),
-            Column("took", "took", "number", "s", decimals=1),
+            Column(
+                "took",
+                "took",
+                "number",
+                "s",
+                decimals=1,
+                note="took: by the clock, whatever ran beside it.",
+            ),
+            Column(
+                "processor",
+                "processors",
+                "number",
+                "s",
+                decimals=1,
+                note="processors: what all threads together were at work.",
+            ),
         ),
-        rows=tuple((one["name"], one["predicted_s"], one["took_s"]) for one in found["steps"]),
+        rows=tuple(
+            (one["name"], one["predicted_s"], one["took_s"], one.get("processor_s"))
+            for one in found["steps"]
+        ),
     )
