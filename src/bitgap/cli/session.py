@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import tempfile
 import time
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from bitgap.cli import STOPPED_EARLY, console
 from bitgap.errors import BitgapError, UserError
 from bitgap.files import write_text
-from bitgap.show.words import cost_line, preflight_line
+from bitgap.show.words import busy_line, cost_line, preflight_line
 
 if TYPE_CHECKING:
     from bitgap.lab.engine.budget import Preflight
@@ -162,9 +163,13 @@ class Session:
         Returns:
             Whether to go on.
         """
+        from bitgap.lab.engine.rates import load_of_others
         from bitgap.show import views
 
         self._predicted = preflight.as_dict()
+        busy = busy_line(load_of_others(), os.cpu_count() or 1)
+        if busy:
+            console.say(busy)
         if self._dry_run:
             self.show({"preflight": self._predicted}, views.preflight_view, keep=False)
             return False
