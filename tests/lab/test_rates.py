@@ -78,16 +78,6 @@ def test_who_waits_for_a_disk_goes_by_the_clock() -> None:
     assert make_bench("llama", replace(ROOMY, streams=True)).engine.watch.waits
 
 
-@pytest.mark.alone
-def test_a_forecast_is_of_what_the_work_takes() -> None:
-    lab = Lab.from_pretrained(languages="de,he").spread(16)
-    plans = [Plan.uniform(f"rtn{bits}-g128", lab.n_blocks) for bits in (3, 4)]
-    foreseen_s = lab.preflight(plans).time_s
-    began = Moment.now()
-    lab.score(plans)
-    assert 1 / 1.5 < foreseen_s / began.took_s() < 1.5
-
-
 def test_a_variant_of_one_matrix_rounds_that_matrix_only() -> None:
     lab = make_lab()
     lab.rates.append(Rates(0.0, 0.0, 1e-3))
