@@ -4,7 +4,7 @@ BIN := .venv/bin
 PYTEST := OPENBLAS_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest
 
 .PHONY: setup demo theory results predictions readme test toolchains browser docs lint bench \
-	calibrate clean
+	calibrate kills clean
 
 setup: .venv/.ready
 
@@ -87,6 +87,10 @@ lint: setup
 
 bench: setup
 	$(BIN)/python benchmarks/sweep.py
+
+# An export that is killed leaves nothing or a whole one: at 20 random moments for each of two forms.
+kills: setup
+	BITGAP_KILLS=20 $(BIN)/python -m pytest -n 0 tests/formats/test_export.py -k killed
 
 # The slow half of the toolkit's own calibration; the fast half is in the tests.
 calibrate: setup

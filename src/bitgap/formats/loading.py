@@ -23,7 +23,14 @@ from numpy.typing import NDArray
 from bitgap.errors import UsageError
 from bitgap.formats.target import Target
 
-_SCRIPTS = {"transformers": "transformers_folder.py", "gguf": "gguf_file.py"}
+_SCRIPTS = {
+    "transformers": "transformers_folder.py",
+    "gguf": "gguf_file.py",
+    "mlx": "mlx_folder.py",
+    "onnxruntime": "onnxruntime_folder.py",
+}
+_ALWAYS = {"transformers": ("torch", "transformers"), "gguf": ("torch", "transformers")}
+"""Packages that a script imports, beside those that a target needs."""
 _LONGEST_S = 1800.0
 _TAIL = 600
 """Characters of what a failed process said last that are told."""
@@ -84,7 +91,7 @@ def load_back(
         UsageError: If there is no such Python.
     """
     asked = python or sys.executable
-    missing = _missing(asked, target.needs)
+    missing = _missing(asked, ("numpy", *_ALWAYS.get(target.loader, ()), *target.needs))
     if missing:
         return Loaded(missing=missing)
     with tempfile.TemporaryDirectory(prefix="bitgap-") as place:
@@ -138,7 +145,7 @@ def _missing(python: str, packages: Sequence[str]) -> tuple[str, ...]:
     )
     try:
         found = subprocess.run(
-            [python, "-I", "-c", code, "torch", "transformers", *packages],
+            [python, "-I", "-c", code, *packages],
             capture_output=True,
             text=True,
             timeout=120,
