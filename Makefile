@@ -4,7 +4,7 @@ BIN := .venv/bin
 PYTEST := OPENBLAS_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest
 
 .PHONY: setup demo theory results predictions recipes readme test toolchains browser docs lint \
-	bench calibrate fuzz faults clean
+	bench calibrate fuzz faults kills clean
 
 setup: .venv/.ready
 
@@ -104,6 +104,10 @@ fuzz: setup
 faults: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m validation.interrupts --page
 	OMP_NUM_THREADS=1 $(BIN)/python -m validation.kills --kills 200 --page
+
+# An export that is killed leaves nothing or a whole one: at 20 random moments for each of two forms.
+kills: setup
+	BITGAP_KILLS=20 $(BIN)/python -m pytest -n 0 tests/formats/test_export.py -k killed
 
 # The slow half of the toolkit's own calibration; the fast half is in the tests.
 calibrate: setup

@@ -89,6 +89,30 @@ def test_a_run_leaves_recipe_page_and_numbers(
         more = ("--out", str(home / again)) if again == "figures" else ()
         assert _ran(capsys, home, again, *more).code == 0, again
     assert _ran(capsys, home, "compare", "1", "1").code == 2
+    pytest.importorskip("onnx", reason="the extra bitgap[onnx] is not installed")
+    _ships(capsys, home, out / "recipe.toml")
+
+
+def _ships(capsys: pytest.CaptureFixture[str], home: Path, recipe: Path) -> None:
+    """From the recipe to files, counted, and from those files back to damage by language."""
+    text = ("--corpus", str(home / "corpus"), "--languages", "en,de")
+    shipped = ("--nearest", "--no-load", "--out", str(home / "shipped"), *text)
+    ran = _ran(capsys, home, "export", str(recipe), "--to", "onnxruntime,gptq", *shipped, "--json")
+    assert ran.code == 0, ran.err
+    for made in ran.json["exports"]:
+        assert not made["failures"]
+        own = read_recipe(home / "shipped" / made["target"] / "recipe.toml")
+        assert {u["name"]: u["scheme"] for u in made["units"]} == own.schemes
+        # The prediction that the nearest recipe was chosen by, to the byte.
+        changed = [
+            u for u in made["units"] if u["scheme"] != read_recipe(recipe).schemes[u["name"]]
+        ]
+        assert changed
+        assert all(u["file_bytes"] == u["recipe_bytes"] for u in changed)
+    files = [w for n in ("onnxruntime", "gptq") for w in ("--against", str(home / "shipped" / n))]
+    ran = _ran(capsys, home, "audit", str(home / "model"), *text, "--json", *files)
+    assert ran.code == 0, ran.err
+    assert all(name in ran.out for name in ("en", "de"))
 
 
 def test_commands_leave_out_where_results_go() -> None:

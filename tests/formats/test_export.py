@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import os
+import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,7 +26,7 @@ from bitgap.cli.main import main
 from bitgap.codec import decode
 from bitgap.corpora.parallel import load_corpus
 from bitgap.errors import EngineError, ExportError, ModelError, PlanError, UsageError
-from bitgap.formats.compressed_tensors_writer import fused_siblings
+from bitgap.formats.fused import fused_siblings
 from bitgap.formats.packing import pack_stream, unpack_stream
 from bitgap.formats.safetensors_file import SafetensorsFile, ToStore
 from bitgap.formats.source import Source
@@ -187,7 +189,7 @@ def test_a_recipe_that_can_be_expressed_is_its_own_nearest(name: str, llama: Sou
 
 def test_vllm_refuses_unlike_bits_in_what_it_makes_one_matrix_of(llama: Source) -> None:
     assert ("model.layers.1.mlp.gate_proj.weight", "model.layers.1.mlp.up_proj.weight") in (
-        fused_siblings(llama.places)
+        fused_siblings(llama.places).values()
     )
     schemes = mixed(llama, "rtn4-g32") | {"model.layers.0.self_attn.k_proj.weight": "rtn8-g32"}
     refused = find_target("vllm").refusals(llama.places, schemes)
@@ -349,51 +351,55 @@ def test_verifying_needs_an_export_and_its_toolchain(
 # -- stopped ---------------------------------------------------------------------------------------
 
 
-def test_a_command_that_is_killed_leaves_nothing_or_a_whole_export(tmp_path: Path) -> None:
+KILLS = int(os.environ.get("BITGAP_KILLS", "3"))
+"""How often a command is killed; `make kills` asks for 20."""
+
+
+@pytest.mark.alone
+@pytest.mark.timeout(60 * (KILLS + 3))
+@pytest.mark.parametrize("name", ["compressed-tensors", "onnxruntime"])
+def test_a_command_that_is_killed_leaves_nothing_or_a_whole_export(
+    name: str, tmp_path: Path
+) -> None:
+    if name == "onnxruntime":
+        pytest.importorskip("onnx", reason="the extra bitgap[onnx] is not installed")
     source = saved(tmp_path / "m", "llama", num_hidden_layers=6, hidden_size=128)
-    write_recipe(recipe_of(source, mixed(source, "rtn4-g32", "rtn3-g64")), tmp_path / "r.toml")
+    write_recipe(recipe_of(source, mixed(source, "rtn4-g32", "rtn8-g64")), tmp_path / "r.toml")
     out = tmp_path / "out"
     command = [sys.executable, "-m", "bitgap", "export", str(tmp_path / "r.toml"), "--no-load",
-               "--to", "compressed-tensors", "--out", str(out), "--languages", "en,de"]  # fmt: skip
-    killed, at_work = 0, 0
-    for i in range(4):
+               "--to", name, "--out", str(out), "--languages", "en,de"]  # fmt: skip
+    began = time.monotonic()
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    took, moment, at_work = time.monotonic() - began, random.Random(16), 0
+    assert done.returncode == 0, done.stderr
+    assert is_whole(out / name)
+    shutil.rmtree(out / name)
+    for i in range(KILLS):
         running = subprocess.Popen(
             command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=tmp_path
         )
-        # Until the hidden folder is there, and then at some moment of its writing and verifying.
-        while running.poll() is None and not list(out.glob(".compressed-tensors.part-*")):
+        began = time.monotonic()
+        # Every third at any moment; the others once the hidden folder of this process is there.
+        part = out / f".{name}.part-{running.pid}"
+        while i % 3 and running.poll() is None and not part.exists():
             time.sleep(0.002)
-        time.sleep(0.02 * i)
-        at_work += running.poll() is None
+        left = took - (time.monotonic() - began)
+        time.sleep(moment.random() * max(left, 0.05))
+        at_work += running.poll() is None and part.exists()
         running.send_signal(signal.SIGKILL)
         running.wait()
-        assert not (out / "compressed-tensors").exists() or is_whole(out / "compressed-tensors")
-        killed += not (out / "compressed-tensors").exists()
-        if (out / "compressed-tensors").exists():
-            break
-    assert killed and at_work, "at least the first is killed before it is whole"
-    if not (out / "compressed-tensors").exists():
-        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
-        assert done.returncode == 0, done.stderr
-    assert is_whole(out / "compressed-tensors")
+        assert not (out / name).exists() or is_whole(out / name)
+        shutil.rmtree(out / name, ignore_errors=True)
+    assert at_work, "at least one is killed while it writes or verifies"
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert is_whole(out / name)
     assert not list(out.glob(".*")), "what a killed command left is taken away by the next"
 
 
 def is_whole(folder: Path) -> bool:
-    return decode(Verification, (folder / RECORD).read_text()).passed and os.path.getsize(
-        folder / "model.safetensors"
-    ) == (
-        8
-        + int.from_bytes((folder / "model.safetensors").read_bytes()[:8], "little")
-        + _data(folder)
-    )
-
-
-def _data(folder: Path) -> int:
-    with (folder / "model.safetensors").open("rb") as file:
-        n = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(n))
-    return max(v["data_offsets"][1] for k, v in header.items() if k != "__metadata__")
+    """Counts every matrix anew, from the files alone."""
+    return verify(folder, check=Check(corpus=FEW, load=False)).passed
 
 
 # -- the command -----------------------------------------------------------------------------------

@@ -119,3 +119,51 @@ def test_bitsandbytes_keeps_what_is_left_whole(scheme: str, shape: str, tmp_path
         recipe = recipe_of(source, mixed(source, scheme, "fp"))
         (made,) = export(recipe, ["bitsandbytes"], tmp_path / "o", check=CHECK)
         assert made.loaded and made.passed and made.floor == made.tolerance
+
+
+@pytest.mark.parametrize("shape", ["llama", "qwen3", "gemma3", "gpt2"])
+def test_auto_round_has_mixed_bits(shape: str, tmp_path: Path) -> None:
+    source = saved(tmp_path / "m", shape, None if shape == "gpt2" else torch.bfloat16)
+    cycle = ("rtn4-g32", "rtn3-channel", "rtn6-g64", "fp", "rtn8-g32-mse", "rtn2-g32")
+    made = loaded(source, tmp_path / "o", "auto-round", *cycle)
+    assert {m.loaded for m in made.matrices} >= {"int4 g32", "int3 channel", "int6 channel"}
+
+
+@pytest.mark.parametrize("shape", ["llama", "gpt2"])
+def test_gptq_is_read_where_its_kernels_are_not(shape: str, tmp_path: Path) -> None:
+    source = saved(tmp_path / "m", shape)
+    needs("gptq")
+    schemes = mixed(source, "rtn4-g32", "fp") if shape == "gpt2" else {
+        name: "fp" if p.block is None else
+        ("rtn4-g32", "rtn8-channel")[p.block] if "attn" in name else
+        ("rtn3-g32", "fp")[p.block] if "down" not in name else "rtn4-g64"
+        for name, p in source.places.items()
+    }  # fmt: skip
+    (made,) = export(recipe_of(source, schemes), ["gptq"], tmp_path / "o", check=CHECK)
+    assert made.loaded and made.passed
+    assert all(0 < 4 * one.relative < one.plan for one in made.logits)
+
+
+@pytest.mark.parametrize("shape", ["llama", "qwen3", "gemma3"])
+def test_mlx_has_mixed_bits_in_embedding_and_head_too(shape: str, tmp_path: Path) -> None:
+    source = saved(tmp_path / "m", shape, None if shape == "llama" else torch.bfloat16)
+    cycle = ("rtn4-g32", "rtn3-g32", "rtn6-g64", "fp", "rtn8-g32-mse", "rtn5-g32")
+    made = loaded(source, tmp_path / "o", "mlx", *cycle, outside="rtn8-g32")
+    assert {m.loaded for m in made.matrices} >= {"int4 g32 asym", "int3 g32 asym", "int8 g32 asym"}
+    assert "mlx" in made.versions
+
+
+@pytest.mark.parametrize("shape", ["llama", "qwen3", "gemma3", "gpt2", "gemma2", "qwen2"])
+def test_onnx_runtime_has_mixed_bits_in_embedding_and_head_too(shape: str, tmp_path: Path) -> None:
+    source = saved(tmp_path / "m", shape, None if shape == "llama" else torch.bfloat16)
+    cycle = ("rtn4-g32", "rtn8-channel", "rtn4-g64-mse", "fp", "rtn8-g32")
+    made = loaded(source, tmp_path / "o", "onnxruntime", *cycle, outside="rtn8-g32")
+    assert {m.loaded for m in made.matrices} >= {"int4 g32", "int8 channel", "int8 g32"}
+    # Codes, scales of 16 bits and nothing else: what the recipe counts.
+    assert all(u.file_bytes == u.recipe_bytes for u in made.units if u.scheme != "fp")
+
+
+def test_onnx_runtime_fills_up_groups_that_do_not_divide_a_row(tmp_path: Path) -> None:
+    source = saved(tmp_path / "m", "llama", None, intermediate_size=80)
+    made = loaded(source, tmp_path / "o", "onnxruntime", "rtn4-g32", outside="fp")
+    assert any(m.loaded == "int4 g32" and "down_proj" in m.name for m in made.matrices)

@@ -1,8 +1,9 @@
-"""Commands that hand a recipe over to toolchains: export and verify."""
+"""Commands that hand over to other tools: recipes by export and verify, text by tasks."""
 
 from __future__ import annotations
 
 from argparse import ArgumentTypeError, Namespace
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from bitgap.cli import console
@@ -11,9 +12,11 @@ from bitgap.cli.session import Session
 from bitgap.errors import UsageError
 
 if TYPE_CHECKING:
+    from bitgap.corpora.grammar.pairs import AgreementSet
+    from bitgap.corpora.parallel import ParallelCorpus
     from bitgap.jobs.export import Check
 
-_TARGETS = "toolchains to write it for, such as gguf,vllm,torchao"
+_TARGETS = "toolchains to write it for, such as gguf,vllm,onnxruntime"
 _MODEL = "the full-precision model (default: the one that the recipe names)"
 _PYTHON = "Python of the environment that has the toolchain (default: this one)"
 _SENTENCES = "sentences of each language whose logits are compared"
@@ -80,6 +83,27 @@ def verify(options: Namespace, session: Session) -> None:
         options.folder, model=options.model, check=_check(options), trust=_trust(options)
     )
     _show([made], session, keep=bool(options.out))
+
+
+@verb("tasks", "tasks for lm-evaluation-harness, by language")
+def tasks(options: Namespace, session: Session) -> None:
+    """Writes what :func:`bitgap.jobs.tasks.write_tasks` does."""
+    if not options.out:
+        raise UsageError("--out names the folder that the tasks are written to; give one")
+    from bitgap.corpora.grammar.agreement import load_agreement
+    from bitgap.corpora.parallel import load_corpus
+    from bitgap.jobs.tasks import write_tasks
+    from bitgap.show.export_view import tasks_view
+
+    corpus = load_corpus(options.corpus, languages=options.languages, reference=options.reference)
+    made = write_tasks(corpus, options.out, _pairs_of(corpus, load_agreement(options.pairs)))
+    session.show(asdict(made), tasks_view, keep=False)
+
+
+def _pairs_of(corpus: ParallelCorpus, pairs: AgreementSet) -> AgreementSet | None:
+    """Returns the pairs of a corpus' languages; None if it has none of them."""
+    has = [code for code in corpus.languages if code in pairs.languages]
+    return pairs.select(has) if has else None
 
 
 def _check(options: Namespace, *, load: bool = True) -> Check:

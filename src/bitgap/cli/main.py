@@ -21,7 +21,7 @@ from bitgap.version import __version__
 
 VERBS = (
     *(measure.audit, measure.layer_map, measure.investigate, protect.protect),
-    *(export.export, export.verify),
+    *(export.export, export.verify, export.tasks),
     *(theory.theory, theory.predict, theory.check, theory.replicate, theory.plan),
     *(catalog.list_, catalog.show, catalog.results),
     *(files.contents, files.gate),

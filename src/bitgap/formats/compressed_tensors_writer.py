@@ -21,15 +21,15 @@ import torch
 from torch import Tensor
 
 from bitgap.formats.folder import write_folder
+from bitgap.formats.fused import unlike_siblings
 from bitgap.formats.packing import pack_stream, stream_bytes
 from bitgap.formats.safetensors_file import ToStore
 from bitgap.formats.source import OUTSIDE, Place, Source
-from bitgap.formats.symmetric import SymmetricIntegers, half_scale
+from bitgap.formats.symmetric import PLAIN, SymmetricIntegers, half_scale
 from bitgap.formats.target import FP, Refusal, coded, group_of, rtn
 from bitgap.quant.schemes import RoundToNearest
 
 _SHAPE_BYTES = 16  # weight_shape, two int64
-_FUSED = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 
 
 class CompressedTensors(SymmetricIntegers):
@@ -44,10 +44,8 @@ class CompressedTensors(SymmetricIntegers):
         if place.kind == "conv1d":
             return "the library quantizes no Conv1D, as GPT-2 has, and would not say so"
         if place.kind in OUTSIDE:
-            return f"the {_PLAIN[place.kind]} stays whole there"
-        if scheme.bits not in self.bits:
-            return f"it has kernels for {' and '.join(map(str, self.bits))} bits"
-        return None
+            return f"the {PLAIN[place.kind]} stays whole there"
+        return self.other_bits(scheme)
 
     def rounded_bytes(self, place: Place, scheme: RoundToNearest) -> int:
         """Returns what a rounded matrix takes in the file, its stored shape included."""
@@ -79,45 +77,7 @@ class VLLM(CompressedTensors):
 
     def together(self, places: Mapping[str, Place], schemes: Mapping[str, str]) -> list[Refusal]:
         """Refuses unlike schemes of what vLLM makes one matrix of."""
-        found: list[Refusal] = []
-        for names in fused_siblings(places):
-            given = {name: schemes.get(name, FP) for name in names}
-            if len(set(given.values())) == 1:
-                continue
-            # The one that takes most bytes has no fewer bits than any.
-            most = max(given, key=lambda n: (self.bytes_of(places[n], given[n])
-                                             / places[n].n_weights, n))  # fmt: skip
-            finest = given[most]
-            fits = all(self.refusal(places[n], finest) is None for n in names)
-            others = ", ".join(n.rpartition(".")[0].rpartition(".")[2] for n in names)
-            found += [
-                Refusal(
-                    place=name,
-                    scheme=scheme,
-                    why=f"{others} are one matrix there and must have one scheme",
-                    nearest=finest if fits else FP,
-                )
-                for name, scheme in given.items()
-                if scheme != finest or not fits
-            ]
-        return found
-
-
-_PLAIN = {"embedding": "embedding", "head": "head", "tied": "embedding, which is the head too,"}
-
-
-def fused_siblings(places: Mapping[str, Place]) -> list[tuple[str, ...]]:
-    """Returns the matrices, by name, that a runtime makes one of when it loads a model."""
-    found: list[tuple[str, ...]] = []
-    for leaves in _FUSED:
-        first = leaves[0]
-        for name in places:
-            at, _, leaf = name.removesuffix(".weight").rpartition(".")
-            if leaf == first:
-                names = tuple(n for n in (f"{at}.{x}.weight" for x in leaves) if n in places)
-                if len(names) > 1:
-                    found.append(names)
-    return found
+        return unlike_siblings(self, places, schemes)
 
 
 def _parts(place: Place, scheme: str) -> list[ToStore]:

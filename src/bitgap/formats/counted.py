@@ -11,6 +11,7 @@ import torch
 from bitgap.formats.checkpoint import Checkpoint, Unit
 from bitgap.formats.gguf.header import GGUFFile
 from bitgap.formats.gguf.read import open_gguf
+from bitgap.formats.onnx_file import open_onnx
 from bitgap.formats.open import open_checkpoint
 from bitgap.formats.source import Place, Source
 from bitgap.formats.target import FP, Target, rtn
@@ -77,6 +78,8 @@ def opened(folder: Path) -> Checkpoint:
     """
     for file in sorted(folder.glob("*.gguf")):
         return open_gguf(file, GGUFFile(file))
+    for file in sorted(folder.glob("*.onnx")):
+        return open_onnx(file)
     tensors = TensorFolder(folder)
     if all(header.dtype in FLOATS for header in tensors.headers.values()):
         whole = tuple(tensors.as_whole(name) for name in tensors.headers)

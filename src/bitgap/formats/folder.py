@@ -35,6 +35,7 @@ def write_folder(
     quantization: Mapping[str, Any] | None,
     metadata: Mapping[str, str] | None = None,
     sixteen: bool = True,
+    config: Mapping[str, Any] | None = None,
 ) -> None:
     """Writes a model folder, one tensor after the other.
 
@@ -47,6 +48,7 @@ def write_folder(
         quantization: What the config says of it; None where nothing is quantized.
         metadata: Text of the safetensors header.
         sixteen: Whether whole matrices of more than 16 bits become 16 bits.
+        config: What else the config says, over what the model's says.
     """
     listed: list[ToStore] = []
     for name in source.names():
@@ -54,7 +56,7 @@ def write_folder(
         if place is not None and scheme != FP:
             listed += parts(place, scheme)
         else:
-            listed.append(_whole(source, name, sixteen))
+            listed.append(whole_part(source, name, sixteen))
     with SafetensorsFile(folder / WEIGHTS, listed, metadata) as file:
         for name in source.names():
             place, scheme = source.places.get(name), schemes.get(name, FP)
@@ -62,28 +64,35 @@ def write_folder(
                 for part, value in values(source, place, scheme):
                     file.write(part, value)
             else:
-                file.write(name, _whole_pieces(source, name, sixteen))
+                file.write(name, whole_pieces(source, name, sixteen))
                 source.forget(name)
-    config = dict(source.config)
+    told = dict(source.config) | dict(config or {})
     if quantization is not None:
-        config["quantization_config"] = dict(quantization)
-    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        told["quantization_config"] = dict(quantization)
+    copy_beside(folder, source, told)
+
+
+def copy_beside(folder: Path, source: Source, told: Mapping[str, Any]) -> None:
+    """Writes what belongs to weights: a config, and the files beside the model's own."""
+    (folder / "config.json").write_text(json.dumps(dict(told), indent=2) + "\n", encoding="utf-8")
     for file_ in source.copied_files():
         shutil.copyfile(file_, folder / file_.name)
 
 
 def whole_bytes(source: Source, place: Place, *, sixteen: bool = True) -> int:
     """Returns the bytes of a matrix that is left whole."""
-    return _whole(source, place.name, sixteen).n_bytes
+    return whole_part(source, place.name, sixteen).n_bytes
 
 
-def _whole(source: Source, name: str, sixteen: bool) -> ToStore:
+def whole_part(source: Source, name: str, sixteen: bool = True) -> ToStore:
+    """Returns what a whole tensor is stored as."""
     value = source.stored(name)
     dtype = sixteen_bit_type(value) if sixteen and name in source.places else value.dtype
     return ToStore(name, NAMES[dtype], tuple(value.shape))
 
 
-def _whole_pieces(source: Source, name: str, sixteen: bool) -> Iterator[Tensor]:
+def whole_pieces(source: Source, name: str, sixteen: bool = True) -> Iterator[Tensor]:
+    """Yields a whole tensor, some rows at a time."""
     value = source.stored(name)
     if name not in source.places or not sixteen:
         yield value

@@ -4,8 +4,9 @@ W[o, i] = scales[g(i), o] · (code[i, o] - zero[g(i), o]). Codes of a column are
 int32 words (3 bits go across their ends); zeros are one along the outputs. In version 1 zeros are
 stored minus one, in version 2 as they are; no tensor says which, but a symmetric quantizer's zeros
 are 2^(b-1) throughout, and where they are not the config says. ``g_idx`` gives each input its
-group, in any order (activation order). GPTQModel's 5, 6 and 7 bits (``gptq_p``) stand in planes
-instead: for 32 codes a word stream of their low bits, then of their high ones.
+group, in any order (activation order). 5, 6 and 7 bits are a dense stream too where auto-round
+wrote them; GPTQModel's (``gptq_p``) stand in planes instead: for 32 codes a word stream of their
+low bits, then of their high ones.
 
 Written by AutoGPTQ, GPTQModel, auto-round and others; read off GPTQModel's ``nn_modules/qlinear``
 and proved against its own dequantization in the tests.
@@ -24,6 +25,7 @@ from bitgap.formats.tensors import TensorFolder, integer
 
 BITS = (2, 3, 4, 5, 6, 7, 8)
 _PLANAR = "gptq_p"
+_STREAMS = ("auto-round", "intel/auto-round")
 _PLANES = {3: ((2, 0), (1, 2)), 5: ((4, 0), (1, 4)), 6: ((4, 0), (2, 4)),
            7: ((4, 0), (2, 4), (1, 6))}  # fmt: skip
 
@@ -138,8 +140,8 @@ def _zeros(tensors: TensorFolder, at: str, bits: int, scales: tuple[int, ...]) -
 def _codes(tensors: TensorFolder, at: str, words: Tensor, bits: int, n_codes: int) -> Tensor:
     """Returns codes (rows, n_codes) of words (rows, words), in the layout that the config says."""
     if _told(tensors) != _PLANAR or bits in (2, 4, 8):
-        if bits in (5, 6, 7):
-            raise _refused(tensors, at, f"{bits} bits are known in the layout {_PLANAR!r} only")
+        if bits in (5, 6, 7) and tensors.quantization.get("quant_method") not in _STREAMS:
+            raise _refused(tensors, at, f"{bits} bits are known of auto-round and {_PLANAR}")
         return unpack_stream(words, bits, n_codes)
     if words.shape[-1] % bits:
         raise _refused(tensors, at, f"{words.shape[-1]} words hold no whole planes of {bits} bits")

@@ -22,7 +22,14 @@ from numpy.typing import NDArray
 from bitgap.formats.process import SCRIPTS, environment, missing_packages, why_it_ended
 from bitgap.formats.target import Target
 
-_SCRIPTS = {"transformers": "transformers_folder.py", "gguf": "gguf_file.py"}
+_SCRIPTS = {
+    "transformers": "transformers_folder.py",
+    "gguf": "gguf_file.py",
+    "mlx": "mlx_folder.py",
+    "onnxruntime": "onnxruntime_folder.py",
+}
+_ALWAYS = {"transformers": ("torch", "transformers"), "gguf": ("torch", "transformers")}
+"""Packages that a script imports, beside those that a target needs."""
 _LONGEST_S = 1800.0
 
 
@@ -81,7 +88,9 @@ def load_back(
         UsageError: If there is no such Python.
     """
     asked = python or sys.executable
-    missing = missing_packages(asked, ("torch", "transformers", *target.needs))
+    missing = missing_packages(
+        asked, ("numpy", *_ALWAYS.get(target.loader, ()), *target.needs)
+    )
     if missing:
         return Loaded(missing=missing)
     with tempfile.TemporaryDirectory(prefix="bitgap-") as place:

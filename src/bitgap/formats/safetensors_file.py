@@ -27,6 +27,7 @@ DTYPES: Mapping[str, torch.dtype] = {
     "BF16": torch.bfloat16,
     "I64": torch.int64,
     "I32": torch.int32,
+    "U32": torch.uint32,
     "I8": torch.int8,
     "U8": torch.uint8,
     "F64": torch.float64,

@@ -17,6 +17,8 @@ from bitgap.formats.target import FP, Expected, Target, divides, group_of, rtn
 from bitgap.quant.schemes import RoundToNearest
 
 _GRAINS = ("channel", "g32", "g64", "g128")
+PLAIN = {"embedding": "embedding", "head": "head", "tied": "embedding, which is the head too,"}
+"""Kinds that stand outside the blocks, in words."""
 
 
 class SymmetricIntegers(Target):
@@ -29,6 +31,17 @@ class SymmetricIntegers(Target):
     def passed_over(self, place: Place, scheme: RoundToNearest) -> str | None:
         """Returns why a matrix stays as it is there whatever its groups, or None."""
 
+    def uneven(self, place: Place, scheme: RoundToNearest) -> str | None:
+        """Returns why groups do not fit a matrix, or None if they do."""
+        return divides(scheme, place)
+
+    def other_bits(self, scheme: RoundToNearest) -> str | None:
+        """Returns why a number of bits is not held, or None if it is."""
+        if scheme.bits in self.bits:
+            return None
+        *others, last = map(str, self.bits)
+        return f"it has kernels for {', '.join(others)} and {last} bits"
+
     @abstractmethod
     def rounded_bytes(self, place: Place, scheme: RoundToNearest) -> int:
         """Returns what a rounded matrix takes in the file."""
@@ -40,7 +53,7 @@ class SymmetricIntegers(Target):
         parsed = rtn(scheme)
         if parsed is None or parsed.granularity not in _GRAINS:
             return "it holds symmetric integers with a scale a row or a group of 32, 64 or 128"
-        return self.passed_over(place, parsed) or divides(parsed, place)
+        return self.passed_over(place, parsed) or self.uneven(place, parsed)
 
     def choices(self, place: Place) -> Iterable[str]:
         """Returns the schemes to look for the nearest among."""
@@ -63,13 +76,16 @@ class SymmetricIntegers(Target):
             n_bytes = whole_bytes(source, place)
             bits = 8 * n_bytes / place.n_weights
             return Expected(stored="", code_bits=bits, n_bytes=n_bytes)
-        size = group_of(parsed, place.n_in)
-        grain = "channel" if size == place.n_in else f"g{size}"
         return Expected(
-            stored=f"int{parsed.bits} {grain}",
+            stored=self.stored_as(place, parsed),
             code_bits=parsed.bits,
             n_bytes=self.rounded_bytes(place, parsed),
         )
+
+    def stored_as(self, place: Place, scheme: RoundToNearest) -> str:
+        """Returns what the reader calls the type of a rounded matrix."""
+        size = group_of(scheme, place.n_in)
+        return f"int{scheme.bits} {'channel' if size == place.n_in else f'g{size}'}"
 
 
 def half_scale(scale: Tensor, name: str) -> Tensor:

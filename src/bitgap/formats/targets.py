@@ -8,12 +8,25 @@ from bitgap.errors import UsageError
 from bitgap.formats.bitsandbytes_writer import BitsAndBytes
 from bitgap.formats.compressed_tensors_writer import VLLM, CompressedTensors
 from bitgap.formats.gguf.write import GGUF
+from bitgap.formats.gptq_writer import GPTQ, AutoRound
+from bitgap.formats.mlx_writer import MLX
+from bitgap.formats.onnx_writer import ONNXRuntime
 from bitgap.formats.target import Target
 from bitgap.formats.torchao_writer import TorchAO
 
 TARGETS: Mapping[str, Target] = {
     target.name: target
-    for target in (CompressedTensors(), VLLM(), GGUF(), TorchAO(), BitsAndBytes())
+    for target in (
+        CompressedTensors(),
+        VLLM(),
+        GGUF(),
+        TorchAO(),
+        BitsAndBytes(),
+        GPTQ(),
+        AutoRound(),
+        MLX(),
+        ONNXRuntime(),
+    )
 }
 """In the order of the help."""
 

@@ -33,6 +33,8 @@ class Toolchain:
     """Names of its own types, which a table may hold as choices."""
     fused: tuple[tuple[str, ...], ...] = ()
     """Kinds of unit that it makes one matrix of when it loads, so that they share one scheme."""
+    multiple: int = 1
+    """What both sides of a matrix must be a multiple of."""
     why: Mapping[str, str] = field(default_factory=dict[str, str])
     """Where each limit comes from."""
 
@@ -66,6 +68,34 @@ TOOLCHAINS: Mapping[str, Toolchain] = {
         groups=("channel", "g32", "g64", "g128"),
         outside=True,
         why={"bits": "IntxWeightOnlyConfig; codes are stored one a byte before they are packed"},
+    ),
+    "onnxruntime": Toolchain(
+        name="onnxruntime",
+        bits=(2, 4, 8),
+        groups=("g32", "g64", "g128"),
+        outside=True,
+        why={"bits": "MatMulNBits has kernels for them", "groups": "blocks are powers of two"},
+    ),
+    "gptq": Toolchain(
+        name="gptq",
+        bits=(2, 3, 4, 8),
+        groups=("channel", "g32", "g64", "g128"),
+        outside=False,
+        fused=(("q", "k", "v"), ("gate", "up")),
+        multiple=32,
+        why={
+            "bits": "GPTQModel and vLLM have kernels for them",
+            "outside": "GPTQModel leaves embedding and head whole",
+            "fused": "vLLM makes one matrix of q, k, v and of gate, up",
+            "multiple": "codes and zeros fill whole words",
+        },
+    ),
+    "mlx": Toolchain(
+        name="mlx",
+        bits=(2, 3, 4, 5, 6, 8),
+        groups=("g32", "g64", "g128"),
+        outside=True,
+        why={"groups": "mlx has groups of 32, 64 and 128"},
     ),
 }
 """Every target by the name that ``--for`` takes."""
@@ -109,6 +139,8 @@ def can_load(target: Toolchain, unit: Unit, scheme: str) -> bool:
         return True
     parsed = parse_scheme(scheme)
     if not isinstance(parsed, RoundToNearest) or (unit.kind in OUTSIDE and not target.outside):
+        return False
+    if any(side % target.multiple for m in unit.matrices for side in (m.n_in, m.n_out)):
         return False
     group = parsed.group
     divides = not isinstance(group, int) or all(m.n_in % group == 0 for m in unit.matrices)

@@ -20,6 +20,15 @@ def export_view(result: Json) -> Any:
     return spaced(*(_one(made) for made in result["exports"]))
 
 
+def tasks_view(made: Json) -> Any:
+    """Shows which tasks were written, and how they are run."""
+    listed = [f"{group}: {len(tasks)} languages" for group, tasks in made["groups"].items()]
+    if made["without_pairs"]:
+        listed.append(f"no minimal pairs: {', '.join(made['without_pairs'])}")
+    command = f"lm_eval --include_path {made['folder']} --tasks {','.join(made['groups'])}"
+    return spaced(Group(*bullets(listed)), Text(command, style="bold"))
+
+
 def _one(made: Json) -> Any:
     asked = sum(unit["recipe_bytes"] for unit in made["units"])
     how = "loaded back, counted and compared" if made["loaded"] else "counted; not loaded back"

@@ -33,7 +33,7 @@ def main(request_file: str) -> None:
     answer = {
         "matrices": {name: kinds.get(names.get(name), "") for name in request["matrices"]},
         "texts": [shared.compared(model, text) for text in request["texts"]],
-        "versions": shared.versions(),
+        "versions": shared.answers.versions(),
     }
     Path(request["out"]).write_text(json.dumps(answer), encoding="utf-8")
 

@@ -9,18 +9,16 @@ toolchains' weights dense for good.
 from __future__ import annotations
 
 import json
-import platform
 import sys
-from importlib import metadata
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import transformers
 
-PACKAGES = ("torch", "transformers", "compressed-tensors", "torchao", "bitsandbytes", "accelerate",
-            "gguf", "optimum", "gptqmodel", "auto-round")  # fmt: skip
+sys.path.insert(0, str(Path(__file__).parent))
+answers = import_module("answers")
 
 
 def main(request_file: str) -> None:
@@ -29,6 +27,8 @@ def main(request_file: str) -> None:
     torch.set_num_threads(int(request.get("threads", 1)))
     transformers.logging.set_verbosity_error()
     settings = {"dtype": "float32"} | request["settings"]
+    if settings.pop("read_by_auto_round", False):
+        settings["quantization_config"] = transformers.AutoRoundConfig()
     model = transformers.AutoModelForCausalLM.from_pretrained(
         request["folder"], local_files_only=True, **settings
     ).eval()
@@ -37,37 +37,16 @@ def main(request_file: str) -> None:
     answer = {
         "matrices": held,
         "texts": [compared(model, text) for text in request["texts"]],
-        "versions": versions(),
+        "versions": answers.versions(),
     }
     Path(request["out"]).write_text(json.dumps(answer), encoding="utf-8")
-
-
-def versions() -> dict[str, str]:
-    """Returns what is installed of what may matter."""
-    found = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def compared(model: Any, text: dict[str, Any]) -> dict[str, float]:
     """Returns how far logits are from those that were asked for, as sums over all of them."""
     with torch.no_grad():
-        logits = model(torch.tensor([text["ids"]])).logits[0].float().double().numpy()
-    wanted = np.load(text["logits"], mmap_mode="r").astype(np.float64)
-    if logits.shape != wanted.shape:
-        raise SystemExit(f"logits are {logits.shape} where {wanted.shape} were expected")
-    difference = np.abs(logits - wanted)
-    return {
-        "largest": float(difference.max()),
-        "sum": float(difference.sum()),
-        "squares": float(np.square(difference).sum()),
-        "squares_of_wanted": float(np.square(wanted).sum()),
-        "count": float(difference.size),
-    }
+        logits = model(torch.tensor([text["ids"]])).logits[0].float().numpy()
+    return answers.sums(logits, text)
 
 
 def described(model: Any, name: str) -> str:
@@ -80,6 +59,9 @@ def described(model: Any, name: str) -> str:
         strategy, kind = (str(getattr(told, "value", told)) for told in (args.strategy, args.type))
         grain = f"g{args.group_size}" if strategy == "group" else strategy
         return f"{kind}{args.num_bits} {grain}"
+    if getattr(module, "qweight", None) is not None:
+        size, n_in = module.group_size, module.infeatures
+        return f"int{module.bits} {'channel' if size in (-1, n_in) else f'g{size}'}"
     weight = getattr(module, "weight", None)
     if weight is None:
         return "nothing"

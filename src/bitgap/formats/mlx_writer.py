@@ -1,0 +1,171 @@
+"""MLX, written: words of codes, a scale and a bias a group, for mlx-lm and what is built on it.
+
+``X.weight`` uint32, a dense stream of code + 2^(b-1) a row; ``X.scales`` and ``X.biases`` float16
+(out x groups). W = scale · code + bias, so that symmetric codes have a bias of -2^(b-1) · scale,
+which float16 holds exactly. The config names every matrix with its bits and group.
+
+mlx-lm knows settings by the names that they had before transformers 5, and takes its own defaults
+where it does not find them: rotary bases, scaling, and which blocks of Gemma 3 see a window. They
+are written under both names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from bitgap.errors import ModelError
+from bitgap.formats.folder import write_folder
+from bitgap.formats.packing import pack_stream, stream_bytes
+from bitgap.formats.safetensors_file import ToStore
+from bitgap.formats.source import Place, Source
+from bitgap.formats.symmetric import SymmetricIntegers, half_scale
+from bitgap.formats.target import IN_FLOAT32, Explained, coded, group_of, rtn
+from bitgap.quant.schemes import RoundToNearest
+
+_GROUPS = (32, 64, 128)
+
+
+class MLX(SymmetricIntegers):
+    """What mlx-lm loads."""
+
+    name = "mlx"
+    title = "MLX (mlx-lm)"
+    loader = "mlx"
+    needs = ("mlx", "mlx_lm")
+    bits = (2, 3, 4, 5, 6, 8)
+    bytes_note = "MLX has a bias beside every scale"
+
+    def check_model(self, source: Source) -> None:
+        """Refuses models of which mlx-lm would make another.
+
+        Raises:
+            ModelError: If it has Conv1D, or windows in an order that mlx-lm has no setting for.
+        """
+        if any(place.kind == "conv1d" for place in source.places.values()):
+            raise ModelError(
+                f"{source.loaded.info.name} has Conv1D matrices, as GPT-2 has; mlx-lm turns them "
+                f"when it loads, by names that packed ones do not have. Take another target"
+            )
+        settings_by_old_names(source.config)
+
+    def passed_over(self, place: Place, scheme: RoundToNearest) -> str | None:
+        """Returns why a matrix stays as it is there whatever its groups, or None."""
+        if group_of(scheme, place.n_in) not in _GROUPS:
+            return "it has a scale for each group of 32, 64 or 128, none for a whole row"
+        return self.other_bits(scheme)
+
+    def rounded_bytes(self, place: Place, scheme: RoundToNearest) -> int:
+        """Returns what a rounded matrix takes in the file, biases included."""
+        return sum(part.n_bytes for part in _parts(place, scheme.name))
+
+    def stored_as(self, place: Place, scheme: RoundToNearest) -> str:
+        """Returns what the reader calls the type of a rounded matrix."""
+        return f"int{scheme.bits} g{group_of(scheme, place.n_in)} asym"
+
+    def explained(self, source: Source, schemes: Mapping[str, str]) -> Explained:
+        """Returns how far logits may be from the simulation's."""
+        if "gemma" in str(source.config.get("model_type")):
+            return Explained(1e-2, 5e-3, "mlx-lm rounds Gemma's embedding scale to bfloat16")
+        return IN_FLOAT32
+
+    def write(self, source: Source, schemes: Mapping[str, str], folder: Path) -> None:
+        """Writes the folder.
+
+        Raises:
+            ModelError: If a scale or bias is beyond float16.
+        """
+        write_folder(
+            folder,
+            source,
+            schemes,
+            parts=_parts,
+            values=_values,
+            quantization=None,
+            config=settings_by_old_names(source.config) | _quantization(source, schemes),
+        )
+
+
+def settings_by_old_names(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns settings that transformers 5 has under new names by the names before it.
+
+    Args:
+        config: A config.json.
+
+    Raises:
+        ModelError: If windows come in an order that is no pattern.
+
+    Example:
+        >>> settings_by_old_names({"rope_parameters": {"rope_theta": 1e6, "rope_type": "default"}})
+        {'rope_theta': 1000000.0}
+    """
+    found: dict[str, Any] = {}
+    rope = config.get("rope_parameters")
+    if isinstance(rope, dict):
+        whole = cast("dict[str, Any]", rope.get("full_attention", rope))
+        found["rope_theta"] = whole.get("rope_theta")
+        if whole.get("rope_type", "default") != "default":
+            found["rope_scaling"] = whole
+        if isinstance(local := rope.get("sliding_attention"), dict):
+            found["rope_local_base_freq"] = local.get("rope_theta")
+    kinds = config.get("layer_types")
+    if isinstance(kinds, list) and "sliding_attention" in kinds:
+        found["sliding_window_pattern"] = _pattern([kind == "full_attention" for kind in kinds])
+    # What the config says by the old name stands.
+    return {key: value for key, value in found.items() if value is not None and key not in config}
+
+
+def _pattern(is_full: list[bool]) -> int:
+    for every in range(1, len(is_full) + 2):
+        if is_full == [i % every == every - 1 for i in range(len(is_full))]:
+            return every
+    raise ModelError(
+        "its blocks see a window in an order that mlx-lm has no setting for (every n-th sees all); "
+        "take another target"
+    )
+
+
+def _quantization(source: Source, schemes: Mapping[str, str]) -> dict[str, Any]:
+    own: dict[str, dict[str, Any]] = {}
+    for name, scheme in schemes.items():
+        if (parsed := rtn(scheme)) is not None:
+            place = source.places[name]
+            size = group_of(parsed, place.n_in)
+            own[place.module] = {"group_size": size, "bits": parsed.bits, "mode": "affine"}
+    if not own:
+        return {}
+    first = next(iter(own.values()))
+    return {"quantization": {**first, **own}}
+
+
+def _parts(place: Place, scheme: str) -> list[ToStore]:
+    parsed = rtn(scheme)
+    assert parsed is not None
+    words = stream_bytes(place.n_in, parsed.bits) // 4
+    groups = place.n_in // group_of(parsed, place.n_in)
+    return [
+        ToStore(place.name, "U32", (place.n_out, words)),
+        ToStore(f"{place.module}.scales", "F16", (place.n_out, groups)),
+        ToStore(f"{place.module}.biases", "F16", (place.n_out, groups)),
+    ]
+
+
+def _values(
+    source: Source, place: Place, scheme: str
+) -> Iterator[tuple[str, Tensor | Iterable[Tensor]]]:
+    parsed = rtn(scheme)
+    assert parsed is not None
+    bits, scales = parsed.bits, list[Tensor]()
+
+    def packed() -> Iterator[Tensor]:
+        for codes in coded(source, place, scheme):
+            scales.append(half_scale(codes.scale_OG, place.name))
+            yield pack_stream(codes.levels_OI + 2 ** (bits - 1), bits).view(torch.uint32)
+
+    yield place.name, packed()
+    yield f"{place.module}.scales", (scale := torch.cat(scales))
+    yield f"{place.module}.biases", -half_scale(scale.float() * 2 ** (bits - 1), place.name)
