@@ -2,12 +2,10 @@
 
 The *rows* way is that of commit 118b718: logits of some tokens over the whole vocabulary in one
 buffer of 16 MiB or at least 64 rows, exponential and sum over it, three visits for full precision.
-Both ways do what an audit needs of the head: full precision once and one plan. So does a third,
-by tiles on one visit of the vocabulary for both, with m_t for every eighth token, as an audit of
-eight sentences a language has it. They take turns, and what is compared is the processor's time of
-one thread. ``python benchmarks/heads.py --json`` prints a JSON line for each vocabulary with
-``ratio_time`` and ``ratio_memory`` (tiles over rows; below 1 is better), ``ratio_beside`` (one
-visit over two, by tiles) and the mean difference in nats a token.
+Both ways do what an audit needs of the head: full precision once and one plan. They take turns, and
+what is compared is the processor's time of one thread. ``python benchmarks/heads.py --json`` prints
+a JSON line for each vocabulary with ``ratio_time`` and ``ratio_memory`` (tiles over rows; below 1
+is better) and the mean difference in nats a token.
 """
 
 from __future__ import annotations
@@ -21,7 +19,6 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from bitgap.lab.engine.beside import score_two
 from bitgap.lab.engine.head import TILE, Head, make_target, score_tokens
 
 SHAPES = ((8_192, 256, 1_024), (49_152, 576, 256), (262_144, 640, 128))
@@ -76,10 +73,8 @@ def cpu_s(call: Callable[[], object]) -> float:
     return time.process_time() - start
 
 
-def compare(
-    vocabulary: int, width: int, n_tokens: int, dtype: torch.dtype, rounds: int = ROUNDS
-) -> dict[str, float]:
-    """Returns the ways' times, memory and their agreement, for one shape."""
+def compare(vocabulary: int, width: int, n_tokens: int, dtype: torch.dtype) -> dict[str, float]:
+    """Returns both ways' times, memory and their agreement, for one shape."""
     draw = torch.Generator().manual_seed(0)
     weight = (torch.randn(vocabulary, width, generator=draw) * 0.1).to(dtype)
     hidden = torch.randn(n_tokens, width, generator=draw)
@@ -100,27 +95,19 @@ def compare(
         nll, kl = score_tokens(heads, "fp", moved[None], target, scratch)
         return nll[0], kl[0]
 
-    def beside() -> tuple[Tensor, Tensor]:
-        some = torch.arange(0, n_tokens, 8)
-        return score_two(heads, "fp", hidden, moved, tokens, scratch, mean_of=some)[1:]
-
-    found = [(a.double(), b.double()) for a, b in (by_rows(), by_tiles(), beside())]
     difference = max(
-        float((one - other).mean().abs())
-        for way in found[1:]
-        for one, other in zip(found[0], way, strict=True)
+        float((a.double() - b.double()).mean().abs())
+        for a, b in zip(by_rows(), by_tiles(), strict=True)
     )
-    times = [(cpu_s(by_rows), cpu_s(by_tiles), cpu_s(beside)) for _ in range(rounds)]
-    rows_s, tiles_s, beside_s = (min(t) for t in zip(*times, strict=True))
+    times = [(cpu_s(by_rows), cpu_s(by_tiles)) for _ in range(ROUNDS)]
+    rows_s, tiles_s = (min(t) for t in zip(*times, strict=True))
     return {
         "vocabulary": vocabulary,
         "width": width,
         "tokens": n_tokens,
         "rows_s": rows_s,
         "tiles_s": tiles_s,
-        "beside_s": beside_s,
         "ratio_time": tiles_s / rows_s,
-        "ratio_beside": beside_s / tiles_s,
         "ratio_memory": 2 * 4 * scratch.numel() / rows.n_bytes,
         "mean_difference_nats_per_token": difference,
     }
@@ -131,21 +118,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--json", action="store_true", help="print JSON lines only")
     parser.add_argument("--bf16", action="store_true", help="heads in bfloat16, cast by tiles")
-    parser.add_argument("--rounds", type=int, default=ROUNDS, help="turns of each way")
-    parser.add_argument("--vocabulary", type=int, help="only the shape of this many tokens")
     options = parser.parse_args()
     torch.set_num_threads(1)
     with torch.inference_mode():
         for shape in SHAPES:
-            if options.vocabulary not in (None, shape[0]):
-                continue
-            dtype = torch.bfloat16 if options.bf16 else torch.float32
-            found = compare(*shape, dtype, options.rounds)
+            found = compare(*shape, torch.bfloat16 if options.bf16 else torch.float32)
             if not options.json:
                 print(
                     f"{found['vocabulary']} x {found['width']}: {found['ratio_time']:.2f} of the "
-                    f"time and {found['ratio_memory']:.3f} of the memory of whole rows; "
-                    f"{found['ratio_beside']:.2f} of that time on one visit for both",
+                    f"time and {found['ratio_memory']:.3f} of the memory of whole rows",
                     file=sys.stderr,
                 )
             print(json.dumps(found), flush=True)

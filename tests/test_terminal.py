@@ -15,7 +15,7 @@ from bitgap.show import views
 from bitgap.show.numbers import Unit, block_list, told
 from bitgap.show.table import Column, Table, Value
 from bitgap.show.to_terminal import bullets, titled, to_terminal
-from bitgap.show.words import busy_line, count, duration, preflight_line, size
+from bitgap.show.words import count, duration, preflight_line, size
 
 
 def shown(what: Any, width: int = 80) -> str:
@@ -336,14 +336,6 @@ def test_a_message_that_cannot_be_written_is_let_go(
     monkeypatch.setattr(sys, "stdout", None)
     with pytest.raises(BrokenPipeError):
         terminal.write("a result")
-
-
-def test_a_machine_that_others_keep_busy_is_named_and_no_other() -> None:
-    assert busy_line(0.9, 2) is None and busy_line(0.0, 1) is None
-    assert busy_line(7.83, 2) == (
-        "other programs keep this machine busy (load 7.8 on 2 processors); times are those of an "
-        "idle one"
-    )
 
 
 def test_the_preflight_says_what_sharing_saves_and_what_is_known() -> None:

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lab_samples import ROOMY, load_tiny, make_bench, make_lab, write_corpus
+from lab_samples import load_tiny, make_bench, make_lab, write_corpus
 
-from bitgap.disparity.unit_map import unit_plans
 from bitgap.lab.engine import rates as rates_module
 from bitgap.lab.engine.floor import Reference, sampled_sentences
 from bitgap.lab.engine.rates import Rates, corrected, probe_rates, rates_about
-from bitgap.lab.engine.stopwatch import Moment, Stopwatch
+from bitgap.lab.engine.stopwatch import Stopwatch
 from bitgap.lab.lab import Lab
 from bitgap.lab.settings import Settings
 from bitgap.lab.store import Store, content_key
@@ -48,44 +47,6 @@ def test_work_corrects_a_probe_at_once_and_what_was_learned_by_half(
     found = corrected(Rates(1e-3, 7e-3, 1e-9, learned), watch)
     assert found == Rates(block_s, 7e-3, 1e-9, learned=True), "too little was seen of the head"
     assert corrected(found, Stopwatch()) is found
-
-
-@pytest.mark.parametrize(
-    ("clock_s", "processor_s", "waits", "took_s"),
-    [
-        (10.0, 1.0, False, 1.0),  # others had the machine
-        (2.0, 3.5, False, 2.0),  # several threads
-        (10.0, 1.0, True, 10.0),  # a disk or a device
-    ],
-)
-def test_time_that_went_to_other_programs_does_not_count(
-    monkeypatch: pytest.MonkeyPatch,
-    clock_s: float,
-    processor_s: float,
-    waits: bool,
-    took_s: float,
-) -> None:
-    watch, began = Stopwatch(waits=waits), Moment(0.0, 0.0)
-    monkeypatch.setattr(time, "perf_counter", lambda: clock_s)
-    monkeypatch.setattr(time, "process_time", lambda: processor_s)
-    watch.block(began, 7)
-    watch.head(began, 9)
-    assert watch == Stopwatch(took_s, 7, took_s, 9, waits)
-
-
-def test_who_waits_for_a_disk_goes_by_the_clock() -> None:
-    assert not make_lab().engine.watch.waits
-    assert make_bench("llama", replace(ROOMY, streams=True)).engine.watch.waits
-
-
-def test_a_variant_of_one_matrix_rounds_that_matrix_only() -> None:
-    lab = make_lab()
-    lab.rates.append(Rates(0.0, 0.0, 1e-3))
-    units = lab.units()
-    whole = lab.preflight([Plan.uniform("rtn4-channel", lab.n_blocks)]).time_s
-    assert whole == pytest.approx(1e-3 * sum(unit.parameters for unit in units))
-    alone = unit_plans("rtn4-channel", lab.n_blocks, units)
-    assert lab.preflight(alone[1:2]).time_s == pytest.approx(1e-3 * units[1].parameters)
 
 
 def test_what_was_learned_is_known_to_the_next_process_and_to_no_other_shape(
@@ -152,16 +113,6 @@ def test_text_in_segments_is_run_in_full_precision_once_as_well() -> None:
     assert sum(calls) == lab.n_rows + again
     whole = make_lab(corpus=corpus).score(PLANS[:3])
     assert abs(found.kl_nats - whole.kl_nats).max() < 1e-4
-
-
-def test_no_text_is_cut_into_segments_where_fewer_nodes_would_hold_it() -> None:
-    corpus = write_corpus(24)
-    layouts = [
-        make_lab(corpus=corpus, settings=Settings(memory_bytes=int(2e6 * 1.02**i))).engine
-        for i in range(60)
-    ]
-    assert len({len(engine.segments) > 1 for engine in layouts}) == 2
-    assert all(engine.layout.nodes == 1 for engine in layouts if len(engine.segments) > 1)
 
 
 def test_the_floor_of_a_part_is_not_measured_again_where_it_is_known() -> None:

@@ -30,13 +30,6 @@ from bitgap.quant.bank import Bank
 from bitgap.quant.plan import Plan
 from validation.families.tiny import tiny_model
 
-
-@pytest.fixture(autouse=True)
-def gives_all_pages_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Has models of any size give their pages back, as only large ones do."""
-    monkeypatch.setattr("bitgap.models.stored._KEPT_BYTES", 0)
-
-
 FEW = ("llama", "gpt2", "bloom", "opt", "gemma2")
 
 
@@ -134,19 +127,6 @@ def test_pages_of_the_file_are_given_back_and_read_again(tmp_path: Path) -> None
         forget(parameter)
     for parameter, was in zip(parameters, before, strict=True):
         assert torch.equal(parameter, was)
-
-
-def test_pages_of_a_small_model_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    kept, _ = both("llama", tmp_path)
-    n_bytes = sum(p.numel() * p.element_size() for p in kept.parameters())
-    if not all(is_mapped(p) for p in kept.parameters()):
-        pytest.skip("this system does not say which memory is mapped")
-    for limit, gives_back in ((n_bytes - 1, True), (n_bytes, False)):
-        monkeypatch.setattr("bitgap.models.stored._KEPT_BYTES", limit)
-        for parameter in kept.parameters():
-            parameter.bitgap_mapped = None
-        mark_mapped(kept)
-        assert all(is_mapped(p) == gives_back for p in kept.parameters())
 
 
 def test_what_was_written_to_is_never_given_back(tmp_path: Path) -> None:

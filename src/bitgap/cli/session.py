@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
 import tempfile
 import time
@@ -22,7 +21,7 @@ from bitgap.cli import STOPPED_EARLY, console
 from bitgap.cli.stopping import Stop, TimeIsUp
 from bitgap.errors import BitgapError, UserError
 from bitgap.files import write_text
-from bitgap.show.words import busy_line, cost_line, preflight_line
+from bitgap.show.words import cost_line, preflight_line
 
 if TYPE_CHECKING:
     from bitgap.lab.engine.budget import Preflight
@@ -216,14 +215,10 @@ class Session:
         Returns:
             Whether to go on.
         """
-        from bitgap.lab.engine.rates import load_of_others
         from bitgap.show import views
 
         self._foresee = foresee
         self._predicted = foresee().as_dict()
-        busy = busy_line(load_of_others(), os.cpu_count() or 1)
-        if busy:
-            console.say(busy)
         if self._dry_run:
             self.show({"preflight": self._predicted}, views.preflight_view, keep=False)
             return False

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import gc
 import logging
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self, TypeVar
@@ -22,7 +21,6 @@ from bitgap.corpora.grammar.treebank import Treebank
 from bitgap.corpora.parallel import ParallelCorpus
 from bitgap.corpora.unigrams import Unigrams, shipped_unigrams
 from bitgap.lab.engine.arithmetic import fast_products_round
-from bitgap.lab.engine.beside import can_score_beside
 from bitgap.lab.engine.budget import (
     Dimensions,
     Preflight,
@@ -32,7 +30,8 @@ from bitgap.lab.engine.budget import (
 from bitgap.lab.engine.floor import sampled_sentences
 from bitgap.lab.engine.prefix import Prefix, PrefixRule, prefix_of
 from bitgap.lab.engine.rates import Rates, corrected, probe_rates, rates_about
-from bitgap.lab.engine.scoring import ENGINE_VERSION, Engine, Layout
+from bitgap.lab.engine.scoring import ENGINE_VERSION, Engine
+from bitgap.lab.engine.stopwatch import Stopwatch
 from bitgap.lab.engine.text import Chunk, TokenizedText, make_chunks, tokenize, unreadable
 from bitgap.lab.engine.tree import PlanTree
 from bitgap.lab.settings import Ledger, Progress, Settings, Silence, phase
@@ -43,7 +42,6 @@ from bitgap.models.silence import hushed_log
 from bitgap.models.twins import loaded_with, random_twin
 from bitgap.quant.bank import FP, Bank
 from bitgap.quant.plan import Plan
-from bitgap.quant.variants import parse_variant
 from bitgap.records import Integers, ModelInfo
 
 _log = logging.getLogger(__name__)
@@ -309,9 +307,7 @@ class Bench:
         known = self.store.known_scores(self.text_key)
         todo = [p for p in set(plans) if not p.is_full_precision and self.score_key(p) not in known]
         variants = {(i, s) for plan in todo for i, s in enumerate(plan.blocks) if s != FP}
-        n_rounded = sum(self._n_rounded(i, name) for i, name in variants)
-        rates, is_new = self.measured_rates(), self.store.get_text(self.text_key) is None
-        asked = [plan for plan in set(plans) if not plan.is_full_precision]
+        rates = self.measured_rates()
         n_sequences = self.text.counts.tokens.size
         return predict(
             self.engine,
@@ -321,16 +317,9 @@ class Bench:
             todo=todo,
             n_plans=len(set(plans)),
             n_variants=len(variants),
-            n_rounded=n_rounded,
             result_bytes=3 * 16 * n_sequences * len(set(plans)),
-            again_rows=self._again_rows() if is_new else None,
-            beside=is_new and can_score_beside(self.engine, asked),
+            again_rows=self._again_rows() if self.store.get_text(self.text_key) is None else None,
         )
-
-    def _n_rounded(self, block: int, variant: str) -> int:
-        """Returns how many weights of a block a variant rounds."""
-        parsed, linears = parse_variant(variant), self.decoder.block_linears(block)
-        return sum(math.prod(v.shape) for name, v in linears.items() if parsed.of(name) != FP)
 
     def _again_rows(self) -> int:
         """Returns the tokens of the sample on which the floor is measured; 0 where it is known."""
@@ -360,7 +349,7 @@ class Bench:
         better = corrected(known, self.engine.watch)
         if better is not known:
             self.rates[0] = better
-            self.engine.watch = self.engine.new_watch()
+            self.engine.watch = Stopwatch()
             self.store.learn(content_key(*rates_about(self.engine)), better.as_dict())
 
     # -- what is kept -------------------------------------------------------------------------
@@ -438,26 +427,18 @@ def _tokenized(
 
 def _make_engine(decoder: Decoder, bank: Bank, text: TokenizedText, settings: Settings) -> Engine:
     lengths = [len(ids) for language in text.ids for ids in language]
-
-    def laid_out(text_rows: int) -> tuple[Layout, tuple[Chunk, ...]]:
-        layout = make_layout(
-            Dimensions.of(decoder),
-            text_rows=text_rows,
-            longest=max(lengths),
-            memory_bytes=settings.memory_bytes,
-            device=settings.device,
-            threads=torch.get_num_threads(),
-        )
-        return layout, make_chunks(text, layout.chunk_rows, settings.device)
-
-    layout, chunks = laid_out(sum(lengths))
-    padded = sum(chunk.n_rows for chunk in chunks)
-    if padded > layout.segment_rows:
-        # The text may fit in one piece but for its padding, and then it does with fewer nodes.
-        layout, chunks = laid_out(padded)
+    layout = make_layout(
+        Dimensions.of(decoder),
+        text_rows=sum(lengths),
+        longest=max(lengths),
+        memory_bytes=settings.memory_bytes,
+        device=settings.device,
+        threads=torch.get_num_threads(),
+    )
     bank.limit_bytes = layout.bank_bytes
     # Where the model is streamed a block may be most of the memory, and is held in its own type.
     bank.holds_cast = not layout.streams
+    chunks = make_chunks(text, layout.chunk_rows, settings.device)
     return Engine(decoder, bank, chunks, len(lengths), settings.arithmetic, layout, settings.device)
 
 

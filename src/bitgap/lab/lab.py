@@ -10,7 +10,7 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from bitgap.corpora.grammar.agreement import load_agreement
 from bitgap.corpora.grammar.pairs import require_common
@@ -31,18 +31,17 @@ from bitgap.lab.activations import (
 from bitgap.lab.bench import Bench
 from bitgap.lab.engine.prefix import PrefixRule
 from bitgap.lab.mixtures import caveats_of_model
+from bitgap.lab.protect.run import protect, table_of
+from bitgap.lab.protect.steps import Asked, Prepared, prepare
 from bitgap.lab.scores import score
 from bitgap.lab.settings import Progress, Settings, Silence, phase, provenance
 from bitgap.lab.store import Store, content_key
 from bitgap.models.load import load_model
+from bitgap.protect.outcome import Outcome
+from bitgap.protect.records import DamageTable
 from bitgap.quant.plan import Plan
 from bitgap.records import Observations, Provenance, Scores
 from bitgap.stats.mask_design import make_design
-
-if TYPE_CHECKING:
-    from bitgap.lab.protect.steps import Prepared
-    from bitgap.protect.outcome import Outcome
-    from bitgap.protect.records import DamageTable
 
 
 class Lab(Bench):
@@ -201,9 +200,6 @@ class Lab(Bench):
         Args:
             asked: Fields of :class:`bitgap.lab.protect.steps.Asked`, such as ``budget=4.25``.
         """
-        # Solvers and what they import are for those who search.
-        from bitgap.lab.protect.steps import Asked, prepare
-
         return prepare(self, Asked(**asked))
 
     def damage_table(self, **asked: Any) -> DamageTable:
@@ -217,8 +213,6 @@ class Lab(Bench):
             asked: As for :meth:`prepare_recipe`; the budget says around which uniform plan swaps
                 are measured.
         """
-        from bitgap.lab.protect.run import table_of
-
         return table_of(self.prepare_recipe(**asked))
 
     def protect(self, *, out: str | os.PathLike[str] | None = None, **asked: Any) -> Outcome:
@@ -229,8 +223,6 @@ class Lab(Bench):
             asked: As for :meth:`prepare_recipe`: ``budget=4.25`` bits a weight, ``size="180MB"`` or
                 ``like="file.gguf"``, and how to search.
         """
-        from bitgap.lab.protect.run import protect
-
         return protect(self.prepare_recipe(**asked), out=out)
 
     def observe(

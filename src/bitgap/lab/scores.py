@@ -11,7 +11,6 @@ import numpy as np
 from torch import Tensor
 
 from bitgap.lab.bench import Bench, products_round
-from bitgap.lab.engine.beside import can_score_beside, score_beside
 from bitgap.lab.engine.budget import FULL_HEADS
 from bitgap.lab.engine.floor import Reference
 from bitgap.lab.engine.head import Target
@@ -136,12 +135,6 @@ def score_and_keep(
         if bench.engine.layout.streams:
             at: dict[str, Any] = {"folder": folder, "key": bench.text_key}
             score_streaming(bench.engine, plans, emit, **asked, **at)
-        elif (
-            reference is not None
-            and can_score_beside(bench.engine, plans)
-            and keys[plans[0]] not in known
-        ):
-            score_beside(bench.engine, plans[0], emit, tick=tick, watch=watch)
         else:
             bench.engine.score(plans, emit, **asked)
     except KeyboardInterrupt:

@@ -4,8 +4,7 @@ A checkpoint in bfloat16 or float16 is mapped, not read: its tensors are pages o
 the system brings in when they are touched. The modules that own them say float32 to whoever asks
 (``module.weight`` is a cast made on the spot), so that every forward computes in float32, bit for
 bit as if the whole model had been cast, while never more than a matrix or so is. What is iterated
-(``named_parameters``) is what is stored. Pages that were cast are given back at once, but for
-models so small that all of their file may stay.
+(``named_parameters``) is what is stored. Pages that were cast are given back at once.
 
 The token table is different: it casts the rows that come, into a table of which only those rows
 take memory. A linear of many rows, such as a head, multiplies some rows at a time. A deep copy of a
@@ -37,9 +36,6 @@ from bitgap.models.kinds import is_within, text_part
 HALVES = (torch.bfloat16, torch.float16)
 """The types of float that are kept and cast; others are run as they are."""
 _TILE_NUMBERS = 2**22
-_KEPT_BYTES = 2**30
-"""Weights that take no more of a file than this stay in memory once they were read: to give back
-pages after each cast and fault them in for the next takes longer than a small matrix's products."""
 _MAPPED = "bitgap_mapped"
 _DONTNEED, _WILLNEED = 4, 3
 _CAST = "bitgap_cast"
@@ -283,23 +279,13 @@ def plain(module: nn.Module) -> None:
 
 
 def mark_mapped(model: nn.Module) -> None:
-    """Notes which parameters are pages of a mapped weights file; others are left alone.
-
-    None are noted of a model that takes little of its file: its pages are never given back.
-    """
+    """Notes which parameters are pages of a mapped weights file; others are left alone."""
     ranges = _mapped_files()
-    found: list[nn.Parameter] = []
     for parameter in model.parameters():
-        start, end = parameter.data_ptr(), parameter.data_ptr() + _n_bytes(parameter)
+        start = parameter.data_ptr()
+        end = start + parameter.numel() * parameter.element_size()
         if parameter.device.type == "cpu" and any(a <= start and end <= b for a, b in ranges):
-            found.append(parameter)
-    if sum(map(_n_bytes, found)) > _KEPT_BYTES:
-        for parameter in found:
-            setattr(parameter, _MAPPED, parameter.data_ptr())
-
-
-def _n_bytes(tensor: Tensor) -> int:
-    return tensor.numel() * tensor.element_size()
+            setattr(parameter, _MAPPED, start)
 
 
 def is_mapped(tensor: Tensor) -> bool:
@@ -330,7 +316,7 @@ def _advise(tensor: Tensor, part: Tensor | None, advice: int) -> None:
         return
     part = tensor if part is None else part
     start = part.data_ptr()
-    end = start + _n_bytes(part)
+    end = start + part.numel() * part.element_size()
     # Pages that are wholly its own: neighbours may be in use.
     first, last = -(-start // mmap.PAGESIZE), end // mmap.PAGESIZE
     if last > first and (advice == _WILLNEED or _are_of_a_file(first, last)):

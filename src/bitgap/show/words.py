@@ -28,22 +28,6 @@ def preflight_line(cost: Mapping[str, Any]) -> str:
     )
 
 
-def busy_line(load: float, processors: int) -> str | None:
-    """Returns why a forecast may be too short here, in one line; None where it is not.
-
-    Args:
-        load: How many other programs want a processor.
-        processors: How many there are.
-    """
-    if load < processors / 2:
-        return None
-    here = count(processors, "processor")
-    return (
-        f"other programs keep this machine busy (load {load:.1f} on {here}); times are those of an "
-        f"idle one"
-    )
-
-
 def each_once(names: Iterable[str]) -> list[str]:
     """Returns names without those that say the same again, such as ``synergy Synergy``."""
     return list({name.casefold(): name for name in reversed(list(names))}.values())[::-1]

@@ -31,12 +31,8 @@ MIB = 2**20
 GIB = 2**30
 DEFAULT_MEMORY_BYTES = 4 * GIB
 # Rows in one product: enough to keep a core at matrix products (launching a block costs about
-# 0.5 ms, and its weights are read once for all of them).
+# 0.5 ms), few enough to keep its activations near the caches.
 _CHUNK_ROWS = {"cpu": 4096, "cuda": 32768}
-# On a processor also few enough that what a block's products hand on stays near the caches: norms
-# and activations are many passes over it. Of SmolLM2-135M a row took 69 us at 1,024 and 78 at
-# 4,096. Never so few that reading the weights would tell.
-_CHUNK_BYTES, _LEAST_CHUNK_ROWS = 24 * MIB, 512
 # More threads than this share no more chunks; they share each product instead.
 _MAX_WORKERS = 4
 # Into about so many chunks a short text is cut by length, and so much wider may a level be.
@@ -169,7 +165,7 @@ def make_layout(
     kind = torch.device(device).type
     a_sequence = size.scratch_bytes(longest, longest)
     # A sequence is never cut, so one that is longer than a good chunk makes its own.
-    wanted = max(_good_chunk(size, kind), longest)
+    wanted = max(_CHUNK_ROWS.get(kind, _CHUNK_ROWS["cuda"]), longest)
     tile = min(TILE, size.vocabulary)
     one = 1.001 * (a_sequence + _logits_bytes(_MIN_HEAD_ROWS, tile))
     share = min(max(one / memory_bytes, _SCRATCH_SHARE), _MOST_SCRATCH)
@@ -210,14 +206,6 @@ def make_layout(
     streams = size.n_blocks * size.block_bytes > memory_bytes
     bank_bytes = int(memory_bytes * bank_share)
     return Layout(chunk_rows, nodes, head_rows, segment_rows, bank_bytes, workers, streams)
-
-
-def _good_chunk(size: Dimensions, kind: str) -> int:
-    """Returns how many token rows a product should have, whatever the memory."""
-    most = _CHUNK_ROWS.get(kind, _CHUNK_ROWS["cuda"])
-    if kind != "cpu":
-        return most
-    return min(most, max(_LEAST_CHUNK_ROWS, _CHUNK_BYTES // (4 * size.inner)))
 
 
 def _logits_bytes(rows: int, tile: int) -> int:
@@ -289,10 +277,8 @@ def predict(
     todo: Sequence[Plan],
     n_plans: int,
     n_variants: int,
-    n_rounded: int,
     result_bytes: int,
     again_rows: int | None = None,
-    beside: bool = False,
 ) -> Preflight:
     """Returns what a request will cost.
 
@@ -303,13 +289,10 @@ def predict(
         rates: Measured speed.
         todo: Plans that are still to be scored.
         n_plans: How many are asked for, known ones included.
-        n_variants: Blocks that are rounded for the plans, each variant counted once.
-        n_rounded: Weights that are rounded for them; of a block, a variant may round one matrix.
+        n_variants: Blocks that are rounded for the plans, each scheme counted once.
         result_bytes: Scores that are read back at the end.
         again_rows: Where full precision is still to be measured, the rows of the sample that the
             numerical floor evaluates twice.
-        beside: Whether full precision and the plan share a visit of the vocabulary, so that full
-            precision makes a second product for that sample only.
     """
     layout, n_known = engine.layout, n_plans - len(todo)
     chunks = [chunk for segment in engine.segments for chunk in segment]
@@ -317,11 +300,10 @@ def predict(
     time_s = n_rows * (
         work.block_evaluations * rates.block_s + work.head_evaluations * rates.head_s
     )
-    time_s += n_rounded * rates.round_s
+    time_s += n_variants * size.block_weights * rates.round_s
     # Targets are made once a process, and where the text is in segments, once a batch of plans.
     full_rows = n_rows if n_plans > n_known or again_rows is not None else 0
-    full_heads = 1 + FULL_HEADS * (again_rows or 0) / n_rows if beside else FULL_HEADS
-    time_s += full_rows * (size.n_blocks * rates.block_s + full_heads * rates.head_s)
+    time_s += full_rows * (size.n_blocks * rates.block_s + FULL_HEADS * rates.head_s)
     if again_rows:
         time_s += again_rows * (size.n_blocks * rates.block_s + rates.head_s)
     held_rows = max(sum(chunk.n_rows for chunk in segment) for segment in engine.segments)

@@ -36,7 +36,7 @@ TILE = 512
 Seen = Callable[[slice, slice, Tensor], None]
 """Shown logits before they are summed: which tokens, which rows of the vocabulary, logits."""
 # Below this the sum of exponentials may have lost terms to underflow; above, to overflow.
-SAFE_SUM = (1e-25, 1e35)
+_SAFE_SUM = (1e-25, 1e35)
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +240,7 @@ def make_target(
     means: dict[str, Tensor] = {}
     top = _Top(entered) if tops else None
     if full.softcap is None:
-        lse, means = mean_rows(heads, entered, scratch, top and top.see)
+        lse, means = _means(heads, entered, scratch, top and top.see)
     else:
         lse = log_sum_exp(full, entered, scratch, top and top.see)
     chosen = {name: head.chosen(tokens) for name, head in heads.items()}
@@ -248,7 +248,7 @@ def make_target(
     return Target(tokens, entered, lse, means, chosen, nll, top and top.token)
 
 
-def mean_rows(
+def _means(
     heads: Mapping[str, Head], entered: Tensor, scratch: Tensor, seen: Seen | None
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Returns log-sum-exp (T) and ``m_t`` of each head variant, (T x d), on one visit."""
@@ -256,14 +256,14 @@ def mean_rows(
     sums = torch.zeros(len(entered), dtype=torch.float64, device=entered.device)
     means = {name: torch.zeros_like(entered) for name in heads}
     _add_weighted(heads, entered, scratch, means, sums, seen=seen)
-    low, high = SAFE_SUM
+    low, high = _SAFE_SUM
     safe = (sums > low) & (sums < high)
     lse = sums.log()
     for mean in means.values():
         mean.div_(sums.to(mean.dtype)[:, None])
     if not bool(safe.all()):
         odd = (~safe).nonzero()[:, 0]
-        lse[odd] = shifted_log_sum_exp(full, entered[odd], scratch)
+        lse[odd] = _shifted_log_sum_exp(full, entered[odd], scratch)
         # Shifted by what is now known, the exponentials are the probabilities.
         again = {name: torch.zeros_like(entered[odd]) for name in heads}
         _add_weighted(heads, entered[odd], scratch, again, None, lse[odd])
@@ -286,7 +286,7 @@ def _add_weighted(
     every = [head.tiles(width) for head in heads.values()]
     names, place = list(heads), list(heads).index("fp")
     for tiles in zip(*every, strict=True):
-        for rows in slabs(len(entered), scratch):
+        for rows in _slabs(len(entered), scratch):
             z = tiles[place].logits(entered[rows], scratch)
             if seen is not None:
                 seen(rows, tiles[place].columns, z)
@@ -321,7 +321,7 @@ def score_tokens(
     rivals = None if target.top is None else _Rivals(target.top.repeat(len(entered)))
     seen = rivals and rivals.see
     if head.softcap is not None:
-        lse, moved = direct_sums(head, heads["fp"], entered, target, scratch, seen)
+        lse, moved = _capped_sums(head, heads["fp"], entered, target, scratch, seen)
     else:
         lse = log_sum_exp(head, entered.flatten(0, 1), scratch, seen).view(entered.shape[:2])
         if name == "fp":
@@ -348,26 +348,26 @@ def log_sum_exp(head: Head, entered: Tensor, scratch: Tensor, seen: Seen | None 
     """
     sums = torch.zeros(len(entered), dtype=torch.float64, device=entered.device)
     for tile in head.tiles(scratch.shape[1]):
-        for rows in slabs(len(entered), scratch):
+        for rows in _slabs(len(entered), scratch):
             z = tile.logits(entered[rows], scratch)
             if seen is not None:
                 seen(rows, tile.columns, z)
             sums[rows] += z.exp_().sum(-1)
-    low, high = SAFE_SUM
+    low, high = _SAFE_SUM
     safe = (sums > low) & (sums < high)
     lse = sums.log()
     if not bool(safe.all()):
         odd = (~safe).nonzero()[:, 0]
-        lse[odd] = shifted_log_sum_exp(head, entered[odd], scratch)
+        lse[odd] = _shifted_log_sum_exp(head, entered[odd], scratch)
     return lse
 
 
-def shifted_log_sum_exp(head: Head, entered: Tensor, scratch: Tensor) -> Tensor:
-    """Returns log-sum-exp with a running maximum, (R), whatever the size of the logits."""
+def _shifted_log_sum_exp(head: Head, entered: Tensor, scratch: Tensor) -> Tensor:
+    """Returns log-sum-exp with a running maximum, whatever the size of the logits."""
     sums = torch.zeros(len(entered), dtype=torch.float64, device=entered.device)
     largest = torch.full_like(sums, -torch.inf)
     for tile in head.tiles(scratch.shape[1]):
-        for rows in slabs(len(entered), scratch):
+        for rows in _slabs(len(entered), scratch):
             z = tile.logits(entered[rows], scratch)
             top = torch.maximum(largest[rows], z.amax(-1))
             new = z.sub_(top[:, None]).exp_().sum(-1)
@@ -376,7 +376,7 @@ def shifted_log_sum_exp(head: Head, entered: Tensor, scratch: Tensor) -> Tensor:
     return largest + sums.log()
 
 
-def direct_sums(
+def _capped_sums(
     head: Head,
     full: Head,
     entered: Tensor,
@@ -384,23 +384,14 @@ def direct_sums(
     scratch: Tensor,
     seen: Seen | None,
 ) -> tuple[Tensor, Tensor]:
-    """Returns log-sum-exp and ``Σ p (z_q − z_fp)`` of n plans' logits, (n x T) each.
-
-    Args:
-        head: The plans' own.
-        full: Full precision's.
-        entered: States of the plans, (n x T x d).
-        target: What full precision said; only its states and log-sum-exp are asked.
-        scratch: As for :func:`make_target`.
-        seen: Shown the plans' logits.
-    """
+    """Returns log-sum-exp and ``Σ p (z_q − z_fp)`` of n plans' capped logits, (n x T) each."""
     half = max(1, len(scratch) // 2)
     theirs, mine = scratch[:half], scratch[half:] if len(scratch) > 1 else scratch.clone()
     sums = torch.zeros(entered.shape[:2], dtype=torch.float64, device=entered.device)
     moved = torch.zeros_like(sums)
     width = scratch.shape[1]
     for own, fp in zip(head.tiles(width), full.tiles(width), strict=True):
-        for rows in slabs(len(target.lse), theirs):
+        for rows in _slabs(len(target.lse), theirs):
             z_fp = fp.logits(target.entered[rows], theirs)
             p = (z_fp - target.lse[rows, None].float()).exp_()
             for plan, states in enumerate(entered):
@@ -411,16 +402,15 @@ def direct_sums(
                 moved[plan, rows] += (z - z_fp).mul_(p).sum(-1)
                 sums[plan, rows] += z.exp_().sum(-1)
     # A cap keeps logits where sums of exponentials are safe, but for caps that cap nothing.
-    low, high = SAFE_SUM
+    low, high = _SAFE_SUM
     safe = (sums > low) & (sums < high)
     lse = sums.log()
     if not bool(safe.all()):
-        lse[~safe] = shifted_log_sum_exp(head, entered[~safe], scratch)
+        lse[~safe] = _shifted_log_sum_exp(head, entered[~safe], scratch)
     return lse, moved
 
 
-def slabs(n: int, scratch: Tensor) -> list[slice]:
-    """Returns which tokens of n meet a tile at a time: as many as ``scratch`` has rows."""
+def _slabs(n: int, scratch: Tensor) -> list[slice]:
     step = scratch.shape[0]
     return [slice(i, min(i + step, n)) for i in range(0, n, step)]
 

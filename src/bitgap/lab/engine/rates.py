@@ -3,27 +3,25 @@
 A probe pushes a few hundred real token rows through one block, one tile of the vocabulary through
 the last product, and a piece of one matrix through rounding. It takes about a second at most,
 whatever the model and the text. What a run then takes replaces it, and is kept in the store by
-machine, shapes and arithmetic, so that the next forecast rests on real work. Seconds are
-those of an idle machine (:mod:`bitgap.lab.engine.stopwatch`); :func:`load_of_others` tells of one
-that is not.
+machine, shapes and arithmetic, so that the next forecast rests on real work.
 """
 
 from __future__ import annotations
 
 import os
 import platform
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from bitgap.lab.engine.arithmetic import products
 from bitgap.lab.engine.head import Head, log_sum_exp
-from bitgap.lab.engine.stopwatch import Moment, Stopwatch
+from bitgap.lab.engine.stopwatch import Stopwatch
 from bitgap.quant.bank import FP
 from bitgap.quant.rounding import round_weight
 
@@ -34,8 +32,7 @@ if TYPE_CHECKING:
 _PROBE_ROWS = 384
 """Token rows each worker is given in a probe."""
 _PROBE_S = 0.3
-"""What the tries of each of the three parts of a probe may take together, beyond the first two."""
-_TRIES = 6
+"""What each of the three parts of a probe may take beyond one try."""
 _PROBED_WEIGHTS = 2**18
 _ENOUGH_S = 0.5
 """Work that took less says little of speed."""
@@ -101,7 +98,7 @@ def probe_rates(engine: Engine) -> Rates:
         state = decoder.embed(ids)
         context = decoder.context_for(*ids.shape)
     jobs = [state] * layout.workers
-    block_s = _usual(
+    block_s = _best(
         lambda: engine.each(lambda s, _: decoder.run_block(0, s, context, module), jobs),
         engine.device,
     )
@@ -110,7 +107,7 @@ def probe_rates(engine: Engine) -> Rates:
     head = Head.prepared(tile, None, None, engine.rounds)
     hidden = decoder.tail.finish(state).flatten(0, 1)
     entered = [head.enter(hidden)] * layout.workers
-    head_s = _usual(
+    head_s = _best(
         lambda: engine.each(lambda h, scratch: log_sum_exp(head, h, scratch), entered),
         engine.device,
     )
@@ -118,7 +115,7 @@ def probe_rates(engine: Engine) -> Rates:
     view = next(iter(decoder.block_linears(0).values()))
     matrix = view.get()
     piece = matrix[: max(1, _PROBED_WEIGHTS // matrix.shape[1])]
-    round_s = _usual(lambda: round_weight(piece, "rtn4-g128", stream="probe"), engine.device)
+    round_s = _best(lambda: round_weight(piece, "rtn4-g128", stream="probe"), engine.device)
     return Rates(block_s / rows, head_s / rows * (len(weight) / len(tile)), round_s / piece.numel())
 
 
@@ -133,35 +130,22 @@ def _typical(engine: Engine) -> Chunk:
     return chunks[-1]
 
 
-def _usual(call: Callable[[], object], device: str) -> float:
-    """Returns the seconds of a call, in the middle of a few, after one that does not count.
+def _best(call: Callable[[], object], device: str) -> float:
+    """Returns the least seconds of a few calls; one, after one that does not count, if it is slow.
 
-    The first call pays for memory that later ones find: on a large vocabulary that is most of it.
-    The quickest would be one that found the caches full of what it needs, as no later work does.
+    The first call pays for memory that later ones find.
     """
-    waits = torch.device(device).type != "cpu"
-    call()
-    took: list[float] = []
-    for _ in range(_TRIES):
-        began = Moment.now()
+    best, began = float("inf"), time.perf_counter()
+    for turn in range(6):
+        start = time.perf_counter()
         call()
-        if waits:
+        if torch.device(device).type == "cuda":
             torch.cuda.synchronize()
-        took.append(began.took_s(waits=waits))
-        if sum(took) > _PROBE_S:
+        took = time.perf_counter() - start
+        best = min(best, took) if turn else took
+        if time.perf_counter() - began > _PROBE_S:
             break
-    return median(took)
-
-
-def load_of_others() -> float:
-    """Returns how many other programs want a processor at any moment; 0 where nobody tells.
-
-    The system's own average over the last minute. It counts this process, which is taken off.
-    """
-    try:
-        return max(0.0, os.getloadavg()[0] - 1)
-    except OSError:
-        return 0.0
+    return best
 
 
 def rates_about(engine: Engine) -> list[Any]:
@@ -171,7 +155,7 @@ def rates_about(engine: Engine) -> list[Any]:
     tail = decoder.tail.weight
     return [
         "rates",
-        2,  # 1 was by the clock, whatever else the machine did
+        1,
         _processor(),
         os.cpu_count(),
         torch.__version__,

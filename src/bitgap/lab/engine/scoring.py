@@ -18,6 +18,7 @@ killed and repeated gives the same bits as one that was not.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -30,7 +31,7 @@ from torch import Tensor, nn
 
 from bitgap.lab.engine.arithmetic import fast_products_round, products
 from bitgap.lab.engine.head import TILE, Head, Target, make_target, score_tokens
-from bitgap.lab.engine.stopwatch import Moment, Stopwatch
+from bitgap.lab.engine.stopwatch import Stopwatch
 from bitgap.lab.engine.text import Chunk
 from bitgap.lab.engine.tree import Node, PlanTree
 from bitgap.lab.engine.workers import Workers
@@ -147,25 +148,18 @@ class Engine:
         self.segments = [list(s) for s in _segments(chunks, layout.segment_rows)]
         self.device, self.n_sequences = device, n_sequences
         self.rounds = arithmetic == "fast" and fast_products_round(device)
-        self.watch = self.new_watch()
+        self.watch = Stopwatch()
         self.tops = False
         """Whether leaves tell where the most likely next token changed."""
         self.tile_width = min(TILE, decoder.tail.weight.shape[0])
         self._heads: dict[str, Head] = {}
         self._kept_targets: tuple[tuple[str, ...], list[Target]] | None = None
-        self._kept_hidden: list[Tensor] | None = None
         self._workers = Workers(layout.workers)
 
     @property
     def n_sums(self) -> int:
         """Sums over tokens that a leaf holds: NLL, KL, and flips where asked for."""
         return 3 if self.tops else 2
-
-    def new_watch(self) -> Stopwatch:
-        """Returns a stopwatch for this engine's work, which saw none of it yet."""
-        # States between blocks that lie on a disk, and a device's work, are waited for.
-        waits = self.layout.streams or torch.device(self.device).type != "cpu"
-        return Stopwatch(waits=waits)
 
     def forget(self, scheme: str) -> None:
         """Forgets a head that was made of a variant which the bank has dropped."""
@@ -292,7 +286,7 @@ class Engine:
             The states of the nodes for every chunk, (n x B x S x d).
         """
         modules = {name: self.bank.block(block, name) for name in {n.variant for n in group}}
-        began = Moment.now()
+        began = time.perf_counter()
         out = self.each(lambda state, _: self.run_group(block, group, modules, state), states)
         self.watch.block(began, len(group) * sum(s.shape[1] * s.shape[2] for s in states))
         return out
@@ -391,7 +385,7 @@ class Engine:
 
         jobs = list(zip(segment, targets, states, strict=True))
         sums = np.zeros((self.n_sums, len(places), self.n_sequences))
-        began = Moment.now()
+        began = time.perf_counter()
         for chunk, part in zip(segment, self.each(one, jobs), strict=True):
             # A sequence is in one chunk only, so nothing is added twice.
             sums[:, :, chunk.where] = part.numpy()
@@ -456,14 +450,6 @@ class Engine:
                 watch.see(chunk, target)
         return made
 
-    def keep_full_precision(self, hidden: list[Tensor]) -> None:
-        """Keeps full-precision states of a text in one segment, as targets may be made of them.
-
-        Args:
-            hidden: Before the head, for every chunk, (T x d).
-        """
-        self._kept_hidden = hidden if len(self.segments) == 1 else None
-
     def forget_heads(self) -> None:
         """Forgets rounded heads, and the targets that were made with them."""
         self._heads = {name: head for name, head in self._heads.items() if name == FP}
@@ -481,9 +467,7 @@ class Engine:
         self, segment: Sequence[Chunk], names: Sequence[str], watch: Watch | None
     ) -> list[Target]:
         wanted = self.head_variants(names)
-        # Targets hold the states themselves from here on.
-        kept, self._kept_hidden = self._kept_hidden, None
-        hidden = self.full_precision(segment, watch) if kept is None else kept
+        hidden = self.full_precision(segment, watch)
 
         def one(job: tuple[Chunk, Tensor], scratch: Tensor) -> Target:
             chunk, states = job

@@ -19,6 +19,7 @@ import json
 import os
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -31,7 +32,6 @@ from torch import Tensor
 from bitgap.lab.engine.arithmetic import products
 from bitgap.lab.engine.head import Target, make_target, score_tokens
 from bitgap.lab.engine.scoring import Emit, Engine, Leaf, Tick, Watch
-from bitgap.lab.engine.stopwatch import Moment
 from bitgap.lab.engine.text import Chunk
 from bitgap.lab.engine.tree import Node, PlanTree
 from bitgap.models.stored import forget, prefetch
@@ -254,7 +254,7 @@ class Stream:
             state = before.read(number, node.parent)[None].to(engine.device)
             after.write(number, slot, engine.run_group(block, group, modules, state)[0])
 
-        began = Moment.now()
+        began = time.perf_counter()
         engine.each(one, range(len(self._chunks)))
         engine.watch.block(began, self._rows)
 
