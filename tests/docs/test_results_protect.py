@@ -24,8 +24,8 @@ def test_the_page_is_rendered_from_the_records(tmp_path: Path) -> None:
     [
         (["--budgets", "small"], 2, "budgets 'small' are no numbers"),
         (["--triple", "first"], 2, "'first' is no list of blocks"),
-        (["nowhere/at-all"], 2, "nowhere/at-all"),
-        (["--corpus", "nowhere"], 1, "nowhere"),
+        (["nowhere/at-all"], 1, "nowhere/at-all"),
+        (["--corpus", "nowhere"], 2, "nowhere"),
     ],
 )
 def test_what_cannot_be_asked_is_told(

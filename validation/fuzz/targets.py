@@ -20,7 +20,7 @@ from bitgap.corpora.grammar.agreement import load_agreement
 from bitgap.corpora.grammar.treebank import load_treebanks
 from bitgap.corpora.parallel import load_corpus
 from bitgap.corpora.unigrams import load_unigrams
-from bitgap.errors import BitgapError, StoreError
+from bitgap.errors import BitgapError, StoreError, UsageError
 from bitgap.lab.store import Store
 from bitgap.lab.store_repair import repair
 from bitgap.protect.example import PROBLEM, TABLE
@@ -164,11 +164,14 @@ def _read_times(text: str) -> None:
 
     from bitgap.report.run import find_run
 
-    for read in (parse_scheme, lambda t: find_run(t, "x.db")):
-        with suppress(BitgapError):
+    refused = list[Exception]()
+    for read in (parse_scheme, lambda t: find_run(t, "x.db"), duration_s):
+        try:
             read(text)
-    with suppress(argparse.ArgumentTypeError):
-        duration_s(text)
+        except (BitgapError, argparse.ArgumentTypeError) as error:
+            refused.append(error)
+    if len(refused) == 3:
+        raise UsageError(str(refused[0]))
 
 
 def _first(pattern: str, n: int = 2) -> list[bytes]:

@@ -85,7 +85,11 @@ def verify(options: Namespace, session: Session) -> None:
     _show([made], session, keep=bool(options.out))
 
 
-@verb("tasks", "tasks for lm-evaluation-harness, by language")
+@verb(
+    "tasks",
+    "tasks for lm-evaluation-harness, by language",
+    example="bitgap tasks --languages en,he --out tasks",
+)
 def tasks(options: Namespace, session: Session) -> None:
     """Writes what :func:`bitgap.jobs.tasks.write_tasks` does."""
     if not options.out:

@@ -95,7 +95,7 @@ def theory(options: Namespace, session: Session) -> None:
     if options.export:
         writable(options.export, "--export")
     session.begin()
-    done = list[Evidence]()
+    done: list[Evidence] = []
     session.tell_left(lambda: f"{len(models) - len(done)} of {count(len(models), 'model')}")
 
     def export(one: Evidence) -> None:

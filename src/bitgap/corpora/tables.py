@@ -331,11 +331,13 @@ def _parquet_rows(path: Path) -> tuple[list[str], list[tuple[object, ...]]]:
     faults = (OSError, ValueError, import_extra("pyarrow", "parquet", purpose).ArrowException)
     try:
         table = parquet.read_table(path)
+        # Text is decoded here, and damaged text is found here.
+        columns = [column.to_pylist() for column in table.columns]
     except faults as error:
-        raise CorpusError(f"{path}: cannot be read as Parquet ({error})") from error
+        why = str(error).partition("\n")[0]
+        raise CorpusError(f"{path}: cannot be read as Parquet ({why})") from error
     if not table.num_rows:
         raise CorpusError(f"{path}: no rows")
-    columns = [column.to_pylist() for column in table.columns]
     return list(table.column_names), list(zip(*columns, strict=True))
 
 

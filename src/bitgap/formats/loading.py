@@ -88,9 +88,7 @@ def load_back(
         UsageError: If there is no such Python.
     """
     asked = python or sys.executable
-    missing = missing_packages(
-        asked, ("numpy", *_ALWAYS.get(target.loader, ()), *target.needs)
-    )
+    missing = missing_packages(asked, ("numpy", *_ALWAYS.get(target.loader, ()), *target.needs))
     if missing:
         return Loaded(missing=missing)
     with tempfile.TemporaryDirectory(prefix="bitgap-") as place:

@@ -32,6 +32,8 @@ _UINT8 = 2
 _OPERATORS = ("MatMulNBits", "GatherBlockQuantized")
 _SMALLEST = 8
 """Numbers below which an initializer is a constant of the graph and no weight."""
+CONSTANT = "const_"
+"""What names of larger constants begin with in the graphs that are written here."""
 
 
 def library() -> Any:
@@ -72,7 +74,10 @@ def open_onnx(path: Path) -> Checkpoint:
     whole = [
         file.whole(name)
         for name, tensor in file.tensors.items()
-        if name not in used and tensor.data_type in _FLOATS and _size(tensor) > _SMALLEST
+        if name not in used
+        and tensor.data_type in _FLOATS
+        and _size(tensor) > _SMALLEST
+        and not name.startswith(CONSTANT)
     ]
     return Checkpoint(
         path=path,

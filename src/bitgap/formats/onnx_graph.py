@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from bitgap.errors import ModelError
+from bitgap.formats.onnx_file import CONSTANT
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "gpt2")
 OPSET = 21
@@ -86,7 +87,7 @@ class Graph(ABC):
     def _constant(self, value: np.ndarray) -> str:
         # Small ones are shared; a name says what it holds.
         told = "_".join(map(str, value.ravel())) if value.size <= 8 else str(len(self.constants))
-        name = f"const_{value.dtype}_{value.ndim}_{told}"
+        name = f"{CONSTANT}{value.dtype}_{value.ndim}_{told}"
         if name not in self.constants:
             self.constants[name] = self._onnx.numpy_helper.from_array(value, name)
         return name

@@ -338,7 +338,11 @@ def _check_report(name: str, folder: Path, model: Any, report: Mapping[str, Any]
     wrong.update(report["error_msgs"])
     if wrong:
         listed = "; ".join(sorted(wrong)[:5]) + (" ..." if len(wrong) > 5 else "")
-        instead = f"; {len(unexpected)} are of no part of it, such as {unexpected[0]}"
+        instead = (
+            f"; {len(unexpected)} are of no part of it, such as {unexpected[0]}"
+            if unexpected
+            else ""
+        )
         raise ModelError(
             f"{name}: {len(wrong)} tensors of the model are not in its weights ({listed}"
             f"{instead if unexpected else ''}); use the config.json and weights that were saved "

@@ -7,13 +7,15 @@ what cancels or reinforces. A shift of all logits changes no probability and has
 
 Where the tail ends in a plain product the error of the logits is W Δh. It is formed from the
 difference of the states, never as a difference of logits, so small errors keep their digits; it is
-centred under p_fp before anything is multiplied. Products are made a few tokens at a time, so that
-one batch of all plans' logits stays in cache.
+centred under p_fp before anything is multiplied. Products are made by tiles of the vocabulary, as
+wide as many tokens share, so that a tile is cast once for all of them and what comes of it stays in
+cache; the vocabulary is visited for the normaliser, for the means, and for the inner products.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -22,7 +24,7 @@ from torch import Tensor
 from bitgap.errors import UsageError
 from bitgap.lab.activations import stream
 from bitgap.lab.engine.arithmetic import products
-from bitgap.lab.engine.head import Head
+from bitgap.lab.engine.head import TILE, Head, Tile
 from bitgap.lab.lab import Lab
 from bitgap.models.tail import Tail
 from bitgap.quant.bank import FP
@@ -30,7 +32,7 @@ from bitgap.quant.plan import Plan
 from bitgap.records import Floats
 
 _CACHED_BYTES = 4 * 2**20
-"""Logit errors of all plans that are held at once; one token at least."""
+"""Logit errors of all plans, in a tile of the vocabulary, that are held at once."""
 
 
 def fisher_grams(
@@ -59,7 +61,7 @@ def fisher_grams(
     gram = torch.zeros(int(np.prod(shape)), n, n, dtype=torch.float64)
     moments = torch.zeros(3, 3, dtype=torch.float64)
     errors = _LogitErrors(lab.decoder.tail, lab.engine.rounds, flattened)
-    step = max(1, _CACHED_BYTES // (4 * n * lab.decoder.vocabulary))
+    step = max(1, _CACHED_BYTES // (4 * n * min(TILE, lab.decoder.vocabulary)))
     for part in stream(lab, [Plan.uniform(FP, lab.n_blocks), *plans]):
         if part.depth < lab.n_blocks:
             continue
@@ -79,8 +81,7 @@ class _LogitErrors:
 
     def __init__(self, tail: Tail, rounds: bool, flattened: tuple[int, int]) -> None:
         self._flattened = list(flattened)
-        self._full = Head.prepared(tail.weight, tail.bias, tail.softcap, rounds)
-        self._plain = Head(self._full.weight, None, None, rounds)
+        self._head = Head.prepared(tail.weight, tail.bias, tail.softcap, rounds)
 
     def inner_products(self, clean: Tensor, others: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Returns Cov_{p_fp} of every token, (T x J x J), and raw moments, (3 x 3); float64, CPU.
@@ -89,28 +90,45 @@ class _LogitErrors:
             clean: Full-precision states, (T x d).
             others: Those of each plan.
         """
-        fp = self._logits(self._full, clean)  # (T x V)
-        p = torch.softmax(fp, -1)
-        error = self._errors(fp, clean, others)  # (T x J x V)
-        two = error[:, self._flattened]
-        total = two.sum((0, 2), dtype=torch.float64).cpu()
-        raw = torch.bmm(two, two.transpose(1, 2)).sum(0, dtype=torch.float64).cpu()
-        moments = torch.empty(3, 3, dtype=torch.float64)
-        moments[0, 0] = fp.numel()
-        moments[0, 1:], moments[1:, 0], moments[1:, 1:] = total, total, raw
-        error -= torch.bmm(error, p[:, :, None])
-        error *= p.sqrt_()[:, None, :]
-        return torch.bmm(error, error.transpose(1, 2)).double().cpu(), moments
+        n_tokens, n = len(clean), len(others)
+        fp = self._head.enter(clean)
+        linear = self._head.softcap is None
+        # Of a plain product the errors of states are enough; else logits are what differs.
+        theirs = self._head.enter(
+            torch.stack([state - clean if linear else state for state in others], 1).flatten(0, 1)
+        )
+        scratch = fp.new_empty(n_tokens, TILE)
+        wide = fp.new_empty(n_tokens * n, TILE)
 
-    def _errors(self, fp: Tensor, clean: Tensor, others: Sequence[Tensor]) -> Tensor:
-        if self._full.softcap is None:
-            moved = torch.stack([state - clean for state in others], 1)
-            return self._logits(self._plain, moved.flatten(0, 1)).unflatten(0, moved.shape[:2])
-        states = torch.stack(list(others), 1)
-        theirs = self._logits(self._full, states.flatten(0, 1)).unflatten(0, states.shape[:2])
-        return theirs - fp[:, None, :]
+        def errors(tile: Tile, z: Tensor) -> Tensor:
+            made = replace(tile, bias=None) if linear else tile
+            e = made.logits(theirs, wide).view(n_tokens, n, -1)
+            return e if linear else e.sub_(z[:, None, :])
 
-    @staticmethod
-    def _logits(head: Head, states: Tensor) -> Tensor:
-        out = torch.empty(len(states), len(head.weight), device=states.device)
-        return head.logits(head.enter(states), out)
+        normaliser = fp.new_full((n_tokens,), -torch.inf)
+        for tile in self._head.tiles(TILE):
+            of_tile = tile.logits(fp, scratch).logsumexp(-1)
+            normaliser = torch.logaddexp(normaliser, of_tile)
+
+        double = {"dtype": torch.float64, "device": fp.device}
+        means = torch.zeros(n_tokens, n, **double)
+        moments = torch.zeros(3, 3, **double)
+        for tile in self._head.tiles(TILE):
+            z = tile.logits(fp, scratch)
+            e = errors(tile, z)
+            means += torch.bmm(e, z.sub_(normaliser[:, None]).exp_()[:, :, None])[..., 0]
+            two = e[:, self._flattened]
+            moments[0, 0] += z.numel()
+            moments[0, 1:] += two.sum((0, 2), dtype=torch.float64)
+            moments[1:, 1:] += torch.bmm(two, two.transpose(1, 2)).sum(0, dtype=torch.float64)
+        moments[1:, 0] = moments[0, 1:]
+
+        gram = torch.zeros(n_tokens, n, n, **double)
+        centres = means.to(fp.dtype)[:, :, None]
+        for tile in self._head.tiles(TILE):
+            z = tile.logits(fp, scratch)
+            e = errors(tile, z).sub_(centres)
+            # √p, so that one product weighs both sides.
+            e *= z.sub_(normaliser[:, None]).mul_(0.5).exp_()[:, None, :]
+            gram += torch.bmm(e, e.transpose(1, 2))
+        return gram.cpu(), moments.cpu()
