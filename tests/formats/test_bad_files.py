@@ -55,7 +55,7 @@ def test_a_gguf_that_is_cut_or_quantized_is_no_base(run: Any, tmp_path: Path) ->
     whole = (tmp_path / "q8.gguf").read_bytes()
     (tmp_path / "cut.gguf").write_bytes(whole[: len(whole) * 2 // 3])
     run("contents", tmp_path / "cut.gguf").refused(1, "cut.gguf", "copy it again")
-    asked = ("--languages", "en", "--no-report", "--against", tmp_path / "q8.gguf")
+    asked = ("--languages", "en,de", "--no-report", "--against", tmp_path / "q8.gguf")
     run("audit", tmp_path / "q8.gguf", "--corpus", "text", *asked).refused(
         1, "itself quantized (Q8_0)"
     )
