@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import gc
 import time
+import weakref
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -113,6 +115,22 @@ def test_a_twin_shares_text_and_store_and_not_the_scores() -> None:
     twin = lab.twin(load_tiny("qwen2"))
     assert twin.store is lab.store and twin.corpus is lab.corpus
     assert (twin.score(MASKS[:1]).nll_nats != lab.score(MASKS[:1]).nll_nats).all()
+
+
+@pytest.mark.parametrize("case", ["qwen2", "gemma3"])
+def test_a_twin_that_nobody_holds_leaves_memory_at_once(case: str) -> None:
+    """The collector counts objects: that a few of them hold gigabytes does not call it."""
+    lab = make_lab()
+    gc.collect()
+    gc.disable()
+    try:
+        twin = lab.twin(load_tiny(case))
+        twin.score(MASKS[:1])
+        held = [weakref.ref(one) for one in (twin.loaded.model, twin.bank, twin.engine)]
+        del twin
+        assert [one() for one in held] == [None] * 3
+    finally:
+        gc.enable()
 
 
 def test_a_plan_that_does_not_fit_is_refused_before_anything_is_stored() -> None:

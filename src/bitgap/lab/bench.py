@@ -7,7 +7,6 @@ did not change.
 
 from __future__ import annotations
 
-import gc
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -266,9 +265,6 @@ class Bench:
         Args:
             loaded: The other model; its tokenizer is this one's.
         """
-        # Twins of before may wait in circles of references for the collector, which counts objects
-        # and not what they hold: a model and its rounded blocks each.
-        gc.collect()
         decoder, bank = _split(loaded, self.settings)
         return replace(self, loaded=loaded, decoder=decoder, bank=bank)._with_text(self.text)
 

@@ -13,6 +13,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
@@ -66,8 +67,10 @@ class Bank:
         self._own_others: dict[tuple[int, str], dict[str, Tensor]] = (
             {} if beside is None else beside._own_others
         )
-        self._sharing: list[Bank] = [] if beside is None else beside._sharing
-        self._sharing.append(self)
+        # Weak, as a bank that held itself would keep its model until the collector runs, which
+        # counts objects and not what they hold.
+        self._sharing: WeakSet[Bank] = WeakSet() if beside is None else beside._sharing
+        self._sharing.add(self)
         self._ends: dict[tuple[str, str], dict[str, Tensor]] = {}
         if beside is not None:
             own = {key: end for key, end in beside._ends.items() if key[1].startswith("own:")}
