@@ -24,6 +24,8 @@ A ``UserError`` is the user's to mend and its message says how; an ``EngineError
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class BitgapError(Exception):
     """Root of everything bitgap raises on purpose."""
@@ -109,3 +111,30 @@ class GateUndecided(GateClosed):
 
 class EngineError(BitgapError):
     """A promise of the engine itself that did not hold; please report it."""
+
+
+def first_line(error: BaseException) -> str:
+    """Returns what a library's error says first, or its kind where it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def import_extra(module: str, extra: str, purpose: str) -> Any:
+    """Imports an optional library.
+
+    Args:
+        module: Such as ``pyarrow.parquet``.
+        extra: Which of bitgap's extras brings it.
+        purpose: What needs it, as the subject of a sentence.
+
+    Raises:
+        MissingExtra: If it cannot be imported; the message gives the command that installs it.
+    """
+    from importlib import import_module
+
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise MissingExtra(
+            f"{purpose} needs the {module.split('.')[0]} library, which cannot be imported "
+            f"({error}); install it with: pip install 'bitgap[{extra}]'"
+        ) from error

@@ -21,13 +21,12 @@ from bitgap.corpora.intake import (
     Request,
     Text,
     clean_sentences,
-    import_extra,
     is_guess,
     is_numbering,
 )
 from bitgap.corpora.layouts import SPLITS
 from bitgap.corpora.tables import TEXT_COLUMNS, require_same_ids
-from bitgap.errors import CorpusError, LanguageError
+from bitgap.errors import CorpusError, LanguageError, import_extra
 from bitgap.languages import language
 
 FLORES = "openlanguagedata/flores_plus"

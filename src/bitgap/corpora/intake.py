@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import bz2
 import gzip
-import importlib
 import logging
 import lzma
 import re
@@ -21,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bitgap.errors import CorpusError, LanguageError, MissingExtra
+from bitgap.errors import CorpusError, LanguageError
 from bitgap.languages import UNKNOWN_SCRIPT, Language, language, matching, variant
 
 _log = logging.getLogger(__name__)
@@ -375,18 +374,3 @@ def _resolve(have: Sequence[str], wanted: Sequence[str], where: str) -> list[str
             )
         chosen[code] = spelling
     return list(chosen)
-
-
-def import_extra(module: str, extra: str, purpose: str) -> Any:
-    """Imports an optional library.
-
-    Raises:
-        MissingExtra: If it is not installed; the message gives the command that installs it.
-    """
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise MissingExtra(
-            f"{purpose} needs the {module.split('.')[0]} library, which cannot be imported "
-            f"({error}); install it with: pip install 'bitgap[{extra}]'"
-        ) from error

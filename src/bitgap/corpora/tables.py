@@ -23,12 +23,11 @@ from bitgap.corpora.intake import (
     Request,
     Text,
     clean_sentences,
-    import_extra,
     is_numbering,
     kind_of,
     text_lines,
 )
-from bitgap.errors import CorpusError
+from bitgap.errors import CorpusError, first_line, import_extra
 
 LANGUAGE_COLUMNS = ("language", "lang", "locale", "iso_639_3")
 _BESIDE = ("iso_15924", "glottocode")
@@ -334,8 +333,7 @@ def _parquet_rows(path: Path) -> tuple[list[str], list[tuple[object, ...]]]:
         # Text is decoded here, and damaged text is found here.
         columns = [column.to_pylist() for column in table.columns]
     except faults as error:
-        why = str(error).partition("\n")[0]
-        raise CorpusError(f"{path}: cannot be read as Parquet ({why})") from error
+        raise CorpusError(f"{path}: cannot be read as Parquet ({first_line(error)})") from error
     if not table.num_rows:
         raise CorpusError(f"{path}: no rows")
     return list(table.column_names), list(zip(*columns, strict=True))

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bitgap.errors import MissingExtra, ModelError
+from bitgap.errors import ModelError, first_line, import_extra
 from bitgap.formats.checkpoint import Checkpoint, Unit
 from bitgap.formats.packing import by_group, unpack_stream
 
@@ -42,13 +42,7 @@ def library() -> Any:
     Raises:
         MissingExtra: If it is not installed.
     """
-    try:
-        import onnx
-    except ImportError:
-        raise MissingExtra(
-            "ONNX files need the onnx library; install it with: pip install 'bitgap[onnx]'"
-        ) from None
-    return onnx
+    return import_extra("onnx", "onnx", "reading or writing ONNX")
 
 
 def open_onnx(path: Path) -> Checkpoint:
@@ -98,8 +92,8 @@ class _File:
             raise
         except Exception as error:  # protobuf raises what it likes on damaged files
             raise ModelError(
-                f"{path.name} is no ONNX file, or a damaged one ({error}); copy or download it "
-                f"again"
+                f"{path.name} is no ONNX file, or a damaged one ({first_line(error)}); copy or "
+                f"download it again"
             ) from None
         self.nodes = list(graph.node)
         self.tensors: Mapping[str, Any] = {one.name: one for one in graph.initializer}

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,9 +21,9 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from bitgap.errors import ModelError, NoSuchModel
+from bitgap.errors import ModelError, NoSuchModel, first_line
 
-QUANTIZED = ("*.safetensors", "*.json", "*.gguf")
+QUANTIZED = ["*.safetensors", "*.json", "*.gguf"]
 """What is asked for of a quantized repository; a GGUF file of several is named."""
 _FILES = (".gguf", ".safetensors", ".onnx", ".xml")
 _SNAPSHOT = re.compile("models--(?:.*--)?(.+)")
@@ -98,7 +97,7 @@ def fetched_file(name: str) -> Path:
     return snapshot(name, QUANTIZED, ["*/*", "consolidated*", "*.gguf"])
 
 
-def snapshot(name: str, wanted: Sequence[str], unwanted: Sequence[str]) -> Path:
+def snapshot(name: str, wanted: list[str], unwanted: list[str]) -> Path:
     """Returns the folder of a repository, downloaded if it was not before.
 
     Args:
@@ -145,12 +144,12 @@ def _asked(asked: HubName, fetch: Any) -> str:
             ) from error
         raise ModelError(
             f"no folder {name!r} is here, it was not downloaded before, and the hub cannot be "
-            f"reached; check the connection, or give a folder ({_first_line(error)})"
+            f"reached; check the connection, or give a folder ({first_line(error)})"
         ) from error
     except (OSError, ValueError) as error:
         raise ModelError(
             f"no folder {name!r} is here, it was not downloaded before, and the hub cannot be "
-            f"reached; check the connection, or give a folder ({_first_line(error)})"
+            f"reached; check the connection, or give a folder ({first_line(error)})"
         ) from error
 
 
@@ -167,7 +166,3 @@ def shown_name(path: Path) -> str:
         _SNAPSHOT.fullmatch(path.parent.parent.name) if path.parent.name == "snapshots" else None
     )
     return found[1] if found else path.name
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)

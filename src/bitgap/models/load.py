@@ -23,7 +23,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from transformers import AutoConfig
 
-from bitgap.errors import ModelError, NoSuchModel, UserError
+from bitgap.errors import ModelError, NoSuchModel, UserError, first_line
 from bitgap.models.families import context_length
 from bitgap.models.hub import snapshot
 from bitgap.models.kinds import empty_shapes, model_class, settle
@@ -193,8 +193,8 @@ def _check_config(name: str, config: Any) -> None:
 
 
 def _check_files(name: str, folder: Path, allow_pickle: bool) -> None:
-    _check_index(name, folder)
     if list(folder.glob("*.safetensors")):
+        _check_index(name, folder)
         return
     pickles = sorted(p.name for p in folder.glob(_PICKLES))
     if not pickles and (folder / "model.safetensors.index.json").is_file():
@@ -205,6 +205,7 @@ def _check_files(name: str, folder: Path, allow_pickle: bool) -> None:
             f"{name} has no .safetensors file (found {found}); convert it with save_pretrained, or "
             f"read pickled weights you trust with --allow-pickle"
         )
+    _check_index(name, folder)
 
 
 def _check_index(name: str, folder: Path) -> None:
@@ -219,7 +220,7 @@ def _check_index(name: str, folder: Path) -> None:
         files = json.loads(index.read_bytes()).get("weight_map").values()
     except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise ModelError(
-            f"{name}: {index.name} cannot be read ({_first_line(error)}); download it again"
+            f"{name}: {index.name} cannot be read ({first_line(error)}); download it again"
         ) from None
     for file in files:
         # Backslashes are parts of a path elsewhere.
@@ -249,12 +250,8 @@ def _foreign(name: str, what: str, advice: str) -> Iterator[None]:
         raise
     except Exception as error:
         if "allocate memory" in str(error):  # torch has no class of its own for this
-            raise MemoryError(_first_line(error)) from error
-        raise ModelError(f"{name}: {what} ({_first_line(error)}); {advice}") from error
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+            raise MemoryError(first_line(error)) from error
+        raise ModelError(f"{name}: {what} ({first_line(error)}); {advice}") from error
 
 
 # -- reading -------------------------------------------------------------------------------------
@@ -344,9 +341,8 @@ def _check_report(name: str, folder: Path, model: Any, report: Mapping[str, Any]
             else ""
         )
         raise ModelError(
-            f"{name}: {len(wrong)} tensors of the model are not in its weights ({listed}"
-            f"{instead if unexpected else ''}); use the config.json and weights that were saved "
-            f"together"
+            f"{name}: {len(wrong)} tensors of the model are not in its weights ({listed}{instead})"
+            f"; use the config.json and weights that were saved together"
         )
     if unexpected:
         headers = read_headers(folder)

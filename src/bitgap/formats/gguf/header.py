@@ -20,7 +20,7 @@ from typing import Any, TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
-from bitgap.errors import MissingExtra, ModelError
+from bitgap.errors import ModelError, import_extra
 
 MAGIC = b"GGUF"
 _SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q",
@@ -248,10 +248,4 @@ def library() -> Any:
     Raises:
         MissingExtra: If it is not installed.
     """
-    try:
-        import gguf
-    except ImportError:
-        raise MissingExtra(
-            "reading GGUF needs the gguf library; install it with: pip install 'bitgap[gguf]'"
-        ) from None
-    return gguf
+    return import_extra("gguf", "gguf", "reading GGUF")
