@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from bitgap.disparity.records import estimate_json
 from bitgap.records import Estimate, Floats, Integers, Scores, Units
 from bitgap.stats.bootstrap import DRAWS, estimates
 
@@ -48,9 +49,7 @@ class Flips:
             one.language: {
                 "tokens": one.tokens,
                 "flipped": one.flipped,
-                "share": one.share.value,
-                "share_ci": None if one.share.low is None else [one.share.low, one.share.high],
-                "share_reason": one.share.reason,
+                **estimate_json("share", one.share),
             }
             for one in self.languages
         }

@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from bitgap.disparity.records import estimate_json
 from bitgap.records import Estimate, Floats, Units
 from bitgap.stats.bootstrap import DRAWS, estimates
 
@@ -74,8 +75,7 @@ class LanguageGeneration:
         """Returns JSON; numbers with ``_ci`` and ``_reason`` beside them."""
         found: dict[str, Any] = {}
         for name, one in self.estimates.items():
-            ends = None if one.low is None else [one.low, one.high]
-            found |= {name: one.value, f"{name}_ci": ends, f"{name}_reason": one.reason}
+            found |= estimate_json(name, one)
         return found
 
 

@@ -166,21 +166,21 @@ class DisparityReport:
     def as_dict(self) -> dict[str, Any]:
         """Returns JSON-ready values under the method's names: S, D, G, H, D_original, D_share."""
         named = {
-            **_flat("S", self.spread),
-            **_flat("S_per_text", self.spread_per_text),
-            **_flat("mean_absolute_log_ratio", self.mean_absolute_log_ratio),
-            **_flat("D", self.disparity),
-            **_flat("D_per_token", self.disparity_per_token),
-            **_flat("G", self.gap),
-            "H": {**_flat("mean", self.harm_mean), **_flat("max", self.harm_max)},
-            **_flat("D_original", self.original_disparity),
-            **_flat("D_share", self.share_disparity),
+            **estimate_json("S", self.spread),
+            **estimate_json("S_per_text", self.spread_per_text),
+            **estimate_json("mean_absolute_log_ratio", self.mean_absolute_log_ratio),
+            **estimate_json("D", self.disparity),
+            **estimate_json("D_per_token", self.disparity_per_token),
+            **estimate_json("G", self.gap),
+            "H": {**estimate_json("mean", self.harm_mean), **estimate_json("max", self.harm_max)},
+            **estimate_json("D_original", self.original_disparity),
+            **estimate_json("D_share", self.share_disparity),
             "decomposition": {
-                **_flat("kl_per_token", self.disparity_per_token),
-                **_flat("token_premium", self.token_premium),
+                **estimate_json("kl_per_token", self.disparity_per_token),
+                **estimate_json("token_premium", self.token_premium),
             },
-            **_flat("D_per_byte", self.disparity_per_byte),
-            **_flat("D_per_character", self.disparity_per_character),
+            **estimate_json("D_per_byte", self.disparity_per_byte),
+            **estimate_json("D_per_character", self.disparity_per_character),
         }
         plain = {
             name: getattr(self, name)
@@ -256,12 +256,20 @@ class Comparison:
         """Returns JSON-ready values."""
         out = _flat_fields(self)
         changes = self.log_damage_change.items()
-        out["log_damage_change"] = {code: _flat("value", change) for code, change in changes}
+        out["log_damage_change"] = {
+            code: estimate_json("value", change) for code, change in changes
+        }
         out["left_out"] = dict(self.left_out)
         return out | {name: list(getattr(self, name)) for name in ("languages", "failed")}
 
 
-def _flat(name: str, estimate: Estimate) -> dict[str, Any]:
+def estimate_json(name: str, estimate: Estimate) -> dict[str, Any]:
+    """Returns an estimate under a name, its interval and why there is none beside it.
+
+    Example:
+        >>> estimate_json("K", Estimate(value=None, unit="bits", reason="no sentences"))
+        {'K': None, 'K_ci': None, 'K_reason': 'no sentences'}
+    """
     known = estimate.low is not None and estimate.high is not None
     interval = [estimate.low, estimate.high] if known else None
     return {name: estimate.value, f"{name}_ci": interval, f"{name}_reason": estimate.reason}
@@ -271,7 +279,7 @@ def _flat_fields(record: LanguageDamage | Comparison) -> dict[str, Any]:
     out: dict[str, Any] = {}
     for one in fields(record):
         value = getattr(record, one.name)
-        out |= _flat(one.name, value) if isinstance(value, Estimate) else {one.name: value}
+        out |= estimate_json(one.name, value) if isinstance(value, Estimate) else {one.name: value}
     return out
 
 

@@ -21,6 +21,7 @@ import numpy as np
 from bitgap.disparity.flips import flips_of
 from bitgap.disparity.formulas import damage_bits, delta_bits
 from bitgap.disparity.gates import PER_TEXT, Quantities, estimate_all
+from bitgap.disparity.records import estimate_json
 from bitgap.records import Estimate, Floats, Integers, Scores
 from bitgap.stats.bootstrap import DRAWS
 
@@ -44,9 +45,7 @@ class LanguageAsRun:
         """Returns JSON; numbers with ``_ci`` and ``_reason`` beside them."""
         found: dict[str, Any] = {}
         for name in ("damage", "extra", "delta", "flips"):
-            one: Estimate = getattr(self, name)
-            ends = None if one.low is None else [one.low, one.high]
-            found |= {name: one.value, f"{name}_ci": ends, f"{name}_reason": one.reason}
+            found |= estimate_json(name, getattr(self, name))
         return found
 
 
