@@ -84,7 +84,7 @@ def calibrate(
         )
     ranks, sizes, reasons = list[float | None](), list[float | None](), list[str]()
     for name, said, seen in zip(languages, predicted_bits.T, measured_bits.T, strict=True):
-        rank, size = _rank_correlation(said, seen), _ratio(said, seen)
+        rank, size = rank_correlation(said, seen), _ratio(said, seen)
         ranks.append(rank)
         sizes.append(size)
         why = _why_not(rank, size)
@@ -100,7 +100,19 @@ def calibrate(
     )
 
 
-def _rank_correlation(one: Floats, other: Floats) -> float | None:
+def rank_correlation(one: Floats, other: Floats) -> float | None:
+    """Returns Spearman's correlation; None where either is the same throughout.
+
+    Args:
+        one: Values, (N).
+        other: Values of the same things, (N).
+
+    Example:
+        >>> rank_correlation(np.array([1.0, 2.0, 9.0]), np.array([3.0, 1.0, 2.0]))
+        -0.5
+        >>> rank_correlation(np.ones(3), np.arange(3.0)) is None
+        True
+    """
     a, b = (rankdata(v) - (len(v) + 1) / 2 for v in (one, other))
     norm = np.sqrt((a**2).sum() * (b**2).sum())
     return float((a * b).sum() / norm) if norm > 0 else None
@@ -177,7 +189,7 @@ def best_measured(
         return plans[0]
     if better is None:
         return plans[int(values.argmin())]
-    for i in values.argsort(kind="stable"):
+    for i in map(int, values.argsort(kind="stable")):
         if i == 0 or not np.isfinite(values[i]):
             break
         if better(plans[i].picks, plans[0].picks, goal, len(plans) - 1):

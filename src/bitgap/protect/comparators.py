@@ -33,6 +33,7 @@ from bitgap.protect.problem import Picks, Problem
 from bitgap.protect.solve import solve
 from bitgap.quant.schemes import RoundToNearest, parse_scheme
 from bitgap.records import Floats
+from bitgap.stats.mask_design import bottleneck_block, original_set
 
 UNIFORM = "uniform"
 BLIND = "language-blind"
@@ -125,16 +126,15 @@ def theory_blocks(
     n = len(blocks)
     found = dict[str, tuple[int, ...]]()
     if n > 1:
-        late = blocks[min(round(0.75 * n), n - 1)]
         found["ends protected"] = (blocks[0], blocks[-1])
-        found["three quarters protected"] = (late,)
+        found["three quarters protected"] = (blocks[bottleneck_block(n)],)
         if log_variance is not None:
             most = np.argsort(-log_variance, kind="stable")[: max(1, min(2, n - 1))]
             found[f"most varied {len(most)} protected"] = tuple(
                 sorted(blocks[int(i)] for i in most)
             )
         if not triples and n > 3:
-            triples = [sorted({blocks[0], late, blocks[-1]})]
+            triples = [[blocks[i] for i in original_set(n)]]
     for triple in triples:
         found[f"blocks {', '.join(map(str, triple))}"] = tuple(triple)
     if ends > 1:

@@ -226,7 +226,17 @@ def original_set(n_blocks: int) -> list[int]:
         >>> original_set(12)
         [0, 9, 11]
     """
-    return sorted({0, min(round(0.75 * n_blocks), n_blocks - 1), n_blocks - 1})
+    return sorted({0, bottleneck_block(n_blocks), n_blocks - 1})
+
+
+def bottleneck_block(n_blocks: int) -> int:
+    """Returns the layer at three quarters of the depth, where the origin puts a bottleneck.
+
+    Example:
+        >>> bottleneck_block(12), bottleneck_block(1)
+        (9, 0)
+    """
+    return min(round(0.75 * n_blocks), n_blocks - 1)
 
 
 def asked_triples(n_blocks: int) -> list[tuple[int, ...]]:

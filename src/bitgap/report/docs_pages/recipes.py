@@ -5,13 +5,13 @@ Made of records alone, one a model and budget, which :func:`record_of` makes of 
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from scipy.stats import spearmanr
+import numpy as np
 
+from bitgap.protect.calibration import rank_correlation
 from bitgap.protect.outcome import Outcome
 from bitgap.quant.schemes import FULL_PRECISION_BITS, parse_scheme
 from bitgap.report.words.protect import recipe_answers
@@ -51,16 +51,15 @@ def _bits_by_block(found: Outcome) -> dict[str, list[float]]:
     """Returns the mean bits of a code in each block, of the recipe and every other plan."""
     inside = [unit for unit in found.units if unit.block is not None]
     blocks = sorted({unit.block for unit in inside if unit.block is not None})
-    weights = Counter[int]()
-    for unit in inside:
-        weights[unit.block or 0] += unit.n_weights
+    plans = [_RECIPE, *(inside[0].others if inside else ())]
     bits = dict[str, list[float]]()
-    for plan in [_RECIPE, *(inside[0].others if inside else {})]:
-        sums = Counter[int]()
-        for unit in inside:
-            scheme = unit.scheme if plan == _RECIPE else unit.others[plan]
-            sums[unit.block or 0] += unit.n_weights * _bits(scheme)
-        bits[plan] = [sums[block] / weights[block] for block in blocks]
+    for plan in plans:
+        bits[plan] = []
+        for block in blocks:
+            units = [unit for unit in inside if unit.block == block]
+            schemes = [unit.scheme if plan == _RECIPE else unit.others[plan] for unit in units]
+            weights = [unit.n_weights for unit in units]
+            bits[plan].append(float(np.average([_bits(one) for one in schemes], weights=weights)))
     return bits
 
 
@@ -243,9 +242,8 @@ def _most_bits(of_block: Sequence[float]) -> str:
 
 
 def _agreement(ours: Sequence[float], other: Sequence[float]) -> float | None:
-    if len({round(x, 9) for x in other}) < 2 or len({round(x, 9) for x in ours}) < 2:
-        return None
-    return float(spearmanr(ours, other).statistic)
+    # Means of the same bits may differ by rounding.
+    return rank_correlation(np.round(ours, 9), np.round(other, 9))
 
 
 def _section(record: Json) -> list[str]:
