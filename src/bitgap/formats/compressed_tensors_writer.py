@@ -22,11 +22,11 @@ from torch import Tensor
 
 from bitgap.formats.folder import write_folder
 from bitgap.formats.fused import unlike_siblings
-from bitgap.formats.packing import pack_stream, stream_bytes
+from bitgap.formats.packing import stream_bytes
 from bitgap.formats.safetensors_file import ToStore
 from bitgap.formats.source import OUTSIDE, Place, Source
-from bitgap.formats.symmetric import PLAIN, SymmetricIntegers, half_scale
-from bitgap.formats.target import FP, Refusal, coded, group_of, rtn
+from bitgap.formats.symmetric import PLAIN, SymmetricIntegers, packed_rows
+from bitgap.formats.target import FP, Refusal, group_of, rtn
 from bitgap.quant.schemes import RoundToNearest
 
 _SHAPE_BYTES = 16  # weight_shape, two int64
@@ -95,16 +95,8 @@ def _parts(place: Place, scheme: str) -> list[ToStore]:
 def _values(
     source: Source, place: Place, scheme: str
 ) -> Iterator[tuple[str, Tensor | Iterable[Tensor]]]:
-    parsed = rtn(scheme)
-    assert parsed is not None
-    bits, scales = parsed.bits, list[Tensor]()
-
-    def packed() -> Iterator[Tensor]:
-        for codes in coded(source, place, scheme):
-            scales.append(half_scale(codes.scale_OG, place.name))
-            yield pack_stream(codes.levels_OI + 2 ** (bits - 1), bits)
-
-    yield f"{place.module}.weight_packed", packed()
+    scales = list[Tensor]()
+    yield f"{place.module}.weight_packed", packed_rows(source, place, scheme, scales)
     yield f"{place.module}.weight_scale", torch.cat(scales)
     yield f"{place.module}.weight_shape", torch.tensor(place.shape, dtype=torch.int64)
 

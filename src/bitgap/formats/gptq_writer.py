@@ -27,8 +27,8 @@ from bitgap.formats.fused import fused_siblings, unlike_siblings
 from bitgap.formats.packing import pack_stream, stream_bytes
 from bitgap.formats.safetensors_file import ToStore
 from bitgap.formats.source import OUTSIDE, Place, Source
-from bitgap.formats.symmetric import PLAIN, SymmetricIntegers, half_scale
-from bitgap.formats.target import FP, Explained, Refusal, coded, group_of, in_own_type, rtn
+from bitgap.formats.symmetric import PLAIN, SymmetricIntegers, packed_rows
+from bitgap.formats.target import FP, Explained, Refusal, group_of, in_own_type, rtn
 from bitgap.quant.schemes import RoundToNearest
 
 _WORD_CODES = 32
@@ -189,13 +189,11 @@ def _values(
 ) -> Iterator[tuple[str, Tensor | Iterable[Tensor]]]:
     parsed = rtn(scheme)
     assert parsed is not None
-    bits, words, scales = parsed.bits, list[Tensor](), list[Tensor]()
-    for codes in coded(source, place, scheme):
-        scales.append(half_scale(codes.scale_OG, place.name))
-        words.append(pack_stream(codes.levels_OI + 2 ** (bits - 1), bits))
+    bits, scales = parsed.bits, list[Tensor]()
+    words = torch.cat(list(packed_rows(source, place, scheme, scales)))
     scale_GO = torch.cat(scales).T.contiguous()
     zeros = torch.full(scale_GO.shape, 2 ** (bits - 1) - 1, dtype=torch.uint8)
-    yield f"{place.module}.qweight", torch.cat(words).T.contiguous()
+    yield f"{place.module}.qweight", words.T.contiguous()
     yield f"{place.module}.qzeros", pack_stream(zeros, bits)
     yield f"{place.module}.scales", scale_GO
     if has_index:

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bitgap.formats.loaders.answers import sums
 from bitgap.formats.process import SCRIPTS, environment, missing_packages, why_it_ended
 from bitgap.formats.target import Target
 
@@ -124,15 +125,7 @@ def sums_of(logits: NDArray[np.float32], text: Text) -> dict[str, float]:
         logits: (tokens x vocabulary).
         text: Whose they are.
     """
-    wanted = np.load(text.logits).astype(np.float64)
-    difference = np.abs(logits.astype(np.float64) - wanted)
-    return {
-        "largest": float(difference.max()),
-        "sum": float(difference.sum()),
-        "squares": float(np.square(difference).sum()),
-        "squares_of_wanted": float(np.square(wanted).sum()),
-        "count": float(difference.size),
-    }
+    return sums(logits, {"logits": text.logits})
 
 
 def _run(command: list[str], place: str, threads: int) -> subprocess.CompletedProcess[str]:

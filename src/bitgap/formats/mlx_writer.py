@@ -20,11 +20,11 @@ from torch import Tensor
 
 from bitgap.errors import ModelError
 from bitgap.formats.folder import write_folder
-from bitgap.formats.packing import pack_stream, stream_bytes
+from bitgap.formats.packing import stream_bytes
 from bitgap.formats.safetensors_file import ToStore
 from bitgap.formats.source import Place, Source
-from bitgap.formats.symmetric import SymmetricIntegers, half_scale
-from bitgap.formats.target import IN_FLOAT32, Explained, coded, group_of, rtn
+from bitgap.formats.symmetric import SymmetricIntegers, half_scale, packed_rows
+from bitgap.formats.target import IN_FLOAT32, Explained, group_of, rtn
 from bitgap.quant.schemes import RoundToNearest
 
 _GROUPS = (32, 64, 128)
@@ -159,13 +159,8 @@ def _values(
 ) -> Iterator[tuple[str, Tensor | Iterable[Tensor]]]:
     parsed = rtn(scheme)
     assert parsed is not None
-    bits, scales = parsed.bits, list[Tensor]()
-
-    def packed() -> Iterator[Tensor]:
-        for codes in coded(source, place, scheme):
-            scales.append(half_scale(codes.scale_OG, place.name))
-            yield pack_stream(codes.levels_OI + 2 ** (bits - 1), bits).view(torch.uint32)
-
-    yield place.name, packed()
+    scales = list[Tensor]()
+    words = packed_rows(source, place, scheme, scales)
+    yield place.name, (part.view(torch.uint32) for part in words)
     yield f"{place.module}.scales", (scale := torch.cat(scales))
-    yield f"{place.module}.biases", -half_scale(scale.float() * 2 ** (bits - 1), place.name)
+    yield f"{place.module}.biases", -half_scale(scale.float() * 2 ** (parsed.bits - 1), place.name)

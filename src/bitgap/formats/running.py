@@ -177,15 +177,15 @@ class Running:
 
 def _array(pipe: IO[bytes], shape: Sequence[int]) -> NDArray[np.float32]:
     rows, columns = (int(n) for n in shape)
-    values = np.empty((rows, columns), dtype="<f4")
-    view = memoryview(values).cast("B")
+    held = bytearray(4 * rows * columns)
+    view = memoryview(held)
     at = 0
     while at < len(view):
         read = pipe.readinto(view[at:])  # type: ignore[attr-defined]
         if not read:
             raise ValueError("the pipe ended within an array")
         at += read
-    return values
+    return np.frombuffer(held, dtype="<f4").reshape(rows, columns)
 
 
 @contextmanager

@@ -6,14 +6,15 @@ They differ in how codes lie in the file, and in which matrices their loaders pa
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from torch import Tensor
 
 from bitgap.errors import ModelError
 from bitgap.formats.folder import whole_bytes
+from bitgap.formats.packing import pack_stream
 from bitgap.formats.source import Place, Source
-from bitgap.formats.target import FP, Expected, Target, divides, group_of, rtn
+from bitgap.formats.target import FP, Expected, Target, coded, divides, group_of, rtn
 from bitgap.quant.schemes import RoundToNearest
 
 _GRAINS = ("channel", "g32", "g64", "g128")
@@ -86,6 +87,27 @@ class SymmetricIntegers(Target):
         """Returns what the reader calls the type of a rounded matrix."""
         size = group_of(scheme, place.n_in)
         return f"int{scheme.bits} {'channel' if size == place.n_in else f'g{size}'}"
+
+
+def packed_rows(
+    source: Source, place: Place, scheme: str, scales: list[Tensor]
+) -> Iterator[Tensor]:
+    """Yields the codes of a matrix as words of code + 2^(b-1), a dense stream a row.
+
+    Args:
+        source: The model.
+        place: The matrix.
+        scheme: How it is rounded.
+        scales: Takes the scales of every part in float16; whole when all words were yielded.
+
+    Raises:
+        ModelError: As :func:`half_scale`.
+    """
+    parsed = rtn(scheme)
+    assert parsed is not None
+    for codes in coded(source, place, scheme):
+        scales.append(half_scale(codes.scale_OG, place.name))
+        yield pack_stream(codes.levels_OI + 2 ** (parsed.bits - 1), parsed.bits)
 
 
 def half_scale(scale: Tensor, name: str) -> Tensor:

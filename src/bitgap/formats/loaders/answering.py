@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from importlib import metadata
+from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -32,24 +31,13 @@ class Pipe:
 
     def send(self, logits: Any = None, **said: Any) -> None:
         """Sends what is said, and an array (T x V) behind it if one is given."""
-        if logits is not None:
-            array = np.ascontiguousarray(logits, dtype="<f4")
+        array = None if logits is None else np.ascontiguousarray(logits, dtype="<f4")
+        if array is not None:
             said["shape"] = list(array.shape)
         self._file.write(json.dumps(said).encode() + b"\n")
-        if logits is not None:
+        if array is not None:
             self._file.write(array.tobytes())
         self._file.flush()
-
-
-def versions(packages: Iterable[str]) -> dict[str, str]:
-    """Returns what is installed of some packages, and of Python."""
-    found = {"python": platform.python_version()}
-    for package in packages:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def answer(packages: Sequence[str], load: Callable[[dict[str, Any]], Logits]) -> None:
@@ -61,7 +49,7 @@ def answer(packages: Sequence[str], load: Callable[[dict[str, Any]], Logits]) ->
     """
     pipe = Pipe()
     request = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
-    pipe.send(versions=versions(packages))
+    pipe.send(versions=import_module("answers").versions(packages))
     logits = load(request)
     pipe.send(loaded=True)
     first = int(request["first"])

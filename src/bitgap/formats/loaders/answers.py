@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Iterable
 from importlib import metadata
 from typing import Any
 
@@ -13,10 +14,10 @@ PACKAGES = ("torch", "transformers", "compressed-tensors", "torchao", "bitsandby
             "openvino")  # fmt: skip
 
 
-def versions() -> dict[str, str]:
-    """Returns what is installed of what may matter."""
+def versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
+    """Returns what is installed of some packages, and of Python."""
     found = {"python": platform.python_version()}
-    for package in PACKAGES:
+    for package in packages:
         try:
             found[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
@@ -29,7 +30,7 @@ def sums(logits: Any, text: dict[str, Any]) -> dict[str, float]:
     wanted = np.load(text["logits"], mmap_mode="r").astype(np.float64)
     found = np.asarray(logits).astype(np.float64)
     if found.shape != wanted.shape:
-        raise SystemExit(f"logits are {found.shape} where {wanted.shape} were expected")
+        raise ValueError(f"logits are {found.shape} where {wanted.shape} were expected")
     difference = np.abs(found - wanted)
     return {
         "largest": float(difference.max()),
