@@ -24,7 +24,7 @@ def test_the_page_is_rendered_from_the_records(tmp_path: Path) -> None:
     [
         (["--budgets", "small"], 2, "budgets 'small' are no numbers"),
         (["--triple", "first"], 2, "'first' is no list of blocks"),
-        (["nowhere/at-all"], 1, "nowhere/at-all"),
+        (["./nowhere/at-all"], 2, "nowhere/at-all"),
         (["--corpus", "nowhere"], 2, "nowhere"),
     ],
 )

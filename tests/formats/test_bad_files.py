@@ -20,7 +20,8 @@ def test_a_file_that_cannot_be_audited_is_a_message(tiny: Path, run: Any, tmp_pa
     asked = ("audit", tiny, "--corpus", "text", "--no-report", "--against")
     # Of another model, of other shapes or of more blocks: the first tensor that does not fit.
     wide = quantized(save_model(tmp_path / "wide", width=64), tmp_path / "wide-q")
-    run(*asked, wide).refused(1, "wide-q is no checkpoint of this model", "wide-q")
+    first = "model.layers.0.mlp.down_proj.weight is 64 x 128 in the file and 32 x 64 in the model"
+    run(*asked, wide).refused(1, "wide-q is no checkpoint of this model", first)
     more = quantized(save_model(tmp_path / "more", blocks=4), tmp_path / "more-q")
     run(*asked, more).refused(1, "it has model.layers.3.", "which the model does not")
     scale = "model.layers.1.mlp.up_proj.weight_scale"

@@ -22,7 +22,7 @@ from bitgap.cli.options import (
     whole,
 )
 from bitgap.cli.session import Session, writable
-from bitgap.errors import GateClosed, GateUndecided, ModelError, UsageError
+from bitgap.errors import GateClosed, GateUndecided, MissingExtra, ModelError, UsageError
 from bitgap.files import write_text
 from bitgap.show.numbers import told
 
@@ -214,24 +214,29 @@ def _each_once(files: list[str]) -> list[str]:
     return files
 
 
-_NOT_READ = (".onnx", ".xml")
-"""Files whose weights are in a graph, and are only run."""
+_GRAPHS = (".onnx", ".xml")
+"""Files whose weights are in a graph: of some ONNX they are read, any can be run."""
 
 
 def _opened_or_path(options: Namespace, file: str) -> Checkpoint | Path:
     """Returns a file opened, or its path where its weights are not read but it is run."""
-    if not file.partition("@")[0].lower().endswith(_NOT_READ):
+    if not file.partition("@")[0].lower().endswith(_GRAPHS):
         return opened([file])[0]
     from bitgap.formats.open import local_path
 
     place = local_path(file)
     if not place.is_file():
         return opened([file])[0]
+    runtime, why = "openvino", "they are in a graph"
+    if place.suffix.lower() == ".onnx":
+        try:
+            return opened([file])[0]
+        except (ModelError, MissingExtra) as error:
+            runtime, why = "onnxruntime", str(error)
     if not options.runtime:
-        runtime = "onnxruntime" if place.suffix.lower() == ".onnx" else "openvino"
         raise UsageError(
-            f"the weights of {place.name} are in a graph and are not read; have it run, with "
-            f"--runtime {runtime}"
+            f"the weights of {place.name} are not read ({why}); have it run, with --runtime "
+            f"{runtime}"
         )
     if options.generate:
         raise UsageError(f"--generate needs weights that are read, and those of {place.name} are "

@@ -6,6 +6,7 @@ what the runtime sends in float64. What is finished is kept, so that a run that 
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
 import time
@@ -193,15 +194,11 @@ def file_digest(path: Path) -> str:
     elif path.suffix == ".gguf":
         files = [path]
     else:
-        name = _escaped(path.stem)
-        files = sorted(file for file in path.parent.glob(f"{name}[._]*") if file.is_file())
+        beside = path.parent.glob(f"{glob.escape(path.stem)}[._]*")
+        files = sorted(file for file in beside if file.is_file())
     for file in files:
         digest.update(os.fsencode(file.relative_to(path if path.is_dir() else path.parent)))
         with file.open("rb") as content:
             while part := content.read(_READ_BYTES):
                 digest.update(part)
     return digest.hexdigest()
-
-
-def _escaped(name: str) -> str:
-    return "".join(f"[{c}]" if c in "*?[" else c for c in name)

@@ -9,7 +9,7 @@ first is foretold once more without it.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -174,7 +174,7 @@ class _Writer:
         return bool((rows.amax(-1) - own <= _CLEAR).all())
 
 
-def _weights(bench: Bench, plan: Plan) -> Mapping[str, Tensor]:
+def _weights(bench: Bench, plan: Plan) -> dict[str, Tensor]:
     """Returns a plan's parameters by their names in the model; what is not there stays its own."""
     family, bank = bench.decoder.family, bench.bank
     found: dict[str, Tensor] = {}
