@@ -72,10 +72,10 @@ def _run(words: Sequence[str], folder: Path) -> None:
     made = (folder / MADE).open("a", buffering=1)
     write: Callable[..., None] = Store._write
 
-    def noted(self: Store, table: str, row: dict[str, Any], *how: str) -> None:
+    def noted(self: Store, table: str, row: dict[str, Any], how: str = "INSERT OR REPLACE") -> None:
         if table in ("scores", "observations"):
             made.write(f"{row['key']}\n")
-        write(self, table, row, *how)
+        write(self, table, row, how)
 
     Store._write = noted
     with (folder / "err.txt").open("w") as err, open(os.devnull, "w") as out:
@@ -172,7 +172,10 @@ def killed_again_and_again(
 def prepare(home: Path, *, recipe_too: bool) -> dict[str, tuple[str, ...]]:
     """Makes the model, the text and, for exports, a recipe; returns each verb's words."""
     from bitgap.cli.main import main
-    from cli_samples import save_model, write_longer_corpus
+    from cli_samples import (  # pyright: ignore[reportMissingImports]
+        save_model,
+        write_longer_corpus,
+    )
 
     model = save_model(home / "model", steps=40)
     text = write_longer_corpus(home / "text", turns=3)
@@ -223,7 +226,7 @@ def section(found: Sequence[Row], command: str) -> str:
     """Returns the page's section."""
     head = ("command", "killed", "while it ran", "rows committed then", "made again",
             "repeats that differ", "that fail")  # fmt: skip
-    rows = [
+    rows: list[tuple[Any, ...]] = [
         (f"`bitgap {one.verb}`", one.kills, one.caught, one.committed, one.redone, one.differ,
          one.failed)
         for one in found

@@ -1,7 +1,7 @@
 """``python -m bitgap`` is ``bitgap``."""
 
 # Before anything that takes time, and without it: ``signal`` imports ``enum`` and what that needs.
-import _signal
+import _signal  # pyright: ignore[reportMissingImports]
 import os
 import sys
 

@@ -19,6 +19,8 @@ def least_squares(
 ) -> OptimizeResult: ...
 
 class LinearConstraint:
+    A: Any
+    ub: Any
     def __init__(self, A: Any, lb: ArrayLike = ..., ub: ArrayLike = ...) -> None: ...
 
 class Bounds:
@@ -29,9 +31,29 @@ class MilpResult:
     fun: float
     status: int
     message: str
-    mip_dual_bound: float
-    mip_node_count: int
+    mip_dual_bound: float | None
+    mip_node_count: int | None
 
+class _Bounded:
+    marginals: NDArray[Any]
+
+class LinprogResult:
+    x: NDArray[Any] | None
+    fun: float
+    status: int
+    message: str
+    lower: _Bounded
+
+def linprog(
+    c: ArrayLike,
+    *,
+    A_ub: Any = None,
+    b_ub: ArrayLike | None = None,
+    A_eq: Any = None,
+    b_eq: ArrayLike | None = None,
+    bounds: Any = None,
+    method: str = ...,
+) -> LinprogResult: ...
 def milp(
     c: ArrayLike,
     *,

@@ -31,7 +31,7 @@ def chosen(names: Sequence[str] | None, *, torch: bool) -> list[Target]:
 
 def table(found: Sequence[Outcome]) -> str:
     """Returns what became of all readers, as a Markdown table."""
-    rows = [
+    rows: list[tuple[object, ...]] = [
         (one.target, f"{one.tried:,}", f"{one.refused:,}", len(one.faults), f"{one.longest_s:.2f}",
          one.seed)
         for one in found

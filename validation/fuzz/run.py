@@ -114,7 +114,7 @@ def _turn(target: Target, found: Outcome, number: int, most: int, until: float) 
             deadline=None,
             database=None,
             phases=(Phase.generate,),
-            suppress_health_check=list(HealthCheck),
+            suppress_health_check=list(HealthCheck),  # pyright: ignore[reportArgumentType]
         )
         @given(st.sampled_from(list(target.seeds)), harms)
         def one(good: bytes, todo: list[Any]) -> None:
