@@ -18,6 +18,8 @@ _BLOCK = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 
+_LOOP = re.compile(r"^until ([^;]+); do .*; done$")
+
 
 @dataclass(frozen=True)
 class Step:
@@ -40,12 +42,16 @@ def steps(page: str) -> list[Step]:
 
 
 def steps_of(page: str, text: str) -> list[Step]:
-    """Returns what a text shows, in order; output after a prompt's command is no step."""
+    """Returns what a text shows, in order; output after a prompt's command is no step.
+
+    Of a loop that repeats a command until it is done, the command is the step.
+    """
     found = []
     for block in _BLOCK.finditer(text):
         kind, body = block["kind"], block["body"].replace("\\\n", " ")
         lines = [body] if kind == "python" else body.splitlines()
         if kind == "console":
             lines = [line[2:] for line in lines if line.startswith("$ ")]
+        lines = [_LOOP.sub(r"\1", line) for line in lines]
         found += [Step(page, line, kind, block["why"]) for line in lines if line.strip()]
     return found

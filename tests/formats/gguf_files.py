@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,13 @@ WORDS = ("one", "two", "three", "river", "stone")
 
 
 def write_gguf(
-    path: Path, model: Any, *, kind: str = "F32", vocabulary: int = 0, **changes: Any
+    path: Path,
+    model: Any,
+    *,
+    kind: str = "F32",
+    vocabulary: int = 0,
+    tokens: Sequence[str] = (),
+    **changes: Any,
 ) -> dict[str, np.ndarray]:
     """Writes a model; returns each tensor's dequantized values by its name in transformers.
 
@@ -23,7 +30,8 @@ def write_gguf(
         path: The file to write.
         model: The model.
         kind: ggml type of the matrices in blocks.
-        vocabulary: Tokens to write; those of the model by default.
+        vocabulary: How many tokens to write; as many as the model has by default.
+        tokens: The tokens; bytes and some words by default.
         changes: Metadata under the architecture's name to add or, as None, to leave out; dots are
             written as two underscores.
     """
@@ -35,7 +43,7 @@ def write_gguf(
     for key, value in (_metadata(config, arch) | changes).items():
         if value is not None:
             _add(writer, f"{arch}.{key.replace('__', '.')}", value)
-    _add_vocabulary(writer, vocabulary or config.vocab_size)
+    _add_vocabulary(writer, vocabulary or config.vocab_size, tokens)
     number = {v: k for k, v in gguf.MODEL_ARCH_NAMES.items()}[arch]
     names = gguf.get_tensor_name_map(number, config.num_hidden_layers)
     written: dict[str, np.ndarray] = {}
@@ -109,18 +117,11 @@ def _metadata(config: Any, arch: str) -> dict[str, Any]:
     return found
 
 
-def _add_vocabulary(writer: Any, n_tokens: int) -> None:
-    from transformers.convert_slow_tokenizer import bytes_to_unicode
-
-    tokens = ["<pad>", "<s>", "</s>", *bytes_to_unicode().values()]
-    merges = []
-    for word in WORDS:
-        for i in range(1, len(word)):
-            if (joined := word[: i + 1]) not in tokens:
-                tokens.append(joined)
-                merges.append(f"{word[:i]} {word[i]}")
-    tokens = tokens[:n_tokens]
-    tokens += [f"<unused{i}>" for i in range(n_tokens - len(tokens))]
+def _add_vocabulary(writer: Any, n_tokens: int, tokens: Sequence[str]) -> None:
+    merges = list[str]()
+    if not tokens:
+        tokens, merges = _bytes_and_words()
+    tokens = [*tokens[:n_tokens], *(f"<unused{i}>" for i in range(n_tokens - len(tokens)))]
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("gpt-2")
     writer.add_token_list(tokens)
@@ -131,6 +132,19 @@ def _add_vocabulary(writer: Any, n_tokens: int) -> None:
     writer.add_eos_token_id(2)
     writer.add_pad_token_id(0)
     writer.add_add_bos_token(True)
+
+
+def _bytes_and_words() -> tuple[list[str], list[str]]:
+    from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+    tokens = ["<pad>", "<s>", "</s>", *bytes_to_unicode().values()]
+    merges = []
+    for word in WORDS:
+        for i in range(1, len(word)):
+            if (joined := word[: i + 1]) not in tokens:
+                tokens.append(joined)
+                merges.append(f"{word[:i]} {word[i]}")
+    return tokens, merges
 
 
 def _as_stored(name: str, array: np.ndarray, config: Any, arch: str) -> np.ndarray:

@@ -48,6 +48,17 @@ NEO = {
 }
 
 
+LLAMA = {
+    "vocab_size": 16,
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 32,
+}
+
+
 def save(folder: Path, config: Any, *, dtype: torch.dtype = torch.float32, **settings: Any) -> Any:
     """Writes a random model of a config and a tokenizer of four words; returns the model."""
     with torch.random.fork_rng():

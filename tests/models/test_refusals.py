@@ -12,22 +12,13 @@ import pytest
 import torch
 import transformers as hf
 from safetensors.torch import load_file, save_file
-from test_load import edit_config, edit_weights, save
+from test_load import LLAMA, edit_config, edit_weights, save
 from tokenizers import AddedToken
 
 from bitgap.errors import ModelError
 from bitgap.models import load
 from bitgap.models.load import load_model
 
-LLAMA = {
-    "vocab_size": 16,
-    "hidden_size": 16,
-    "intermediate_size": 24,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 32,
-}
 MATRIX = "model.layers.0.mlp.up_proj"
 
 

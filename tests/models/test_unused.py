@@ -10,22 +10,13 @@ from typing import Any
 import pytest
 import torch
 import transformers as hf
-from test_load import edit_config, edit_weights, save
+from test_load import LLAMA, edit_config, edit_weights, save
 from torch import Tensor
 
 from bitgap.errors import ModelError
 from bitgap.models.load import load_model
 from bitgap.models.unused import sort_unused
 
-LLAMA = {
-    "vocab_size": 16,
-    "hidden_size": 16,
-    "intermediate_size": 24,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 32,
-}
 ATTENTION = "model.layers.0.self_attn"
 
 

@@ -64,6 +64,22 @@ def test_the_best_plan_is_the_best_of_all(
     assert relaxed <= found.value * (1 + 1e-6)
 
 
+def test_limits_that_rounding_made_negative_are_limits_still() -> None:
+    """Small damage is told too small as often as too large, so that a sum of it may be below 0."""
+    n_negative = 0
+    for seed in range(40):
+        problem = a_problem(seed)
+        less = 0.9 * problem.uniform_bits / len(problem.parts)
+        problem = replace(problem, damage_bits=problem.damage_bits - less[:, None, None])
+        goal = objective("worst", problem.uniform_bits, problem.reference)
+        limits = limits_of(problem, [], blind=solve(problem, "mean").picks, spare=0.5)
+        n_negative += bool((limits.language_bits < 0).any())
+        found, tried = search(problem, goal, limits, gap=0.0), by_trying(problem, goal, limits)
+        assert found is not None and found.cuts == 0
+        assert found.value == pytest.approx(tried[0][0], rel=1e-8)
+    assert n_negative >= 10
+
+
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 10**6), name=st.sampled_from(["mean", "reference"]))
 def test_one_sum_agrees_with_dynamic_programming_where_trying_all_is_too_much(

@@ -313,7 +313,7 @@ def check_generation(lab: Lab, plan: Plan, sentences: int | None = None) -> Gene
     continued: dict[str, list[Continued]] = {}
     examples: dict[str, tuple[str, str, str]] = {}
     for a, code in enumerate(part.languages):
-        texts = [halves(part.corpus.sentences[code][i]) for i in part.text.kept]
+        texts = [halves(part.corpus.sentences[code][i]) for i in map(int, part.text.kept)]
         rows = [(*text, _tokens(whole[a][i]), _tokens(file[a][i])) for i, text in enumerate(texts)]
         said = [(_decoded(lab, w), _decoded(lab, f)) for _, _, w, f in rows]
         continued[code] = [

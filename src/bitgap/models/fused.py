@@ -82,7 +82,8 @@ def fuse(block: nn.Module, run: Run) -> nn.Module:
     before = run(block)
     followers = _followers(block, run)
     linears = {name: block.get_submodule(name) for name in linear_views(block)}
-    _try(block, linears, followers, run, before) or _try(block, linears, {}, run, before)
+    if not _try(block, linears, followers, run, before):
+        _try(block, linears, {}, run, before)
     return block
 
 

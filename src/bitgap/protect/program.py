@@ -63,8 +63,17 @@ class Limits:
 
     def kept_by(self, damage_bits: Floats) -> bool:
         """Returns whether damage, (A), is within them but for rounding."""
-        within = damage_bits <= self.language_bits * (1 + SLACK)
-        return bool(within.all()) and float(damage_bits.mean()) <= self.mean_bits * (1 + SLACK)
+        *languages, mean = self.with_slack_bits
+        return bool((damage_bits <= languages).all()) and float(damage_bits.mean()) <= mean
+
+    @property
+    def with_slack_bits(self) -> Floats:
+        """Limits of languages, then of the mean, (A + 1), with room for rounding.
+
+        Damage below rounding is negative as often as not, and so are limits that were made of it.
+        """
+        limits = np.append(self.language_bits, self.mean_bits)
+        return limits + SLACK * np.abs(limits)
 
 
 def no_limits(problem: Problem) -> Limits:
@@ -164,7 +173,7 @@ class Program:
         searcher = self._within if value <= self._cap else self._whole
         cells = searcher.cells_below(value * (1 + _NEAR))
         found = swaps(self.problem, self.goal, picks, most, cells=cells,
-                      limits_bits=_bits_of(self.limits))  # fmt: skip
+                      limits_bits=self.limits.with_slack_bits)  # fmt: skip
         return [plan for _, plan in found]
 
     @cached_property
@@ -174,10 +183,6 @@ class Program:
     @cached_property
     def _whole(self) -> _Searcher:
         return _Searcher(self.problem, self.problem.allowed, self.goal, self.limits)
-
-
-def _bits_of(limits: Limits) -> Floats:
-    return np.append(limits.language_bits, limits.mean_bits) * (1 + SLACK)
 
 
 def _hopeful(problem: Problem, goal: Objective, limits: Limits, cap: float) -> Bools:
@@ -192,14 +197,15 @@ def _hopeful(problem: Problem, goal: Objective, limits: Limits, cap: float) -> B
     # Of each language: a part with this scheme, all others at their least.
     at_least = np.where(problem.allowed, damage - least[:, :, None], 0.0)
     at_least += least.sum(1)[:, None, None]
-    within = (at_least <= limits.language_bits[:, None, None] * (1 + SLACK)).all(0)
-    within &= at_least.mean(0) <= limits.mean_bits * (1 + SLACK)
+    *languages, mean = limits.with_slack_bits
+    within = (at_least <= np.array(languages)[:, None, None]).all(0)
+    within &= at_least.mean(0) <= mean
     weighted = np.maximum(goal.weights[:, None, None] * at_least, 0.0)
     if goal.linear:
         bound = weighted.sum(0) / min(goal.k, np.count_nonzero(goal.weights))
     else:
         bound = weighted.max(0) / goal.k
-    return problem.allowed & within & (bound <= cap * (1 + SLACK))
+    return problem.allowed & within & (bound <= cap + SLACK * abs(cap))
 
 
 class _Searcher:
@@ -255,7 +261,7 @@ class _Searcher:
             return best, value
         cells = self.cells_below(value)
         better = bettered(self.problem, self.goal, best, cells=cells,
-                          limits_bits=_bits_of(self.limits))  # fmt: skip
+                          limits_bits=self.limits.with_slack_bits)  # fmt: skip
         if self._kept(better):
             best = better
         return best, float(value_of(self.goal, self.problem.damage_of(best)))
@@ -402,14 +408,14 @@ class _Rows:
         return [LinearConstraint(self._row(steps / unit / most), -np.inf, room // unit / most)]
 
     def _limits(self, limits: Limits) -> list[LinearConstraint]:
-        found = list[LinearConstraint]()
-        for damage, limit in zip(self.damage, limits.language_bits, strict=True):
-            if np.isfinite(limit):
-                found.append(LinearConstraint(self._row(damage / limit), -np.inf, 1))
-        if np.isfinite(limits.mean_bits):
-            row = self._row(self.damage.mean(0) / limits.mean_bits)
-            found.append(LinearConstraint(row, -np.inf, 1))
-        return found
+        rows = [*self.damage, self.damage.mean(0)]
+        return [
+            LinearConstraint(self._row(damage / size), -np.inf, limit / size)
+            for damage, limit in zip(rows, [*limits.language_bits, limits.mean_bits], strict=True)
+            if np.isfinite(limit)
+            # Sides near 1, whatever their sign; HiGHS' tolerance is an absolute one.
+            for size in [abs(limit) or float(np.abs(damage).max()) or 1.0]
+        ]
 
     def _row(self, values: Floats) -> Floats:
         return np.concatenate([values, np.zeros(self.width - self.n)])[None]
