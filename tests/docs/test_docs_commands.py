@@ -95,9 +95,8 @@ def _write_recipe(folder: Path) -> None:
 
 def _write_quantized(folder: Path) -> None:
     """Writes the model with a first block of four bits, under the name that the pages give it."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
     from gguf_files import write_gguf
+    from transformers import AutoModelForCausalLM, AutoTokenizer
 
     model = AutoModelForCausalLM.from_pretrained(folder / "my-model")
     numbers = AutoTokenizer.from_pretrained(folder / "my-model").get_vocab()

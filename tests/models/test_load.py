@@ -46,8 +46,6 @@ NEO = {
     "num_layers": 2,
     "attention_types": [[["global", "local"], 1]],
 }
-
-
 LLAMA = {
     "vocab_size": 16,
     "hidden_size": 16,
