@@ -22,6 +22,14 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return path.read_bytes()
 
 
+def test_equal_values_are_equal_bytes_however_they_lie_in_memory(tmp_path: Path) -> None:
+    rows = np.arange(12.0).reshape(3, 4)
+    for name, held in (("rows", rows), ("columns", np.asfortranarray(rows))):
+        write_arrays(tmp_path / name, "it.json", CONTENT, {"a": held, "b": np.float64(2)}, level=6)
+    assert (tmp_path / "rows").read_bytes() == (tmp_path / "columns").read_bytes()
+    assert read_arrays(tmp_path / "rows", "it.json")[1]["b"].shape == ()
+
+
 def test_what_is_written_is_read_and_has_the_same_bytes_again(written: bytes, tmp_path: Path):
     path = tmp_path / "again.zip"
     path.write_bytes(written)

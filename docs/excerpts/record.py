@@ -72,7 +72,7 @@ def record(
                 cwd=folder, check=True, stdout=subprocess.DEVNULL,
                 env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},
             )  # fmt: skip
-            result = json.loads((Path(folder) / "out" / f"{name}.json").read_text("utf-8"))
+            result = json.loads((Path(folder) / "out" / f"{words[0]}.json").read_text("utf-8"))
             write(keep(result), kept / f"{name}.json")
         if model is not None:
             drawn = json.loads((Path(folder) / "out" / "languages.vl.json").read_text("utf-8"))

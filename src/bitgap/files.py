@@ -70,7 +70,8 @@ def write_arrays(
     entries = {entry: json.dumps(content, sort_keys=True, allow_nan=False).encode()}
     for name, values in sorted(arrays.items()):
         held = io.BytesIO()
-        np.save(held, values, allow_pickle=False)
+        # Equal values are equal bytes, however they lay in memory.
+        np.save(held, np.asarray(values, order="C"), allow_pickle=False)
         entries[f"{name}.npy"] = held.getvalue()
     whole = io.BytesIO()
     with zipfile.ZipFile(whole, "w") as archive:
