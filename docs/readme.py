@@ -29,6 +29,7 @@ from typing import Any
 
 from bitgap.experiments.catalog import CATALOG
 from bitgap.report.docs_pages.results import SHORT
+from bitgap.report.words.answers import language_name
 from bitgap.show.numbers import told
 from bitgap.show.table import Column
 from bitgap.show.tables.audit import damage_table
@@ -187,6 +188,23 @@ def disparity() -> str:
     )
 
 
+def real_hurt() -> str:
+    """Returns who is hurt most by four bits in the real model, and how much more than English."""
+    found = record("gemma")
+    code, worst = max(
+        ((c, one) for c, one in found["languages"].items() if one["log_ratio"] is not None),
+        key=lambda one: one[1]["log_ratio"],
+    )
+    ends = [2**one for one in worst["log_ratio_ci"]]
+    return f"{language_name(code)} loses {told(2 ** worst['log_ratio'], ends)} times as much"
+
+
+def real_spread() -> str:
+    """Returns S of the real model at four bits."""
+    found = record("gemma")
+    return told(found["S"], found["S_ci"])
+
+
 def origin_standing() -> str:
     """Returns where the origin's set stands by damage and by S, as a predicate."""
     return origin_place(record("investigate")["map"]["original_set"])
@@ -232,6 +250,8 @@ def claims(state: str) -> str:
 
 
 NUMBERS: Mapping[str, Callable[[], str]] = {
+    "real_hurt": real_hurt,
+    "real_S": real_spread,
     "S": lambda: audit_number("S"),
     "S_per_text": lambda: audit_number("S_per_text"),
     "D": disparity,
