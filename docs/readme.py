@@ -195,14 +195,15 @@ def real_hurt() -> str:
         ((c, one) for c, one in found["languages"].items() if one["log_ratio"] is not None),
         key=lambda one: one[1]["log_ratio"],
     )
-    ends = [2**one for one in worst["log_ratio_ci"]]
-    return f"{language_name(code)} loses {told(2 ** worst['log_ratio'], ends)} times as much"
+    ends = [2**end for end in worst["log_ratio_ci"]]
+    times = told(2 ** worst["log_ratio"], ends, signed=False)
+    return f"{language_name(code)} loses {times} times as much"
 
 
 def real_spread() -> str:
     """Returns S of the real model at four bits."""
     found = record("gemma")
-    return told(found["S"], found["S_ci"])
+    return told(found["S"], found["S_ci"], signed=False)
 
 
 def origin_standing() -> str:
