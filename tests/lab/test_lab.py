@@ -110,6 +110,17 @@ def test_part_of_the_text_scores_as_in_the_whole() -> None:
     assert abs(scores.nll_fp_nats - wanted.nll_fp_nats).max() < floor
 
 
+def test_a_store_knows_when_a_model_was_first_measured_and_not_when_nothing_was_rounded() -> None:
+    lab = make_lab()
+    fingerprint = lab.info.fingerprint
+    lab.score([CLEAN])
+    assert lab.store.began(fingerprint) is None
+    lab.score(MASKS[:1])
+    began = lab.store.began(fingerprint)
+    lab.score(MASKS)
+    assert began is not None and lab.store.began(fingerprint) == began
+
+
 def test_a_twin_shares_text_and_store_and_not_the_scores() -> None:
     lab = make_lab()
     twin = lab.twin(load_tiny("qwen2"))

@@ -14,6 +14,7 @@ import pytest
 from evidence_samples import additive
 
 from bitgap.errors import UserError
+from bitgap.lab.store import Store
 from bitgap.theory.evidence import Evidence
 from bitgap.theory.forecast.cards import find_card, inputs_of_card
 from bitgap.theory.forecast.expectation import inputs_of, shrinkage
@@ -275,10 +276,9 @@ def test_deep_models_get_triples_and_random_masks_of_many_sizes() -> None:
 # -- when measuring began -------------------------------------------------------------------------
 
 
-class FakeStore:
-    path = "x.db"
-
+class FakeStore(Store):
     def __init__(self, runs: list[Any], texts: list[Any]) -> None:
+        super().__init__(":memory:")
         self._runs, self._texts = runs, texts
 
     def runs(self) -> list[Any]:
@@ -287,11 +287,8 @@ class FakeStore:
     def scored_texts(self) -> list[Any]:
         return self._texts
 
-    def scored_plans(self, key: str) -> list[Any]:
-        return [("plan", key)]
-
-    def observations_of(self, experiment: str) -> list[Any]:
-        return []
+    def scored_plans(self, text_key: str) -> list[Any]:
+        return [("plan", text_key)]
 
 
 def run_of(fingerprint: str, started: datetime) -> Any:
@@ -311,3 +308,18 @@ def test_scores_that_nothing_dates_count_as_measured() -> None:
     with pytest.raises(UserError, match="no run that says when"):
         measured_since(store, "f", "m")
     assert measured_since(store, "f", "another") is None
+    store.begin("f", "m")
+    with pytest.raises(UserError, match="no run that says when"):
+        measured_since(store, "f", "m")
+
+
+def test_scores_of_a_run_that_was_stopped_are_dated() -> None:
+    store: Any = FakeStore([], [])
+    before = datetime.now(UTC)
+    store.begin("f", "m")
+    began = measured_since(store, "f", "m")
+    assert began is not None and before <= began <= datetime.now(UTC)
+    store._texts = [("key", {"model": "m"}, {})]
+    store.begin("f", "m")
+    store._runs = [run_of("f", datetime.now(UTC) + timedelta(hours=1))]
+    assert measured_since(store, "f", "m") == began

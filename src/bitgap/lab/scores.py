@@ -91,6 +91,8 @@ def score_and_keep(
         known -= {keys[p] for p, key in flips.items() if bench.store.get_observations(key) is None}
     if reference is None and all(key in known for key in keys.values()):
         return
+    if plans:  # Full precision alone says nothing of what rounding does.
+        bench.store.begin(bench.info.fingerprint, bench.info.name)
     shape = bench.text.counts.tokens.shape
     pending: list[Leaf] = []
     last = time.monotonic()

@@ -18,6 +18,7 @@ import tempfile
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from os import PathLike
 from pathlib import Path
 from typing import Any, NoReturn
@@ -51,6 +52,7 @@ from bitgap.records import (
 Row = dict[str, Any]
 """A row of a table by column."""
 _REPAIR = "`bitgap results --repair` keeps what is whole"
+_BEGAN = "began:"
 
 
 def content_key(*parts: Any) -> str:
@@ -73,6 +75,7 @@ class Store:
             StoreError: If the file cannot be opened, is not a store, or has another schema.
         """
         self.path, self._read_only = str(path), read_only
+        self._begun = set[str]()
         self._temporary: Path | None = None
         if read_only and not Path(self.path).is_file():
             raise NoSuchStore(
@@ -235,6 +238,34 @@ class Store:
         except StoreError:  # it is learned again
             return None
         return None if row is None else self._json(row["value"])
+
+    # -- when a model was first measured ---------------------------------------------------------
+
+    def begin(self, fingerprint: str, model: str) -> None:
+        """Notes that a model begins to be measured now, once.
+
+        A run is dated when it is done, scores are not dated at all; this is what dates those of a
+        run that was stopped. Not noted of a model whose scores are there already, undated.
+
+        Args:
+            fingerprint: Of the weights.
+            model: Its name.
+        """
+        if fingerprint in self._begun or self.began(fingerprint) is not None:
+            return
+        self._begun.add(fingerprint)
+        if not self.has_scores_of(model):
+            self.learn(_BEGAN + fingerprint, {"at": datetime.now(UTC).isoformat()})
+
+    def began(self, fingerprint: str) -> datetime | None:
+        """Returns when the first scores of a model began to be measured; None if nothing says."""
+        noted = self.learned(_BEGAN + fingerprint)
+        return None if noted is None else datetime.fromisoformat(str(noted["at"]))
+
+    def has_scores_of(self, model: str) -> bool:
+        """Returns whether anything was scored of a model, by its name."""
+        texts = [key for key, facts, _ in self.scored_texts() if facts.get("model") == model]
+        return any(self.scored_plans(key) for key in texts)
 
     # -- observations, findings, runs -----------------------------------------------------------
 

@@ -283,9 +283,10 @@ def read_prediction(path: str | os.PathLike[str]) -> Prediction:
 
 
 def measured_since(store: Store, fingerprint: str, model: str) -> datetime | None:
-    """Returns when measuring a model began, by the runs in a store; None if it was not measured.
+    """Returns when measuring a model began, as a store says; None if it was not measured.
 
-    Scores carry no time, so it is the earliest start of a run of any verb on these weights.
+    Scores carry no time, so it is what was noted when they began, or the earliest start of a run of
+    any verb on these weights.
 
     Args:
         store: Where measurements are kept.
@@ -301,11 +302,12 @@ def measured_since(store: Store, fingerprint: str, model: str) -> datetime | Non
         for _, _, provenance, summary in store.runs()
         if summary.get("model_fingerprint") == fingerprint
     ]
+    if (noted := store.began(fingerprint)) is not None:
+        started.append(noted)
     if started:
         return min(started)
-    texts = [key for key, facts, _ in store.scored_texts() if facts.get("model") == model]
     gathered = store.observations_of("evidence")
-    if any(store.scored_plans(key) for key in texts) or any(
+    if store.has_scores_of(model) or any(
         kept.facts.get("fingerprint") == fingerprint for kept in gathered
     ):
         raise UserError(
