@@ -19,14 +19,19 @@ from cli_samples import Ran, Run, save_model, stored_plans
 SCHEME = "rtn4-channel"
 
 
-def started(arguments: list[str], **how: object) -> subprocess.Popen[str]:
-    """Starts Python with SIGINT as a terminal leaves it.
+def started(arguments: list[str], **how: signal.Handlers) -> subprocess.Popen[str]:
+    """Starts Python with SIGINT and SIGHUP as a terminal leaves them.
 
-    A shell starts what runs in the background with SIGINT ignored, and that is inherited.
+    What runs in the background has SIGINT ignored, what nohup starts SIGHUP, and that is inherited.
     """
+
+    def as_a_terminal() -> None:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, how.get("sigint", signal.SIG_DFL))
+
     return subprocess.Popen(
         [sys.executable, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, how.get("sigint", signal.SIG_DFL)),
+        preexec_fn=as_a_terminal,
     )  # fmt: skip
 
 
@@ -137,7 +142,7 @@ with Watch(why, alone=True) as watch:
 """
 
 
-def watched(what: str, *arguments: str, **how: object) -> subprocess.Popen[str]:
+def watched(what: str, *arguments: str, **how: signal.Handlers) -> subprocess.Popen[str]:
     child = started(["-c", WATCHED, what, *arguments], **how)
     assert child.stdout is not None and child.stdout.readline() == "ready\n"
     return child
@@ -178,7 +183,7 @@ def test_who_has_asked_for_a_signal_to_be_ignored_is_obeyed() -> None:
 
 @pytest.mark.alone
 @pytest.mark.parametrize("sigint", [signal.SIG_DFL, signal.SIG_IGN])
-def test_a_time_limit_ends_what_can_be_ended(sigint: object) -> None:
+def test_a_time_limit_ends_what_can_be_ended(sigint: signal.Handlers) -> None:
     began = time.monotonic()
     ran = stopped(watched("plain", "0.5", sigint=sigint))
     assert (ran.code, ran.err) == (124, "the time limit is up; told\n")
