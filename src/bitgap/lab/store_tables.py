@@ -85,7 +85,10 @@ def schema_of(db: sqlite3.Connection, path: str) -> int | None:
     Raises:
         StoreError: If it is somebody else's database, or of a schema that cannot be read.
     """
-    tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master")}
+    try:
+        tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master")}
+    except UnicodeDecodeError as error:
+        raise sqlite3.DatabaseError(f"names of its tables are damaged ({error.reason})") from None
     if not tables:
         return None
     if "meta" not in tables:

@@ -166,6 +166,7 @@ def test_fingerprint_hangs_on_words_and_features_alone(tmp_path):
         (PLAIN.replace("2\tdogs\tdogs\tNOUN", "2\tdogs\tNOUN"), 4, "10 columns"),
         (PLAIN.replace("2\tdogs", "two\tdogs"), 4, "no word number"),
         (PLAIN.replace("3\trun", "3 run"), 5, "10 columns"),
+        (PLAIN.replace("\t3\t_\t_\t_", "\t3\t_\t_\t", 1), 4, "has 9"),
         (PLAIN + "\n\n# text = nothing", 8, "single word"),
         (PLAIN.replace("\t3\t_\t_\t_", "\tthree\t_\t_\t_", 1), 4, "no CoNLL-U"),
     ],

@@ -251,7 +251,8 @@ def _check(file: Path, first: int, block: Sequence[str]) -> None:
     for number, line in enumerate(block, start=first):
         if line.startswith("#"):
             continue
-        columns = line.split("\t")
+        # An empty column is written _; the library strips it away where it is the last.
+        columns = line.rstrip().split("\t")
         if len(columns) != _COLUMNS:
             raise CorpusError(
                 f"{file}, line {number}: a word has {_COLUMNS} columns with tabs between, this "

@@ -225,7 +225,8 @@ class GGUFFile:
             raise self._damaged(f"{what} do not fit into the {len(self._map)} bytes of the file")
 
     def _damaged(self, why: str) -> ModelError:
-        return ModelError(f"{self.path.name} is damaged or cut short: {why}; copy it again")
+        told = " ".join(why.split())  # names in a file may hold any character
+        return ModelError(f"{self.path.name} is damaged or cut short: {told}; copy it again")
 
 
 def is_gguf(path: str | os.PathLike[str] | None) -> TypeGuard[str | os.PathLike[str]]:
