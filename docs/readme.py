@@ -173,9 +173,9 @@ TABLES: Mapping[str, Callable[[], str]] = {
 # -- numbers within sentences ---------------------------------------------------------------------
 
 
-def audit_number(name: str) -> str:
-    """Returns a summary number of the audit with its interval."""
-    result = record("audit")
+def audit_number(name: str, of: str = "audit") -> str:
+    """Returns a summary number of an audit's record with its interval."""
+    result = record(of)
     number = told(result[name], result[f"{name}_ci"], signed=not name.startswith("S"))
     return number if result[name] is not None else f"none ({result[f'{name}_reason']})"
 
@@ -198,12 +198,6 @@ def real_hurt() -> str:
     ends = [2**end for end in worst["log_ratio_ci"]]
     times = told(2 ** worst["log_ratio"], ends, signed=False)
     return f"{language_name(code)} loses {times} times as much"
-
-
-def real_spread() -> str:
-    """Returns S of the real model at four bits."""
-    found = record("gemma")
-    return told(found["S"], found["S_ci"], signed=False)
 
 
 def origin_standing() -> str:
@@ -252,7 +246,7 @@ def claims(state: str) -> str:
 
 NUMBERS: Mapping[str, Callable[[], str]] = {
     "real_hurt": real_hurt,
-    "real_S": real_spread,
+    "real_S": lambda: audit_number("S", of="gemma"),
     "S": lambda: audit_number("S"),
     "S_per_text": lambda: audit_number("S_per_text"),
     "D": disparity,

@@ -118,6 +118,11 @@ def first_line(error: BaseException) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
+def one_line(text: object) -> str:
+    """Returns what a file or a library says without line breaks, which either may have."""
+    return " ".join(str(text).split())
+
+
 def import_extra(module: str, extra: str, purpose: str) -> Any:
     """Imports an optional library.
 

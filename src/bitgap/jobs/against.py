@@ -314,7 +314,8 @@ def check_generation(lab: Lab, plan: Plan, sentences: int | None = None) -> Gene
     examples: dict[str, tuple[str, str, str]] = {}
     for a, code in enumerate(part.languages):
         texts = [halves(part.corpus.sentences[code][i]) for i in map(int, part.text.kept)]
-        rows = [(*text, _tokens(whole[a][i]), _tokens(file[a][i])) for i, text in enumerate(texts)]
+        both = zip(texts, list(whole[a]), list(file[a]), strict=True)
+        rows = [(*text, _tokens(w), _tokens(f)) for text, w, f in both]
         said = [(_decoded(lab, w), _decoded(lab, f)) for _, _, w, f in rows]
         continued[code] = [
             _continued(row, told, identifier, code) for row, told in zip(rows, said, strict=True)

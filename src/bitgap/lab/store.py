@@ -251,10 +251,10 @@ class Store:
             fingerprint: Of the weights.
             model: Its name.
         """
-        if fingerprint in self._begun or self.began(fingerprint) is not None:
+        if fingerprint in self._begun:
             return
         self._begun.add(fingerprint)
-        if not self.has_scores_of(model):
+        if self.began(fingerprint) is None and not self.has_scores_of(model):
             self.learn(_BEGAN + fingerprint, {"at": datetime.now(UTC).isoformat()})
 
     def began(self, fingerprint: str) -> datetime | None:

@@ -63,8 +63,7 @@ class Limits:
 
     def kept_by(self, damage_bits: Floats) -> bool:
         """Returns whether damage, (A), is within them but for rounding."""
-        *languages, mean = self.with_slack_bits
-        return bool((damage_bits <= languages).all()) and float(damage_bits.mean()) <= mean
+        return bool((np.append(damage_bits, damage_bits.mean()) <= self.with_slack_bits).all())
 
     @property
     def with_slack_bits(self) -> Floats:
@@ -197,9 +196,8 @@ def _hopeful(problem: Problem, goal: Objective, limits: Limits, cap: float) -> B
     # Of each language: a part with this scheme, all others at their least.
     at_least = np.where(problem.allowed, damage - least[:, :, None], 0.0)
     at_least += least.sum(1)[:, None, None]
-    *languages, mean = limits.with_slack_bits
-    within = (at_least <= np.array(languages)[:, None, None]).all(0)
-    within &= at_least.mean(0) <= mean
+    most = limits.with_slack_bits[:, None, None]
+    within = (at_least <= most[:-1]).all(0) & (at_least.mean(0) <= most[-1])
     weighted = np.maximum(goal.weights[:, None, None] * at_least, 0.0)
     if goal.linear:
         bound = weighted.sum(0) / min(goal.k, np.count_nonzero(goal.weights))
@@ -408,14 +406,14 @@ class _Rows:
         return [LinearConstraint(self._row(steps / unit / most), -np.inf, room // unit / most)]
 
     def _limits(self, limits: Limits) -> list[LinearConstraint]:
+        found = list[LinearConstraint]()
         rows = [*self.damage, self.damage.mean(0)]
-        return [
-            LinearConstraint(self._row(damage / size), -np.inf, limit / size)
-            for damage, limit in zip(rows, [*limits.language_bits, limits.mean_bits], strict=True)
-            if np.isfinite(limit)
-            # Sides near 1, whatever their sign; HiGHS' tolerance is an absolute one.
-            for size in [abs(limit) or float(np.abs(damage).max()) or 1.0]
-        ]
+        for damage, limit in zip(rows, [*limits.language_bits, limits.mean_bits], strict=True):
+            if np.isfinite(limit):
+                # A side near 1, whatever its sign: HiGHS' tolerance is an absolute one.
+                size = abs(limit) or float(np.abs(damage).max()) or 1.0
+                found.append(LinearConstraint(self._row(damage / size), -np.inf, limit / size))
+        return found
 
     def _row(self, values: Floats) -> Floats:
         return np.concatenate([values, np.zeros(self.width - self.n)])[None]

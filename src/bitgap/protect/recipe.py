@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bitgap.codec import from_json, to_json
-from bitgap.errors import PlanError, StoreError
+from bitgap.errors import PlanError, StoreError, one_line
 from bitgap.files import write_text
 from bitgap.protect.records import DamageTable
 from bitgap.protect.sizes import Budget
@@ -210,8 +210,9 @@ restore it, or make it again
     try:
         content = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # a number of 5,000 digits is no TOML error
-        told = " ".join(str(error).split())
-        raise StoreError(f"{name!r} is no TOML: {told}; restore it, or make it again") from None
+        raise StoreError(
+            f"{name!r} is no TOML: {one_line(error)}; restore it, or make it again"
+        ) from None
     if content.get("format") != FORMAT:
         raise StoreError(f"{name!r} is no recipe; name a file that `bitgap protect` wrote")
     try:

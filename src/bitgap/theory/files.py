@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from bitgap.codec import is_object
-from bitgap.errors import NoSuchPath, UserError
+from bitgap.errors import NoSuchPath, UserError, one_line
 from bitgap.files import read_arrays, write_arrays
 from bitgap.records import Observations
 from bitgap.theory.evidence import Evidence
@@ -91,8 +91,9 @@ def read_evidence(path: str | os.PathLike[str]) -> Evidence:
             Observations(experiment="evidence", version=VERSION, arrays=arrays, facts=facts)
         )
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-        told = " ".join(str(error).split())
-        raise UserError(f"{name!r} lacks what evidence has ({told}); restore the file") from None
+        raise UserError(
+            f"{name!r} lacks what evidence has ({one_line(error)}); restore the file"
+        ) from None
 
 
 def read_all(paths: Sequence[str | os.PathLike[str]]) -> list[Evidence]:

@@ -20,7 +20,7 @@ from typing import Any, TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
-from bitgap.errors import ModelError, import_extra
+from bitgap.errors import ModelError, import_extra, one_line
 
 MAGIC = b"GGUF"
 _SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q",
@@ -225,8 +225,9 @@ class GGUFFile:
             raise self._damaged(f"{what} do not fit into the {len(self._map)} bytes of the file")
 
     def _damaged(self, why: str) -> ModelError:
-        told = " ".join(why.split())  # names in a file may hold any character
-        return ModelError(f"{self.path.name} is damaged or cut short: {told}; copy it again")
+        return ModelError(
+            f"{self.path.name} is damaged or cut short: {one_line(why)}; copy it again"
+        )
 
 
 def is_gguf(path: str | os.PathLike[str] | None) -> TypeGuard[str | os.PathLike[str]]:
