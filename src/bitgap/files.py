@@ -10,7 +10,8 @@ import io
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -91,17 +92,14 @@ def read_arrays(path: str | os.PathLike[str], entry: str) -> tuple[Any, dict[str
     """
     from zipfile import ZipFile
 
-    try:
+    with _damage_told():
         with ZipFile(path) as archive:
             if archive.getinfo(entry).file_size > _MOST_JSON_BYTES:
                 raise ValueError(
                     f"{entry} says that it is {archive.getinfo(entry).file_size} bytes"
                 )
             content = json.loads(archive.read(entry))
-            arrays = _arrays_in(archive)
-    except _damaged() as error:
-        raise ValueError(str(error)) from error
-    return content, arrays
+            return content, _arrays_in(archive, beside=entry)
 
 
 def unpack_arrays(file: IO[bytes]) -> dict[str, Any]:
@@ -112,27 +110,42 @@ def unpack_arrays(file: IO[bytes]) -> dict[str, Any]:
     """
     from zipfile import ZipFile
 
-    try:
-        with ZipFile(file) as archive:
-            return _arrays_in(archive)
-    except _damaged() as error:
-        raise ValueError(str(error)) from error
+    with _damage_told(), ZipFile(file) as archive:
+        return _arrays_in(archive)
 
 
-def _damaged() -> tuple[type[Exception], ...]:
-    """Returns what zipfile and numpy raise, beside ValueError, of bytes that are not what was
-    written: an entry missing, cut, or said to be encrypted or packed in another way.
+@contextmanager
+def _damage_told() -> Generator[None]:
+    """Raises ValueError for all that zipfile and numpy raise of bytes that are not what was
+    written: an entry missing, cut, moved before the file, or said to be encrypted or packed in
+    another way. That a file cannot be read stays an OSError.
     """
+    import errno
     import struct
     import tokenize
     import zipfile
     import zlib
 
     plain = (KeyError, EOFError, RuntimeError, OverflowError, MemoryError, TypeError, SyntaxError)
-    return (*plain, struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error)
+    damaged = (*plain, struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error)
+    try:
+        yield
+    except damaged as error:
+        raise ValueError(str(error)) from error
+    except OSError as error:
+        if error.errno not in (None, errno.EINVAL):
+            raise
+        raise ValueError(str(error)) from error
 
 
-def _arrays_in(archive: ZipFile) -> dict[str, Any]:
+def _arrays_in(archive: ZipFile, beside: str = "") -> dict[str, Any]:
+    """Returns the arrays of an archive that holds nothing else but an entry beside them.
+
+    An entry of another name is an array whose name was damaged, and would be missed in silence.
+    """
+    for name in archive.namelist():
+        if not name.endswith(".npy") and name != beside:
+            raise ValueError(f"{name!r} is no entry of such a file")
     return {
         name.removesuffix(".npy"): _array(archive.read(name))
         for name in archive.namelist()
