@@ -17,6 +17,7 @@ from rich.console import Console
 import bitgap
 from bitgap.disparity.audit import audit
 from bitgap.languages import named
+from bitgap.show.numbers import Unit
 from bitgap.show.table import Column, Table, Value, unmarked
 from bitgap.show.tables.audit import damage_table
 from bitgap.show.tables.findings import control_table, estimate_table, verdict_table
@@ -167,3 +168,10 @@ def test_a_number_that_is_missing_says_why_in_its_cell_or_below() -> None:
     assert table.texts(reasons=True)[1] == ["he*", "– (collapsed)"]
     assert table.gaps == ("K of he: collapsed.",)
     assert "K of he: collapsed" in to_typst(table).replace("\\", "")
+
+
+def test_a_unit_is_of_the_middle_where_values_lie_far_apart() -> None:
+    damages = [None, 0.006, 1.05, 0.03, 0.009, -0.04]
+    assert Unit.of(damages).name == "bit"
+    assert Unit.typical(damages).name == "mbit"
+    assert Unit.typical([None]).name == Unit.of([]).name == "bit"

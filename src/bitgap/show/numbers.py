@@ -38,6 +38,19 @@ class Unit:
         power = min(max(power, 0), len(_PREFIXES) - 1)
         return cls(power, named(reference or "en").name)
 
+    @classmethod
+    def typical(cls, values: Iterable[float | None], reference: str | None = None) -> Unit:
+        """Returns the unit of the middle one of values that may lie orders of magnitude apart.
+
+        In the unit of the largest the smallest would have no digits left.
+
+        Args:
+            values: In bits.
+            reference: As for :meth:`of`.
+        """
+        known = sorted(abs(v) for v in values if v is not None)
+        return cls.of(known[len(known) // 2 : len(known) // 2 + 1], reference)
+
     @property
     def factor(self) -> float:
         """What bits are multiplied with."""

@@ -25,7 +25,7 @@ _WHO = {
 
 def models_table(rows: Sequence[Json]) -> Table:
     """Returns a row a model."""
-    unit = Unit.of(row["damage"] for row in rows)
+    unit = Unit.typical(row["damage"] for row in rows)
     return Table(
         id="models",
         title=f"Models: {len(rows)} of {len({row['family'] for row in rows})} families",
