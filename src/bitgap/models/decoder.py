@@ -41,6 +41,7 @@ from bitgap.models.stored import stored
 from bitgap.models.tail import Tail
 from bitgap.models.weights import (
     LinearView,
+    as_float32,
     check_replacements,
     clone_sharing,
     named_weights,
@@ -256,7 +257,8 @@ class Decoder:
             if not unknown_parameters(self.blocks[i], self._uses):
                 return
             if type(self.blocks[j]) is type(self.blocks[i]):
-                learn_uses(self.blocks[j], lambda j=j: self._run_probe(j), self._uses)
+                block = as_float32(self.blocks[j])
+                learn_uses(block, lambda j=j, b=block: self._run_probe(j, b), self._uses)
 
     def block_weights(self, i: int) -> dict[str, Tensor]:
         """Returns every parameter of block i named ``*weight``, norm gains too, as stored."""
@@ -311,11 +313,11 @@ class Decoder:
 
     # -- the parts ------------------------------------------------------------------------------
 
-    def _run_probe(self, i: int) -> Tensor:
-        """Runs block i on a state that need not be its own."""
+    def _run_probe(self, i: int, module: nn.Module) -> Tensor:
+        """Runs block i, or a copy of it, on a state that need not be its own."""
         shape = (4, min(16, self.context or 16))
         ids = probe_ids(self.model, *shape)
-        return self.run_block(i, self.embed(ids), self.context_for(*shape))
+        return self.run_block(i, self.embed(ids), self.context_for(*shape), module)
 
     def _before_tail(self) -> Callable[[Tensor], Tensor] | None:
         packing = self.packing

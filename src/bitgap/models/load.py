@@ -12,21 +12,24 @@ import json
 import logging
 import os
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from math import prod
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
-from transformers import AutoConfig
+from transformers import AutoConfig, PreTrainedModel
 
 from bitgap.errors import ModelError, NoSuchModel, UserError, first_line
 from bitgap.models.families import context_length
 from bitgap.models.hub import snapshot
 from bitgap.models.kinds import empty_shapes, model_class, settle
+from bitgap.models.merged import merged_on_disk
 from bitgap.models.observe import observe_family
 from bitgap.models.refusals import (
     TensorHeader,
@@ -40,7 +43,13 @@ from bitgap.models.refusals import (
     weight_files,
 )
 from bitgap.models.silence import silenced
-from bitgap.models.stored import HALVES, forget, keep_as_stored, mark_mapped, stored
+from bitgap.models.stored import (
+    HALVES,
+    forget,
+    keep_as_stored,
+    mark_mapped,
+    stored,
+)
 from bitgap.models.tokenizer import read_tokenizer
 from bitgap.models.unused import refuse_unused, sort_unused, told
 from bitgap.records import ModelInfo
@@ -61,6 +70,8 @@ _NOT_FUNCTION = re.compile(
     r"|initializer_range|init_std|\w*(dropout|_pdrop|layerdrop)|summary_\w+"
 )
 
+_FLOAT32_SHARE = 1 / 4
+"""Of a file in half the bits, the largest share that may be float32 and is kept so."""
 _PIECE = 2**22
 """Numbers that are hashed at a time."""
 
@@ -261,7 +272,7 @@ def _read_model(
     name: str, folder: Path, config: Any, allow_pickle: bool, trust_remote_code: bool
 ) -> Any:
     has_safe = bool(list(folder.glob("*.safetensors")))
-    half = _half_type(folder) if has_safe else None
+    half, singles = _half_type(folder) if has_safe else (None, frozenset[str]())
     settings = {
         "config": config,
         "dtype": half or torch.float32,
@@ -275,9 +286,13 @@ def _read_model(
     advice = "the files may be incomplete or damaged: copy or download them again"
     try:
         with _foreign(name, "its weights cannot be read", advice):
-            model, report = _with_best_attention(folder, settings)
+            with _kept_in_float32(singles):
+                model, report = _with_best_attention(folder, settings)
             mark_mapped(model)
-            kept = keep_as_stored(model) if half else model
+            kept = model
+            if half:
+                whole = _are_float32(model, singles - set(report["unexpected_keys"]))
+                kept = keep_as_stored(model) if whole else None
             if kept is None:
                 settings["dtype"] = torch.float32
                 model, report = _with_best_attention(folder, settings)
@@ -292,20 +307,61 @@ def _read_model(
     return model.eval().requires_grad_(False)
 
 
-def _half_type(folder: Path) -> torch.dtype | None:
-    """Returns the type of all floats of a folder's weights, if it is one of fewer than 32 bits."""
+def _half_type(folder: Path) -> tuple[torch.dtype | None, frozenset[str]]:
+    """Returns the type of fewer than 32 bits that a folder's weights have, and what has 32 beside.
+
+    None where floats are of several such types, or most of the file has 32 bits: recurrences and
+    routers often have some tensors in float32 in a file of bfloat16.
+    """
     types = {"BF16": torch.bfloat16, "F16": torch.float16}
-    found: set[str] = set()
+    found: dict[str, set[str]] = {}
+    size: dict[str, int] = {}
     for file in weight_files(folder):
         try:
             with safe_open(file, "pt") as weights:
-                found |= {weights.get_slice(key).get_dtype() for key in weights.keys()}
+                for key in weights.keys():
+                    part = weights.get_slice(key)
+                    found.setdefault(part.get_dtype(), set()).add(key)
+                    size[part.get_dtype()] = size.get(part.get_dtype(), 0) + prod(part.get_shape())
         except (OSError, SafetensorError):
-            return None  # told, with the file's name, by whoever reads it
-    floats = {kind for kind in found if kind.startswith(("F", "BF"))}
-    kind = types.get(next(iter(floats), "")) if len(floats) == 1 else None
-    assert kind is None or kind in HALVES
-    return kind
+            return None, frozenset()  # told, with the file's name, by whoever reads it
+    halves = [kind for kind in found if kind in types]
+    others = {kind for kind in found if kind.startswith(("F", "BF"))} - set(halves) - {"F32"}
+    if len(halves) != 1 or others or size.get("F32", 0) > size[halves[0]] * _FLOAT32_SHARE:
+        return None, frozenset()
+    kind = types[halves[0]]
+    assert kind in HALVES
+    return kind, frozenset(found.get("F32", ()))
+
+
+@contextmanager
+def _kept_in_float32(names: Collection[str]) -> Iterator[None]:
+    """Has transformers load some tensors in float32 whatever the type of the rest."""
+    own = PreTrainedModel._get_dtype_plan
+    # By what they are called in their block, as transformers asks for each of these of every
+    # tensor; those of other blocks come in float32 too then, which is a cast that loses nothing.
+    called = {re.escape(".".join(name.split(".")[-2:])) for name in names}
+
+    def plan(model: Any, dtype: torch.dtype) -> dict[str, torch.dtype]:
+        return own(model, dtype) | dict.fromkeys(called, torch.float32)
+
+    with patch.object(PreTrainedModel, "_get_dtype_plan", plan) if names else nullcontext():
+        yield
+
+
+def _are_float32(model: nn.Module, names: Collection[str]) -> bool:
+    """Whether what a file has in float32 is so in the model, under its name or one around it."""
+    there = dict(model.named_parameters()) | dict(model.named_buffers())
+    by_end: dict[str, list[Tensor]] = {}
+    for key, value in there.items():
+        by_end.setdefault(key.rpartition(".")[2], []).append(value)
+    for name in names:
+        same = [value for key, value in there.items() if f".{key}".endswith(f".{name}")]
+        # Renamed on the way: then all that is called so must be.
+        same = same or by_end.get(name.rpartition(".")[2], [])
+        if not same or any(value.dtype != torch.float32 for value in same):
+            return False
+    return True
 
 
 def _with_best_attention(folder: Path, settings: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
@@ -324,7 +380,8 @@ def _from_folder(folder: Path, settings: dict[str, Any], attention: str) -> tupl
     kind: Any = model_class(settings["config"])  # its stub knows no output_loading_info
     if not hasattr(kind, "from_config"):
         settings = {key: value for key, value in settings.items() if key != "trust_remote_code"}
-    return kind.from_pretrained(folder, attn_implementation=attention, **settings)
+    with merged_on_disk(folder):
+        return kind.from_pretrained(folder, attn_implementation=attention, **settings)
 
 
 def _check_report(name: str, folder: Path, model: Any, report: Mapping[str, Any]) -> None:

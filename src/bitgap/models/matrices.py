@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from bitgap.models.stored import as_run, forget, stored
 from bitgap.models.weights import LinearView, check_replacements, linear_views, set_weight
 
 _PRODUCTS = {
@@ -64,14 +65,14 @@ class StackView(LinearView):
         return (b, a) if self.transposed else (a, b)
 
     def get(self) -> Tensor:
-        """Returns the matrix (out x in): the model's own memory, not to be written to."""
-        matrix = self._own().detach().view(-1, *self.stored)[self.index]
-        return matrix.T if self.transposed else matrix
+        """Returns the matrix (out x in) in float32: the model's own memory, not to be written to,
+        or where that is of another type a cast of it.
+        """
+        return self._of(self._own())
 
     def of(self, block: nn.Module) -> Tensor:
         """Returns the same matrix of another block of this shape, such as a twin's, (out x in)."""
-        matrix = block.get_parameter(self.parameter).detach().view(-1, *self.stored)[self.index]
-        return matrix.T if self.transposed else matrix
+        return self._of(stored(block, self.parameter))
 
     def set_on(self, block: nn.Module, weight: Tensor) -> None:
         """Replaces this matrix in a copy of its block; the copy's other matrices stay.
@@ -85,14 +86,20 @@ class StackView(LinearView):
         """
         check_replacements({self.name: self.get()}, {self.name: weight})
         own = self._own()
-        if block.get_parameter(self.parameter) is own:
+        if stored(block, self.parameter).is_set_to(own):
             # The first matrix of the stack to be replaced: until now the copy shares the stack.
-            set_weight(block, self.parameter, own.detach().clone())
-        stack = block.get_parameter(self.parameter).detach().view(-1, *self.stored)
+            set_weight(block, self.parameter, own.to(as_run(own[:0]).dtype, copy=True))
+        stack = stored(block, self.parameter).view(-1, *self.stored)
         stack[self.index].copy_(weight.T if self.transposed else weight)
 
     def _own(self) -> Tensor:
-        return self.module.get_parameter(self.parameter.rpartition(".")[2])
+        return stored(self.module, self.parameter.rpartition(".")[2])
+
+    def _of(self, kept: Tensor) -> Tensor:
+        part = kept.view(-1, *self.stored)[self.index]
+        matrix = as_run(part)
+        forget(kept, part)
+        return matrix.T if self.transposed else matrix
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +153,8 @@ def learn_uses(block: nn.Module, run: Callable[[], Any], uses: Uses) -> None:
     """Adds to ``uses`` what one run of a block shows of the parameters that are unknown yet.
 
     Args:
-        block: One block of a model; not written to.
+        block: One block of a model, all of it in the type it is run in
+            (:func:`bitgap.models.weights.as_float32`); not written to.
         run: Runs it on some tokens. What no token reaches, such as an expert, stays unknown.
         uses: Of the model; added to.
 
@@ -194,7 +202,7 @@ def _without_linear(block: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
 
 def _key(block: nn.Module, name: str) -> tuple[str, str, tuple[int, ...]]:
     owner = block.get_submodule(name.rpartition(".")[0])
-    return type(owner).__name__, name, tuple(block.get_parameter(name).shape)
+    return type(owner).__name__, name, tuple(stored(block, name).shape)
 
 
 # -- what modules say of themselves ---------------------------------------------------------------
@@ -223,7 +231,7 @@ def _experts(block: nn.Module, views: Mapping[str, LinearView]) -> dict[str, int
         if isinstance(view, StackView):
             path = view.parameter.rpartition(".")[0]
             hint = f"{path} {type(view.module).__name__}".lower()
-            n = view.module.get_parameter(view.parameter.rpartition(".")[2]).numel()
+            n = stored(view.module, view.parameter.rpartition(".")[2]).numel()
             n //= math.prod(view.stored)
             if n > 1 and ("expert" in hint or "moe" in hint):
                 found[path] = n
@@ -266,13 +274,13 @@ def _mixture_of(path: str) -> str:
 
 
 def _stack(
-    block: nn.Module, name: str, stored: tuple[int, int], transposed: bool
+    block: nn.Module, name: str, shape: tuple[int, int], transposed: bool
 ) -> dict[str, LinearView]:
     path = name.rpartition(".")[0]
-    module, parameter = block.get_submodule(path), block.get_parameter(name)
-    n = parameter.numel() // math.prod(stored)
+    module, n = block.get_submodule(path), stored(block, name).numel()
+    n //= math.prod(shape)
     keys = [name] if n == 1 else [f"{name}.{i}" for i in range(n)]
-    return {key: StackView(key, module, transposed, name, i, stored) for i, key in enumerate(keys)}
+    return {key: StackView(key, module, transposed, name, i, shape) for i, key in enumerate(keys)}
 
 
 class _Watch(TorchDispatchMode):
@@ -375,11 +383,11 @@ def _whole_matrices(parameter: Tensor, layouts: set[Layout]) -> Layout:
     Products may read a matrix in parts, as those of gate and up. Two dimensions are one matrix
     unless all that is read is one equal share of it; of more, the last two are.
     """
-    (stored, transposed), own = max(layouts), (parameter.shape[-2], parameter.shape[-1])
-    one_share = len(layouts) == 1 and parameter.numel() % math.prod(stored) == 0
-    if not one_share or (parameter.ndim > 2 and math.prod(stored) < math.prod(own)):
-        stored = own
-    return stored, transposed
+    (shape, transposed), own = max(layouts), (parameter.shape[-2], parameter.shape[-1])
+    one_share = len(layouts) == 1 and parameter.numel() % math.prod(shape) == 0
+    if not one_share or (parameter.ndim > 2 and math.prod(shape) < math.prod(own)):
+        shape = own
+    return shape, transposed
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:

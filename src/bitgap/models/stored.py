@@ -7,7 +7,8 @@ bit as if the whole model had been cast, while never more than a matrix or so is
 (``named_parameters``) is what is stored. Pages that were cast are given back at once.
 
 The token table is different: it casts the rows that come, into a table of which only those rows
-take memory. A linear of many rows, such as a head, multiplies some rows at a time. A deep copy of a
+take memory. A linear of many rows, such as a head, multiplies some rows at a time. Experts that are
+one parameter are cast one by one where a module takes them so (:class:`Stacked`). A deep copy of a
 whole model is a plain one in float32, as whoever changes weights needs it.
 """
 
@@ -18,7 +19,7 @@ import ctypes
 import mmap
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -28,8 +29,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 from transformers import PreTrainedModel
-from transformers.pytorch_utils import Conv1D
 
 from bitgap.models.kinds import is_within, text_part
 
@@ -64,8 +65,9 @@ def keep_as_stored(model: Any) -> Any | None:
         model: As transformers loaded it in the type of its file. Its parameters are taken over.
 
     Returns:
-        The model, or None where its text part has parameters that this cannot keep (matrices that
-        are no linear's, as of stacked experts), or it cannot be made without its weights.
+        The model, or None where its text part has parameters that this cannot keep (those of
+        torch's recurrent layers, which go by other names inside), or it cannot be made without its
+        weights.
     """
     base, _ = text_part(model)
     # Towers for images and sound are not run: what they are made of costs nothing to cast.
@@ -98,10 +100,7 @@ def keep_as_stored(model: Any) -> Any | None:
 def _can_keep(module: nn.Module) -> bool:
     if isinstance(module, PreTrainedModel):
         return not any(p is not None for p in module._parameters.values())
-    known = isinstance(module, (nn.Linear, Conv1D, nn.Embedding))
-    if known or type(module).__name__.endswith("Norm"):
-        return True
-    return all(p is None or p.ndim < 2 for p in module._parameters.values())
+    return not isinstance(module, nn.RNNBase)
 
 
 def _take_over(made: nn.Module, loaded: nn.Module) -> bool:
@@ -148,11 +147,64 @@ def _cast_property(name: str) -> property:
         kept = self._parameters[name]
         if kept is None or kept.dtype not in HALVES:
             return kept
+        if kept.ndim > 2:
+            return Stacked.of(kept)
         cast = nn.Parameter(kept.detach().float(), requires_grad=False)
         forget(kept)
         return cast
 
     return property(get)
+
+
+class Stacked(Tensor):
+    """Several matrices of half the bits that say they are float32, and are cast as they are taken.
+
+    ``stack[i]`` is a cast of matrix i alone, so that a loop over the experts that tokens reached
+    casts no other. Whatever else is asked of it is asked of a cast of the whole.
+    """
+
+    @classmethod
+    def of(cls, kept: Tensor) -> Stacked:
+        """Returns a parameter (.. x rows x columns) as a stack; the numbers are shared."""
+        made: Any = torch.Tensor._make_subclass(cls, kept.detach())
+        if is_mapped(kept):
+            setattr(made, _MAPPED, made.data_ptr())
+        made._is_param = True  # what nn.Module takes for a parameter of its own
+        return made
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Answers by shape, by a cast of what is taken, or by a cast of all."""
+        kwargs = kwargs or {}
+        with torch._C.DisableTorchFunctionSubclass():
+            own = args[0] if args and isinstance(args[0], Stacked) else None
+            if own is not None and func in _OF_SHAPE:
+                return func(*args, **kwargs)
+            if own is not None and func in (Tensor.__getitem__, Tensor.select):
+                kept = own.as_subclass(Tensor)
+                taken = func(kept, *args[1:], **kwargs)
+                cast = taken.float()
+                if taken.is_contiguous():
+                    forget(own, taken)
+                return cast
+            args, kwargs = tree_map_only(Stacked, _cast_whole, (args, kwargs))
+            return func(*args, **kwargs)
+
+
+def _cast_whole(stack: Stacked) -> Tensor:
+    cast = stack.as_subclass(Tensor).float()
+    forget(stack)
+    return cast
+
+
+_OF_SHAPE = frozenset(
+    {
+        *(getattr(Tensor, name) for name in ("size", "dim", "numel", "nelement", "data_ptr")),
+        *(getattr(Tensor, name) for name in ("ndimension", "__len__", "is_contiguous", "stride")),
+        *(getattr(Tensor, name).__get__ for name in ("shape", "ndim", "device", "is_cuda")),
+        *(getattr(Tensor, name).__get__ for name in ("requires_grad", "is_leaf", "layout")),
+    }
+)
 
 
 class _Rows(nn.Module):
@@ -282,10 +334,19 @@ def mark_mapped(model: nn.Module) -> None:
     """Notes which parameters are pages of a mapped weights file; others are left alone."""
     ranges = _mapped_files()
     for parameter in model.parameters():
-        start = parameter.data_ptr()
-        end = start + parameter.numel() * parameter.element_size()
-        if parameter.device.type == "cpu" and any(a <= start and end <= b for a, b in ranges):
-            setattr(parameter, _MAPPED, start)
+        if parameter.device.type == "cpu" and _lies_in(parameter, ranges):
+            setattr(parameter, _MAPPED, parameter.data_ptr())
+
+
+def lies_in_a_file(tensor: Tensor) -> bool:
+    """Whether a tensor's numbers are pages of some mapped file; asks the system each time."""
+    return _lies_in(tensor, _mapped_files())
+
+
+def _lies_in(tensor: Tensor, ranges: list[tuple[int, int]]) -> bool:
+    start = tensor.data_ptr()
+    end = start + tensor.numel() * tensor.element_size()
+    return any(a <= start and end <= b for a, b in ranges)
 
 
 def is_mapped(tensor: Tensor) -> bool:
@@ -310,16 +371,29 @@ def prefetch(module: nn.Module) -> None:
         _advise(parameter, None, _WILLNEED)
 
 
+def forget_files(folder: Path) -> None:
+    """Gives the pages of a folder's weights back, but for files of which pages were written to."""
+    # On the hub's shelves they are links to files elsewhere.
+    names = {str(file.resolve()) for file in folder.glob("*.safetensors")}
+    for start, end in _mapped_files(names):
+        _advise_range(start, end, _DONTNEED)
+
+
 def _advise(tensor: Tensor, part: Tensor | None, advice: int) -> None:
-    libc = _libc()
-    if libc is None or not is_mapped(tensor) or tensor.device.type != "cpu":
+    if not is_mapped(tensor) or tensor.device.type != "cpu":
         return
     part = tensor if part is None else part
     start = part.data_ptr()
-    end = start + part.numel() * part.element_size()
+    _advise_range(start, start + part.numel() * part.element_size(), advice)
+
+
+def _advise_range(start: int, end: int, advice: int) -> None:
+    libc = _libc()
     # Pages that are wholly its own: neighbours may be in use.
     first, last = -(-start // mmap.PAGESIZE), end // mmap.PAGESIZE
-    if last > first and (advice == _WILLNEED or _are_of_a_file(first, last)):
+    if libc is None or last <= first:
+        return
+    if advice == _WILLNEED or _are_of_a_file(first, last):
         size = (last - first) * mmap.PAGESIZE
         libc.madvise(ctypes.c_void_p(first * mmap.PAGESIZE), ctypes.c_size_t(size), advice)
 
@@ -350,7 +424,8 @@ def _libc() -> Any:
         return None
 
 
-def _mapped_files() -> list[tuple[int, int]]:
+def _mapped_files(names: Container[str] | None = None) -> list[tuple[int, int]]:
+    """Returns the ranges of memory that are mapped files, or those of some paths."""
     try:
         lines = Path("/proc/self/maps").read_text().splitlines()
     except OSError:
@@ -359,7 +434,8 @@ def _mapped_files() -> list[tuple[int, int]]:
     for line in lines:
         where, _, rest = line.partition(" ")
         # Files on the hub's shelves are links to blobs without an ending.
-        if "/" in rest and rest[:1] == "r":
+        slash = rest.find("/")
+        if slash >= 0 and rest[:1] == "r" and (names is None or rest[slash:] in names):
             start, _, end = where.partition("-")
             found.append((int(start, 16), int(end, 16)))
     return _joined(found)

@@ -12,7 +12,7 @@ from transformers import PretrainedConfig
 from transformers.pytorch_utils import Conv1D
 
 from bitgap.errors import EngineError
-from bitgap.models.stored import as_run, forget, plain, stored
+from bitgap.models.stored import HALVES, as_run, forget, plain, stored
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +78,22 @@ def named_weights(module: nn.Module) -> dict[str, Tensor]:
 def clone_sharing(block: nn.Module) -> nn.Module:
     """Returns a copy of a block that shares every tensor and config with the original."""
     return copy.deepcopy(block, {id(shared): shared for shared in _shareable(block)})
+
+
+def as_float32(block: nn.Module) -> nn.Module:
+    """Returns a block whose parameters all are what they are run as; the block itself if they are.
+
+    Tensors that need no cast are shared with the original.
+    """
+    if not any(parameter.dtype in HALVES for parameter in block.parameters()):
+        return block
+    made = clone_sharing(block)
+    for module in made.modules():
+        plain(module)
+        for name, kept in list(module.named_parameters(recurse=False)):
+            setattr(module, name, nn.Parameter(as_run(kept.detach()), requires_grad=False))
+            forget(kept)
+    return made
 
 
 def _shareable(block: nn.Module) -> Iterator[Tensor | PretrainedConfig]:

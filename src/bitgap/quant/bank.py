@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from bitgap.errors import PlanError
 from bitgap.models.fused import can_fuse, fuse
 from bitgap.models.stored import HALVES, as_run
-from bitgap.models.weights import cast_linears, clone_sharing
+from bitgap.models.weights import as_float32, cast_linears
 from bitgap.quant.plan import Plan
 from bitgap.quant.rounding import round_weight
 from bitgap.quant.schemes import parse_scheme
@@ -167,9 +167,7 @@ class Bank:
             return own
         if self._cast is None or self._cast[0] != index:
             self._cast = None  # before the next is made
-            block = clone_sharing(own)
-            cast_linears(block, torch.float32)
-            self._cast = index, block
+            self._cast = index, as_float32(own)
         return self._cast[1]
 
     def release(self, index: int) -> None:
