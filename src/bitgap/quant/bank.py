@@ -260,6 +260,7 @@ class Bank:
                 raise PlanError(f"{of} has no variant {scheme!r}; add it to the bank first")
 
     def _make_block(self, index: int, variant: str) -> tuple[nn.Module, int]:
+        size = 0
         with torch.no_grad():
             parsed = parse_variant(variant)
             if not parsed.units and parse_scheme(parsed.scheme).scope == "all-weights":
@@ -269,17 +270,19 @@ class Bank:
                     for name, weight in self._decoder.block_weights(index).items()
                 }
                 module = self._decoder.clone_block(index, weights=weights)
+                size = sum(weight.numel() for weight in weights.values())
             else:
                 self._check_variant(index, variant)
-                # What stays whole is shared with the model.
-                weights = {
-                    name: self._matrix(index, name, scheme)
-                    for name, scheme in self._schemes(index, variant).items()
-                    if scheme != FP
-                }
-                others = self._own_others.get((index, parsed.scheme))
-                module = self._decoder.clone_block(index, weights=others, linears=weights)
-            size = sum(weight.numel() for weight in weights.values())
+                # What stays whole is shared with the model. One after another: an expert that is
+                # set in its stack need not be held beside it.
+                module = self._decoder.clone_block(
+                    index, weights=self._own_others.get((index, parsed.scheme))
+                )
+                views = self._decoder.block_linears(index)
+                for name, scheme in self._schemes(index, variant).items():
+                    if scheme != FP:
+                        views[name].set_on(module, self._matrix(index, name, scheme))
+                        size += math.prod(views[name].shape)
             if self._product_dtype is not None:
                 views = self._decoder.block_linears(index).values()
                 size = max(size, sum(math.prod(view.shape) for view in views))
