@@ -214,30 +214,30 @@ def _each_once(files: list[str]) -> list[str]:
     return files
 
 
-_GRAPHS = (".onnx", ".xml")
-"""Files whose weights are in a graph: of some ONNX they are read, any can be run."""
+_GRAPHS = {".onnx": "onnxruntime", ".xml": "openvino"}
+"""Files whose weights are in a graph, and what runs them: of some weights are read, any is run."""
 
 
 def _opened_or_path(options: Namespace, file: str) -> Checkpoint | Path:
     """Returns a file opened, or its path where its weights are not read but it is run."""
-    if not file.partition("@")[0].lower().endswith(_GRAPHS):
+    if not file.partition("@")[0].lower().endswith(tuple(_GRAPHS)):
         return opened([file])[0]
     from bitgap.formats.open import local_path
 
     place = local_path(file)
     if not place.is_file():
         return opened([file])[0]
-    runtime, why = "openvino", "they are in a graph"
-    if place.suffix.lower() == ".onnx":
-        try:
-            return opened([file])[0]
-        except (ModelError, MissingExtra) as error:
-            runtime, why = "onnxruntime", str(error)
-    if not options.runtime:
-        raise UsageError(
-            f"the weights of {place.name} are not read ({why}); have it run, with --runtime "
-            f"{runtime}"
-        )
+    try:
+        return opened([file])[0]
+    except (ModelError, MissingExtra) as error:
+        if not options.runtime:
+            runtime = _GRAPHS[place.suffix.lower()]
+            raise UsageError(
+                f"the weights of {place.name} are not read ({error}); have it run, with --runtime "
+                f"{runtime}"
+            ) from None
+        why = str(error)
+    console.say(f"the weights of {place.name} are not read, so it is judged as it runs: {why}")
     if options.generate:
         raise UsageError(f"--generate needs weights that are read, and those of {place.name} are "
                          f"not; leave it out")  # fmt: skip

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from bitgap.formats.folder import whole_bytes, write_folder
+from bitgap.formats.packing import NF4_VALUES
 from bitgap.formats.safetensors_file import ToStore
 from bitgap.formats.source import OUTSIDE, Place, Source
 from bitgap.formats.target import FP, Expected, Explained, Refusal, Target, in_own_type
@@ -32,13 +33,6 @@ from bitgap.quant.codes import codes_of
 NF4 = "NF4"
 _INT8 = "rtn8-channel"
 _BLOCK, _NESTED = 64, 256
-# QLoRA (Dettmers 2023), appendix E, as bitsandbytes' functional.get_4bit_type writes them.
-_LEVELS = torch.tensor([
-    -1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635,
-    -0.18477343022823334, -0.09105003625154495, 0.0, 0.07958029955625534, 0.16093020141124725,
-    0.24611230194568634, 0.33791524171829224, 0.44070982933044434, 0.5626170039176941,
-    0.7229568362236023, 1.0,
-])  # fmt: skip
 _STATE_BYTES = 256
 """Of the description, filled with blanks, so that its size is known beforehand."""
 _PIECE_BLOCKS = 1 << 16
@@ -151,7 +145,7 @@ def nf4_codes(weight: Tensor) -> tuple[Tensor, Tensor, Tensor, float]:
     blocks = weight.float().contiguous().view(-1, _BLOCK)
     absmax = blocks.abs().amax(1)
     codes = torch.empty(blocks.shape, dtype=torch.uint8)
-    bounds = (_LEVELS[1:] + _LEVELS[:-1]) / 2
+    bounds = (NF4_VALUES[1:] + NF4_VALUES[:-1]) / 2
     inverse = torch.where(absmax > 0, 1 / absmax, 0.0)
     for start in range(0, len(blocks), _PIECE_BLOCKS):
         part = slice(start, start + _PIECE_BLOCKS)
@@ -170,7 +164,7 @@ def nf4_values(codes: Tensor, eight: Tensor, nested: Tensor, offset: float) -> T
     """Returns what NF4 codes stand for, (blocks x 64) float32."""
     which = torch.arange(len(eight)) // _NESTED
     absmax = dynamic_map()[eight.long()] * nested[which] + offset
-    return _LEVELS[codes.int()] * absmax[:, None]
+    return NF4_VALUES[codes.int()] * absmax[:, None]
 
 
 def dynamic_map() -> Tensor:
@@ -229,7 +223,7 @@ def _values(
     text = json.dumps(state).encode().ljust(_STATE_BYTES)
     yield place.name, ((flat[:, 0] << 4) | flat[:, 1]).reshape(-1, 1)
     yield f"{place.name}.absmax", eight
-    yield f"{place.name}.quant_map", _LEVELS
+    yield f"{place.name}.quant_map", NF4_VALUES
     yield f"{place.name}.nested_absmax", nested
     yield f"{place.name}.nested_quant_map", dynamic_map()
     yield (

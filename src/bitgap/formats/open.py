@@ -30,6 +30,7 @@ from bitgap.formats.claim import Claim
 from bitgap.formats.gguf.header import MAGIC
 from bitgap.formats.gguf.read import open_gguf
 from bitgap.formats.onnx_file import open_onnx
+from bitgap.formats.openvino_file import open_openvino
 from bitgap.formats.tensors import FLOATS, TensorFolder
 from bitgap.models.hub import fetched_file, is_hub_file
 
@@ -47,7 +48,8 @@ READERS: tuple[Callable[[TensorFolder], list[Claim]], ...] = (
 )
 KNOWN = (
     "GGUF, GPTQ, AWQ, auto-round, compressed-tensors, bitsandbytes, torchao, HQQ, MLX, ModelOpt, "
-    "float8 or int8 with scales, MXFP4 experts, MatMulNBits of ONNX"
+    "float8 or int8 with scales, MXFP4 experts, MatMulNBits of ONNX, "
+    "compressed weights of OpenVINO"
 )
 """What can be read, for help and refusals."""
 
@@ -94,11 +96,13 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         return _open_tensors(place)
     if place.suffix == ".onnx":
         return _quantized(open_onnx(place))
+    if place.suffix == ".xml":
+        return _quantized(open_openvino(place))
     if place.suffix == ".gguf":
         raise ModelError(f"{place.name} does not begin as GGUF files do; copy or download it again")
     raise ModelError(
-        f"{place.name} is none of the files that are read (.gguf, .safetensors, .onnx, or a folder "
-        f"of {KNOWN}); pickles are not read, as they can run code"
+        f"{place.name} is none of the files that are read (.gguf, .safetensors, .onnx, .xml, or "
+        f"a folder of {KNOWN}); pickles are not read, as they can run code"
     )
 
 
@@ -122,19 +126,23 @@ def _open_folder(folder: Path) -> Checkpoint:
             return open_checkpoint(found[0])
         listed = ", ".join(file.name for file in found[:6])
         raise ModelError(f"{folder} has {len(found)} GGUF files ({listed}); give one of them")
-    found = sorted(folder.glob("*.onnx"))
-    if len(found) == 1 and not list(folder.glob("*.safetensors")):
-        return open_checkpoint(found[0])
+    for ending in ("*.onnx", "*.xml"):
+        found = sorted(folder.glob(ending))
+        if len(found) == 1 and not list(folder.glob("*.safetensors")):
+            return open_checkpoint(found[0])
     return _open_tensors(folder)
+
+
+_CODES = {"onnxruntime": "MatMulNBits", "openvino": "compressed matrix"}
 
 
 def _quantized(checkpoint: Checkpoint) -> Checkpoint:
     if checkpoint.units:
         return checkpoint
     raise ModelError(
-        f"{checkpoint.path.name} has no MatMulNBits: all its {len(checkpoint.whole)} weights are "
-        f"of a floating type, or quantized in a way that is not read; give what a toolchain wrote "
-        f"({KNOWN})"
+        f"{checkpoint.path.name} has no {_CODES[checkpoint.toolchain]}: all its "
+        f"{len(checkpoint.whole)} weights are of a floating type, or quantized in a way that is "
+        f"not read; give what a toolchain wrote ({KNOWN})"
     )
 
 

@@ -16,6 +16,13 @@ from bitgap.errors import ModelError
 _FP4 = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 FP4_VALUES = torch.tensor([*_FP4, *(-v for v in _FP4)])
 """Values of E2M1 codes 0 to 15 (OCP Microscaling Formats, section 5.3.3)."""
+NF4_VALUES = torch.tensor([
+    -1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635,
+    -0.18477343022823334, -0.09105003625154495, 0.0, 0.07958029955625534, 0.16093020141124725,
+    0.24611230194568634, 0.33791524171829224, 0.44070982933044434, 0.5626170039176941,
+    0.7229568362236023, 1.0,
+])  # fmt: skip
+"""Values of NF4 codes 0 to 15 (QLoRA, appendix E)."""
 _FP6 = (*(m / 8 for m in range(8)), *((1 + m / 8) * 2.0**e for e in range(3) for m in range(8)))
 FP6_VALUES = torch.tensor([*_FP6, *(-v for v in _FP6)])
 """Values of E2M3 codes 0 to 63 (OCP Microscaling Formats, section 5.3.2)."""

@@ -83,6 +83,13 @@ class GGUFFile:
         """Returns the bytes of a tensor, mapped and not read."""
         return np.frombuffer(self._map, np.uint8, tensor.n_bytes, tensor.start)
 
+    def release(self, tensor: Stored) -> None:
+        """Gives back the memory that a tensor's mapped bytes take, which are read anew if asked."""
+        start = -(-tensor.start // mmap.PAGESIZE) * mmap.PAGESIZE
+        end = (tensor.start + tensor.n_bytes) // mmap.PAGESIZE * mmap.PAGESIZE
+        if end > start and hasattr(mmap, "MADV_DONTNEED"):
+            self._map.madvise(mmap.MADV_DONTNEED, start, end - start)
+
     # -- structure -------------------------------------------------------------------------------
 
     def _read(self) -> dict[str, Stored]:

@@ -7,8 +7,10 @@ not yet touched, so the peak is the float32 model and one matrix.
 
 from __future__ import annotations
 
+import gc
 import os
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -47,8 +49,10 @@ def load_gguf(path: str | os.PathLike[str]) -> LoadedModel:
     with silenced():
         config = config_of(file)
         _check_shapes(file, checkpoint, config)
+        # First, as building it takes memory that is free again when the weights are there.
+        with _no_collection():
+            tokenizer = tokenizer_of(file, rows=config.vocab_size)
         model = _filled(checkpoint, config, transposed=architecture_of(file).transposed)
-        tokenizer = tokenizer_of(file, rows=config.vocab_size)
     held = contents_of(checkpoint)
     types = dict.fromkeys(unit.stored for unit in checkpoint.units)
     note = (
@@ -58,6 +62,18 @@ def load_gguf(path: str | os.PathLike[str]) -> LoadedModel:
     )
     info = replace(_describe(os.fspath(path), model), note=note)
     return LoadedModel(model, tokenizer, info)
+
+
+@contextmanager
+def _no_collection() -> Generator[None]:
+    """Keeps Python from looking for garbage among the half million pairs of a vocabulary."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 def _check_shapes(file: GGUFFile, checkpoint: Checkpoint, config: Any) -> None:

@@ -20,7 +20,8 @@ FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF1
 # Bits of a code without what a block shares; of the rest of the types it is the digits of the name.
 _CODE_BITS = {"MXFP4": 4.0, "NVFP4": 4.0, "IQ4_NL": 4.0, "TQ1_0": 1.6, "TQ2_0": 2.0, "IQ1_M": 1.5,
               "IQ1_S": 1.5}  # fmt: skip
-_PART_WEIGHTS = 1 << 20
+_PART_WEIGHTS = 1 << 16
+"""Weights that are dequantized at a time: their temporaries stay in the caches."""
 ROTARY_FACTORS = "rope_freqs.weight"
 _SCALED = ".scale"  # a factor for the whole matrix, beside an NVFP4 tensor; .input_scale is unused
 
@@ -178,23 +179,27 @@ def _values(file: GGUFFile, tensor: Stored) -> NDArray[np.float32]:
     data = file.bytes_of(tensor)
     if tensor.kind in FLOATS:
         raw = torch.frombuffer(bytearray(data), dtype=FLOATS[tensor.kind])
+        file.release(tensor)
         return raw.float().numpy().reshape(tensor.shape)
     kind = library().GGMLQuantizationType[tensor.kind]
-    rows = data.reshape(math.prod(tensor.shape[:-1]), -1)
-    values = np.empty((len(rows), tensor.shape[-1]), np.float32)
-    # A part at a time: the library makes several temporaries of what it is given.
-    step = max(1, _PART_WEIGHTS // tensor.shape[-1])
+    per_block, block_bytes = _block(tensor.kind)
+    blocks = data.reshape(-1, block_bytes)
+    values = np.empty((len(blocks), per_block), np.float32)
+    # A part at a time, as the library makes several temporaries of what it is given; seen as one
+    # row, since it calls its arithmetic anew for every sixteen.
+    step = max(1, _PART_WEIGHTS // per_block)
     try:
         with np.errstate(all="ignore"):  # what is not finite is told by name
-            for start in range(0, len(rows), step):
-                values[start : start + step] = library().dequantize(
-                    rows[start : start + step], kind
-                )
+            for start in range(0, len(blocks), step):
+                part = blocks[start : start + step]
+                found = library().dequantize(part.reshape(1, -1), kind)
+                values[start : start + step] = found.reshape(len(part), per_block)
     except NotImplementedError:
         raise ModelError(
             f"{file.path.name}: {tensor.name} is {tensor.kind}, which the installed gguf cannot "
             f"dequantize"
         ) from None
+    file.release(tensor)
     return values.reshape(tensor.shape)
 
 
