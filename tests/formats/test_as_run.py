@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,13 @@ from bitgap.formats.running import RuntimeFailure as Failure
 
 # Toolchains warn as they like.
 pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+def needed(package: str) -> None:
+    """Skips where a package is not installed, without importing what prints and opens files."""
+    if find_spec(package) is None:
+        pytest.skip(f"{package} is not installed")
+
 
 HEAD = f"""
 import os, signal, sys, time
@@ -175,21 +183,77 @@ def test_the_toolchain_that_computes_as_the_weights_say_adds_nothing(
 
 
 @pytest.mark.timeout(900)
-def test_a_gguf_file_runs_in_transformers_as_its_weights_say(run: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("runtime", "package", "kind", "apart_nats"),
+    [
+        ("transformers", "transformers", "Q4_0", 1e-5),
+        # Keys and values are cached in half precision.
+        ("llama.cpp", "llama-cpp-python", "F16", 1e-4),
+        # Activations are rounded to 8 bits before they meet codes.
+        ("llama.cpp", "llama-cpp-python", "Q4_0", 1e-2),
+    ],
+)
+def test_a_gguf_file_runs_as_its_weights_say(
+    runtime: str, package: str, kind: str, apart_nats: float, run: Any, tmp_path: Path
+) -> None:
     pytest.importorskip("gguf")
-    pytest.importorskip("accelerate")
+    needed("accelerate" if runtime == "transformers" else "llama_cpp")
     from gguf_files import write_gguf
     from tiny_checkpoints import tiny_model
 
     model = tiny_model("llama", vocab_size=300, max_position_embeddings=512)
     write_gguf(tmp_path / "f32.gguf", model)
-    write_gguf(tmp_path / "q4.gguf", model, kind="Q4_0")
+    write_gguf(tmp_path / "file.gguf", model, kind=kind)
     ran = run("audit", tmp_path / "f32.gguf", "--corpus", "text", "--against",
-              tmp_path / "q4.gguf", "--runtime", "transformers", "--json")  # fmt: skip
+              tmp_path / "file.gguf", "--runtime", runtime, "--json")  # fmt: skip
     assert ran.code == 0, ran.err
     (told,) = ran.json["runtimes"]["runs"]
-    assert told["apart_nats"] < 1e-5 and told["versions"]["transformers"]
-    assert all(row["damage"] > 0 for row in told["languages"].values())
+    assert told["versions"][package] and not told["failure"]
+    assert told["apart_nats"] < apart_nats
+    for code, row in told["languages"].items():
+        assert row["damage"] > 0
+        if kind != "F16":
+            assert row["damage"] == pytest.approx(ran.json["languages"][code]["damage"], rel=0.1)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("shape", ["llama", "qwen2", "qwen3", "gemma", "gemma2", "gemma3", "gpt2"])
+def test_llama_cpp_computes_what_is_read_of_a_file(shape: str, tmp_path: Path) -> None:
+    pytest.importorskip("gguf")
+    needed("llama_cpp")
+    from gguf_files import write_gguf
+    from tiny_checkpoints import tiny_model
+
+    from bitgap.formats.gguf.load import load_gguf
+
+    # Longer than the windows of those that have them.
+    asked = [(0, [1, *range(5, 45)]), (1, [1, *range(90, 60, -1)])]
+    write_gguf(tmp_path / "f32.gguf", tiny_model(shape, vocab_size=300))
+    own: Any = load_gguf(tmp_path / "f32.gguf").model
+    with running.running(RUNTIMES["llama.cpp"], tmp_path / "f32.gguf", asked, 1) as begun:
+        begun.loaded()
+        for _, ids in asked:
+            sent = begun.next()
+            assert sent is not None
+            with torch.no_grad():
+                wanted = own(torch.tensor([ids])).logits[0, :-1].double().log_softmax(-1)
+            found = torch.from_numpy(sent[1]).double().log_softmax(-1)
+            kl = (wanted.exp() * (wanted - found)).sum(-1).mean()
+            assert abs(kl) < 1e-4, float(kl)  # keys and values are cached in half precision
+            assert (found - wanted).abs().max() < 0.05
+
+
+@pytest.mark.timeout(300)
+def test_what_llama_cpp_says_of_a_file_it_refuses_is_told(tmp_path: Path) -> None:
+    pytest.importorskip("gguf")
+    needed("llama_cpp")
+    from gguf_files import write_gguf
+    from tiny_checkpoints import tiny_model
+
+    # A vocabulary with fewer tokens than bytes has no merges.
+    write_gguf(tmp_path / "few.gguf", tiny_model("llama"))
+    with pytest.raises(Failure, match="does not load the file .*merges"):
+        everything(RUNTIMES["llama.cpp"], tmp_path / "few.gguf")
 
 
 def test_a_runtime_that_fails_costs_nothing_of_the_audit(

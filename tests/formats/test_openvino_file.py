@@ -275,3 +275,81 @@ def test_layers_that_go_in_a_circle_end(tmp_path: Path) -> None:
     multiplied(ir, 1, "up")
     with pytest.raises(ModelError, match="no compressed matrix"):
         open_checkpoint(ir.write(tmp_path / "m.xml"))
+
+
+# -- what the toolchain itself writes and runs -----------------------------------------------------
+
+
+def compressed(model: Any, out: Path) -> Path:
+    """Converts a model as users do, its embedding to 8 bits and its matrices to 4."""
+    openvino = pytest.importorskip("openvino", reason="openvino is not installed")
+    nncf = pytest.importorskip("nncf", reason="nncf is not installed")
+
+    class Logits(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.whole = model
+
+        def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+            return self.whole(
+                input_ids=input_ids, attention_mask=attention_mask, use_cache=False
+            ).logits
+
+    ids = torch.arange(5, 17)[None]
+    given = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    made = openvino.convert_model(Logits().eval(), example_input=given)
+    made.outputs[0].get_tensor().set_names({"logits"})
+    mode = nncf.CompressWeightsMode.INT4_SYM
+    openvino.save_model(nncf.compress_weights(made, mode=mode, group_size=GROUP), out)
+    return out
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("shape", ["llama", "gpt2", "gemma3"])
+def test_nncf_s_weights_make_openvino_s_own_logits(shape: str, tmp_path: Path) -> None:
+    from tiny_checkpoints import tiny_model
+
+    model = tiny_model(shape)
+    file = compressed(model, tmp_path / "q.xml")
+    checkpoint = open_checkpoint(file)
+    assert {unit.stored for unit in checkpoint.units} == {"int8 channel asym", f"int4 g{GROUP}"}
+    named = dict(model.named_parameters(remove_duplicate=False))
+    for unit in checkpoint.units:
+        value, own = unit.weight(), named[unit.name]
+        turned = shape == "gpt2" and ".h." in unit.name
+        own.data.copy_(value.T if turned else value)
+    ids = torch.arange(3, 40)[None]
+    with torch.no_grad():
+        wanted = model(input_ids=ids).logits[0].double().log_softmax(-1)
+    # Else OpenVINO rounds activations to 8 bits before products with compressed matrices.
+    how = {"INFERENCE_PRECISION_HINT": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0"}
+    import openvino
+
+    compiled = openvino.Core().compile_model(str(file), "CPU", how)
+    given = {"input_ids": ids.numpy(), "attention_mask": np.ones((1, ids.shape[1]), np.int64)}
+    found = torch.from_numpy(compiled(given)["logits"][0]).double().log_softmax(-1)
+    assert (found - wanted).abs().max() < 1e-3
+    kl = (wanted.exp() * (wanted - found)).sum(-1).mean()
+    assert kl < 1e-6
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.filterwarnings("ignore")
+def test_an_audit_tells_weights_and_what_running_adds(tiny: Path, run: Any, tmp_path: Path) -> None:
+    import transformers as hf
+
+    model: Any = hf.AutoModelForCausalLM.from_pretrained(tiny, dtype=torch.float32)
+    file = compressed(model, tmp_path / "q.xml")
+    listed = run("contents", file)  # and takes what NNCF has printed
+    assert listed.code == 0 and f"int4 g{GROUP}" in listed.out
+    asked = ("audit", tiny, "--corpus", "text", "--against", file)
+    ran = run(*asked, "--runtime", "openvino", "--json")
+    assert ran.code == 0, ran.err
+    (told,) = ran.json["runtimes"]["runs"]
+    assert not told["failure"] and 0 < told["apart_nats"] < 0.1
+    for code, row in told["languages"].items():
+        assert row["damage"] == pytest.approx(ran.json["languages"][code]["damage"], rel=0.2)
+    assert ran.json["contents"]["toolchain"] == "openvino"
+    without = run(*asked, "--no-report")
+    assert without.code == 0, without.err

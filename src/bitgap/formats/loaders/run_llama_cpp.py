@@ -17,10 +17,26 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+ERROR = 4
+"""ggml's level of log lines that say what went wrong."""
+
+
+def why(errors: list[str]) -> str:
+    """Returns what llama.cpp said went wrong, the first line, which is nearest to the cause."""
+    return f" ({errors[0]})" if errors else ""
+
 
 def load(request: dict[str, Any]) -> Any:
     """Returns what runs the file."""
     api = import_module("llama_cpp")
+    errors: list[str] = []
+
+    @api.llama_log_callback
+    def heard(level: int, text: bytes, _: Any) -> None:
+        if level == ERROR:
+            errors.append(text.decode(errors="replace").strip())
+
+    api.llama_log_set(heard, None)
     api.llama_backend_init()
     how = api.llama_model_default_params()
     how.n_gpu_layers = 0
@@ -28,7 +44,7 @@ def load(request: dict[str, Any]) -> Any:
         how.use_extra_bufts = False
     model = api.llama_model_load_from_file(str(request["file"]).encode(), how)
     if not model:
-        raise SystemExit("llama.cpp does not load the file")
+        raise SystemExit(f"llama.cpp does not load the file{why(errors)}")
     n_rows = int(api.llama_vocab_n_tokens(api.llama_model_get_vocab(model)))
     longest = max(len(ids) for _, ids in request["sentences"])
     room = api.llama_context_default_params()
@@ -37,7 +53,7 @@ def load(request: dict[str, Any]) -> Any:
     room.n_threads = room.n_threads_batch = int(request["threads"])
     context = api.llama_init_from_model(model, room)
     if not context:
-        raise SystemExit("llama.cpp makes no context of this length")
+        raise SystemExit(f"llama.cpp makes no context for {longest} tokens{why(errors)}")
     batch = api.llama_batch_init(longest, 0, 1)
 
     def clear() -> None:
@@ -46,7 +62,7 @@ def load(request: dict[str, Any]) -> Any:
         else:  # before llama-cpp-python 0.3.10
             api.llama_kv_cache_clear(context)
 
-    def logits(ids: Sequence[int]) -> Any:
+    def logits(ids: Sequence[int], heard: Any = heard) -> Any:  # called back while it is held
         clear()
         batch.n_tokens = len(ids)
         for i, token in enumerate(ids):
