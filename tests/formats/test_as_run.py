@@ -299,6 +299,10 @@ def test_what_cannot_be_asked_is_told_before_a_model_is_read(
     (tmp_path / "a.onnx").write_text("x")
     against = ("audit", tiny, "--corpus", "text", "--against", tmp_path / "a.onnx")
     run(*against).refused(2, "--runtime onnxruntime")
+    (tmp_path / "alone.xml").write_text("<net><layers/></net>")
+    run("audit", tiny, "--corpus", "text", "--against", tmp_path / "alone.xml").refused(
+        1, "no alone.bin beside it"
+    )
     absent = ("--against", tmp_path / "none.onnx")
     run("audit", tiny, "--corpus", "text", *absent).refused(2, "no such file")
 

@@ -225,7 +225,8 @@ def _opened_or_path(options: Namespace, file: str) -> Checkpoint | Path:
     from bitgap.formats.open import local_path
 
     place = local_path(file)
-    if not place.is_file():
+    no_values = place.suffix.lower() == ".xml" and not place.with_suffix(".bin").is_file()
+    if not place.is_file() or no_values:  # nothing to read and nothing to run
         return opened([file])[0]
     try:
         return opened([file])[0]
@@ -233,15 +234,20 @@ def _opened_or_path(options: Namespace, file: str) -> Checkpoint | Path:
         if not options.runtime:
             runtime = _GRAPHS[place.suffix.lower()]
             raise UsageError(
-                f"the weights of {place.name} are not read ({error}); have it run, with --runtime "
-                f"{runtime}"
+                f"the weights of {place.name} are not read ({_cause(error)}); have it run, with "
+                f"--runtime {runtime}"
             ) from None
-        why = str(error)
+        why = _cause(error)
     console.say(f"the weights of {place.name} are not read, so it is judged as it runs: {why}")
     if options.generate:
         raise UsageError(f"--generate needs weights that are read, and those of {place.name} are "
                          f"not; leave it out")  # fmt: skip
     return place
+
+
+def _cause(error: Exception) -> str:
+    """Returns what an error says was found, without what it advises."""
+    return str(error).partition("; ")[0]
 
 
 def _tell_cost(session: Session, lab: Lab, checkpoints: list[Checkpoint]) -> None:
