@@ -283,6 +283,21 @@ def test_a_runtime_that_fails_costs_nothing_of_the_audit(
     assert nan.code == 1 and "not finite" in nan.err
 
 
+def test_of_several_files_it_is_said_where_each_run_is_told(
+    tiny: Path, whole: Path, run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = json.loads((tiny / "config.json").read_text())["vocab_size"]
+    even = made_up(tmp_path, f"def load(request): return lambda ids: np.zeros((len(ids), {rows}))")
+    monkeypatch.setattr(running, "RUNTIMES", dict(RUNTIMES) | {"transformers": even})
+    other = quantized(tiny, tmp_path / "other", bits=4)
+    ran = run("audit", tiny, "--corpus", "text", "--against", whole, "--against", other,
+              "--runtime", "transformers")  # fmt: skip
+    assert ran.code == 0, ran.err
+    assert "bitgap report 1, bitgap report 2" in ran.err
+    assert run("report", "2").code == 0
+    assert "As transformers runs it" in (tmp_path / "report.html").read_text()
+
+
 def test_what_cannot_be_asked_is_told_before_a_model_is_read(
     tiny: Path, whole: Path, run: Any, tmp_path: Path
 ) -> None:

@@ -349,6 +349,9 @@ def _side_by_side(options: Namespace, session: Session, runs: list[Run]) -> None
     from bitgap.show import views
 
     result = compared(runs)
+    if further := [run.number for run in runs if run.runtimes or run.generation]:
+        asked = ", ".join(f"bitgap report {number}" for number in further)
+        console.say(f"what each does as it runs, or writes, stands in its own page: {asked}")
     if not options.no_report:
         folder = writable(options.out, "--out") if options.out else Path(options.store).parent
         write_text(folder / "compare.html", compare_html(result))
