@@ -2,9 +2,10 @@
 
 ``transformers.integrations.gguf`` turns a sentencepiece vocabulary into its own classes and knows
 the rules that text is split by before byte-level merging; its ids were compared with llama.cpp's on
-3,520 lines in 16 languages without a difference, and later on 1,920 with one (LOG.md). Its reader of the file is what takes long, and is
-not used. What is put around a sequence (BOS, EOS) is what the file says. Text is not normalized, as
-llama.cpp does not: a Qwen's own tokenizer composes characters first (NFC).
+3,520 lines in 16 languages without a difference, and later on 1,920 with one (LOG.md). Its reader
+of the file is what takes long, and is not used. What is put around a sequence (BOS, EOS) is what
+the file says. Text is not normalized, as llama.cpp does not: a Qwen's own tokenizer composes
+characters first (NFC).
 """
 
 from __future__ import annotations
