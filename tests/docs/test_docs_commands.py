@@ -28,7 +28,7 @@ from cli_samples import (
 
 NOT_RUN_AT_MOST = 20
 """Commands of bitgap and others that no test can run; each is marked in its page."""
-MANY_SENTENCES = ("how-to/protect", "how-to/real-checkpoints")
+MANY_SENTENCES = ("how-to/calibration", "how-to/protect", "how-to/real-checkpoints")
 """Pages whose commands refuse what is too little text to confirm or to judge by."""
 FEW = {"random": 3, "placebos": 2, "draws": 1}
 MEASURING = ("audit", "map", "investigate", "theory", "predict", "plan", "replicate")

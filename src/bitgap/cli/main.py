@@ -20,7 +20,8 @@ from bitgap.cli.stopping import Watch
 from bitgap.version import __version__
 
 VERBS = (
-    *(measure.audit, measure.layer_map, measure.investigate, protect.protect),
+    *(measure.audit, measure.layer_map, measure.investigate, measure.calibration),
+    protect.protect,
     *(export.export, export.verify, export.tasks),
     *(theory.theory, theory.predict, theory.check, theory.replicate, theory.plan),
     *(catalog.list_, catalog.show, catalog.results),

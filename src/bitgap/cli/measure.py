@@ -31,6 +31,7 @@ from bitgap.cli.options import (
     scheme_or_plan,
     tier_name,
     verb,
+    whole,
 )
 from bitgap.cli.session import Session
 from bitgap.errors import UsageError
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from bitgap.jobs.tiers import Tier
     from bitgap.lab.lab import Lab
 
+_TOKENS = "tokens of each text of calibration, at most (default: 16384, or what the text has)"
 _PLAN = "how weights are rounded, or a whole plan in quotes"
 
 
@@ -150,6 +152,35 @@ def _unit_map(options: Namespace, session: Session) -> None:
             about=describe(lab, options.scheme),
             texts={"map": lab.text_key},
             unit_map=lab.map_units(options.scheme),
+        )
+
+
+@verb(
+    "calibration",
+    "which language's text should calibrate",
+    *(*TRUST, DRY_RUN, MODEL),
+    option("--scheme", "levels and groups", type=scheme_name, default=DEFAULT_SCHEME),
+    option("--tokens", _TOKENS, type=whole(2), metavar="N"),
+    SENTENCES,
+    example="bitgap calibration ./my-model --corpus ntrex --languages en,de,he,fi",
+)
+def calibration(options: Namespace, session: Session) -> None:
+    """Shows what :meth:`bitgap.Lab.calibration` finds."""
+    lab = session.open_lab(options.model, "exact")
+    from bitgap.jobs.investigate import describe
+    from bitgap.lab.calibrate import Asked, compare_calibrations, foresee, prepare
+    from bitgap.show import views
+
+    asked = Asked(scheme=options.scheme, sentences=options.sentences)
+    prepared = prepare(lab, replace(asked, tokens=options.tokens) if options.tokens else asked)
+    if session.announce_cost(lambda: foresee(prepared)):
+        scored = prepared.scored
+        session.keep(
+            scored.store,
+            views.calibration_view,
+            about=describe(scored, options.scheme),
+            texts={"audit": scored.text_key},
+            calibration=compare_calibrations(prepared),
         )
 
 

@@ -18,6 +18,7 @@ from bitgap.corpora.grammar.treebank import load_treebanks
 from bitgap.corpora.parallel import by_first, load_corpus
 from bitgap.corpora.unigrams import load_unigrams
 from bitgap.disparity.audit import audit
+from bitgap.disparity.calibration import Calibration
 from bitgap.disparity.layer_map import LayerMap, make_map
 from bitgap.disparity.records import DisparityReport
 from bitgap.disparity.unit_map import Unit, UnitMap, make_unit_map, unit_plans
@@ -29,6 +30,9 @@ from bitgap.lab.activations import (
     sample_size,
 )
 from bitgap.lab.bench import Bench
+from bitgap.lab.calibrate import Asked as AskedCalibration
+from bitgap.lab.calibrate import compare_calibrations
+from bitgap.lab.calibrate import prepare as prepare_calibration
 from bitgap.lab.engine.prefix import PrefixRule
 from bitgap.lab.mixtures import caveats_of_model
 from bitgap.lab.protect.run import protect, table_of
@@ -193,6 +197,16 @@ class Lab(Bench):
         units = self.units()
         scores = self.score(unit_plans(scheme, self.n_blocks, units), "units")
         return make_unit_map(scores, scheme, units, seed=self.settings.seed)
+
+    def calibration(self, scheme: str = "rtn4-g128", **asked: Any) -> Calibration:
+        """Returns which language's text should calibrate: damage by text and by language.
+
+        Args:
+            scheme: Levels and groups of the rounding.
+            asked: Further fields of :class:`bitgap.lab.calibrate.Asked`, such as ``tokens=4096``.
+        """
+        prepared = prepare_calibration(self, AskedCalibration(scheme=scheme, **asked))
+        return compare_calibrations(prepared)
 
     def prepare_recipe(self, **asked: Any) -> Prepared:
         """Returns a search for a recipe that can begin; what was asked wrongly is refused here.

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from bitgap.codec import from_json
+from bitgap.disparity.calibration import Calibration
 from bitgap.disparity.file_map import FileMap
 from bitgap.disparity.flips import Flips
 from bitgap.disparity.formulas import (
@@ -130,6 +131,8 @@ class Run:
     """Of map and investigate."""
     unit_map: UnitMap | None = None
     """Of map, by matrix."""
+    calibration: Calibration | None = None
+    """Of calibration: texts against languages."""
     outcome: Outcome | None = None
     """Of protect: a recipe with its proof."""
     file_map: FileMap | None = None
@@ -217,6 +220,7 @@ def to_store(run: Run) -> dict[str, Any]:
             "report": run.report,
             "layer_map": run.layer_map,
             "unit_map": run.unit_map,
+            "calibration": run.calibration,
             "outcome": run.outcome,
             "file_map": run.file_map,
             "gate": run.gate,
@@ -233,6 +237,7 @@ def _as_json(run: Run, provenance: Provenance) -> dict[str, Any]:
     else:
         for record in (
             *(run.report, run.layer_map, run.unit_map, run.outcome, run.file_map, run.gate),
+            run.calibration,
             *(run.theory, run.ledger),
         ):
             result |= {} if record is None else record.as_dict()
@@ -316,6 +321,7 @@ _KINDS: Mapping[str, type] = {
     **OF_FILES,
     "report": DisparityReport, "layer_map": LayerMap, "investigation": Investigation,
     "theory": Theory, "ledger": Ledger, "unit_map": UnitMap,
+    "calibration": Calibration,
     "outcome": Outcome,
     "file_map": FileMap, "gate": Gate,
 }  # fmt: skip

@@ -17,6 +17,7 @@ from rich.text import Text
 
 from bitgap.show.numbers import MISSING, block_list, short_name, told
 from bitgap.show.tables.audit import damage_table, flips_table, summary_rows
+from bitgap.show.tables.calibration import answer_rows, calibration_table, gains_table
 from bitgap.show.tables.contents import contents_line, places_table, tensors_table
 from bitgap.show.tables.file_map import part_languages_table, parts_table
 from bitgap.show.tables.findings import OUTCOMES, verdict_table
@@ -232,6 +233,16 @@ def unit_map_view(result: Json) -> Any:
         _head({**result, "plan": f"each matrix alone at {result['unit_scheme']}"}),
         titled(unit_table(result)),
         titled(unit_languages_table(result)),
+    )
+
+
+def calibration_view(result: Json) -> Any:
+    """Shows which text should calibrate."""
+    return spaced(
+        _head({**result, "plan": f"calibrated by language at {result['calibration_scheme']}"}),
+        lines_of(answer_rows(result)),
+        titled(calibration_table(result)),
+        titled(gains_table(result)),
     )
 
 

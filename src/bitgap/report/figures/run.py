@@ -12,6 +12,7 @@ from bitgap.experiments.catalog import find
 from bitgap.experiments.t010_rate_distortion import ID as RATE_SWEEP
 from bitgap.quant.sets import mask_of
 from bitgap.records import Finding
+from bitgap.report.figures import calibration as calibration_plots
 from bitgap.report.figures import model as plots
 from bitgap.report.figures import pareto as pareto_plots
 from bitgap.report.figures import parts as part_plots
@@ -105,6 +106,8 @@ def _of_model(run: Run) -> Iterator[Figure]:
         yield from _of_map(run, run.layer_map, told)
     if run.unit_map:
         yield _of_units(run.unit_map)
+    if run.calibration:
+        yield from calibration_plots.calibration_figures(run.calibration)
     if run.file_map:
         yield _of_parts(run.file_map)
     if run.outcome:

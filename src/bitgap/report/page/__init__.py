@@ -34,6 +34,7 @@ from bitgap.show.numbers import MISSING, short_name, told_estimate
 from bitgap.show.packaged import packaged
 from bitgap.show.table import Table
 from bitgap.show.tables.audit import damage_table, flips_table
+from bitgap.show.tables.calibration import calibration_table, gains_table
 from bitgap.show.tables.contents import places_table, tensors_table
 from bitgap.show.tables.file_map import part_languages_table, parts_table
 from bitgap.show.tables.findings import control_table, estimate_table, family_table
@@ -125,6 +126,8 @@ def _tables(run: Run) -> list[Table]:
         tables += [map_table(run.layer_map), best_sets_table(run.layer_map)]
     if run.unit_map is not None:
         tables += [unit_languages_table(run.unit_map), unit_table(run.unit_map)]
+    if run.calibration is not None:
+        tables += [calibration_table(run.calibration), gains_table(run.calibration)]
     if run.outcome is not None:
         tables += [
             proof_table(run.outcome),
@@ -218,6 +221,8 @@ def _title(run: Run) -> str:
         return f"May {how} replace {model}? {run.gate.outcome.capitalize()}"
     if run.file_map is not None:
         return f"Which parts of {run.file_map.file} hurt whom in {model}"
+    if run.calibration is not None:
+        return f"Which language's text should calibrate {model}?"
     part = "block" if run.unit_map is None else "matrix"
     return f"What each {part} of {model} does under {how}"
 
@@ -243,6 +248,11 @@ def _lead_line(run: Run) -> str:
         parts.append(f"{masks:,} sets of protected blocks on {layer_map.n_sentences} of them")
     if run.unit_map is not None:
         parts.append(f"{len(run.unit_map.units)} matrices on {run.unit_map.n_sentences} sentences")
+    if run.calibration is not None:
+        parts.append(
+            f"calibrated on {run.calibration.n_calibrating} sentences each of corpus "
+            f"{about['corpus']}, measured on {run.calibration.n_sentences} others"
+        )
     if run.outcome is not None:
         n = run.outcome.n_sentences
         parts.append(
@@ -267,6 +277,7 @@ def _lead(run: Run) -> tuple[str, ...]:
         "languages",
         "blocks",
         "units",
+        "calibration",
         "parts",
         "synergy-matrix",
         "recipe",
