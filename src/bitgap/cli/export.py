@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from bitgap.corpora.parallel import ParallelCorpus
     from bitgap.jobs.export import Check
 
-_TARGETS = "toolchains to write it for, such as gguf,vllm,onnxruntime"
+_TARGETS = "toolchains to write it for, such as gguf,vllm, or tell it to, such as llama-quantize"
 _MODEL = "the full-precision model (default: the one that the recipe names)"
 _PYTHON = "Python of the environment that has the toolchain (default: this one)"
 _SENTENCES = "sentences of each language whose logits are compared"

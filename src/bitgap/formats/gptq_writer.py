@@ -88,7 +88,7 @@ class AutoRound(_GPTQ):
 
     def quantization(self, source: Source, schemes: Mapping[str, str]) -> dict[str, Any]:
         """Returns the config, with every module that differs by its full name."""
-        base, others = _settings(source, schemes)
+        base, others = module_settings(source, schemes)
         return {
             "quant_method": "auto-round",
             "packing_format": "auto_round:auto_gptq",
@@ -121,7 +121,7 @@ class GPTQ(_GPTQ):
 
     def quantization(self, source: Source, schemes: Mapping[str, str]) -> dict[str, Any]:
         """Returns the config, in which a pattern matches one full name."""
-        base, others = _settings(source, schemes)
+        base, others = module_settings(source, schemes)
         for made, names in fused_siblings(source.places).items():
             if (first := source.places[names[0]].module) in others:
                 others[made] = others[first]
@@ -138,10 +138,15 @@ class GPTQ(_GPTQ):
         }
 
 
-def _settings(
+def module_settings(
     source: Source, schemes: Mapping[str, str]
 ) -> tuple[dict[str, Any], dict[str, dict[str, Any] | None]]:
-    """Returns the settings of most matrices, and by module those of others; None is left whole."""
+    """Returns the settings of most matrices, and by module those of others; None is left whole.
+
+    Args:
+        source: The model.
+        schemes: By matrix; at least one of the blocks' is rounded.
+    """
     own: dict[str, tuple[int, int] | None] = {}
     for name, place in source.places.items():
         if place.kind in OUTSIDE:

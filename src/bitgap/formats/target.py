@@ -166,6 +166,15 @@ class Target(ABC):
         """
         return None
 
+    def configured(self, source: Source, folder: Path) -> Mapping[str, str] | None:
+        """Returns what a configuration gives every matrix; None where weights are written.
+
+        Args:
+            source: The model.
+            folder: The export.
+        """
+        return None
+
     def further(self, source: Source, folder: Path, sentences: Iterable[str]) -> tuple[str, ...]:
         """Returns what is wrong with an export beside its matrices and logits."""
         return ()

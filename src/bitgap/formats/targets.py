@@ -7,6 +7,12 @@ from collections.abc import Mapping
 from bitgap.errors import UsageError
 from bitgap.formats.bitsandbytes_writer import BitsAndBytes
 from bitgap.formats.compressed_tensors_writer import VLLM, CompressedTensors
+from bitgap.formats.configurations import (
+    AutoRoundSettings,
+    GPTQModel,
+    LlamaQuantize,
+    LLMCompressor,
+)
 from bitgap.formats.gguf.write import GGUF
 from bitgap.formats.gptq_writer import GPTQ, AutoRound
 from bitgap.formats.mlx_writer import MLX
@@ -30,6 +36,12 @@ TARGETS: Mapping[str, Target] = {
 }
 """In the order of the help."""
 
+CONFIGURATIONS: Mapping[str, Target] = {
+    target.name: target
+    for target in (LlamaQuantize(), LLMCompressor(), GPTQModel(), AutoRoundSettings())
+}
+"""Toolchains that round by themselves, and are told what."""
+
 
 def find_target(name: str) -> Target:
     """Returns a target by its name.
@@ -41,6 +53,7 @@ def find_target(name: str) -> Target:
         >>> find_target("vllm").title
         'compressed-tensors (vLLM)'
     """
-    if name not in TARGETS:
-        raise UsageError(f"target {name!r} is not known; there are {', '.join(TARGETS)}")
-    return TARGETS[name]
+    known = {**TARGETS, **CONFIGURATIONS}
+    if name not in known:
+        raise UsageError(f"target {name!r} is not known; there are {', '.join(known)}")
+    return known[name]

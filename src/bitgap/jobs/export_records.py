@@ -93,6 +93,8 @@ class Verification:
     """Of the toolchain's environment."""
     bitgap: str
     took_s: float
+    configures: bool = False
+    """Whether it is a configuration of a tool that rounds by itself, and bytes are foretold."""
     failures: tuple[str, ...]
     """What is not as it must be."""
     notes: tuple[str, ...] = ()

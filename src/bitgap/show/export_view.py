@@ -32,10 +32,13 @@ def tasks_view(made: Json) -> Any:
 def _one(made: Json) -> Any:
     asked = sum(unit["recipe_bytes"] for unit in made["units"])
     how = "loaded back, counted and compared" if made["loaded"] else "counted; not loaded back"
+    where = "on disk"
+    if made.get("configures"):
+        how, where = "a configuration, read back and counted", "foretold of what it makes"
     parts: list[Any] = [
         Text(f"{made['target']}: {how}, in {duration(made['took_s'])}", style="bold"),
         Text(
-            f"{size(made['file_bytes'])} on disk; units take {made['units_bytes']:,} bytes, "
+            f"{size(made['file_bytes'])} {where}; units take {made['units_bytes']:,} bytes, "
             f"{asked:,} in the recipe"
         ),
         titled(held_table(made)),
