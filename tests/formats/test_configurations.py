@@ -24,6 +24,7 @@ from bitgap.formats.source import Source
 from bitgap.formats.targets import CONFIGURATIONS, TARGETS, find_target
 from bitgap.jobs.export import Check, export, nearest_recipe, schemes_of, verify
 from bitgap.protect.recipe import write_recipe
+from cli_samples import save_model
 
 _GGUF = {"self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v",
          "self_attn.o_proj": "attn_output", "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up",
@@ -196,6 +197,15 @@ def test_conv1d_is_told_to_those_that_have_it(gpt2: Source, tmp_path: Path) -> N
         assert export(recipe, [name], tmp_path)[0].passed
     with pytest.raises(PlanError, match="Conv1D"):
         export(recipe, ["llm-compressor"], tmp_path)
+
+
+def test_llama_quantize_asks_nothing_of_the_tokenizer(tmp_path: Path) -> None:
+    save_model(tmp_path / "words")  # its tokenizer has words, which GGUF has no place for
+    source = Source.open(tmp_path / "words")
+    recipe = recipe_of(source, mixed(source, "rtn4-g32"))
+    assert export(recipe, ["llama-quantize"], tmp_path / "o")[0].passed
+    with pytest.raises(ModelError, match="tokenizer"):
+        export(recipe, ["gguf"], tmp_path / "o")
 
 
 def test_names_of_tools_and_of_forms_are_apart() -> None:

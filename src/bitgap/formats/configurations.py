@@ -94,6 +94,18 @@ class LlamaQuantize(Configuration, GGUF):
     file = "llama-quantize.sh"
     how = "sh llama-quantize.sh model-f16.gguf model.gguf"
 
+    def check_model(self, source: Source) -> None:
+        """Refuses architectures whose tensors have no names in GGUF.
+
+        Settings and tokenizer are the converter's, which writes the file that is quantized.
+
+        Raises:
+            ModelError: Naming it.
+            MissingExtra: If the gguf library is not installed.
+        """
+        library()
+        _file_names(source)
+
     def refusal(self, place: Place, scheme: str) -> str | None:
         """Returns why llama-quantize cannot make a matrix so, or None if it can."""
         if scheme not in _K_TYPES:
