@@ -116,7 +116,7 @@ def test_a_language_that_cannot_be_told_from_noise_counts_in_no_mean() -> None:
     gone = found.languages[2]
     assert list(found.left_out) == [gone]
     assert found.own_mean.value == pytest.approx(
-        np.mean([one.value for one in found.own[:2]])  # of these two among themselves
+        np.mean([one.value or 0.0 for one in found.own[:2]])  # of these two among themselves
     )
     assert found.orders == 2 and whole.orders == 6
     assert f"* {gone}: " in " ".join(gains_table(found).notes)
