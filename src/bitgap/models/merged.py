@@ -79,7 +79,7 @@ def _moved(value: Tensor, n_bytes: int) -> Tensor:
     number, name = tempfile.mkstemp(prefix="bitgap-merged-", dir=folder)
     try:
         with os.fdopen(number, "wb") as file:
-            file.write(memoryview(value.contiguous().view(torch.uint8).numpy()).cast("B"))
+            file.write(value.contiguous().view(torch.uint8).numpy().data)
         made = torch.from_file(name, shared=True, size=value.numel(), dtype=value.dtype)
     finally:
         Path(name).unlink()
