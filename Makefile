@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PYTEST := OPENBLAS_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest
 
-.PHONY: setup demo theory results predictions recipes readme test toolchains browser docs lint \
+.PHONY: setup demo theory results predictions recipes readme test cluster toolchains browser docs lint \
 	bench calibrate fuzz faults kills clean
 
 setup: .venv/.ready
@@ -65,8 +65,13 @@ readme: setup
 # A process a core with one thread each: the tests' matrices are small, and threads wait for each
 # other. Then those that measure time or stop a process at a moment, with nothing beside them.
 test: setup
-	OMP_NUM_THREADS=1 $(PYTEST) -n auto --dist loadfile -m "not alone"
-	$(PYTEST) -m alone
+	OMP_NUM_THREADS=1 $(PYTEST) -n auto --dist loadfile -m "not alone and not cluster"
+	$(PYTEST) -m "alone and not cluster"
+
+# Workers of a Ray cluster of several nodes on this machine, lost and late ones too; some minutes.
+cluster: setup
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[cluster]'
+	OMP_NUM_THREADS=1 $(PYTEST) -n 0 -m cluster tests/lab/test_cluster.py
 
 # What real toolchains write, read back; nightly, in an environment of their own, as they bring much.
 toolchains:

@@ -13,6 +13,7 @@
     │   │   └── UnsupportedArchitecture   a model that cannot be split            exit 1
     │   ├── BudgetError                   memory or time too small for the work   exit 1
     │   ├── StoreError                    a store that cannot be read or written  exit 1
+    │   ├── WorkersError                  workers that end, or cannot share work  exit 1
     │   ├── ExportError                   an export that is not what its recipe says  exit 1
     │   └── MissingExtra                  an optional library that is not there   exit 1
     ├── GateClosed                        a gate did its work: beyond its limit   exit 1
@@ -89,6 +90,10 @@ class StoreError(UserError):
 
 class NoSuchStore(StoreError, NoSuchPath):
     """A store that was named to be read and is not there."""
+
+
+class WorkersError(UserError):
+    """Workers that end again and again, never come up, or would not give the same bits."""
 
 
 class ExportError(UserError):

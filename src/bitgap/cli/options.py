@@ -188,6 +188,11 @@ _TIME_LIMIT = (
     "stop after so long, such as 30m, say what is left, and exit 124; the same command goes on"
 )
 _ARITHMETIC = "float32, or bfloat16 products where the processor has them"
+_WORKERS = (
+    "processes that share the scoring, each with --threads (default: 1) and --memory of its own; "
+    "of a cluster, how many at most"
+)
+_CLUSTER = "have a Ray cluster's processes share the scoring: auto, or its address"
 _RUN = "number of a run, or latest (default: latest); `bitgap results` lists them"
 
 COMMON = (
@@ -208,6 +213,8 @@ MEASURING = (
     option("--seed", "where random choices start", type=whole(0, 2**31 - 1), default=0),
     # torch takes any number of threads, and dies of some.
     option("--threads", "processor threads (default: torch's)", type=whole(1, 1024), metavar="N"),
+    option("--workers", _WORKERS, type=whole(1, 4096), metavar="N"),
+    option("--cluster", _CLUSTER, metavar="ADDRESS"),
     option("--memory", "what may be used beside the model", default="4GiB"),
     option("--device", "cpu or cuda", default="cpu"),
     option("--time-limit", _TIME_LIMIT, type=duration_s, metavar="TIME"),

@@ -24,6 +24,7 @@ from bitgap.files import write_text
 from bitgap.show.words import cost_line, preflight_line
 
 if TYPE_CHECKING:
+    from bitgap.lab.crew.crew import Crew
     from bitgap.lab.engine.budget import Preflight
     from bitgap.lab.lab import Lab
     from bitgap.lab.settings import Settings
@@ -55,6 +56,7 @@ class Session:
         self._out: str | None = options.out
         self._dry_run: bool = getattr(options, "dry_run", False)  # not all verbs have it
         self._stores = ExitStack()
+        self._crew: Crew | None = None
         self._settings: Settings | None = None
         self._predicted: dict[str, Any] | None = None
         self._foresee: Callable[[], Preflight] | None = None
@@ -70,6 +72,8 @@ class Session:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._crew is not None:
+            self._crew.close()
         self._stores.close()
 
     def why_it_ended(self, error: BaseException) -> str | None:
@@ -152,9 +156,17 @@ class Session:
         asked = self._options
         if self._out and not self._dry_run:
             writable(self._out, "--out")
-        set_threads(asked.threads)
+        shared = asked.workers is not None or asked.cluster is not None
+        set_threads(asked.threads or (1 if shared else None))
         keep_freed_memory()
         self._settings = self._asked_settings(default)
+        if shared and self._crew is None:
+            from bitgap.lab.crew.begin import begin_crew
+
+            device = self._settings.device
+            self._crew = begin_crew(
+                asked.workers, cluster=asked.cluster, device=device, say=console.say
+            )
         lab = Lab.from_pretrained(
             model,
             asked.corpus,
@@ -169,6 +181,7 @@ class Session:
             progress=console.Bar(),
             allow_pickle=asked.allow_pickle,
             trust_remote_code=asked.trust_remote_code,
+            crew=self._crew,
         )
         if lab.decoder.eager_heads:
             map_large_arrays()
@@ -282,6 +295,8 @@ class Session:
             # A store that is full is no reason to lose what was measured.
             if cost is not None:
                 console.say(cost_line(cost, self._run_number, self._store))
+            for line in self._crew.lines() if self._crew else ():
+                console.say(line)
             if not quiet:
                 self.show(run.result, view)
         run = replace(run, number=self._run_number)

@@ -8,9 +8,10 @@ did not change.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import numpy as np
 import torch
@@ -19,6 +20,8 @@ from bitgap.corpora.grammar.agreement import AgreementSet
 from bitgap.corpora.grammar.treebank import Treebank
 from bitgap.corpora.parallel import ParallelCorpus
 from bitgap.corpora.unigrams import Unigrams, shipped_unigrams
+from bitgap.lab.crew.cut import cut_text
+from bitgap.lab.crew.messages import ModelSource
 from bitgap.lab.engine.arithmetic import fast_products_round
 from bitgap.lab.engine.budget import (
     Dimensions,
@@ -42,6 +45,9 @@ from bitgap.models.twins import loaded_with, random_twin
 from bitgap.quant.bank import FP, Bank
 from bitgap.quant.plan import Plan
 from bitgap.records import Integers, ModelInfo
+
+if TYPE_CHECKING:
+    from bitgap.lab.crew.crew import Crew
 
 _log = logging.getLogger(__name__)
 
@@ -72,6 +78,8 @@ class Bench:
         rates: This machine's speed on this model, once measured; shared.
         whole: The lab on all sentences that this one is part of; None where it is part of none.
         floor_nats: The numerical floor, once measured on this text or one it is part of.
+        source: How another process finds the model; None where it cannot, as of a changed one.
+        crew: Workers that share the scoring; None where this process does it alone.
     """
 
     settings: Settings
@@ -92,6 +100,8 @@ class Bench:
     rates: list[Rates] = field(default_factory=list)
     floor_nats: float | None = None
     whole: Bench | None = None
+    source: ModelSource | None = None
+    crew: Crew | None = None
     _once: dict[str, Any] = field(init=False, default_factory=dict)
 
     @classmethod
@@ -124,7 +134,7 @@ class Bench:
         """
         settings, progress = settings or Settings(), progress or Silence()
         with phase(progress, "proving the split"):
-            decoder, bank = _split(loaded, settings)
+            decoder, bank = split(loaded, settings)
         with phase(progress, "tokenizing"):
             corpus, left_out = _readable(corpus, loaded)
             counted = _counted(corpus, loaded, unigrams)
@@ -233,7 +243,7 @@ class Bench:
     def _made_exact(self) -> Self:
         settings = replace(self.settings, arithmetic="exact")
         # Planted variants are of the model, whatever the arithmetic they are scored in.
-        decoder, bank = _split(self.loaded, settings, beside=self.bank)
+        decoder, bank = split(self.loaded, settings, beside=self.bank)
         exact = replace(
             self, settings=settings, decoder=decoder, bank=bank, rates=[], floor_nats=None
         )
@@ -265,13 +275,17 @@ class Bench:
         Args:
             loaded: The other model; its tokenizer is this one's.
         """
-        decoder, bank = _split(loaded, self.settings)
-        return replace(self, loaded=loaded, decoder=decoder, bank=bank)._with_text(self.text)
+        decoder, bank = split(loaded, self.settings)
+        made = replace(self, loaded=loaded, decoder=decoder, bank=bank, source=None)
+        return made._with_text(self.text)
 
     def random_twin(self) -> Self:
         """Returns the lab of an untrained twin: fresh weights as the model's class draws them."""
         untrained = random_twin(self.decoder.model, self.settings.seed)
-        return self.twin(loaded_with(self.loaded, untrained, "random"))
+        made = self.twin(loaded_with(self.loaded, untrained, "random"))
+        if self.source is not None and self.source.random_seed is None:
+            made.source = replace(self.source, random_seed=self.settings.seed)
+        return made
 
     def _with_text(self, text: TokenizedText) -> Self:
         return replace(
@@ -300,19 +314,53 @@ class Bench:
         return self._preflight(plans)
 
     def _preflight(self, plans: Sequence[Plan]) -> Preflight:
+        cost = self.cost_alone(plans)
+        crew = self.crew_for(plans, cost)
+        if crew is None:
+            return cost
+        rows = [chunk.n_rows for chunk in self.chunks]
+        most = max(sum(rows[i] for i in share) for share in cut_text(rows, crew.n))
+        round_s = Dimensions.of(self.decoder).block_weights * self.measured_rates().round_s
+        return cost.among(crew.n, most / sum(rows), len(self._variants(plans)) * round_s)
+
+    def crew_for(self, plans: Sequence[Plan], cost: Preflight) -> Crew | None:
+        """Returns the workers that are to score these plans; None where this process does it.
+
+        Workers read a model from its files, so that variants which were made here are here alone.
+        What is done before they are up is done here too; the bits are the same.
+
+        Args:
+            plans: To score.
+            cost: What that takes one process.
+        """
+        if self.crew is None or self.source is None or not self.crew.pays(cost.time_s):
+            return None
+        return None if any("own:" in plan.text for plan in plans) else self.crew
+
+    def fits_bank(self, plans: Sequence[Plan]) -> bool:
+        """Returns whether all variants of blocks that plans need are held, once made."""
+        n_bytes = len(self._variants(plans)) * Dimensions.of(self.decoder).block_bytes
+        return n_bytes <= self.engine.layout.bank_bytes
+
+    def _variants(self, plans: Sequence[Plan]) -> set[tuple[int, str]]:
+        return {(i, s) for plan in self._todo(plans) for i, s in enumerate(plan.blocks) if s != FP}
+
+    def _todo(self, plans: Sequence[Plan]) -> list[Plan]:
         known = self.store.known_scores(self.text_key)
-        todo = [p for p in set(plans) if not p.is_full_precision and self.score_key(p) not in known]
-        variants = {(i, s) for plan in todo for i, s in enumerate(plan.blocks) if s != FP}
-        rates = self.measured_rates()
+        return [p for p in set(plans) if not p.is_full_precision and self.score_key(p) not in known]
+
+    def cost_alone(self, plans: Sequence[Plan]) -> Preflight:
+        """Returns what scoring these plans in this arithmetic would cost one process."""
+        todo = self._todo(plans)
         n_sequences = self.text.counts.tokens.size
         return predict(
             self.engine,
             Dimensions.of(self.decoder),
             PlanTree(todo).work(),
-            rates,
+            self.measured_rates(),
             todo=todo,
             n_plans=len(set(plans)),
-            n_variants=len(variants),
+            n_variants=len(self._variants(plans)),
             result_bytes=3 * 16 * n_sequences * len(set(plans)),
             again_rows=self._again_rows() if self.store.get_text(self.text_key) is None else None,
         )
@@ -370,9 +418,32 @@ def products_round(settings: Settings) -> bool:
     return settings.arithmetic == "fast" and fast_products_round(settings.device)
 
 
-def _split(
+def source_of(
+    model: str | os.PathLike[str] | None, allow_pickle: bool, trust_remote_code: bool
+) -> ModelSource:
+    """Returns how another process finds a model, wherever it runs.
+
+    Args:
+        model: As :func:`bitgap.models.load.load_model` takes it, or a GGUF file.
+        allow_pickle: Likewise.
+        trust_remote_code: Likewise.
+    """
+    name = None if model is None else os.path.expanduser(os.fspath(model))
+    if name is not None and os.path.exists(name):
+        name = os.path.abspath(name)
+    return ModelSource(name, allow_pickle, trust_remote_code)
+
+
+def split(
     loaded: LoadedModel, settings: Settings, *, beside: Bank | None = None
 ) -> tuple[Decoder, Bank]:
+    """Splits a model, and returns it with an empty bank of its blocks' variants.
+
+    Args:
+        loaded: The model.
+        settings: Where it runs, and in which arithmetic.
+        beside: Another bank of the same model, see :class:`bitgap.quant.bank.Bank`.
+    """
     decoder = Decoder.from_model(loaded.model.to(settings.device), loaded.info)
     on_cpu = torch.device(settings.device).type == "cpu"
     dtype = torch.bfloat16 if products_round(settings) and on_cpu else None

@@ -29,10 +29,11 @@ from bitgap.lab.activations import (
     kept_activations,
     sample_size,
 )
-from bitgap.lab.bench import Bench
+from bitgap.lab.bench import Bench, source_of
 from bitgap.lab.calibrate import Asked as AskedCalibration
 from bitgap.lab.calibrate import compare_calibrations
 from bitgap.lab.calibrate import prepare as prepare_calibration
+from bitgap.lab.crew.crew import Crew
 from bitgap.lab.engine.prefix import PrefixRule
 from bitgap.lab.mixtures import caveats_of_model
 from bitgap.lab.protect.run import protect, table_of
@@ -71,6 +72,7 @@ class Lab(Bench):
         progress: Progress | None = None,
         allow_pickle: bool = False,
         trust_remote_code: bool = False,
+        crew: Crew | None = None,
     ) -> Self:
         """Loads a model and a corpus by name and binds them.
 
@@ -92,6 +94,8 @@ class Lab(Bench):
             progress: Who is told.
             allow_pickle: Whether pickled weights may be read.
             trust_remote_code: Whether code that comes with the model may be run.
+            crew: Workers that share the scoring, as :func:`bitgap.lab.crew.begin.begin_crew` makes
+                them; whoever made them ends them.
 
         Raises:
             UserError: If any of it cannot be used; the message says why and what to do.
@@ -128,6 +132,7 @@ class Lab(Bench):
             prefix=prefix,
         )
         lab.grammar, lab.treebanks = grammar, parsed
+        lab.source, lab.crew = source_of(model, allow_pickle, trust_remote_code), crew
         return lab
 
     def score(self, plans: Sequence[Plan], label: str = "scoring") -> Scores:

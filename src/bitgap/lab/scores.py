@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from bitgap.lab.bench import Bench, products_round
+from bitgap.lab.crew.crew import Crew, Work
+from bitgap.lab.crew.messages import Ran, Request
 from bitgap.lab.engine.budget import FULL_HEADS
 from bitgap.lab.engine.floor import Reference
 from bitgap.lab.engine.head import Target
 from bitgap.lab.engine.scoring import Leaf
 from bitgap.lab.engine.stream import score_streaming
 from bitgap.lab.engine.text import Chunk
+from bitgap.lab.engine.tree import PlanTree
 from bitgap.lab.store import assemble, content_key
 from bitgap.quant.plan import Plan
 from bitgap.records import Integers, Observations, Scores
@@ -127,14 +131,19 @@ def score_and_keep(
 
     watch = _Watch(bench, worked, reference)
     folder = bench.store.walk_folder(bench.text_key)
-    bench.progress.start(label, bench.preflight(plans).time_s)
+    alone = bench.cost_alone(plans)
+    crew = bench.crew_for(plans, alone)
+    together = f"{label} ({crew.n} workers)" if crew else label
+    bench.progress.start(together, bench.preflight(plans).time_s if crew else alone.time_s)
     try:
         asked: dict[str, Any] = {
             "known": lambda plan: keys[plan] in known,
             "tick": tick,
             "watch": watch,
         }
-        if bench.engine.layout.streams:
+        if crew is not None:
+            _score_by_crew(bench, crew, plans, alone.time_s, asked, emit, reference, worked, folder)
+        elif bench.engine.layout.streams:
             at: dict[str, Any] = {"folder": folder, "key": bench.text_key}
             score_streaming(bench.engine, plans, emit, **asked, **at)
         else:
@@ -149,6 +158,70 @@ def score_and_keep(
     finally:
         bench.progress.stop()
     bench.learn_rates()
+
+
+def _score_by_crew(
+    bench: Bench,
+    crew: Crew,
+    plans: Sequence[Plan],
+    alone_s: float,
+    asked: Mapping[str, Any],
+    emit: Callable[[list[Leaf]], None],
+    reference: Reference | None,
+    worked: Callable[[int, int], None],
+    folder: Path | None,
+) -> None:
+    """Has workers score plans, as :meth:`bitgap.lab.engine.scoring.Engine.score` would.
+
+    Args:
+        bench: Model, text and store.
+        crew: The workers.
+        plans: None of them full precision.
+        alone_s: What it would take one process, in seconds.
+        asked: Whom the engine would ask what is known, and tell what was done.
+        emit: Takes finished leaves.
+        reference: What is to be kept of full precision, if anything.
+        worked: Told of work as it is done, in token rows.
+        folder: Where states of a walk lie.
+    """
+    engine = bench.engine
+    assert bench.source is not None
+    ordered = PlanTree(plans).plans
+    request = Request(
+        number=crew.number(),
+        source=bench.source,
+        fingerprint=bench.info.fingerprint,
+        text_key=bench.text_key,
+        rows=tuple(ids for language in bench.text.ids for ids in language),
+        first=bench.text.prefix.first,
+        arithmetic=engine.arithmetic,
+        rounds=engine.rounds,
+        layout=engine.layout,
+        plans=ordered,
+        tops=engine.tops,
+        sampled=() if reference is None else reference.sampled,
+    )
+
+    def ran(rows: Ran, sign: int) -> None:
+        blocks = rows.blocks + rows.full_blocks
+        heads = rows.heads + FULL_HEADS * rows.full_heads
+        # The bar tells seconds of the clock, in which all of them work.
+        worked(sign * blocks // crew.n, sign * heads // crew.n)
+
+    work = Work(
+        known=[asked["known"](plan) for plan in ordered],
+        rows=[chunk.n_rows for chunk in bench.chunks],
+        seconds=alone_s,
+        roomy=bench.fits_bank(plans),
+        reference=reference,
+        complete=lambda: None if reference is None else _keep_reference(bench, reference),
+        emit=emit,
+        ran=ran,
+        finished=lambda rows: bench.ledger.ran(rows.blocks, rows.heads),
+        watch=engine.watch,
+        folder=folder,
+    )
+    crew.score(request, work)
 
 
 def flips_key(bench: Bench, plan: Plan) -> str:

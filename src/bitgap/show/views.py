@@ -87,6 +87,7 @@ def preflight_view(result: Json) -> Any:
             ("blocks", f"{cost['block_evaluations']} to run ({sharing(cost)})"),
             ("heads", f"{cost['head_evaluations']} to run"),
             ("text", count(cost["token_rows"], "token row")),
+            *([("workers", str(n))] if (n := cost.get("workers", 1)) > 1 else []),
             ("time", f"about {duration(cost['time_s'])}"),
             ("memory", f"about {size(cost['memory_bytes'])} beside the model"),
             # Only where the model is larger than that, and is walked block by block.

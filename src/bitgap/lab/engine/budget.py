@@ -7,7 +7,7 @@ import math
 import re
 import resource
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -227,6 +227,24 @@ class Preflight:
     """Of the weights, by the walk; 0 where the model fits the memory and is read by the way."""
     disk_bytes: int = 0
     """States between blocks, where they do not stay in memory."""
+    workers: int = 1
+    """Processes that share the work, of which each may take the memory given."""
+
+    def among(self, workers: int, share: float, each_s: float) -> Preflight:
+        """Returns the cost where workers share the text, as each reads and rounds all blocks.
+
+        Args:
+            workers: How many.
+            share: The largest part of the text that one has.
+            each_s: Seconds that every one of them takes, whatever its part.
+        """
+        return replace(
+            self,
+            time_s=(self.time_s - each_s) * share + each_s,
+            memory_bytes=self.memory_bytes * workers,
+            read_bytes=self.read_bytes * workers,
+            workers=workers,
+        )
 
     def and_also(self, other: Preflight, n_plans: int) -> Preflight:
         """Returns the cost of this and then another request, on the same text.
@@ -250,6 +268,7 @@ class Preflight:
             memory_bytes=self.memory_bytes + other.memory_bytes,
             read_bytes=self.read_bytes + other.read_bytes,
             disk_bytes=max(self.disk_bytes, other.disk_bytes),
+            workers=max(self.workers, other.workers),
         )
 
     def as_dict(self) -> dict[str, float | int]:
@@ -265,6 +284,7 @@ class Preflight:
             "memory_bytes": self.memory_bytes,
             "read_bytes": self.read_bytes,
             "disk_bytes": self.disk_bytes,
+            "workers": self.workers,
         }
 
 

@@ -11,7 +11,7 @@ counts. A damage under ten times the floor is below resolution.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -37,15 +37,55 @@ def sampled_sentences(n_languages: int, n_sentences: int) -> list[int]:
     return [a * n_sentences + i for a in range(n_languages) for i in numbers]
 
 
+class Part:
+    """What full precision says of some of a text: the NLL of it, and what the floor needs.
+
+    Attributes:
+        nll_nats: Of every sequence that was seen, (A·N); 0 of the others.
+        sampled: What full precision said of each sampled sequence that was seen, by its place.
+        n_seen: Sequences that were seen.
+    """
+
+    def __init__(self, n_sequences: int, again: Iterable[Chunk]) -> None:
+        """Has seen nothing yet.
+
+        Args:
+            n_sequences: A·N.
+            again: The sample, in the batches that it is evaluated in a second time.
+        """
+        self.nll_nats: Floats = np.zeros(n_sequences)
+        self.sampled: dict[int, Target] = {}
+        self.n_seen = 0
+        self._wanted = {int(place) for chunk in again for place in chunk.where}
+
+    def see(self, chunk: Chunk, target: Target) -> None:
+        """Adds a chunk."""
+        nll = torch.zeros(len(self.nll_nats), dtype=torch.float64)
+        owners = chunk.owners.cpu()
+        nll.index_add_(0, owners, target.nll.cpu().double())
+        self.nll_nats += nll.numpy()
+        for place in self._wanted.intersection(chunk.where.tolist()):
+            rows = (owners == place).nonzero()[:, 0]
+            self.sampled[place] = target.at(rows.to(target.tokens.device))
+        self.n_seen += len(chunk.where)
+
+    def add(self, other: Part) -> None:
+        """Adds what was seen elsewhere, of other sequences."""
+        self.nll_nats += other.nll_nats
+        self.sampled |= other.sampled
+        self.n_seen += other.n_seen
+
+
 class Reference:
     """Watches the pass of full precision, and measures the floor when all of the text was seen.
 
     A :class:`bitgap.lab.engine.scoring.Watch`.
 
     Attributes:
-        nll_nats: Full-precision NLL in nats of every sequence, (A·N).
         floor_nats: The floor in nats per token, once all is seen: Σ_sentences |KL| over Σ tokens in
             the language where that is largest.
+        sampled: Places of the sequences that are evaluated twice; none where the floor is known.
+        again: They, in the batches that they are evaluated in a second time.
         n_again: Padded token rows of the sample, which go through the model once more.
     """
 
@@ -65,19 +105,22 @@ class Reference:
             floor_nats: The floor, where it is known; then nothing is evaluated twice.
         """
         self._engine, self._shape = engine, (n_languages, n_sentences)
-        self.nll_nats: Floats = np.zeros(n_languages * n_sentences)
         self.floor_nats = floor_nats
-        self._unseen = n_languages * n_sentences
-        sampled = sampled_sentences(*self._shape) if floor_nats is None else []
-        self._seen: dict[int, Target] = {}
-        self.again = _cut_again(engine, sampled)
+        self.sampled = tuple(sampled_sentences(*self._shape)) if floor_nats is None else ()
+        self.again = cut_again(engine, self.sampled)
         self.n_again = sum(chunk.n_rows for chunk in self.again)
+        self._seen = Part(n_languages * n_sentences, self.again)
         self._hidden: list[Tensor] | None = None
+
+    @property
+    def nll_nats(self) -> Floats:
+        """Full-precision NLL in nats of every sequence, (A·N)."""
+        return self._seen.nll_nats
 
     @property
     def is_complete(self) -> bool:
         """Whether all of the text was seen."""
-        return self._unseen == 0
+        return self._seen.n_seen == len(self.nll_nats)
 
     def ran(self, block_rows: int, head_rows: int) -> None:
         """Is told of work; it measures nothing."""
@@ -88,15 +131,15 @@ class Reference:
 
     def see(self, chunk: Chunk, target: Target) -> None:
         """Adds a chunk; after the last one the floor is measured."""
-        nll = torch.zeros(len(self.nll_nats), dtype=torch.float64)
-        owners = chunk.owners.cpu()
-        nll.index_add_(0, owners, target.nll.cpu().double())
-        self.nll_nats += nll.numpy()
-        for again in self.again:
-            for place in set(chunk.where.tolist()) & set(again.where.tolist()):
-                rows = (owners == place).nonzero()[:, 0]
-                self._seen[place] = target.at(rows.to(target.tokens.device))
-        self._unseen -= len(chunk.where)
+        self._seen.see(chunk, target)
+        self._finish_if_complete()
+
+    def take(self, part: Part) -> None:
+        """Adds what was seen elsewhere, as :meth:`see` does."""
+        self._seen.add(part)
+        self._finish_if_complete()
+
+    def _finish_if_complete(self) -> None:
         if self.is_complete and self.floor_nats is None:
             hidden = self._hidden
             if hidden is None:
@@ -114,7 +157,7 @@ class Reference:
         for chunk, states, its_exact in zip(self.again, hidden, exact, strict=True):
             owners = chunk.owners.cpu()
             # One sequence after another, as the chunk's own tokens are.
-            target = _joined([self._seen[int(place)] for place in chunk.where])
+            target = _joined([self._seen.sampled[int(place)] for place in chunk.where])
             noise = [
                 _kl_in_another_order(self._head, target, states, self._scratch),
                 self._rounding(target, its_exact),
@@ -124,7 +167,7 @@ class Reference:
                 row.index_add_(0, owners, values.cpu().double())
         batching, rounding, tokens = kl.view(3, *self._shape).abs().sum(-1)
         self.floor_nats = float((torch.maximum(batching, rounding) / tokens.clamp(min=1)).max())
-        self._seen.clear()
+        self._seen.sampled.clear()
 
     @property
     def _rounds(self) -> bool:
@@ -168,8 +211,13 @@ def measure_floor(engine: Engine, n_languages: int, n_sentences: int) -> float:
     return reference.floor_nats
 
 
-def _cut_again(engine: Engine, places: list[int]) -> list[Chunk]:
-    """Returns sequences in batches other than the engine's own: only they, two at a time or so."""
+def cut_again(engine: Engine, places: Sequence[int]) -> list[Chunk]:
+    """Returns sequences in batches other than the engine's own: only they, two at a time or so.
+
+    Args:
+        engine: With all of its text.
+        places: Of the sequences, in a flat (A x N) array.
+    """
     if not places:
         return []
     wanted, ids, first = set(places), dict[int, tuple[int, ...]](), 1

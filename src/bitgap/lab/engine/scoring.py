@@ -42,8 +42,8 @@ from bitgap.records import Arithmetic, Floats
 
 ENGINE_VERSION = 1
 """Raised whenever scores change meaning; part of every key in the store."""
-# Plans scored together when the text is too long to walk the tree in one piece.
-_PLANS_PER_BATCH = 64
+PLANS_PER_BATCH = 64
+"""Plans scored together when the text is too long to walk the tree in one piece."""
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -195,7 +195,7 @@ class Engine:
         for plan in ordered:
             self.bank.check(plan)
         whole = len(self.segments) == 1
-        size = len(ordered) if whole else _PLANS_PER_BATCH
+        size = len(ordered) if whole else PLANS_PER_BATCH
         for start in range(0, len(ordered), max(size, 1)):
             tree = PlanTree(ordered[start : start + size])
             flags = [known(plan) for plan in tree.plans]
