@@ -20,6 +20,7 @@ from bitgap.lab.engine.budget import (
     GIB,
     MIB,
     Dimensions,
+    Preflight,
     current_rss_bytes,
     make_layout,
     parse_bytes,
@@ -27,6 +28,7 @@ from bitgap.lab.engine.budget import (
 )
 from bitgap.lab.engine.head import TILE
 from bitgap.lab.engine.scoring import Layout
+from bitgap.lab.engine.tree import Work
 from bitgap.lab.settings import Settings
 from bitgap.quant.plan import Plan, mask_plans
 
@@ -254,3 +256,12 @@ def test_a_long_line_under_alibi_stays_within_the_memory_or_is_refused_with_what
     found = run(enough)
     assert found["rose"] <= parse_bytes(enough), found
     assert found["rose"] / 2 <= found["predicted"] <= parse_bytes(enough), found
+
+
+def test_workers_share_all_but_what_each_of_them_does() -> None:
+    alone = Preflight(3, 0, Work(10, 20, 3), 100, 110.0, 50, read_bytes=7)
+    told = alone.among(4, 0.3, 10.0, 8.0)
+    assert told.time_s == pytest.approx(8 + 0.3 * 100 + 10)
+    assert (told.memory_bytes, told.read_bytes, told.workers) == (200, 28, 4)
+    assert told.as_dict()["workers"] == 4
+    assert alone.and_also(told, 2).workers == 4

@@ -166,6 +166,9 @@ def n_scores(path: Path) -> int:
 def test_a_cluster_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match=r"--cluster auto: no Ray cluster answers.*ray start"):
         begin_crew(cluster="auto")
+    for address in ("127.0.0.1:1", "ray://127.0.0.1:1", "nonsense"):
+        with pytest.raises(UserError, match=rf"--cluster {address}: no Ray cluster answers"):
+            begin_crew(cluster=address)
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingExtra, match=r"bitgap\[cluster\]"):
         begin_crew(cluster="auto")

@@ -180,6 +180,25 @@ def test_a_worker_that_joins_late_takes_its_part() -> None:
     assert len(around.hired) == 3
 
 
+def test_one_node_that_begins_none_does_not_end_the_others_work_nor_is_it_asked_for_ever() -> None:
+    class Broken(Around):
+        """The first worker works, no other comes up."""
+
+        def hire(self) -> Any:
+            made = super().hire()
+            if len(self.hired) > 1:
+                made.said = [Gone("no bitgap there")]
+            return made
+
+    around = Broken(places=2)
+    crew = crew_of(around)
+    try:
+        make_lab(ROOMY, crew).score(PLANS)
+    except WorkersError as error:
+        assert "no bitgap there" in str(error)
+    assert 2 < len(around.hired) <= 2 + crew_module._MOST_FALLEN * 2
+
+
 # -- workers that would not give the same bits ---------------------------------------------------
 
 

@@ -321,7 +321,8 @@ class Bench:
         rows = [chunk.n_rows for chunk in self.chunks]
         most = max(sum(rows[i] for i in share) for share in cut_text(rows, crew.n))
         round_s = Dimensions.of(self.decoder).block_weights * self.measured_rates().round_s
-        return cost.among(crew.n, most / sum(rows), len(self._variants(plans)) * round_s)
+        each_s = len(self._variants(plans)) * round_s
+        return cost.among(crew.n, most / sum(rows), each_s, crew.up_s)
 
     def crew_for(self, plans: Sequence[Plan], cost: Preflight) -> Crew | None:
         """Returns the workers that are to score these plans; None where this process does it.

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import pickle
 import signal
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -20,6 +21,8 @@ from typing import Any
 from bitgap.errors import UserError, first_line, import_extra
 from bitgap.lab.crew.messages import Alive, Gone, Hand, Request, Unit
 
+_CONNECT_S = 10.0
+"""How long a cluster may take to answer at all."""
 _TAKE_S = 1.0
 """How long a call waits for messages."""
 _LOOK_EVERY_S = 10.0
@@ -38,11 +41,22 @@ class Post:
         """
         self._inbox: SimpleQueue[bytes] = SimpleQueue()
         self._outbox: SimpleQueue[bytes] = SimpleQueue()
+        self._early: dict[int, bytes] = {}
+        self._next, self._lock = 0, threading.Lock()
         threading.Thread(target=self._work, args=[threads], daemon=True).start()
 
-    def put(self, data: bytes) -> None:
-        """Takes a message."""
-        self._inbox.put(data)
+    def put(self, number: int, data: bytes) -> None:
+        """Takes a message.
+
+        Args:
+            number: Of the message; calls of an actor with several threads may pass each other.
+            data: The message.
+        """
+        with self._lock:
+            self._early[number] = data
+            while self._next in self._early:
+                self._inbox.put(self._early.pop(self._next))
+                self._next += 1
 
     def take(self) -> list[bytes]:
         """Returns messages, waiting a little for the first."""
@@ -97,6 +111,7 @@ class Cluster:
 
     def _join(self, address: str) -> None:
         try:
+            _knock(address)  # Ray itself would try for minutes
             with _same_signals():
                 self._ray.init(address=address, log_to_driver=False, logging_level="error")
         except Exception as error:  # Ray raises what its parts do
@@ -170,7 +185,7 @@ class Member:
             post: The actor, of :class:`Post`.
         """
         self.name, self.ended = name, False
-        self._ray, self._post = ray, post
+        self._ray, self._post, self._sent = ray, post, 0
         self.ask()
 
     def ask(self) -> None:
@@ -179,13 +194,21 @@ class Member:
 
     def send(self, message: Request | Unit) -> None:
         """Sends a message, and does not wait until it has arrived."""
-        self._post.put.remote(pickle.dumps(message))
+        self._post.put.remote(self._sent, pickle.dumps(message))
+        self._sent += 1
 
     def end(self) -> None:
         """Ends it at once."""
         self.ended = True
         with suppress(Exception):  # it may be gone, and its node too
             self._ray.kill(self._post, no_restart=True)
+
+
+def _knock(address: str) -> None:
+    """Raises OSError or ValueError where nothing listens at an address."""
+    if address != "auto":
+        host, _, port = address.removeprefix("ray://").rpartition(":")
+        socket.create_connection((host.strip("[]"), int(port)), _CONNECT_S).close()
 
 
 def _why(error: Exception) -> str:

@@ -44,7 +44,9 @@ STEP_LIMIT_S = 3600.0
 _TIMES_FORESEEN = 20
 """How many times as long as foreseen a unit may do without a step done."""
 _TRIES = 2
-"""Workers that one unit may end, or that may end in a row before one has come up."""
+"""Workers that one unit may end, or that may end before they are up where none is."""
+_MOST_FALLEN = 3
+"""Times its workers that may end in a row before they are up, where others are."""
 _WAIT_S = 0.5
 _UP_S = 8.0
 """What a worker takes to come up, until one has."""
@@ -162,8 +164,12 @@ class Crew:
         Args:
             seconds: The work is thought to take one process.
         """
-        up_s = 0.0 if any(at.up for at in self._all.values()) else self._up_s or _UP_S
-        return seconds * (1 - 1 / max(self.n, 2)) > up_s
+        return seconds * (1 - 1 / max(self.n, 2)) > self.up_s
+
+    @property
+    def up_s(self) -> float:
+        """Seconds until workers are up; 0 where some are."""
+        return 0.0 if any(at.up for at in self._all.values()) else self._up_s or _UP_S
 
     def lines(self) -> list[str]:
         """Returns what each worker did so far, in one line each."""
@@ -305,8 +311,10 @@ class Crew:
                 )
             self._say(f"worker {at.name} is gone ({why}); its work is done again")
             return
-        self._fell += 1
-        if self._fell >= _TRIES:
+        if not at.up:
+            self._fell += 1
+        none_up = not any(other.up for other in self._all.values())
+        if (self._fell >= _TRIES and none_up) or self._fell > _MOST_FALLEN * self._carrier.places:
             raise WorkersError(
                 f"workers end before they do anything: the last was {at.name}, {why}. What was "
                 "finished is kept; run without --workers and --cluster, or mend that"

@@ -58,6 +58,8 @@ class Processes:
         """Ends all workers at once."""
         for one in self._all:
             one.end()
+        for one in self._all:
+            one.wait()
         self._all.clear()
 
 
@@ -119,6 +121,11 @@ class Process:
         """Ends it at once."""
         self._process.kill()
         self._outbox.put(None)
+
+    def wait(self) -> None:
+        """Waits a little until it is gone, so that what it took counts as the command's."""
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(_END_S)
 
     def _read(self) -> None:
         while True:

@@ -230,17 +230,18 @@ class Preflight:
     workers: int = 1
     """Processes that share the work, of which each may take the memory given."""
 
-    def among(self, workers: int, share: float, each_s: float) -> Preflight:
+    def among(self, workers: int, share: float, each_s: float, begin_s: float) -> Preflight:
         """Returns the cost where workers share the text, as each reads and rounds all blocks.
 
         Args:
             workers: How many.
             share: The largest part of the text that one has.
-            each_s: Seconds that every one of them takes, whatever its part.
+            each_s: Seconds of this that every one of them takes, whatever its part.
+            begin_s: Seconds until they are up.
         """
         return replace(
             self,
-            time_s=(self.time_s - each_s) * share + each_s,
+            time_s=begin_s + (self.time_s - each_s) * share + each_s,
             memory_bytes=self.memory_bytes * workers,
             read_bytes=self.read_bytes * workers,
             workers=workers,
