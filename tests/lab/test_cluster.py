@@ -139,12 +139,14 @@ def test_a_command_that_is_killed_goes_on_from_what_it_kept(
     )
     words = [sys.executable, "-c", code, cluster.address, str(path), repr(sys.path)]
     begun = subprocess.Popen(words)
-    until = time.monotonic() + 400
-    while begun.poll() is None and n_scores(path) < 1:
-        assert time.monotonic() < until
-        time.sleep(0.05)
-    begun.send_signal(signal.SIGKILL)
-    begun.wait(30)
+    try:
+        until = time.monotonic() + 400
+        while begun.poll() is None and n_scores(path) < 1:
+            assert time.monotonic() < until
+            time.sleep(0.05)
+    finally:
+        begun.send_signal(signal.SIGKILL)
+        begun.wait(30)
     kept = n_scores(path)
     assert 1 <= kept
     again = subprocess.run(words, timeout=400, check=False)

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from crew_samples import rows_of
 
+from bitgap.errors import StoreError
 from bitgap.lab.crew import crew as crew_module
 from bitgap.lab.crew.begin import begin_crew
 from bitgap.lab.crew.crew import Crew
@@ -27,6 +28,9 @@ pytestmark = [
 ]
 
 
+PLANS = mask_plans("rtn3-g128", 12, (0, 1, 3, 2**11, 2**12 - 2))
+
+
 def scored(path: Path, plans: Sequence[Plan], crew: Crew | None = None) -> list[Any]:
     with Store(path) as store:
         Lab.from_pretrained(languages="de", store=path, crew=crew).spread(8).score(plans)
@@ -36,7 +40,7 @@ def scored(path: Path, plans: Sequence[Plan], crew: Crew | None = None) -> list[
 def test_a_killed_process_is_replaced_and_the_store_is_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plans = mask_plans("rtn3-g128", 12, (0, 1, 3, 2**11, 2**12 - 2))
+    plans = PLANS
     monkeypatch.setattr(crew_module, "_UP_S", 0.0)
     said: list[str] = []
     killed: list[int] = []
@@ -81,6 +85,41 @@ def test_a_command_that_is_ended_leaves_no_worker(tmp_path: Path, how: int, code
             time.sleep(0.05)
     finally:
         command.kill()
+
+
+def test_a_command_that_is_killed_goes_on_from_what_it_kept(tmp_path: Path) -> None:
+    path = tmp_path / "it.db"
+    code = (
+        "import sys; sys.path[:0] = eval(sys.argv[2]); import test_crew_processes as t\n"
+        "from bitgap.lab.crew import cut; cut._MOST_REPEATED = 1.0\n"
+        "t.crew_module._UP_S = 0.0; t.crew_module._UNIT_S = (0.1, 0.1)\n"
+        "with t.begin_crew(1) as crew: t.scored(t.Path(sys.argv[1]), t.PLANS, crew)\n"
+    )
+    words = [sys.executable, "-c", code, str(path), repr([str(Path(__file__).parent), *sys.path])]
+    begun = subprocess.Popen(words)
+    try:
+        until = time.monotonic() + 240
+        while begun.poll() is None and n_scores(path) < 1:
+            assert time.monotonic() < until
+            time.sleep(0.02)
+    finally:
+        begun.kill()
+        begun.wait(30)
+    kept = n_scores(path)
+    assert 1 <= kept
+    assert subprocess.run(words, timeout=240, check=False).returncode == 0
+    with Store(path, read_only=True) as store:
+        assert rows_of(store) == scored(tmp_path / "theirs.db", PLANS)
+
+
+def n_scores(path: Path) -> int:
+    if not path.is_file():
+        return 0
+    try:
+        with Store(path, read_only=True) as store:
+            return len(store._rows("SELECT 1 FROM scores"))
+    except StoreError:  # it is being made
+        return 0
 
 
 def children(pid: int) -> Iterator[int]:
