@@ -7,6 +7,7 @@ import re
 import resource
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -222,3 +223,9 @@ def test_plans_are_found_and_proved_without_a_lab_or_a_model() -> None:
         if room(name) == "protect":
             rooms = {room(module) for module in arrows_of(name)}
             assert not rooms & {"models", "lab", "experiments"}, f"{name} imports {rooms}"
+
+
+def test_no_two_test_files_share_a_name() -> None:
+    """Tests stand in folders without packages, where the second of a name is not collected."""
+    names = Counter(path.name for path in Path(__file__).parent.rglob("test_*.py"))
+    assert [name for name, n in names.items() if n > 1] == []
