@@ -60,6 +60,7 @@ def test_a_page_asks_for_nothing_and_complains_of_nothing(
     assert not found.page.query_selector_all("figure[data-failed]")
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("name", PAGES)
 def test_a_page_is_light_and_opens_quickly(
     name: str, open_page: Any, pages: dict[str, Path]

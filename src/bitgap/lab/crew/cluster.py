@@ -8,7 +8,6 @@ heard of every second. Ray ends actors with the command that made them.
 
 from __future__ import annotations
 
-import pickle
 import signal
 import socket
 import threading
@@ -20,6 +19,7 @@ from typing import Any
 
 from bitgap.errors import UserError, first_line, import_extra
 from bitgap.lab.crew.messages import Alive, Gone, Hand, Request, Unit
+from bitgap.lab.crew.wire import packed, unpacked
 
 _CONNECT_S = 10.0
 """How long a cluster may take to answer at all."""
@@ -72,12 +72,12 @@ class Post:
             # Here, so that who calls is answered while libraries are imported.
             from bitgap.lab.crew.worker import Worker
 
-            worker = Worker(lambda m: self._outbox.put(pickle.dumps(m)), threads=threads)
+            worker = Worker(lambda m: self._outbox.put(packed(m)), threads=threads)
             worker.ready()
             while True:
-                worker.take(pickle.loads(self._inbox.get()))
+                worker.take(unpacked(self._inbox.get()))
         except BaseException as error:
-            self._outbox.put(pickle.dumps(Gone(f"{type(error).__name__}: {first_line(error)}")))
+            self._outbox.put(packed(Gone(f"{type(error).__name__}: {first_line(error)}")))
             raise
 
 
@@ -158,7 +158,7 @@ class Cluster:
                 found.append((member, Gone(_why(error))))
                 continue
             # An empty answer tells that it is there.
-            found += [(member, pickle.loads(data)) for data in told] or [(member, Alive())]
+            found += [(member, unpacked(data)) for data in told] or [(member, Alive())]
             member.ask()
             self._all[member.call] = member
         return found
@@ -194,7 +194,7 @@ class Member:
 
     def send(self, message: Request | Unit) -> None:
         """Sends a message, and does not wait until it has arrived."""
-        self._post.put.remote(self._sent, pickle.dumps(message))
+        self._post.put.remote(self._sent, packed(message))
         self._sent += 1
 
     def end(self) -> None:

@@ -7,12 +7,13 @@ none is left behind by a command that was killed. Libraries are imported when th
 from __future__ import annotations
 
 import os
-import pickle
 import sys
 import threading
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
 from typing import Any
+
+from bitgap.lab.crew.wire import packed, unpacked
 
 ALIVE_EVERY_S = 5.0
 
@@ -24,7 +25,7 @@ def main() -> None:
     lock = threading.Lock()
 
     def tell(message: Any) -> None:
-        data = pickle.dumps(message)
+        data = packed(message)
         try:
             with lock:
                 line.send_bytes(data)
@@ -52,7 +53,7 @@ def main() -> None:
     threading.Thread(target=say_alive, daemon=True).start()
     worker.ready()
     while True:
-        worker.take(pickle.loads(inbox.get()))
+        worker.take(unpacked(inbox.get()))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 import queue
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from typing import Any
 
 from bitgap.formats.process import why_it_ended
 from bitgap.lab.crew.messages import Gone, Hand, Request, Unit
+from bitgap.lab.crew.wire import packed, unpacked
 
 _END_S = 5.0
 """How long a process that was killed may take to be gone."""
@@ -115,7 +115,7 @@ class Process:
 
     def send(self, message: Request | Unit) -> None:
         """Sends a message, and does not wait until it has arrived."""
-        self._outbox.put(pickle.dumps(message))
+        self._outbox.put(packed(message))
 
     def end(self) -> None:
         """Ends it at once."""
@@ -130,7 +130,7 @@ class Process:
     def _read(self) -> None:
         while True:
             try:
-                message = pickle.loads(self._line.recv_bytes())
+                message = unpacked(self._line.recv_bytes())
             except (EOFError, OSError):
                 break
             self._inbox.put((self, message))

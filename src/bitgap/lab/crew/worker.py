@@ -6,7 +6,6 @@ what it has to say goes to whoever made it.
 
 from __future__ import annotations
 
-import pickle
 import platform
 import socket
 import time
@@ -25,6 +24,7 @@ from bitgap.errors import ModelError
 from bitgap.formats.gguf.header import is_gguf
 from bitgap.lab.bench import split
 from bitgap.lab.crew.messages import Done, Failed, ModelSource, Ran, Ready, Request, Unit
+from bitgap.lab.crew.wire import packed, unpacked
 from bitgap.lab.engine.arithmetic import fast_products_round
 from bitgap.lab.engine.budget import keep_freed_memory, map_large_arrays
 from bitgap.lab.engine.floor import Part, cut_again
@@ -286,7 +286,7 @@ def _sums(wanted: Sequence[Any], leaves: Sequence[Leaf], places: Sequence[int], 
 def _as_sent(error: Exception) -> Exception:
     """Returns an error that can be sent: itself, or a plain one where a library's cannot."""
     try:
-        pickle.loads(pickle.dumps(error))
+        unpacked(packed(error))
     except Exception:  # whatever a library's own class does
         return RuntimeError(f"{type(error).__name__}: {error}")
     return error
