@@ -71,6 +71,8 @@ def test_a_command_that_is_ended_leaves_no_worker(tmp_path: Path, how: int, code
         [sys.executable, "-m", "bitgap", *words, "--store", str(tmp_path / "it.db")],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
         stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+        # What runs in the background has SIGINT ignored, and that is inherited.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     try:
         until = time.monotonic() + 240
