@@ -183,15 +183,16 @@ def make_calibration(
     faint: Bools = np.logical_or.reduce(below_resolution(mine))
     left_out = reasons_left_out(mine, gone, faint)
     counted: Bools = ~(gone | faint)
+    n_counted = int(counted.sum())
     told = _Contrasts(mine, row_of, counted)
     found = estimate_all(told.quantities(), mine, seed, draws)
     spreads = estimate_spreads(told.spreads(), mine, seed, draws)
     for name, estimates in found.items():
-        if name in told.needs_two and int(counted.sum()) < 2:
+        if name in told.needs_two and n_counted < 2:
             found[name] = [void(one, "fewer than two languages count") for one in estimates]
         if name in ("bit", "bit_less_own") and calibrated.finer is None:
             found[name] = [void(one, "there is no scheme of one bit more") for one in estimates]
-    if not counted.any() or int(counted.sum()) < 2:
+    if n_counted < 2:
         why = why_no_spread(mine, left_out)
         spreads = {name: [void(one, why) for one in ones] for name, ones in spreads.items()}
     chance, orders = _by_lot(log_damage(Sums(mine)), row_of, mine.languages, counted, seed)

@@ -321,7 +321,7 @@ class Bench:
         rows = [chunk.n_rows for chunk in self.chunks]
         most = max(sum(rows[i] for i in share) for share in cut_text(rows, crew.n))
         round_s = Dimensions.of(self.decoder).block_weights * self.measured_rates().round_s
-        each_s = len(self._variants(plans)) * round_s
+        each_s = len(_variants(self._todo(plans))) * round_s
         return cost.among(crew.n, most / sum(rows), each_s, crew.up_s)
 
     def crew_for(self, plans: Sequence[Plan], cost: Preflight) -> Crew | None:
@@ -340,11 +340,8 @@ class Bench:
 
     def fits_bank(self, plans: Sequence[Plan]) -> bool:
         """Returns whether all variants of blocks that plans need are held, once made."""
-        n_bytes = len(self._variants(plans)) * Dimensions.of(self.decoder).block_bytes
+        n_bytes = len(_variants(self._todo(plans))) * Dimensions.of(self.decoder).block_bytes
         return n_bytes <= self.engine.layout.bank_bytes
-
-    def _variants(self, plans: Sequence[Plan]) -> set[tuple[int, str]]:
-        return {(i, s) for plan in self._todo(plans) for i, s in enumerate(plan.blocks) if s != FP}
 
     def _todo(self, plans: Sequence[Plan]) -> list[Plan]:
         known = self.store.known_scores(self.text_key)
@@ -361,7 +358,7 @@ class Bench:
             self.measured_rates(),
             todo=todo,
             n_plans=len(set(plans)),
-            n_variants=len(self._variants(plans)),
+            n_variants=len(_variants(todo)),
             result_bytes=3 * 16 * n_sequences * len(set(plans)),
             again_rows=self._again_rows() if self.store.get_text(self.text_key) is None else None,
         )
@@ -417,6 +414,11 @@ class Bench:
 def products_round(settings: Settings) -> bool:
     """Returns whether matrix products are rounded on this machine as the settings have it."""
     return settings.arithmetic == "fast" and fast_products_round(settings.device)
+
+
+def _variants(plans: Sequence[Plan]) -> set[tuple[int, str]]:
+    """Returns the rounded blocks that plans need, by block and scheme."""
+    return {(i, s) for plan in plans for i, s in enumerate(plan.blocks) if s != FP}
 
 
 def source_of(

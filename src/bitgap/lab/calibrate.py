@@ -156,11 +156,12 @@ def calibration_texts(
 def foresee(prepared: Prepared[Any]) -> Preflight:
     """Returns what the comparison would cost; measures this machine for a moment."""
     bench, scored = prepared.bench, prepared.scored
-    todo = [name for name in prepared.texts if not _is_known(prepared, name)]
+    plan_of = {name: _known_plan(prepared, name) for name in prepared.texts}
+    todo = [name for name, plan in plan_of.items() if plan is None]
     # What they are called does not matter here, so long as they are different.
     stand_ins = [_uniform(scored, f"own:{_label(name)}:{'0' * 12}") for name in todo]
-    known = [_known_plan(prepared, name) for name in prepared.texts if name not in todo]
-    plans = [*stand_ins, *(plan for plan in known if plan), *_rounded_to_nearest(prepared)]
+    known = [plan for plan in plan_of.values() if plan is not None]
+    plans = [*stand_ins, *known, *_rounded_to_nearest(prepared)]
     cost = scored.preflight(plans)
     rounding_s = len(todo) * _rounding_s(bench, prepared.n_tokens)
     return replace(cost, time_s=cost.time_s + rounding_s)
@@ -194,10 +195,7 @@ def compare_calibrations(prepared: Prepared[Any]) -> Calibration:
     """
     scored, nearest = prepared.scored, _rounded_to_nearest(prepared)
     score(scored, nearest, "to nearest")
-    plans: list[Plan] = []
-    for name in prepared.texts:
-        known = _known_plan(prepared, name) if _is_known(prepared, name) else None
-        plans.append(known or _measured(prepared, name))
+    plans = [_known_plan(prepared, name) or _measured(prepared, name) for name in prepared.texts]
     scores = _all_scores(scored, [*plans, *nearest])
     return make_calibration(
         scores,
@@ -344,14 +342,13 @@ def _key(prepared: Prepared[Any], name: str) -> str:
 
 
 def _known_plan(prepared: Prepared[Any], name: str) -> Plan | None:
-    known = prepared.bench.store.learned(_key(prepared, name))
-    return None if known is None else _uniform(prepared.scored, known["scheme"])
-
-
-def _is_known(prepared: Prepared[Any], name: str) -> bool:
-    """Returns whether a text's weights were made and measured before."""
-    plan, scored = _known_plan(prepared, name), prepared.scored
-    return plan is not None and scored.score_key(plan) in scored.store.known_scores(scored.text_key)
+    """Returns the plan of a text whose weights were made and measured before."""
+    learned, scored = prepared.bench.store.learned(_key(prepared, name)), prepared.scored
+    if learned is None:
+        return None
+    plan = _uniform(scored, learned["scheme"])
+    is_scored = scored.score_key(plan) in scored.store.known_scores(scored.text_key)
+    return plan if is_scored else None
 
 
 def _measured(prepared: Prepared[Any], name: str) -> Plan:

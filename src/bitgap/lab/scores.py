@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +125,9 @@ def score_and_keep(
     def worked(block_rows: int, head_rows: int) -> None:
         bench.progress.advance(block_rows * rates.block_s + head_rows * rates.head_s)
 
+    def is_known(plan: Plan) -> bool:
+        return keys[plan] in known
+
     def tick(block_rows: int, head_rows: int) -> None:
         bench.ledger.ran(block_rows, head_rows)
         worked(block_rows, head_rows)
@@ -136,13 +139,11 @@ def score_and_keep(
     together = f"{label} ({crew.n} workers)" if crew else label
     bench.progress.start(together, bench.preflight(plans).time_s if crew else alone.time_s)
     try:
-        asked: dict[str, Any] = {
-            "known": lambda plan: keys[plan] in known,
-            "tick": tick,
-            "watch": watch,
-        }
+        asked: dict[str, Any] = {"known": is_known, "tick": tick, "watch": watch}
         if crew is not None:
-            _score_by_crew(bench, crew, plans, alone.time_s, asked, emit, reference, worked, folder)
+            _score_by_crew(
+                bench, crew, plans, alone.time_s, is_known, emit, reference, worked, folder
+            )
         elif bench.engine.layout.streams:
             at: dict[str, Any] = {"folder": folder, "key": bench.text_key}
             score_streaming(bench.engine, plans, emit, **asked, **at)
@@ -165,7 +166,7 @@ def _score_by_crew(
     crew: Crew,
     plans: Sequence[Plan],
     alone_s: float,
-    asked: Mapping[str, Any],
+    known: Callable[[Plan], bool],
     emit: Callable[[list[Leaf]], None],
     reference: Reference | None,
     worked: Callable[[int, int], None],
@@ -178,7 +179,7 @@ def _score_by_crew(
         crew: The workers.
         plans: None of them full precision.
         alone_s: What it would take one process, in seconds.
-        asked: Whom the engine would ask what is known, and tell what was done.
+        known: Whether a plan's scores exist already.
         emit: Takes finished leaves.
         reference: What is to be kept of full precision, if anything.
         worked: Told of work as it is done, in token rows.
@@ -209,7 +210,7 @@ def _score_by_crew(
         worked(sign * blocks // crew.n, sign * heads // crew.n)
 
     work = Work(
-        known=[asked["known"](plan) for plan in ordered],
+        known=[known(plan) for plan in ordered],
         rows=[chunk.n_rows for chunk in bench.chunks],
         seconds=alone_s,
         roomy=bench.fits_bank(plans),
