@@ -6,12 +6,14 @@ import pickle
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
 from lab_samples import Letters, load_tiny, write_corpus
 
 from bitgap.corpora.parallel import ParallelCorpus
+from bitgap.errors import StoreError
 from bitgap.lab.crew import worker as worker_module
 from bitgap.lab.crew.crew import Crew
 from bitgap.lab.crew.messages import Gone, ModelSource, Request, Unit
@@ -133,3 +135,14 @@ def eager(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 __all__ = ["Around", "Here", "Letters", "crew_of", "eager", "make_lab", "rows_of"]
+
+
+def n_scores(path: Path) -> int:
+    """How many plans a store holds that another process writes."""
+    if not path.is_file():
+        return 0
+    try:
+        with Store(path, read_only=True) as store:
+            return len(store._rows("SELECT 1 FROM scores"))
+    except StoreError:  # it is being made
+        return 0

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from crew_samples import rows_of
+from crew_samples import n_scores, rows_of
 
 from bitgap.errors import MissingExtra, ModelError, UserError
 from bitgap.lab.crew import crew as crew_module
@@ -153,16 +153,6 @@ def test_a_command_that_is_killed_goes_on_from_what_it_kept(
     assert again.returncode == 0
     with Store(path, read_only=True) as store:
         assert rows_of(store) == alone
-
-
-def n_scores(path: Path) -> int:
-    if not path.is_file():
-        return 0
-    try:
-        with Store(path, read_only=True) as store:
-            return len(store._rows("SELECT 1 FROM scores"))
-    except UserError:  # it is being made
-        return 0
 
 
 def test_a_cluster_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

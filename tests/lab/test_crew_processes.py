@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from crew_samples import rows_of
+from crew_samples import n_scores, rows_of
 
-from bitgap.errors import StoreError
 from bitgap.lab.crew import crew as crew_module
 from bitgap.lab.crew.begin import begin_crew
 from bitgap.lab.crew.crew import Crew
@@ -112,16 +111,6 @@ def test_a_command_that_is_killed_goes_on_from_what_it_kept(tmp_path: Path) -> N
     assert subprocess.run(words, timeout=240, check=False).returncode == 0
     with Store(path, read_only=True) as store:
         assert rows_of(store) == scored(tmp_path / "theirs.db", PLANS)
-
-
-def n_scores(path: Path) -> int:
-    if not path.is_file():
-        return 0
-    try:
-        with Store(path, read_only=True) as store:
-            return len(store._rows("SELECT 1 FROM scores"))
-    except StoreError:  # it is being made
-        return 0
 
 
 def children(pid: int) -> Iterator[int]:

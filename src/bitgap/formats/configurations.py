@@ -28,7 +28,7 @@ from bitgap.formats.compressed_tensors_writer import CompressedTensors
 from bitgap.formats.gguf.header import library
 from bitgap.formats.gguf.metadata import architecture_for
 from bitgap.formats.gguf.names import ARCHITECTURES
-from bitgap.formats.gguf.read import code_bits
+from bitgap.formats.gguf.read import block_of, code_bits
 from bitgap.formats.gguf.write import GGUF, file_names
 from bitgap.formats.gptq_writer import GPTQ, AutoRound, module_settings
 from bitgap.formats.source import OUTSIDE, Place, Source
@@ -110,7 +110,7 @@ class LlamaQuantize(Configuration, GGUF):
         """Returns why llama-quantize cannot make a matrix so, or None if it can."""
         if scheme not in _K_TYPES:
             return super().refusal(place, scheme)
-        block = _block(scheme)[0]
+        block = block_of(scheme)[0]
         if place.n_in % block:
             # The tool takes another type then, and tells so in its log alone.
             return f"its rows of {place.n_in} are no whole number of blocks of {block}"
@@ -128,7 +128,7 @@ class LlamaQuantize(Configuration, GGUF):
         """Returns what a matrix takes in the file."""
         if scheme not in _K_TYPES:
             return super().bytes_of(place, scheme)
-        weights, size = _block(scheme)
+        weights, size = block_of(scheme)
         return place.n_weights // weights * size
 
     def expected(self, source: Source, place: Place, scheme: str) -> Expected:
@@ -342,13 +342,6 @@ def _weights(bits: int, size: int) -> dict[str, Any]:
         "group_size": None if size < 0 else size,
         "dynamic": False,
     }
-
-
-def _block(kind: str) -> tuple[int, int]:
-    """Returns weights and bytes of a block of a ggml type."""
-    gguf = library()
-    weights, size = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[kind]]
-    return int(weights), int(size)
 
 
 def _file_names(source: Source) -> dict[str, str]:

@@ -411,10 +411,10 @@ def _verified(
     # Anew, as the simulation takes a model's weights away.
     source = Source.open(model, **(trust or {}))
     check_model(recipe, source.loaded.info.fingerprint)
-    schemes = schemes_of(recipe, source)
-    units = _unit_of(recipe, source)
     if (given := target.configured(source, folder)) is not None:
         return _configured(target, recipe, source, given, model, began)
+    schemes = schemes_of(recipe, source)
+    units = _unit_of(recipe, source)
     counted = list(count(source, target, schemes, folder))
     sentences = _sentences(source, check)
     further = target.further(source, folder, _texts(check))
@@ -436,15 +436,7 @@ def _verified(
         )
         for one in counted
     )
-    by_unit = tuple(
-        VerifiedUnit(
-            name=name,
-            scheme=unit.scheme,
-            recipe_bytes=unit.bytes,
-            file_bytes=sum(one.n_bytes for one in matrices if one.unit == name),
-        )
-        for name, unit in recipe.units.items()
-    )
+    by_unit = _by_unit(recipe, matrices)
     logits = _by_language(texts, moved, loaded)
     explained = target.explained(source, schemes)
     made = Verification(
@@ -469,6 +461,18 @@ def _verified(
     )
     failures = (*_failures(made, loaded), *further)
     return replace(made, failures=failures, notes=_notes(made, target, loaded))
+
+
+def _by_unit(recipe: Recipe, matrices: Sequence[VerifiedMatrix]) -> tuple[VerifiedUnit, ...]:
+    return tuple(
+        VerifiedUnit(
+            name=name,
+            scheme=unit.scheme,
+            recipe_bytes=unit.bytes,
+            file_bytes=sum(one.n_bytes for one in matrices if one.unit == name),
+        )
+        for name, unit in recipe.units.items()
+    )
 
 
 def _configured(
@@ -498,15 +502,7 @@ def _configured(
                 wrong="" if same else f"is given {given[name] or 'nothing'}, not {wanted.stored}",
             )
         )
-    by_unit = tuple(
-        VerifiedUnit(
-            name=name,
-            scheme=unit.scheme,
-            recipe_bytes=unit.bytes,
-            file_bytes=sum(one.n_bytes for one in matrices if one.unit == name),
-        )
-        for name, unit in recipe.units.items()
-    )
+    by_unit = _by_unit(recipe, matrices)
     units_bytes = sum(unit.file_bytes for unit in by_unit)
     made = Verification(
         target=target.name,

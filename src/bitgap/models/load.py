@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import re
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -21,7 +22,7 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedModel
 
@@ -40,7 +41,6 @@ from bitgap.models.refusals import (
     refuse_quantized,
     tokens_beyond,
     too_large,
-    weight_files,
 )
 from bitgap.models.silence import silenced
 from bitgap.models.stored import (
@@ -315,19 +315,13 @@ def _half_type(folder: Path) -> tuple[torch.dtype | None, frozenset[str]]:
     """
     types = {"BF16": torch.bfloat16, "F16": torch.float16}
     found: dict[str, set[str]] = {}
-    size: dict[str, int] = {}
-    for file in weight_files(folder):
-        try:
-            with safe_open(file, "pt") as weights:
-                for key in weights.keys():
-                    part = weights.get_slice(key)
-                    found.setdefault(part.get_dtype(), set()).add(key)
-                    size[part.get_dtype()] = size.get(part.get_dtype(), 0) + prod(part.get_shape())
-        except (OSError, SafetensorError):
-            return None, frozenset()  # told, with the file's name, by whoever reads it
+    size: Counter[str] = Counter()
+    for name, header in read_headers(folder).items():
+        found.setdefault(header.dtype, set()).add(name)
+        size[header.dtype] += prod(header.shape)
     halves = [kind for kind in found if kind in types]
     others = {kind for kind in found if kind.startswith(("F", "BF"))} - set(halves) - {"F32"}
-    if len(halves) != 1 or others or size.get("F32", 0) > size[halves[0]] * _FLOAT32_SHARE:
+    if len(halves) != 1 or others or size["F32"] > size[halves[0]] * _FLOAT32_SHARE:
         return None, frozenset()
     kind = types[halves[0]]
     assert kind in HALVES
@@ -352,13 +346,11 @@ def _kept_in_float32(names: Collection[str]) -> Iterator[None]:
 def _are_float32(model: nn.Module, names: Collection[str]) -> bool:
     """Whether what a file has in float32 is so in the model, under its name or one around it."""
     there = dict(model.named_parameters()) | dict(model.named_buffers())
-    by_end: dict[str, list[Tensor]] = {}
-    for key, value in there.items():
-        by_end.setdefault(key.rpartition(".")[2], []).append(value)
     for name in names:
         same = [value for key, value in there.items() if f".{key}".endswith(f".{name}")]
-        # Renamed on the way: then all that is called so must be.
-        same = same or by_end.get(name.rpartition(".")[2], [])
+        if not same:  # renamed on the way: then all that is called so must be
+            own = name.rpartition(".")[2]
+            same = [value for key, value in there.items() if key.rpartition(".")[2] == own]
         if not same or any(value.dtype != torch.float32 for value in same):
             return False
     return True

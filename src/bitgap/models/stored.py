@@ -23,7 +23,7 @@ from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -41,16 +41,14 @@ _MAPPED = "bitgap_mapped"
 _DONTNEED, _WILLNEED = 4, 3
 _CAST = "bitgap_cast"
 _LOCK = threading.RLock()
+_T = TypeVar("_T", bound=Tensor)
 
 
 def stored(module: nn.Module, name: str = "weight") -> Tensor:
     """Returns a parameter as it is kept, without gradient; not to be written to."""
     kept = module.get_submodule(name.rpartition(".")[0])._parameters[name.rpartition(".")[2]]
     assert kept is not None
-    out = kept.detach()
-    if is_mapped(kept):
-        setattr(out, _MAPPED, out.data_ptr())
-    return out
+    return _noted(kept.detach(), kept)
 
 
 def as_run(tensor: Tensor) -> Tensor:
@@ -167,10 +165,8 @@ class Stacked(Tensor):
     def of(cls, kept: Tensor) -> Stacked:
         """Returns a parameter (.. x rows x columns) as a stack; the numbers are shared."""
         made: Any = torch.Tensor._make_subclass(cls, kept.detach())
-        if is_mapped(kept):
-            setattr(made, _MAPPED, made.data_ptr())
         made._is_param = True  # what nn.Module takes for a parameter of its own
-        return made
+        return _noted(made, kept)
 
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -347,6 +343,13 @@ def _lies_in(tensor: Tensor, ranges: list[tuple[int, int]]) -> bool:
     start = tensor.data_ptr()
     end = start + tensor.numel() * tensor.element_size()
     return any(a <= start and end <= b for a, b in ranges)
+
+
+def _noted(out: _T, kept: Tensor) -> _T:
+    """Notes of what shares a parameter's numbers that they lie in a mapped file, if they do."""
+    if is_mapped(kept):
+        setattr(out, _MAPPED, out.data_ptr())
+    return out
 
 
 def is_mapped(tensor: Tensor) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -89,10 +89,7 @@ def as_float32(block: nn.Module) -> nn.Module:
         return block
     made = clone_sharing(block)
     for module in made.modules():
-        plain(module)
-        for name, kept in list(module.named_parameters(recurse=False)):
-            setattr(module, name, nn.Parameter(as_run(kept.detach()), requires_grad=False))
-            forget(kept)
+        _cast(module, as_run)
     return made
 
 
@@ -129,10 +126,15 @@ def cast_linears(block: nn.Module, dtype: torch.dtype) -> None:
     Not by ``Module.to``, which would write to the tensors that the copy shares with the model.
     """
     for view in linear_views(block).values():
-        plain(view.module)
-        for name, old in list(view.module.named_parameters(recurse=False)):
-            setattr(view.module, name, nn.Parameter(old.detach().to(dtype), requires_grad=False))
-            forget(old)
+        _cast(view.module, lambda old: old.to(dtype))
+
+
+def _cast(module: nn.Module, cast: Callable[[Tensor], Tensor]) -> None:
+    """Gives a module of a copied block parameters of another type, and makes it plain."""
+    plain(module)
+    for name, old in list(module.named_parameters(recurse=False)):
+        setattr(module, name, nn.Parameter(cast(old.detach()), requires_grad=False))
+        forget(old)
 
 
 def check_replacements(own: Mapping[str, Tensor], replacements: Mapping[str, Tensor]) -> None:

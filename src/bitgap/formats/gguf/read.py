@@ -140,7 +140,7 @@ def _unit(file: GGUFFile, row: Architecture, tensor: Stored, name: str) -> Unit:
             values = values.unflatten(0, (heads, -1, 2)).transpose(1, 2).flatten(0, 2)
         return values - 1 if is_norm else values
 
-    per_block, _ = _block(tensor.kind)
+    per_block, _ = block_of(tensor.kind)
     bits = code_bits(tensor.kind)
     code_bytes = min(tensor.n_bytes, math.ceil(math.prod(tensor.shape) * bits / 8))
     if per_block == 1:
@@ -182,7 +182,7 @@ def _values(file: GGUFFile, tensor: Stored) -> NDArray[np.float32]:
         file.release(tensor)
         return raw.float().numpy().reshape(tensor.shape)
     kind = library().GGMLQuantizationType[tensor.kind]
-    per_block, block_bytes = _block(tensor.kind)
+    per_block, block_bytes = block_of(tensor.kind)
     blocks = data.reshape(-1, block_bytes)
     values = np.empty((len(blocks), per_block), np.float32)
     # A part at a time, as the library makes several temporaries of what it is given; seen as one
@@ -203,7 +203,8 @@ def _values(file: GGUFFile, tensor: Stored) -> NDArray[np.float32]:
     return values.reshape(tensor.shape)
 
 
-def _block(kind: str) -> tuple[int, int]:
+def block_of(kind: str) -> tuple[int, int]:
+    """Returns weights and bytes of a block of a ggml type, by its name."""
     return library().GGML_QUANT_SIZES[library().GGMLQuantizationType[kind]]
 
 
