@@ -72,7 +72,8 @@ def held_bytes(size: Dimensions, layout: Layout, text_rows: int, longest: int) -
     """What the engine holds at once under a layout, by the count of method's budget."""
     held = min(layout.segment_rows, text_rows)
     stack = 4 * held * size.width * ((size.n_blocks + 3) * layout.nodes + 5)
-    scratch = layout.workers * size.scratch_bytes(layout.chunk_rows, longest)
+    rows = max(layout.chunk_rows, layout.product_rows)
+    scratch = layout.workers * size.scratch_bytes(rows, longest)
     logits = 8 * layout.workers * layout.head_rows * min(TILE, size.vocabulary)
     return stack + scratch + logits + layout.bank_bytes
 

@@ -18,7 +18,6 @@ from bitgap.disparity.layer_map import LayerMap, make_map
 from bitgap.errors import ModelError, UnsupportedArchitecture, UsageError
 from bitgap.experiments.catalog import CATALOG, find
 from bitgap.experiments.protocol.experiment import NOT_TESTABLE, Experiment
-from bitgap.jobs.profile_links import profile_links
 from bitgap.jobs.records import Investigation
 from bitgap.jobs.results import judged_together, model_scope
 from bitgap.jobs.spending import in_all, spent_by
@@ -55,6 +54,9 @@ def investigate(
         >>> investigate(lab, TIERS["smoke"]).scheme  # doctest: +SKIP
         'rtn3-g128'
     """
+    # Here, as it takes a quarter of a second that an audit, which describes a lab, need not wait.
+    from bitgap.jobs.profile_links import profile_links
+
     thresholds = load_thresholds()
     tier = tier.fitted(lab.n_blocks, lab.corpus.n_sentences)
     part = lab.spread(tier.sentences)

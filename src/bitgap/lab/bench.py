@@ -32,7 +32,7 @@ from bitgap.lab.engine.budget import (
 from bitgap.lab.engine.floor import sampled_sentences
 from bitgap.lab.engine.prefix import Prefix, PrefixRule, prefix_of
 from bitgap.lab.engine.rates import Rates, corrected, probe_rates, rates_about
-from bitgap.lab.engine.scoring import ENGINE_VERSION, Engine
+from bitgap.lab.engine.scoring import ENGINE_VERSION, Engine, Layout
 from bitgap.lab.engine.stopwatch import Stopwatch
 from bitgap.lab.engine.text import Chunk, TokenizedText, make_chunks, tokenize, unreadable
 from bitgap.lab.engine.tree import PlanTree
@@ -497,18 +497,26 @@ def _tokenized(
 
 def _make_engine(decoder: Decoder, bank: Bank, text: TokenizedText, settings: Settings) -> Engine:
     lengths = [len(ids) for language in text.ids for ids in language]
-    layout = make_layout(
-        Dimensions.of(decoder),
-        text_rows=sum(lengths),
-        longest=max(lengths),
-        memory_bytes=settings.memory_bytes,
-        device=settings.device,
-        threads=torch.get_num_threads(),
-    )
+
+    def laid_out(text_rows: int) -> tuple[Layout, tuple[Chunk, ...]]:
+        layout = make_layout(
+            Dimensions.of(decoder),
+            text_rows=text_rows,
+            longest=max(lengths),
+            memory_bytes=settings.memory_bytes,
+            device=settings.device,
+            threads=torch.get_num_threads(),
+        )
+        return layout, make_chunks(text, layout.chunk_rows, settings.device)
+
+    layout, chunks = laid_out(sum(lengths))
+    padded = sum(chunk.n_rows for chunk in chunks)
+    if padded > layout.segment_rows:
+        # The text may fit in one piece but for its padding, and then it does with fewer nodes.
+        layout, chunks = laid_out(padded)
     bank.limit_bytes = layout.bank_bytes
     # Where the model is streamed a block may be most of the memory, and is held in its own type.
     bank.holds_cast = not layout.streams
-    chunks = make_chunks(text, layout.chunk_rows, settings.device)
     return Engine(decoder, bank, chunks, len(lengths), settings.arithmetic, layout, settings.device)
 
 

@@ -84,7 +84,7 @@ class StackView(LinearView):
         Raises:
             EngineError: If the shape differs from the matrix's own.
         """
-        check_replacements({self.name: self.get()}, {self.name: weight})
+        check_replacements({self.name: torch.empty(self.shape, device="meta")}, {self.name: weight})
         own = self._own()
         if stored(block, self.parameter).is_set_to(own):
             # The first matrix of the stack to be replaced: until now the copy shares the stack.

@@ -4,7 +4,8 @@ A checkpoint in bfloat16 or float16 is mapped, not read: its tensors are pages o
 the system brings in when they are touched. The modules that own them say float32 to whoever asks
 (``module.weight`` is a cast made on the spot), so that every forward computes in float32, bit for
 bit as if the whole model had been cast, while never more than a matrix or so is. What is iterated
-(``named_parameters``) is what is stored. Pages that were cast are given back at once.
+(``named_parameters``) is what is stored. Pages that were cast are given back at once, but for
+models so small that all of their file may stay.
 
 The token table is different: it casts the rows that come, into a table of which only those rows
 take memory. A linear of many rows, such as a head, multiplies some rows at a time. Experts that are
@@ -37,6 +38,9 @@ from bitgap.models.kinds import is_within, text_part
 HALVES = (torch.bfloat16, torch.float16)
 """The types of float that are kept and cast; others are run as they are."""
 _TILE_NUMBERS = 2**22
+_KEPT_BYTES = 2**30
+"""Weights that take no more of their file than this stay in memory once they were read: to give
+pages back after each cast, and to fault them in for the next, takes longer than a small product."""
 _MAPPED = "bitgap_mapped"
 _DONTNEED, _WILLNEED = 4, 3
 _CAST = "bitgap_cast"
@@ -327,10 +331,14 @@ def plain(module: nn.Module) -> None:
 
 
 def mark_mapped(model: nn.Module) -> None:
-    """Notes which parameters are pages of a mapped weights file; others are left alone."""
+    """Notes which parameters are pages of a mapped weights file; others are left alone.
+
+    Of a model that takes little of its file none is noted, so that its pages are never given back.
+    """
     ranges = _mapped_files()
-    for parameter in model.parameters():
-        if parameter.device.type == "cpu" and _lies_in(parameter, ranges):
+    found = [p for p in model.parameters() if p.device.type == "cpu" and _lies_in(p, ranges)]
+    if sum(p.numel() * p.element_size() for p in found) > _KEPT_BYTES:
+        for parameter in found:
             setattr(parameter, _MAPPED, parameter.data_ptr())
 
 

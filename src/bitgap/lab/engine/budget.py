@@ -33,6 +33,8 @@ DEFAULT_MEMORY_BYTES = 4 * GIB
 # Rows in one product: enough to keep a core at matrix products (launching a block costs about
 # 0.5 ms), few enough to keep its activations near the caches.
 _CHUNK_ROWS = {"cpu": 4096, "cuda": 32768}
+# As many where plans share a product: beyond that norms and activations pass the caches by.
+_PRODUCT_ROWS = {"cpu": 2048, "cuda": 32768}
 # More threads than this share no more chunks; they share each product instead.
 _MAX_WORKERS = 4
 # Into about so many chunks a short text is cut by length, and so much wider may a level be.
@@ -185,6 +187,7 @@ def make_layout(
         head_rows = _MIN_HEAD_ROWS
     room = scratch - _logits_bytes(head_rows, tile)
     chunk_rows = min(wanted, size.rows_within(room, longest))
+    product_rows = min(chunk_rows, _PRODUCT_ROWS.get(kind, _PRODUCT_ROWS["cuda"]))
     # Nodes share a step only where the whole text fits the stack; with one, any segment will do.
     # Half the nodes of a mask tree take the same variant, so twice as many fill a product.
     per_node, beside = size.n_blocks + 3, 3 + 2 * n_heads
@@ -205,7 +208,9 @@ def make_layout(
         )
     streams = size.n_blocks * size.block_bytes > memory_bytes
     bank_bytes = int(memory_bytes * bank_share)
-    return Layout(chunk_rows, nodes, head_rows, segment_rows, bank_bytes, workers, streams)
+    return Layout(
+        chunk_rows, nodes, head_rows, segment_rows, bank_bytes, workers, streams, product_rows
+    )
 
 
 def _logits_bytes(rows: int, tile: int) -> int:
@@ -343,7 +348,7 @@ def predict(
             disk = disk_bytes(todo, n_rows, engine.decoder.width)
     else:
         stack = 4 * held_rows * size.width * ((size.n_blocks + 3) * nodes + 5)
-        batch = max(batch, min(layout.chunk_rows, batch * nodes))
+        batch = max(batch, min(layout.product_rows or layout.chunk_rows, batch * nodes))
         bank = min(n_variants * size.block_bytes, layout.bank_bytes)
         bank += size.block_bytes if engine.bank.casts(0) else 0
     scratch = layout.workers * size.scratch_bytes(batch, longest)

@@ -53,13 +53,15 @@ class Layout:
     """How the work is cut to fit the memory; made by :func:`bitgap.lab.engine.budget.make_layout`.
 
     Attributes:
-        chunk_rows: Padded token rows in one product of one worker.
+        chunk_rows: Padded token rows of a piece of the text, at most.
         nodes: Tree nodes that are walked together.
         head_rows: Tokens that meet a tile of the vocabulary at a time, in each worker.
         segment_rows: Padded token rows that walk the tree together.
         bank_bytes: Memory for rounded blocks.
         workers: Threads that take chunks.
         streams: Whether the block is the outer loop, as the model is larger than the memory.
+        product_rows: Padded token rows that plans share in one product of one worker; 0 for as many
+            as a piece of the text has.
     """
 
     chunk_rows: int
@@ -69,6 +71,7 @@ class Layout:
     bank_bytes: int
     workers: int = 1
     streams: bool = False
+    product_rows: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,7 +337,7 @@ class Engine:
 
     def _batches(self, nodes: list[int], rows_each: int) -> Iterator[list[int]]:
         """Yields as many nodes at a time as one product may hold."""
-        size = max(1, self.layout.chunk_rows // rows_each)
+        size = max(1, (self.layout.product_rows or self.layout.chunk_rows) // rows_each)
         for start in range(0, len(nodes), size):
             yield nodes[start : start + size]
 
