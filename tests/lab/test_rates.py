@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from lab_samples import load_tiny, make_bench, make_lab, write_corpus
 
+from bitgap.lab.engine import head as head_module
 from bitgap.lab.engine import rates as rates_module
 from bitgap.lab.engine.floor import Reference, sampled_sentences
 from bitgap.lab.engine.rates import Rates, corrected, probe_rates, rates_about
@@ -37,6 +38,21 @@ def test_a_probe_touches_a_few_hundred_rows_whatever_the_text() -> None:
     assert time.perf_counter() - start < 5, "about a second, on a machine that may be busy"
     assert lab.n_rows > 5000 and max(seen) <= rates_module._PROBE_ROWS
     assert found.block_s > 0 and found.head_s > 0 and found.round_s > 0 and not found.learned
+
+
+def test_a_probe_of_the_head_is_of_one_product_whatever_logits_an_early_state_gives(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lab = make_lab()
+    tail = lab.decoder.tail
+    vars(lab.decoder)["tail"] = replace(tail, weight=tail.weight * 1e4)
+    shifted: list[int] = []
+    again = head_module._shifted_log_sum_exp
+    monkeypatch.setattr(
+        head_module, "_shifted_log_sum_exp", lambda *a: shifted.append(1) or again(*a)
+    )
+    probe_rates(lab.engine)
+    assert not shifted
 
 
 @pytest.mark.parametrize(("learned", "block_s"), [(False, 2e-3), (True, 1.5e-3)])

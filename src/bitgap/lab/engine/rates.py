@@ -34,6 +34,7 @@ _PROBE_ROWS = 384
 _PROBE_S = 0.3
 """What each of the three parts of a probe may take beyond one try."""
 _PROBED_WEIGHTS = 2**18
+_SMALL = 2**-10
 _ENOUGH_S = 0.5
 """Work that took less says little of speed."""
 _KEPT_SHARE = 0.5
@@ -105,7 +106,9 @@ def probe_rates(engine: Engine) -> Rates:
     weight = decoder.tail.weight
     tile = weight[: engine.tile_width]
     head = Head.prepared(tile, None, None, engine.rounds)
-    hidden = decoder.tail.finish(state).flatten(0, 1)
+    # Small, as states of the first block may give logits that no later ones do, and whose sums of
+    # exponentials have to be taken again.
+    hidden = decoder.tail.finish(state).flatten(0, 1) * _SMALL
     entered = [head.enter(hidden)] * layout.workers
     head_s = _best(
         lambda: engine.each(lambda h, scratch: log_sum_exp(head, h, scratch), entered),
