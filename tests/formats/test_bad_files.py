@@ -46,6 +46,18 @@ def test_a_file_that_cannot_be_audited_is_a_message(tiny: Path, run: Any, tmp_pa
     assert len(run("results", "--json").json["runs"]) == 1
 
 
+@pytest.mark.parametrize("verb", [["audit"], ["map"], ["gate", "--max-harm", "1"]])
+def test_a_damaged_file_is_told_before_the_model_is_read(
+    tiny: Path, run: Any, tmp_path: Path, verb: list[str]
+) -> None:
+    cut = quantized(tiny, tmp_path / "cut")
+    weights = cut / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1000])
+    ran = run(*verb, tiny, "--corpus", "text", "--against", cut)
+    ran.refused(1, "model.safetensors")
+    assert f"reading {cut}" in ran.err and f"reading {tiny}" not in ran.err
+
+
 def test_a_gguf_that_is_cut_or_quantized_is_no_base(run: Any, tmp_path: Path) -> None:
     pytest.importorskip("gguf")
     from gguf_files import write_gguf

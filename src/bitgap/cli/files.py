@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from argparse import Namespace
+from collections.abc import Sequence
 from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -155,13 +156,31 @@ def opened(files: list[str]) -> list[Checkpoint]:
     return [open_checkpoint(file) for file in files]
 
 
-def audit_against(options: Namespace, session: Session, lab: Lab) -> None:
+def opened_or_paths(options: Namespace) -> list[Checkpoint | Path]:
+    """Returns the files that are audited against, each opened, or its path where it is only run.
+
+    Before a model is read: what is damaged, missing or given twice is told at once.
+
+    Raises:
+        UsageError: If a file is given twice, or could only be run and no runtime is named.
+    """
+    return [_opened_or_path(options, file) for file in _each_once(options.against or [])]
+
+
+def audit_against(
+    options: Namespace, session: Session, lab: Lab, checkpoints: Sequence[Checkpoint | Path]
+) -> None:
     """Audits files, a run each; several are then shown side by side.
+
+    Args:
+        options: Of the command.
+        session: Which shows and keeps.
+        lab: Of the model.
+        checkpoints: Of :func:`opened_or_paths`.
 
     Raises:
         ModelError: If a runtime failed, after everything else is kept and shown.
     """
-    checkpoints = [_opened_or_path(options, file) for file in _each_once(options.against)]
     lab = lab.spread(options.sentences)
     if options.dry_run:
         _tell_cost(session, lab, [one for one in checkpoints if not isinstance(one, Path)])

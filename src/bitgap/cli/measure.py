@@ -14,6 +14,7 @@ from bitgap.cli.files import (
     audit_against,
     check_runtimes,
     map_against,
+    opened_or_paths,
 )
 from bitgap.cli.options import (
     ALL_MASKS,
@@ -63,6 +64,7 @@ def audit(options: Namespace, session: Session) -> None:
             "--against takes the weights of a file as they are; leave out --scheme and --protect"
         )
     check_runtimes(options)
+    files = opened_or_paths(options)
     # Before the imports, as it tells that something is done and they take seconds.
     lab = session.open_lab(options.model, "exact")
     from bitgap.jobs.investigate import describe
@@ -70,7 +72,7 @@ def audit(options: Namespace, session: Session) -> None:
     from bitgap.show import views
 
     if options.against:
-        audit_against(options, session, lab)
+        audit_against(options, session, lab, files)
         return
     protect = f" protect {options.protect}" if options.protect else ""
     plan = Plan.parse(f"{options.scheme}{protect}", lab.n_blocks)
