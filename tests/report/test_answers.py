@@ -207,6 +207,46 @@ def test_an_undefined_disparity_says_why() -> None:
     assert any("the reference is below resolution" in d for d in said.details)
 
 
+def as_run(extra: float, **changed: Any) -> dict[str, Any]:
+    rows = {
+        code: {"damage": weights + extra, "damage_ci": [weights, weights + 2 * extra],
+               "extra": extra, "extra_ci": [0.9 * extra, 1.1 * extra]}
+        for code, weights in (("en", 0.01), ("he", 0.02))
+    }  # fmt: skip
+    rows["he"] |= changed
+    return {"runtime": "llama.cpp", "failure": "", "versions": {}, "languages": rows}
+
+
+def of_runtimes(*runs: dict[str, Any], **result: Any) -> dict[str, Any]:
+    read = {"audit": audit(), "contents": {"tensors": []}, "runtimes": {"runs": list(runs)}}
+    result = read | result
+    return {a.key: a for a in answers(stored(**result))}
+
+
+@pytest.mark.parametrize(
+    ("extra", "side"), [(0.1, "by running it, and not"), (0.001, "by its weights in")]
+)
+def test_what_running_adds_is_told_first_and_by_what_it_is(extra: float, side: str) -> None:
+    found = of_runtimes(as_run(extra))
+    assert next(iter(found)) == "runs"
+    short = found["runs"].short
+    assert short.startswith("As llama.cpp runs it, Hebrew is hurt most, ")
+    assert f"most of it is done {side}" in short and "English and Hebrew" in short
+    assert "by its weights alone" in found["languages"].question
+
+
+def test_weights_and_running_that_cannot_be_told_apart_are_not() -> None:
+    found = of_runtimes(as_run(0.1, extra_ci=[0.01, 0.13]))["runs"]
+    assert "English" in found.short and "Hebrew" not in found.short.partition(";")[2]
+    assert "Weights and running cannot be told apart in Hebrew." in found.details
+
+
+def test_a_runtime_that_failed_or_alone_has_the_numbers_is_not_told_beside_the_weights() -> None:
+    failed = as_run(0.1) | {"failure": "it ended by itself", "languages": {}}
+    for found in (of_runtimes(failed), of_runtimes(as_run(0.1), contents=None)):
+        assert list(found) == ["languages"] and "weights" not in found["languages"].question
+
+
 def test_codes_that_are_no_language_stay_as_they_are() -> None:
     rows = {"en": language(0.01, 0.0, 0.01), "<b>x": language(0.02, 1.0, 0.03)}
     assert languages(languages=rows).short.startswith("<b>x is hurt most")

@@ -24,6 +24,7 @@ from bitgap.report.words.phrases import (
     verdict_answer,
 )
 from bitgap.report.words.protect import recipe_answers
+from bitgap.report.words.runtimes import runtime_answer
 from bitgap.report.words.theory import ledger_answers, theory_answers
 from bitgap.show.numbers import lacks, told
 from bitgap.show.words import beaten, origin_place
@@ -51,8 +52,13 @@ def answers(run: Run) -> tuple[Answer, ...]:
     layer_map, audit = map_of(run), audit_of(run)
     if layer_map and layer_map["blocks"]:
         found.append(_why(layer_map, result.get("findings", ())))
+    # Where the weights were not read, the audit's own numbers are the runtime's.
+    runtimes = result.get("runtimes") if result.get("contents") else None
+    ran = runtime_answer(runtimes, audit) if runtimes and audit else None
+    if ran is not None:
+        found.append(ran)
     if audit:
-        found.append(_languages(audit))
+        found.append(_languages(audit, "by its weights alone" if ran else ""))
     if layer_map and layer_map["blocks"]:
         found.append(_blocks(layer_map))
     if result.get("findings"):
@@ -65,10 +71,10 @@ def language_name(code: str) -> str:
     return named(code).name
 
 
-def _languages(audit: Json) -> Answer:
+def _languages(audit: Json, by: str = "") -> Answer:
     rows, reference = audit["languages"], audit["reference"]
     counted = {c: r for c, r in rows.items() if not (r["collapsed"] or r["below_resolution"])}
-    question = "Which languages are hurt, and how much?"
+    question = f"Which languages are hurt{f' {by}' if by else ''}, and how much?"
     details = [*_collapsed_line(rows), *_spread_lines(audit), _disparity_line(audit)]
     details += _gap_line(audit)
     details += _share_line(audit)

@@ -23,8 +23,8 @@ class Answer:
     """One question of the first screen, with what the numbers say of it."""
 
     key: str
-    """``why``, ``languages``, ``blocks`` or ``hypotheses``; of a recipe ``cost``, ``gains`` or
-    ``mattered``."""
+    """``runs``, ``why``, ``languages``, ``blocks`` or ``hypotheses``; of a recipe ``cost``,
+    ``gains`` or ``mattered``."""
     question: str
     short: str
     """One sentence."""
