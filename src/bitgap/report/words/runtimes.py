@@ -10,7 +10,6 @@ from bitgap.report.words.phrases import Answer, joined
 from bitgap.show.numbers import lacks, told
 
 Json = Mapping[str, Any]
-_PER_TEXT = "bits per character of the reference's text"
 
 
 def runtime_answer(runtimes: Json, weights: Json) -> Answer | None:
@@ -29,7 +28,10 @@ def runtime_answer(runtimes: Json, weights: Json) -> Answer | None:
     first, *others = ran
     rows = _known(first)
     worst = max(rows, key=lambda code: rows[code]["damage"])
-    short = f"As {first['runtime']} runs it, {_name(worst)} is hurt most, {_damage(rows[worst])}"
+    per = f"bits per {_name(weights['reference'])} character"
+    short = (
+        f"As {first['runtime']} runs it, {_name(worst)} is hurt most, {_damage(rows[worst])} {per}"
+    )
     shares = _of_running(first, weights)
     return Answer(
         "runs",
@@ -37,8 +39,7 @@ def runtime_answer(runtimes: Json, weights: Json) -> Answer | None:
         f"{short}{f'; {shares[0]}' if shares else ''}.",
         (
             *shares[1:],
-            *(f"{_damage(row)} in {_name(code)} as {first['runtime']} runs it."
-              for code, row in rows.items() if code != worst),
+            *(f"{_name(code)}: {_damage(row)}." for code, row in rows.items() if code != worst),
             *(_beside(other, worst) for other in others if worst in _known(other)),
         ),
     )  # fmt: skip
@@ -54,7 +55,7 @@ def _name(code: str) -> str:
 
 
 def _damage(row: Json) -> str:
-    return f"{told(row['damage'], row['damage_ci'], signed=False)} {_PER_TEXT}"
+    return told(row["damage"], row["damage_ci"], signed=False)
 
 
 def _of_running(run: Json, weights: Json) -> list[str]:
@@ -80,4 +81,4 @@ def _of_running(run: Json, weights: Json) -> list[str]:
 
 
 def _beside(run: Json, code: str) -> str:
-    return f"{_damage(_known(run)[code])} in {_name(code)} as {run['runtime']} runs it."
+    return f"{_name(code)} as {run['runtime']} runs it: {_damage(_known(run)[code])}."
