@@ -91,8 +91,7 @@ def screen(
                     weight = decoder.block_linears(block)[name].get().float()
                     u = row[block, name]
                     for c, scheme in enumerate(schemes):
-                        variant = f"{FP}/{scheme}@{name}"
-                        rounded = bench.bank.rounded_linears(block, variant)[name]
+                        rounded = bench.bank.rounded_linear(block, name, scheme)
                         change = inputs @ (rounded - weight).T  # B x S x out
                         along = (gradients * change).sum(-1).double()  # K x B x S
                         token = (along**2).sum(-1).mean(0) / 2

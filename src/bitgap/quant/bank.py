@@ -186,6 +186,11 @@ class Bank:
             for name, scheme in self._schemes(index, variant).items()
         }
 
+    def rounded_linear(self, index: int, name: str, scheme: str) -> Tensor:
+        """Returns one linear of block ``index`` under a scheme, (out x in); no other is touched."""
+        self._check_variant(index, f"{FP}/{scheme}@{name}")
+        return self._matrix(index, name, scheme)
+
     def _schemes(self, index: int, variant: str) -> dict[str, str]:
         parsed = parse_variant(variant)
         return {name: parsed.of(name) for name in self._decoder.block_linears(index)}

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 
 from bitgap.lab.bench import Bench
+from bitgap.lab.engine.budget import Dimensions
 from bitgap.lab.protect.units import ModelUnits
 from bitgap.lab.scores import score
 from bitgap.lab.screen import screen
@@ -251,7 +252,7 @@ def _seed_of(seed: int, number: int) -> int:
 
 def screen_s(bench: Bench, schemes: Sequence[str]) -> float:
     """Returns the seconds that the screen is expected to take."""
-    return _screen_s(bench, schemes, bench.exact().n_rows)
+    return sum(_screen_s(bench, schemes, chunk.n_rows) for chunk in bench.exact().chunks)
 
 
 def _screen_s(bench: Bench, schemes: Sequence[str], n_rows: int) -> float:
@@ -259,7 +260,10 @@ def _screen_s(bench: Bench, schemes: Sequence[str], n_rows: int) -> float:
     rates = exact.measured_rates()
     n_rounding = sum(name != FP for name in schemes)
     passes = 2 + _BACKWARD * SCREEN_DRAWS + _CHANGE * n_rounding
-    return n_rows * (exact.n_blocks * passes * rates.block_s + 2 * rates.head_s)
+    # Every matrix is rounded again for every batch: all of them, in every way, are not held.
+    weights = exact.n_blocks * Dimensions.of(exact.decoder).block_weights
+    rounding_s = n_rounding * weights * rates.round_s
+    return n_rows * (exact.n_blocks * passes * rates.block_s + 2 * rates.head_s) + rounding_s
 
 
 def _shape(bench: Bench, units: ModelUnits, schemes: Sequence[str]) -> tuple[int, int, int, int]:
