@@ -297,7 +297,7 @@ def test_an_interrupt_before_anything_began_says_so(
         raise KeyboardInterrupt
 
     monkeypatch.setattr("bitgap.models.load.load_model", stop)
-    monkeypatch.setattr("bitgap.lab.lab.load_model", stop)
+    monkeypatch.setattr("bitgap.lab.reading.load_model", stop)
     measure("audit").refused(130, "stopped before anything was measured")
 
 

@@ -131,7 +131,7 @@ def eager(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Crew, "pays", lambda self, seconds: True)
     monkeypatch.setattr(crew_module, "_UNIT_S", (1e-6, 1e-6))
     monkeypatch.setattr(cut, "_MOST_REPEATED", 1.0)
-    monkeypatch.setattr(worker_module, "load_model", lambda name, **trust: load_tiny())
+    monkeypatch.setattr(worker_module, "read_model", lambda name, **trust: load_tiny())
 
 
 __all__ = ["Around", "Here", "Letters", "crew_of", "eager", "make_lab", "rows_of"]

@@ -203,7 +203,7 @@ def test_one_node_that_begins_none_does_not_end_the_others_work_nor_is_it_asked_
 
 
 def test_a_worker_that_reads_another_model_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker_module, "load_model", lambda name, **trust: load_tiny(blocks=4))
+    monkeypatch.setattr(worker_module, "read_model", lambda name, **trust: load_tiny(blocks=4))
     with pytest.raises(ModelError, match=r"reads another model as 'tiny'.*org/name@revision"):
         make_lab(crew=crew_of(Around())).score(PLANS)
 
@@ -228,7 +228,7 @@ def test_an_error_of_a_worker_names_it_and_shows_its_traceback(
     def broken(name: str | None, **trust: bool) -> Any:
         raise RuntimeError("out of memory, somewhere")
 
-    monkeypatch.setattr(worker_module, "load_model", broken)
+    monkeypatch.setattr(worker_module, "read_model", broken)
     with pytest.raises(RuntimeError, match="out of memory") as caught:
         make_lab(crew=crew_of(Around())).score(PLANS)
     assert "In worker worker 1" in caught.value.__notes__[0]

@@ -22,7 +22,6 @@ from bitgap.disparity.calibration import Calibration
 from bitgap.disparity.layer_map import LayerMap, make_map
 from bitgap.disparity.records import DisparityReport
 from bitgap.disparity.unit_map import Unit, UnitMap, make_unit_map, unit_plans
-from bitgap.formats.gguf.header import is_gguf
 from bitgap.lab.activations import (
     ACTIVATIONS_VERSION,
     Activations,
@@ -38,10 +37,10 @@ from bitgap.lab.engine.prefix import PrefixRule
 from bitgap.lab.mixtures import caveats_of_model
 from bitgap.lab.protect.run import protect, table_of
 from bitgap.lab.protect.steps import Asked, Prepared, prepare
+from bitgap.lab.reading import read_model
 from bitgap.lab.scores import score
 from bitgap.lab.settings import Progress, Settings, Silence, phase, provenance
 from bitgap.lab.store import Store, content_key
-from bitgap.models.load import load_model
 from bitgap.protect.outcome import Outcome
 from bitgap.protect.records import DamageTable
 from bitgap.quant.plan import Plan
@@ -109,14 +108,9 @@ class Lab(Bench):
             require_common(grammar.languages, text.languages, f"minimal pairs {pairs}")
         parsed = None if treebanks is None else load_treebanks(treebanks, text=text.languages)
         with phase(progress or Silence(), "reading weights"):
-            if is_gguf(model):
-                from bitgap.formats.gguf.load import load_gguf
-
-                loaded = load_gguf(model)
-            else:
-                loaded = load_model(
-                    model, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code
-                )
+            loaded = read_model(
+                model, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code
+            )
         counted = None
         if unigrams is not None:
             counted = load_unigrams(

@@ -21,7 +21,6 @@ import torch
 from torch import Tensor
 
 from bitgap.errors import ModelError
-from bitgap.formats.gguf.header import is_gguf
 from bitgap.lab.bench import split
 from bitgap.lab.crew.messages import Done, Failed, ModelSource, Ran, Ready, Request, Unit
 from bitgap.lab.crew.wire import packed, unpacked
@@ -33,9 +32,10 @@ from bitgap.lab.engine.scoring import Engine, Leaf
 from bitgap.lab.engine.stopwatch import Stopwatch
 from bitgap.lab.engine.stream import score_streaming
 from bitgap.lab.engine.text import Chunk, cut_rows
+from bitgap.lab.reading import read_model
 from bitgap.lab.settings import Settings
 from bitgap.models.decoder import Decoder
-from bitgap.models.load import LoadedModel, load_model
+from bitgap.models.load import LoadedModel
 from bitgap.models.twins import loaded_with, random_twin
 from bitgap.quant.bank import Bank
 from bitgap.version import __version__
@@ -215,11 +215,7 @@ class Worker:
                 self._models[plain] = self._read(plain)
             base = self._models[plain]
             return loaded_with(base, random_twin(base.model, source.random_seed), "random")
-        if is_gguf(source.model):
-            from bitgap.formats.gguf.load import load_gguf
-
-            return load_gguf(source.model)
-        return load_model(
+        return read_model(
             source.model,
             allow_pickle=source.allow_pickle,
             trust_remote_code=source.trust_remote_code,
