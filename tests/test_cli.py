@@ -19,8 +19,10 @@ from bitgap.cli.options import TIERS
 from bitgap.corpora.parallel import spread_order
 from bitgap.experiments.catalog import CATALOG
 from bitgap.jobs import investigate as investigate_module
+from bitgap.jobs.spending import scoring_share
 from bitgap.lab.bench import products_round
 from bitgap.lab.settings import Settings
+from bitgap.lab.store import Store
 from bitgap.records import Label
 from cli_samples import ENGLISH, HEBREW, TEXTS, Run, write_corpus_folder
 from harness import check_figure
@@ -193,8 +195,13 @@ def test_investigate_gives_a_verdict_on_every_experiment(
 ) -> None:
     short = replace(investigate_module.TIERS["smoke"], sentences=6)
     monkeypatch.setitem(investigate_module.TIERS, "smoke", short)
+    told = measure("investigate", "--tier", "smoke", "--dry-run")
+    assert "for scoring; controls and statistics come on top" in " ".join(told.out.split())
     ran = measure("investigate", "--tier", "smoke", "--json", "--out", "out")
     assert ran.code == 0, ran.err
+    with Store("bitgap.db", read_only=True) as store:
+        share = scoring_share(store, short)
+    assert share is not None and 0 < share < 1, "the next forecast knows what controls take"
     found = ran.json
     built = [e["id"] for e in run("list", "--json").json["experiments"]]
     assert [f["experiment"] for f in found["findings"]] == built

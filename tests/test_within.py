@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentTypeError
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -43,6 +44,16 @@ def test_what_is_no_time_is_refused_with_an_example(text: str):
 
 def speed(a_row_s: float, *, blocks: int = 24, sentences: int = 1000) -> Speed:
     return Speed(blocks, sentences, 500.0, Rates(a_row_s, a_row_s))
+
+
+def test_what_controls_took_before_leaves_less_time_for_sentences():
+    alone, why = tier_within(speed(1e-5), 3600, "x")
+    assert "controls and statistics come on top" in why
+    known = replace(speed(1e-5), shares={"standard": 0.25, "smoke": 0.25})
+    less, why = tier_within(known, 3600, "x")
+    assert less.sentences < alone.sentences and "on top" not in why
+    assert less == tier_within(speed(4e-5), 3600, "x")[0]
+    assert map_within(known, 3600) == map_within(speed(1e-5), 3600), "a map has no controls"
 
 
 @pytest.mark.parametrize("choose", [lambda s, t: tier_within(s, t, "x"), map_within])

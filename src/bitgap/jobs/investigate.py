@@ -6,6 +6,7 @@ which no language collapses when everything is rounded. Every hypothesis is then
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import asdict, fields, replace
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ from bitgap.experiments.catalog import CATALOG, find
 from bitgap.experiments.protocol.experiment import NOT_TESTABLE, Experiment
 from bitgap.jobs.records import Investigation
 from bitgap.jobs.results import judged_together, model_scope
-from bitgap.jobs.spending import in_all, spent_by
+from bitgap.jobs.spending import in_all, learn_share, scoring_share, spent_by
 from bitgap.jobs.tiers import TIERS, Tier
 from bitgap.lab.engine.budget import Preflight
 from bitgap.lab.engine.tree import Work
@@ -60,14 +61,18 @@ def investigate(
     thresholds = load_thresholds()
     tier = tier.fitted(lab.n_blocks, lab.corpus.n_sentences)
     part = lab.spread(tier.sentences)
+    began, forecast = time.perf_counter(), _of_scoring(lab, tier)
+    new = not part.store.scored_plans(part.text_key)
     announce("operating point")
     scheme, rejected = operating_point(part, thresholds)
     announce(f"audit at {scheme}")
     report = part.audit(Plan.uniform(scheme, lab.n_blocks))
-    judged, keys = list[Finding](), list[str]()
+    judged, keys, fresh = list[Finding](), list[str](), list[Experiment]()
     for experiment in CATALOG:
         announce(f"{experiment.id} {experiment.title.lower()}")
-        finding, key = _judge(experiment, part, scheme, tier.parameters(experiment), thresholds)
+        finding, key = _judge(
+            experiment, part, scheme, tier.parameters(experiment), thresholds, fresh.append
+        )
         judged.append(finding)
         keys.append(key)
     announce("layer map")
@@ -75,6 +80,8 @@ def investigate(
     layer_map, map_scores = map_layers(
         of_map, scheme, tier.design(lab.n_blocks, seed=lab.settings.seed)
     )
+    if new and len(fresh) == len(CATALOG):  # else less was run than all
+        learn_share(lab.store, tier, forecast.time_s / (time.perf_counter() - began))
     about = describe(lab, scheme) | {"sentences": report.n_sentences}
     findings = judged_together(judged, report.nothing_to_explain, about)
     return Investigation(
@@ -183,16 +190,29 @@ def operating_point(lab: Lab, thresholds: Thresholds) -> tuple[str, dict[str, li
 
 
 def _judge(
-    experiment: Experiment, lab: Lab, scheme: str, params: Any, thresholds: Thresholds
+    experiment: Experiment,
+    lab: Lab,
+    scheme: str,
+    params: Any,
+    thresholds: Thresholds,
+    measured: Callable[[Experiment], None] = lambda _: None,
 ) -> tuple[Finding, str]:
-    """Returns an experiment's finding and the key of what it measured, or has measured before."""
+    """Returns an experiment's finding and the key of what it measured, or has measured before.
+
+    ``measured`` is told where it is measured now.
+    """
+
+    def measure() -> Observations:
+        measured(experiment)
+        return _measured(experiment, lab, scheme, params)
+
     # The many small matrices of statistics gain nothing from threads, and lose much to waiting.
     with threadpool_limits(1, user_api="blas"):
         observations, key = lab.observe(
             experiment.id,
             experiment.version,
             asdict(params) | {"scheme": scheme} | dict(experiment.inputs(lab)),
-            lambda: _measured(experiment, lab, scheme, params),
+            measure,
         )
         return experiment.judge(observations, thresholds), key
 
@@ -245,9 +265,12 @@ def run(
 
 
 def foresee(lab: Lab, tier: Tier) -> Preflight:
-    """Returns what an investigation would cost beyond what the store holds; controls left out.
+    """Returns what an investigation would cost beyond what the store holds.
 
-    Passes are over the experiments' text: what runs on fewer sentences is a part of one.
+    Passes are over the experiments' text: what runs on fewer sentences is a part of one. Plans are
+    counted; what controls and statistics take beside them is known by the share that scoring had of
+    whole runs before (:func:`scoring_share`), and where there was none the cost says that it is of
+    scoring alone.
 
     Example:
         >>> from bitgap import Lab
@@ -256,6 +279,11 @@ def foresee(lab: Lab, tier: Tier) -> Preflight:
         >>> cost.work.block_evaluations < cost.work.naive_block_evaluations
         True
     """
+    cost, share = _of_scoring(lab, tier), scoring_share(lab.store, tier)
+    return replace(cost, time_s=cost.time_s / (share or 1.0), of_scoring=share is None)
+
+
+def _of_scoring(lab: Lab, tier: Tier) -> Preflight:
     thresholds, seed = load_thresholds(), lab.settings.seed
     scheme = f"rtn{thresholds.operating_bits[0]}-g128"
     tier = tier.fitted(lab.n_blocks, lab.corpus.n_sentences)

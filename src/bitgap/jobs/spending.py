@@ -3,15 +3,15 @@
 Experiments share plans with each other and with the layer map. What a store would share is counted
 once here as well: the same plans on the same sentences in the same arithmetic. A request of which
 some plans are new is counted whole, as the engine runs it where the model is small. Controls, which
-run
-other weights on few sentences, are not counted. Needs no torch.
+run other weights on few sentences, and statistics are not counted: how much of a whole run scoring
+was is learned from runs, and kept in the store. Needs no torch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bitgap.experiments.catalog import CATALOG
 from bitgap.experiments.protocol.experiment import COST_SCHEME, Asked, Experiment
@@ -19,9 +19,62 @@ from bitgap.jobs.tiers import Tier
 from bitgap.lab.engine.tree import PlanTree
 from bitgap.quant.plan import Plan
 
+if TYPE_CHECKING:
+    from bitgap.lab.store import Store
+
 FULL_BLOCKS, FULL_HEADS = 1.125, 2.125
 """Passes of full precision over a text, through the blocks and through the head: once, where it
 takes two products of the head for a plan's one, and for the numerical floor on a sample again."""
+
+
+_KEPT_SHARE = 0.5
+"""How much of what was learned stays where a run says otherwise."""
+
+
+def scoring_share(store: Store, tier: Tier) -> float | None:
+    """Returns what share of an investigation's time its scoring was, as runs before took.
+
+    Args:
+        store: Where it is kept.
+        tier: Which; experiments of another tier have other controls.
+
+    Returns:
+        The share, above 0; None where no run of the tier was whole.
+
+    Example:
+        >>> from bitgap.jobs.tiers import TIERS
+        >>> from bitgap.lab.store import Store
+        >>> print(scoring_share(Store(":memory:"), TIERS["smoke"]))
+        None
+    """
+    found = store.learned(_share_key(tier))
+    return None if found is None else float(found["share"])
+
+
+def learn_share(store: Store, tier: Tier, share: float) -> None:
+    """Keeps what share of a whole investigation its scoring was; averaged with runs before.
+
+    Args:
+        store: Where it is kept; nothing is where it is only read.
+        tier: Which.
+        share: Seconds that were foreseen for scoring over those that all took, above 0.
+
+    Example:
+        >>> from bitgap.jobs.tiers import TIERS
+        >>> from bitgap.lab.store import Store
+        >>> store = Store(":memory:")
+        >>> learn_share(store, TIERS["smoke"], 0.5)
+        >>> learn_share(store, TIERS["smoke"], 0.25)
+        >>> scoring_share(store, TIERS["smoke"])
+        0.375
+    """
+    known = scoring_share(store, tier)
+    share = share if known is None else _KEPT_SHARE * known + (1 - _KEPT_SHARE) * share
+    store.learn(_share_key(tier), {"share": share})
+
+
+def _share_key(tier: Tier) -> str:
+    return f"share of scoring, {tier.like or tier.name}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,15 +7,15 @@ asked about; a sample of masks, and pairs of blocks, only where time is left.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from bitgap.errors import UsageError
-from bitgap.jobs.spending import FULL_BLOCKS, FULL_HEADS, in_all, spent_by
+from bitgap.jobs.spending import FULL_BLOCKS, FULL_HEADS, in_all, scoring_share, spent_by
 from bitgap.jobs.tiers import TIERS, Tier
 from bitgap.lab.engine.tree import PlanTree
-from bitgap.show.words import duration
+from bitgap.show.words import MORE, duration
 from bitgap.stats.mask_design import MOST_SENTENCES, SAMPLED_MASKS, SAMPLED_TRIPLES, make_design
 
 if TYPE_CHECKING:
@@ -42,12 +42,14 @@ class Speed:
         n_sentences: Sentences of the text.
         rows_per_sentence: Padded token rows of a sentence in all languages.
         rates: Seconds for a row through a block and through the head.
+        shares: What share of a whole investigation its scoring is, by tier, where it is known.
     """
 
     n_blocks: int
     n_sentences: int
     rows_per_sentence: float
     rates: Rates
+    shares: Mapping[str, float] = field(default_factory=dict[str, float])
 
     def seconds(self, sentences: int, blocks: float, heads: float) -> float:
         """Returns what so many block and head evaluations take on so many sentences."""
@@ -65,7 +67,9 @@ def speed_of(lab: Lab) -> Speed:
     """
     rates = lab.spread(_PROBED_SENTENCES).measured_rates()
     n = lab.corpus.n_sentences
-    return Speed(lab.n_blocks, n, lab.n_rows / n, rates)
+    known = {name: scoring_share(lab.store, tier) for name, tier in TIERS.items()}
+    shares = {name: share for name, share in known.items() if share is not None}
+    return Speed(lab.n_blocks, n, lab.n_rows / n, rates, shares)
 
 
 def tier_within(speed: Speed, seconds: float, name: str) -> tuple[Tier, str]:
@@ -99,9 +103,13 @@ def tier_within(speed: Speed, seconds: float, name: str) -> tuple[Tier, str]:
 
     def needs(tier: Tier) -> float:
         spent = in_all(spent_by(tier, speed.n_blocks, speed.n_sentences).values())
-        return speed.seconds(1, spent.blocks, spent.heads)
+        return speed.seconds(1, spent.blocks, spent.heads) / speed.shares.get(tier.like, 1.0)
 
-    return _fitting(list(tiers()), needs, seconds, lambda t: _said(t.map_sentences, t, speed))
+    def said(tier: Tier) -> str:
+        more = "" if tier.like in speed.shares else f" (scoring; {MORE})"
+        return f"{_said(tier.map_sentences, tier, speed)}{more}"
+
+    return _fitting(list(tiers()), needs, seconds, said)
 
 
 def map_within(speed: Speed, seconds: float) -> tuple[Tier, str]:

@@ -64,6 +64,7 @@ from bitgap.show.withdrawn import (
     withdrawal,
 )
 from bitgap.show.words import (
+    MORE,
     count,
     duration,
     each_once,
@@ -88,7 +89,11 @@ def preflight_view(result: Json) -> Any:
             ("heads", f"{cost['head_evaluations']} to run"),
             ("text", count(cost["token_rows"], "token row")),
             *([("workers", str(n))] if (n := cost.get("workers", 1)) > 1 else []),
-            ("time", f"about {duration(cost['time_s'])}"),
+            (
+                "time",
+                f"about {duration(cost['time_s'])}"
+                f"{f' for scoring; {MORE}' if cost.get('of_scoring') else ''}",
+            ),
             ("memory", f"about {size(cost['memory_bytes'])} beside the model"),
             # Only where the model is larger than that, and is walked block by block.
             *([("weights", f"{size(read)} to read")] if (read := cost.get("read_bytes")) else []),

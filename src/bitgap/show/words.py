@@ -17,14 +17,18 @@ RUNGS: Mapping[str, str] = {
 """What each rung of the formal model's ladder predicts from."""
 
 
+MORE = "controls and statistics come on top, and are known once a run was whole"
+
+
 def preflight_line(cost: Mapping[str, Any]) -> str:
     """Returns what is about to happen, in one line."""
     asked, new = cost["plans"], cost["plans"] - cost["plans_in_store"]
     if not new:
         return f"{count(asked, 'plan')}, nothing left to score"
+    more = f" for scoring; {MORE}" if cost.get("of_scoring") else ""
     return (
         f"{count(new, 'plan')} to score of {asked}, {count(cost['block_evaluations'], 'block')} "
-        f"({sharing(cost)}); about {duration(cost['time_s'])}, {size(cost['memory_bytes'])}"
+        f"({sharing(cost)}); about {duration(cost['time_s'])}{more}, {size(cost['memory_bytes'])}"
     )
 
 

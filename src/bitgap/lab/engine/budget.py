@@ -234,6 +234,8 @@ class Preflight:
     """States between blocks, where they do not stay in memory."""
     workers: int = 1
     """Processes that share the work, of which each may take the memory given."""
+    of_scoring: bool = False
+    """Whether the time is that of scoring alone, and there is more to do that nobody knows."""
 
     def among(self, workers: int, share: float, each_s: float, begin_s: float) -> Preflight:
         """Returns the cost where workers share the text, as each reads and rounds all blocks.
@@ -291,6 +293,7 @@ class Preflight:
             "read_bytes": self.read_bytes,
             "disk_bytes": self.disk_bytes,
             "workers": self.workers,
+            "of_scoring": self.of_scoring,
         }
 
 
