@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from scipy.stats import spearmanr
 
-from bitgap.lab.engine.budget import keep_freed_memory
+from bitgap.lab.engine.budget import tune_heap
 from bitgap.lab.lab import Lab
 from bitgap.lab.protect.steps import Asked, Prepared, prepare
 from bitgap.lab.protect.table import damage_table, scored, swap_plans
@@ -90,12 +90,12 @@ def main() -> int:
     parser.add_argument("--arithmetic", default="exact", choices=("exact", "fast"))
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    keep_freed_memory()
     with tempfile.TemporaryDirectory() as folder:
         lab = Lab.from_pretrained(
             asked.model, asked.corpus, languages=asked.languages,
             store=Path(folder) / "s.db", settings=Settings(arithmetic=asked.arithmetic),
         )  # fmt: skip
+        tune_heap()
         # A split is asked for, though only its first sentences are looked at here.
         work = prepare(
             lab.spread(sentences_needed()),

@@ -24,7 +24,7 @@ import torch.nn.functional as F
 
 from bitgap.corpora.parallel import load_corpus
 from bitgap.lab.engine.arithmetic import float32_results, products
-from bitgap.lab.engine.budget import keep_freed_memory
+from bitgap.lab.engine.budget import tune_heap
 from bitgap.lab.engine.tree import PlanTree
 from bitgap.lab.lab import Lab
 from bitgap.lab.settings import Settings
@@ -151,7 +151,7 @@ def main() -> int:
     options = parser.parse_args()
     if options.threads:
         torch.set_num_threads(options.threads)
-    keep_freed_memory()
+    tune_heap()
     lab = make_lab(options.arithmetic)
     n_masks = options.masks or 2**lab.n_blocks
     plans = part_of_masks(lab.n_blocks, n_masks)

@@ -26,7 +26,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bitgap.lab.engine.budget import keep_freed_memory
+from bitgap.lab.engine.budget import tune_heap
 from bitgap.models.silence import hushed_log
 
 sys.path.append(str(Path(__file__).parents[1] / "recipes"))
@@ -67,7 +67,7 @@ def plain_step(recipe: Recipe) -> Callable[[], float]:
 
 def recipe_step(recipe: Recipe, compiled: bool) -> Callable[[], float]:
     """Returns a step of the recipe."""
-    keep_freed_memory()
+    tune_heap()
     arithmetic = choose_arithmetic("auto", "cpu")
     take = TrainingStep(build_model(recipe, 0), recipe.peak_rate, arithmetic, "cpu")
     ids = random_ids(recipe)

@@ -22,7 +22,7 @@ import torch
 
 from bitgap.corpora.parallel import load_corpus
 from bitgap.disparity.unit_map import unit_plans
-from bitgap.lab.engine.budget import keep_freed_memory
+from bitgap.lab.engine.budget import tune_heap
 from bitgap.lab.engine.tree import PlanTree
 from bitgap.lab.lab import Lab
 from bitgap.models.load import load_model
@@ -72,10 +72,10 @@ def main() -> int:
     parser.add_argument("--sentences", type=int, default=None)
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    keep_freed_memory()
     text = load_corpus(asked.corpus, languages=asked.languages)
     numbers = range(asked.sentences or text.n_sentences)
     lab = Lab.of(load_model(asked.model), text.select(None, numbers))
+    tune_heap()
     plans = unit_plans(SCHEME, lab.n_blocks, lab.units())
     before = rates_of(lab)
     lab.score(plans[:1])  # full precision and its floor, which are no part of the map

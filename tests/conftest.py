@@ -58,7 +58,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 
     monkeypatch.chdir(tmp_path)
     # It tunes the allocator of the whole process, which is that of all tests here.
-    monkeypatch.setattr(budget, "keep_freed_memory", lambda: None)
+    monkeypatch.setattr(budget, "tune_heap", lambda **_: None)
     write_corpus_folder(tmp_path / "text")
 
     def ran(*arguments: str | Path) -> Ran:

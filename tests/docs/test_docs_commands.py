@@ -59,7 +59,7 @@ def desk(materials: Path, kept: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     shutil.copy(kept, tmp_path / "bitgap.db")
     shutil.copytree(f"{kept}.files", tmp_path / "bitgap.db.files")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(budget, "keep_freed_memory", lambda: None)
+    monkeypatch.setattr(budget, "tune_heap", lambda **_: None)
     return tmp_path
 
 

@@ -148,7 +148,7 @@ def test_the_audit_is_what_the_command_prints(
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.setattr(budget, "keep_freed_memory", lambda: None)
+    monkeypatch.setattr(budget, "tune_heap", lambda **_: None)
     assert main([*record.COMMANDS["audit"].split()[1:], "--no-report"]) == 0
     mine, kept = capsys.readouterr().out, generated.printed("audit")
     # Floating point differs in the last digit from one processor to the next.

@@ -144,11 +144,7 @@ class Session:
         """
         # Before the libraries are imported, which takes seconds.
         console.say(f"reading {model or 'the bundled model'}")
-        from bitgap.lab.engine.budget import (
-            current_rss_bytes,
-            keep_freed_memory,
-            map_large_arrays,
-        )
+        from bitgap.lab.engine.budget import current_rss_bytes, tune_heap
         from bitgap.lab.lab import Lab
         from bitgap.lab.settings import set_threads
         from bitgap.lab.store import Store
@@ -158,7 +154,6 @@ class Session:
             writable(self._out, "--out")
         shared = asked.workers is not None or asked.cluster is not None
         set_threads(asked.threads or (1 if shared else None))
-        keep_freed_memory()
         self._settings = self._asked_settings(default)
         if shared and self._crew is None:
             from bitgap.lab.crew.begin import begin_crew
@@ -183,8 +178,7 @@ class Session:
             trust_remote_code=asked.trust_remote_code,
             crew=self._crew,
         )
-        if lab.decoder.eager_heads:
-            map_large_arrays()
+        tune_heap(maps_large=bool(lab.decoder.eager_heads) or lab.engine.layout.streams)
         if self._dry_run and Path(self._store).is_file():
             lab.store = Store(self._store, read_only=True)  # what it holds need not be paid for
         self._stores.callback(lab.store.close)

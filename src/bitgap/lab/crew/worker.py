@@ -25,7 +25,7 @@ from bitgap.lab.bench import split
 from bitgap.lab.crew.messages import Done, Failed, ModelSource, Ran, Ready, Request, Unit
 from bitgap.lab.crew.wire import packed, unpacked
 from bitgap.lab.engine.arithmetic import fast_products_round
-from bitgap.lab.engine.budget import keep_freed_memory, map_large_arrays
+from bitgap.lab.engine.budget import tune_heap
 from bitgap.lab.engine.floor import Part, cut_again
 from bitgap.lab.engine.head import Target
 from bitgap.lab.engine.scoring import Engine, Leaf
@@ -74,7 +74,6 @@ class Worker:
         self._tell, self._alone = tell, alone
         if alone:
             torch.set_num_threads(threads)
-            keep_freed_memory()
         self._models: dict[ModelSource, LoadedModel] = {}
         self._split: tuple[Any, Decoder, Bank] | None = None
         self._request: Request | None = None
@@ -183,8 +182,8 @@ class Worker:
                 )
             loaded = self._loaded(request)
             decoder, bank = split(loaded, Settings(arithmetic=request.arithmetic))
-            if self._alone and decoder.eager_heads:
-                map_large_arrays()
+            if self._alone:
+                tune_heap(maps_large=bool(decoder.eager_heads) or request.layout.streams)
             self._split = about, decoder, bank
         _, decoder, bank = self._split
         bank.limit_bytes = request.layout.bank_bytes

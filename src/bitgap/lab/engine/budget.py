@@ -359,23 +359,23 @@ def predict(
     return Preflight(n_plans, n_known, work, n_rows, time_s, memory, read, disk)
 
 
-def keep_freed_memory() -> None:
+def tune_heap(*, maps_large: bool = False) -> None:
     """Tells glibc to keep freed memory instead of handing it back after every block.
 
-    A page that is handed back and faulted in again costs more than the arithmetic done on it. It
-    is a setting of the whole process, so only programs (the command line, benchmarks) call this.
+    A page that is handed back and faulted in again costs more than the arithmetic done on it. To be
+    called once a model is read and proved, as what these free, a block or more at a time, would
+    stay. It is a setting of the whole process, so only programs (the command line, benchmarks) call
+    this.
+
+    Args:
+        maps_large: Whether arrays that no heap should hold get pages of their own all the same:
+            where attention makes matrices of scores, or the model is walked block by block. Those
+            are large, and the holes that they would leave in the heap are beyond any estimate.
     """
     _set_heap({_TRIM_THRESHOLD: 2**31 - 1, _MMAP_THRESHOLD: GIB, _MMAP_MAX: 0})
-
-
-def map_large_arrays() -> None:
-    """Tells glibc to give arrays that no heap should hold pages of their own again.
-
-    Undoes for them what :func:`keep_freed_memory` does, where attention makes matrices of scores:
-    those are large, and the holes that they would leave in the heap are beyond any estimate.
-    """
-    # So many mappings a process may have when it begins.
-    _set_heap({_MMAP_THRESHOLD: _LARGEST_OF_HEAP, _MMAP_MAX: 65536})
+    if maps_large:
+        # So many mappings a process may have when it begins.
+        _set_heap({_MMAP_THRESHOLD: _LARGEST_OF_HEAP, _MMAP_MAX: 65536})
 
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4  # of malloc.h
