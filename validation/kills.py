@@ -178,7 +178,7 @@ def prepare(home: Path, *, recipe_too: bool) -> dict[str, tuple[str, ...]]:
     )
 
     model = save_model(home / "model", steps=40)
-    text = write_longer_corpus(home / "text", turns=3)
+    text = write_longer_corpus(home / "text", turns=4)
     recipe = home / "recipe" / "recipe.toml"
 
     def filled(words: Sequence[str]) -> tuple[str, ...]:

@@ -55,7 +55,7 @@ def learn_share(store: Store, tier: Tier, share: float) -> None:
     """Keeps what share of a whole investigation its scoring was; averaged with runs before.
 
     Args:
-        store: Where it is kept; nothing is where it is only read.
+        store: Where it is kept.
         tier: Which.
         share: Seconds that were foreseen for scoring over those that all took, above 0.
 
