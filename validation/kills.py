@@ -42,7 +42,10 @@ VERBS: dict[str, tuple[str, ...]] = {
     "audit": ("audit", "MODEL", "--scheme", "rtn4-channel"),
     "map": ("map", "MODEL", "--scheme", "rtn4-channel", "--arithmetic", "exact", "--all-masks"),
     "protect": ("protect", "MODEL", "--languages", "en,de", *_FEW, "--out", "out"),
-    "export": ("export", "RECIPE", "--model", "MODEL", "--to", "vllm", "--no-load", "--out", "out"),
+    "export": (
+        *("export", "RECIPE", "--model", "MODEL", "--to", "vllm", "--nearest", "--no-load"),
+        *("--out", "out"),
+    ),
     "theory": ("theory", "MODEL", "--tier", "smoke", "--export", "out"),
 }
 
