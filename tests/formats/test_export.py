@@ -25,7 +25,7 @@ from safetensors.torch import load_file, save_file
 from bitgap.cli.main import main
 from bitgap.codec import decode
 from bitgap.corpora.parallel import load_corpus
-from bitgap.errors import EngineError, ExportError, ModelError, PlanError, UsageError
+from bitgap.errors import EngineError, ExportError, MissingExtra, ModelError, PlanError, UsageError
 from bitgap.formats.fused import fused_siblings
 from bitgap.formats.packing import pack_stream, unpack_stream
 from bitgap.formats.safetensors_file import SafetensorsFile, ToStore
@@ -150,11 +150,11 @@ def test_places_are_the_matrices_seen_as_outputs_by_inputs(
 def test_a_recipe_that_names_another_matrix_is_refused(llama: Source) -> None:
     recipe = recipe_of(llama, mixed(llama, "rtn4-g32"))
     unit = next(iter(recipe.units.values()))
-    strange = replace(recipe, units=recipe.units | {"x": replace(unit, matrices=("a.weight",))},
+    strange = replace(recipe, units={**recipe.units, "x": replace(unit, matrices=("a.weight",))},
                       bytes=recipe.bytes + unit.bytes)  # fmt: skip
     with pytest.raises(PlanError, match=r"unit 'x' .* no matrix 'a.weight'"):
         schemes_of(strange, llama)
-    twice = replace(recipe, units=recipe.units | {"x": unit}, bytes=recipe.bytes + unit.bytes)
+    twice = replace(recipe, units={**recipe.units, "x": unit}, bytes=recipe.bytes + unit.bytes)
     with pytest.raises(PlanError, match="which another has"):
         schemes_of(twice, llama)
 
@@ -209,6 +209,30 @@ def test_compressed_tensors_refuses_what_its_library_passes_over(
     assert "no whole number of groups of 64" in str(target.refusal(narrow, "rtn4-g64"))
     assert target.nearest(narrow, "rtn4-g64") == "rtn4-channel"
     assert target.refusal(narrow, "rtn4-g128") is None, "a row shorter than a group is one"
+
+
+def test_openvino_refuses_what_its_plugin_makes_float32_of(gpt2: Source) -> None:
+    target = find_target("openvino")
+    conv = gpt2.places["transformer.h.0.mlp.c_fc.weight"]
+    assert "kernels for 2, 4 and 8 bits" in str(target.refusal(conv, "rtn6-g32"))
+    assert target.nearest(conv, "rtn3-channel") == "rtn4-channel"
+    assert "groups of 64" in str(target.refusal(replace(conv, n_in=80), "rtn4-g64"))
+    assert "no whole bytes" in str(target.refusal(replace(conv, n_in=81), "rtn4-channel"))
+    assert target.refusal(replace(conv, n_in=81), "rtn8-channel") is None
+    # Codes without a sign have one zero, of a byte.
+    size = conv.n_weights // 4 + 2 * conv.n_out
+    assert target.bytes_of(conv, "rtn2-channel") == size + 1
+    assert target.bytes_of(conv, "rtn4-channel") == conv.n_weights // 2 + 2 * conv.n_out
+
+
+@pytest.mark.parametrize(("name", "module"), [("openvino", "openvino"), ("onnxruntime", "onnx")])
+def test_a_library_that_writing_needs_and_lacks_is_named_first(
+    name: str, module: str, llama: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(MissingExtra, match=f"needs the {module} library.*pip install 'bitgap"):
+        export(recipe_of(llama, mixed(llama, "rtn4-g32")), [name], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_cannot_be_expressed_is_told_by_unit_before_anything_is_written(

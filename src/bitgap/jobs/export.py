@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from bitgap.formats.target import Refusal, Target
 
 RECORD, RECIPE = "bitgap-verification.json", "recipe.toml"
-_WEIGHTS = (".safetensors", ".gguf", ".onnx", ".onnx_data")
+_WEIGHTS = (".safetensors", ".gguf", ".onnx", ".onnx_data", ".bin", ".xml")
 _FLOATS = ("F64", "F32", "F16", "BF16")
 _LONGEST_TOKENS = 32
 """Tokens of a sentence that are run: logits of a large vocabulary are a megabyte a token."""
