@@ -154,7 +154,7 @@ def shapes(folder: Path) -> dict[str, tuple[int, ...]]:
     found: dict[str, tuple[int, ...]] = {}
     for file in folder.rglob("*.safetensors"):
         with safe_open(file, "pt") as tensors:
-            for name in tensors.keys():  # noqa: SIM118
+            for name in tensors.keys():
                 if name.endswith(("_packed", "_scale")):
                     found[name] = tuple(tensors.get_slice(name).get_shape())
     return found

@@ -26,6 +26,7 @@ from bitgap.cli.main import main
 from bitgap.codec import decode
 from bitgap.corpora.parallel import load_corpus
 from bitgap.errors import EngineError, ExportError, MissingExtra, ModelError, PlanError, UsageError
+from bitgap.formats import simulated
 from bitgap.formats.fused import fused_siblings
 from bitgap.formats.packing import pack_stream, unpack_stream
 from bitgap.formats.safetensors_file import SafetensorsFile, ToStore
@@ -541,3 +542,39 @@ def test_k_types_are_left_to_llama_cpp(llama: Source) -> None:
     assert "llama-quantize" in str(target.refusal(place, "Q4_K"))
     assert target.nearest(place, "rtn6-g64") == "rtn8-g32"
     assert "whole number of blocks" in str(target.refusal(replace(place, n_in=80), "rtn4-g32"))
+
+
+@pytest.mark.parametrize("shape", ["llama", "gpt2", "gemma3"])
+def test_simulated_logits_are_those_of_the_rounded_model_sentence_by_sentence(
+    shape: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, plain = saved(tmp_path / "m", shape), Source.open(tmp_path / "m")
+    target = find_target("gguf")
+    schemes = mixed(source, "rtn4-g32", "fp", "rtn8-g32", outside="rtn4-g32")
+    texts = [("a", (5, 9, 40, 41, 7)), ("b", (3, 4)), ("c", tuple(range(20, 40)))]
+    # Two sentences at a time, of unlike lengths.
+    row_bytes = 4 * 300 * 20
+    monkeypatch.setattr(simulated, "_LOGITS_BYTES", 2 * row_bytes)
+    made, moved = simulated.write_logits(source, target, schemes, texts, tmp_path)
+    assert [(t.language, t.ids) for t in made] == texts
+
+    def logits(ids: tuple[int, ...]) -> torch.Tensor:
+        with torch.no_grad():
+            return plain.loaded.model(torch.tensor([ids])).logits[0].float()
+
+    whole = [logits(ids) for _, ids in texts]
+    for name, place in plain.places.items():
+        if schemes[name] != "fp":
+            value = target.rounded(plain.matrix(name), schemes[name], name)
+            with torch.no_grad():
+                plain.stored(name).copy_(value.T if place.kind == "conv1d" else value)
+    for one, before, change in zip(made, whole, moved, strict=True):
+        found, wanted = torch.from_numpy(np.load(one.logits)), logits(one.ids)
+        assert torch.allclose(found, wanted, rtol=1e-5, atol=1e-5)
+        assert change == pytest.approx(float((wanted - before).square().sum()), rel=1e-3)
+        assert change > 0
+    # The model is as it was, embedding and head too.
+    for name in source.places:
+        path, _, key = name.rpartition(".")
+        held = source.loaded.model.get_submodule(path)._parameters[key]
+        assert held is not None and held.is_set_to(source.stored(name))
