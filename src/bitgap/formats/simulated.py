@@ -20,7 +20,7 @@ from bitgap.formats.source import Source, block_path
 from bitgap.formats.target import FP, Target
 from bitgap.models.silence import silenced
 
-_LOGITS_BYTES = 64 << 20
+_LOGITS_BYTES = 128 << 20
 """Logits that are held at once; blocks are rounded anew for each part of the sentences."""
 
 
