@@ -11,8 +11,10 @@ import pytest
 from bitgap.cli.main import main
 from bitgap.codec import from_json, to_json
 from bitgap.disparity.calibration import Calibrated, Calibration, make_calibration
+from bitgap.languages import named
 from bitgap.records import Floats
 from bitgap.report.figures.calibration import calibration_chart
+from bitgap.report.words.calibration import calibration_answers
 from bitgap.show.tables.calibration import answer_rows, calibration_table, gains_table
 from score_samples import make_scores
 
@@ -151,3 +153,39 @@ def test_the_command_prints_stores_and_draws(
     assert main(["report", "latest"]) == 0
     assert main(["calibration", str(tiny), "--languages", "en", "--tokens", "200"]) == 2
     assert "only the reference language en" in capsys.readouterr().err
+
+
+# -- the first screen ------------------------------------------------------------------------------
+
+
+def first_answers(rows: Sequence[Sequence[float]], **how: bool) -> dict[str, str]:
+    """The short answers of a page, of damage in log2: texts, mixture, nearest[, one bit more]."""
+    found = compared(planted(rows), **how).as_dict()
+    return {one.key: " ".join((one.short, *one.details)) for one in calibration_answers(found)}
+
+
+def test_the_first_screen_is_chosen_by_the_numbers() -> None:
+    own = first_answers([[-3, 0, 0], [0, -3, 0], [0, 0, -3], [-2] * 3, [0] * 3, [-1] * 3])
+    assert own["text"].startswith("Each language's own: other languages' texts leave ")
+    assert "and a mixture of all 2." in own["text"]
+    # Of the six assignments of three texts none but their own does as well: the least there is.
+    assert "0.17 of 6 assignments, so that with other texts" in own["text"]
+    assert "which most tools come with, leaves it " in own["reference"]
+    assert own["reference"].count("pays too") == 1
+    assert own["bit"].startswith("The right text: ")
+    mixed = first_answers([[-1, 0, 0], [0, -1, 0], [0, 0, -1], [-3] * 3, [0] * 3, [-4] * 3])
+    assert "and a mixture of all is better still, with 0.2" in mixed["text"]
+    assert mixed["bit"].startswith("One bit more: it leaves 0.0")
+    none = first_answers([[0, 0, 0]] * 5, finer=False)
+    assert none["text"].startswith("Whose text it is makes no clear difference")
+    assert none["reference"].startswith("Nobody, as far as these sentences tell.")
+    assert none["bit"] == "It cannot be told: there is no scheme of one bit more."
+
+
+def test_languages_that_do_better_on_the_reference_s_text_are_named() -> None:
+    rows = [[-2, -2, 0], [0, 0, 0], [0, 0, -2], [-1] * 3, [0] * 3, [-1] * 3]
+    told = first_answers(rows)["reference"]
+    names = [named(code).name for code in make_scores(planted(rows)).languages]
+    assert told.startswith(f"{names[2]}: {names[0]} text")
+    assert f"; {names[1]} does better on it." in told
+    assert f"{names[2]}: 4." in told or f"{names[2]}: 3." in told

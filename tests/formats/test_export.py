@@ -25,7 +25,8 @@ from safetensors.torch import load_file, save_file
 from bitgap.cli.main import main
 from bitgap.codec import decode
 from bitgap.corpora.parallel import load_corpus
-from bitgap.errors import EngineError, ExportError, ModelError, PlanError, UsageError
+from bitgap.errors import EngineError, ExportError, MissingExtra, ModelError, PlanError, UsageError
+from bitgap.formats import simulated
 from bitgap.formats.fused import fused_siblings
 from bitgap.formats.packing import pack_stream, unpack_stream
 from bitgap.formats.safetensors_file import SafetensorsFile, ToStore
@@ -150,11 +151,11 @@ def test_places_are_the_matrices_seen_as_outputs_by_inputs(
 def test_a_recipe_that_names_another_matrix_is_refused(llama: Source) -> None:
     recipe = recipe_of(llama, mixed(llama, "rtn4-g32"))
     unit = next(iter(recipe.units.values()))
-    strange = replace(recipe, units=recipe.units | {"x": replace(unit, matrices=("a.weight",))},
+    strange = replace(recipe, units={**recipe.units, "x": replace(unit, matrices=("a.weight",))},
                       bytes=recipe.bytes + unit.bytes)  # fmt: skip
     with pytest.raises(PlanError, match=r"unit 'x' .* no matrix 'a.weight'"):
         schemes_of(strange, llama)
-    twice = replace(recipe, units=recipe.units | {"x": unit}, bytes=recipe.bytes + unit.bytes)
+    twice = replace(recipe, units={**recipe.units, "x": unit}, bytes=recipe.bytes + unit.bytes)
     with pytest.raises(PlanError, match="which another has"):
         schemes_of(twice, llama)
 
@@ -209,6 +210,30 @@ def test_compressed_tensors_refuses_what_its_library_passes_over(
     assert "no whole number of groups of 64" in str(target.refusal(narrow, "rtn4-g64"))
     assert target.nearest(narrow, "rtn4-g64") == "rtn4-channel"
     assert target.refusal(narrow, "rtn4-g128") is None, "a row shorter than a group is one"
+
+
+def test_openvino_refuses_what_its_plugin_makes_float32_of(gpt2: Source) -> None:
+    target = find_target("openvino")
+    conv = gpt2.places["transformer.h.0.mlp.c_fc.weight"]
+    assert "kernels for 2, 4 and 8 bits" in str(target.refusal(conv, "rtn6-g32"))
+    assert target.nearest(conv, "rtn3-channel") == "rtn4-channel"
+    assert "groups of 64" in str(target.refusal(replace(conv, n_in=80), "rtn4-g64"))
+    assert "no whole bytes" in str(target.refusal(replace(conv, n_in=81), "rtn4-channel"))
+    assert target.refusal(replace(conv, n_in=81), "rtn8-channel") is None
+    # Codes without a sign have one zero, of a byte.
+    size = conv.n_weights // 4 + 2 * conv.n_out
+    assert target.bytes_of(conv, "rtn2-channel") == size + 1
+    assert target.bytes_of(conv, "rtn4-channel") == conv.n_weights // 2 + 2 * conv.n_out
+
+
+@pytest.mark.parametrize(("name", "module"), [("openvino", "openvino"), ("onnxruntime", "onnx")])
+def test_a_library_that_writing_needs_and_lacks_is_named_first(
+    name: str, module: str, llama: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(MissingExtra, match=f"needs the {module} library.*pip install 'bitgap"):
+        export(recipe_of(llama, mixed(llama, "rtn4-g32")), [name], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_cannot_be_expressed_is_told_by_unit_before_anything_is_written(
@@ -517,3 +542,39 @@ def test_k_types_are_left_to_llama_cpp(llama: Source) -> None:
     assert "llama-quantize" in str(target.refusal(place, "Q4_K"))
     assert target.nearest(place, "rtn6-g64") == "rtn8-g32"
     assert "whole number of blocks" in str(target.refusal(replace(place, n_in=80), "rtn4-g32"))
+
+
+@pytest.mark.parametrize("shape", ["llama", "gpt2", "gemma3"])
+def test_simulated_logits_are_those_of_the_rounded_model_sentence_by_sentence(
+    shape: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, plain = saved(tmp_path / "m", shape), Source.open(tmp_path / "m")
+    target = find_target("gguf")
+    schemes = mixed(source, "rtn4-g32", "fp", "rtn8-g32", outside="rtn4-g32")
+    texts = [("a", (5, 9, 40, 41, 7)), ("b", (3, 4)), ("c", tuple(range(20, 40)))]
+    # Two sentences at a time, of unlike lengths.
+    row_bytes = 4 * 300 * 20
+    monkeypatch.setattr(simulated, "_LOGITS_BYTES", 2 * row_bytes)
+    made, moved = simulated.write_logits(source, target, schemes, texts, tmp_path)
+    assert [(t.language, t.ids) for t in made] == texts
+
+    def logits(ids: tuple[int, ...]) -> torch.Tensor:
+        with torch.no_grad():
+            return plain.loaded.model(torch.tensor([ids])).logits[0].float()
+
+    whole = [logits(ids) for _, ids in texts]
+    for name, place in plain.places.items():
+        if schemes[name] != "fp":
+            value = target.rounded(plain.matrix(name), schemes[name], name)
+            with torch.no_grad():
+                plain.stored(name).copy_(value.T if place.kind == "conv1d" else value)
+    for one, before, change in zip(made, whole, moved, strict=True):
+        found, wanted = torch.from_numpy(np.load(one.logits)), logits(one.ids)
+        assert torch.allclose(found, wanted, rtol=1e-5, atol=1e-5)
+        assert change == pytest.approx(float((wanted - before).square().sum()), rel=1e-3)
+        assert change > 0
+    # The model is as it was, embedding and head too.
+    for name in source.places:
+        path, _, key = name.rpartition(".")
+        held = source.loaded.model.get_submodule(path)._parameters[key]
+        assert held is not None and held.is_set_to(source.stored(name))

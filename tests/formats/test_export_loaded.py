@@ -17,6 +17,8 @@ from export_samples import mixed, recipe_of, saved
 
 from bitgap.corpora.parallel import load_corpus
 from bitgap.errors import ExportError
+from bitgap.formats.open import open_checkpoint
+from bitgap.formats.running import find_runtime
 from bitgap.formats.source import Source
 from bitgap.formats.targets import find_target
 from bitgap.jobs.export import Check, export, verify
@@ -161,6 +163,36 @@ def test_onnx_runtime_has_mixed_bits_in_embedding_and_head_too(shape: str, tmp_p
     assert {m.loaded for m in made.matrices} >= {"int4 g32", "int8 channel", "int8 g32"}
     # Codes, scales of 16 bits and nothing else: what the recipe counts.
     assert all(u.file_bytes == u.recipe_bytes for u in made.units if u.scheme != "fp")
+
+
+@pytest.mark.parametrize("shape", ["llama", "qwen3", "gemma3", "gpt2", "gemma2", "qwen2"])
+def test_openvino_has_mixed_bits_in_embedding_and_head_too(shape: str, tmp_path: Path) -> None:
+    pytest.importorskip("openvino", reason="the extra bitgap[openvino] is not installed")
+    source = saved(tmp_path / "m", shape, None if shape == "llama" else torch.bfloat16)
+    cycle = ("rtn4-g32", "rtn8-channel", "rtn4-g64-mse", "fp", "rtn8-g32", "rtn2-g32")
+    made = loaded(source, tmp_path / "o", "openvino", *cycle, outside="rtn8-g32")
+    assert {m.loaded for m in made.matrices} >= {"int4 g32", "int8 channel", "int2 g32 asym"}
+    assert "openvino" in made.versions
+    # Codes, scales of 16 bits and, of 2 bits, one zero a matrix: what the recipe counts.
+    for unit in made.units:
+        zero = unit.scheme.startswith("rtn2")
+        assert unit.scheme == "fp" or unit.file_bytes == unit.recipe_bytes + zero
+
+
+def test_openvino_has_square_conv1d_and_table_left_whole_and_a_tokenizer_beside_it(
+    tmp_path: Path,
+) -> None:
+    pytest.importorskip("openvino", reason="the extra bitgap[openvino] is not installed")
+    source = saved(tmp_path / "m", "gpt2")
+    made = loaded(source, tmp_path / "o", "openvino", "rtn4-g32", "fp")
+    assert any(m.loaded == "float16" and "attn.c_proj" in m.name for m in made.matrices)
+    folder = tmp_path / "o" / "openvino"
+    # As OpenVINO's converter of tokenizers leaves them; the model is still the model.
+    for name in ("openvino_tokenizer.xml", "openvino_detokenizer.xml"):
+        (folder / name).write_text("<net/>")
+    assert open_checkpoint(folder).toolchain == "openvino"
+    assert not find_runtime("openvino").why_not(folder)
+    assert sorted(p.name for p in folder.glob("*.part")) == []
 
 
 def test_onnx_runtime_fills_up_groups_that_do_not_divide_a_row(tmp_path: Path) -> None:

@@ -19,6 +19,9 @@ from torch import Tensor
 from bitgap.errors import BitgapError, ModelError
 from bitgap.models.hub import shown_name
 
+_TOKENIZERS = ("openvino_tokenizer.xml", "openvino_detokenizer.xml")
+"""Graphs that OpenVINO's converter of tokenizers puts beside a model's."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unit:
@@ -126,6 +129,16 @@ class Checkpoint:
             f"{self.name} has no tensor {name!r}; it has {len(self.units)} quantized and "
             f"{len(self.whole)} whole ones, such as {', '.join(u.name for u in self.units[:3])}"
         )
+
+
+def graphs_in(folder: Path, ending: str) -> list[Path]:
+    """Returns the models of a folder that are files of one ending.
+
+    Args:
+        folder: Where to look.
+        ending: Such as ``.onnx``.
+    """
+    return sorted(p for p in folder.glob(f"*{ending}") if p.name not in _TOKENIZERS)
 
 
 def times(shape: Any) -> str:

@@ -13,6 +13,8 @@ from bitgap.formats.gguf.header import GGUFFile
 from bitgap.formats.gguf.read import open_gguf
 from bitgap.formats.onnx_file import open_onnx
 from bitgap.formats.open import open_checkpoint
+from bitgap.formats.openvino_file import open_openvino
+from bitgap.formats.openvino_writer import GRAPH as OPENVINO_GRAPH
 from bitgap.formats.source import Place, Source
 from bitgap.formats.target import FP, Target, rtn
 from bitgap.formats.tensors import FLOATS, TensorFolder
@@ -80,6 +82,8 @@ def opened(folder: Path) -> Checkpoint:
         return open_gguf(file, GGUFFile(file))
     for file in sorted(folder.glob("*.onnx")):
         return open_onnx(file)
+    if (folder / OPENVINO_GRAPH).is_file():
+        return open_openvino(folder / OPENVINO_GRAPH)
     tensors = TensorFolder(folder)
     if all(header.dtype in FLOATS for header in tensors.headers.values()):
         whole = tuple(tensors.as_whole(name) for name in tensors.headers)
@@ -119,7 +123,8 @@ def _error(
     found = unit.weight()
     # A whole Conv1D is stored as it is used; what is quantized, and all of GGUF, is (out x in).
     if place.kind == "conv1d" and unit.shape == place.shape[::-1] and unit.stored in FLOATS:
-        if place.n_in != place.n_out or target.loader != "gguf":
+        # Of a square one no shape tells; GGUF and OpenVINO's reader have it as the recipe does.
+        if place.n_in != place.n_out or target.loader not in ("gguf", "openvino"):
             found = found.T
     if found.shape != place.shape:
         return 1.0, False

@@ -28,6 +28,7 @@ _SCRIPTS = {
     "gguf": "gguf_file.py",
     "mlx": "mlx_folder.py",
     "onnxruntime": "onnxruntime_folder.py",
+    "openvino": "openvino_folder.py",
 }
 _ALWAYS = {"transformers": ("torch", "transformers"), "gguf": ("torch", "transformers")}
 """Packages that a script imports, beside those that a target needs."""

@@ -1,7 +1,7 @@
 """ONNX Runtime, written: a decoder whose matrices are ``MatMulNBits`` of our codes.
 
-``model.onnx`` is the graph (:mod:`bitgap.formats.onnx_graph`), ``model.onnx_data`` the values, laid
-down matrix by matrix. A matrix is ``X_Q4G32`` uint8 (out x groups x bytes of a group) and
+``model.onnx`` is the graph (:mod:`bitgap.formats.decoder_graph`), ``model.onnx_data`` the values,
+laid down matrix by matrix. A matrix is ``X_Q4G32`` uint8 (out x groups x bytes of a group) and
 ``X_scales`` float16, which a Cast gives the float32 products (ORT folds it when it loads). A tied
 embedding is looked up by ``GatherBlockQuantized`` and multiplied by ``MatMulNBits`` out of one
 place of the file. A last group that is short is filled up, so that groups need not divide a row.
@@ -13,13 +13,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from bitgap.files import write_bytes
+from bitgap.formats.decoder_graph import FLOAT, Graph, build, cache_shape, check_family
 from bitgap.formats.folder import copy_beside, whole_part, whole_pieces
-from bitgap.formats.onnx_file import library
-from bitgap.formats.onnx_graph import OPSET, Graph, build, cache_shape, check_family
+from bitgap.formats.onnx_file import CONSTANT, library
 from bitgap.formats.packing import pack_stream
 from bitgap.formats.source import Place, Source
 from bitgap.formats.symmetric import SymmetricIntegers, half_scale
@@ -30,7 +31,8 @@ GRAPH, VALUES = "model.onnx", "model.onnx_data"
 _DOMAIN = "com.microsoft"
 _ALIGNMENT = 64
 _SMALLEST_BLOCK = 16
-_IR_VERSION = 10  # of opset 21
+_OPSET = 21
+_IR_VERSION = 10  # of that opset
 _TYPES = {"F32": 1, "U8": 2, "F16": 10, "F64": 11, "BF16": 16}
 
 
@@ -89,7 +91,7 @@ class ONNXRuntime(SymmetricIntegers):
         made = onnx.helper.make_model(
             graph.proto(config),
             opset_imports=[
-                onnx.helper.make_opsetid("", OPSET),
+                onnx.helper.make_opsetid("", _OPSET),
                 onnx.helper.make_opsetid(_DOMAIN, 1),
             ],
             ir_version=_IR_VERSION,
@@ -129,8 +131,10 @@ class _Stored(Graph):
     """A graph whose tensors lie in a file of values."""
 
     def __init__(self, onnx: Any, source: Source, schemes: Mapping[str, str]) -> None:
-        super().__init__(onnx)
+        self._onnx = onnx
         self._source, self._schemes = source, schemes
+        self.nodes: list[Any] = []
+        self.constants: dict[str, Any] = {}
         self._stored: dict[str, Any] = {}
         self._cast: dict[str, str] = {}
 
@@ -190,6 +194,32 @@ class _Stored(Graph):
 
     # -- graph -------------------------------------------------------------------------------------
 
+    def op(self, kind: str, *inputs: str, to: str = "", **attributes: Any) -> str:
+        """Adds a node with one output and returns the output's name."""
+        out = to or f"{kind.lower()}_{len(self.nodes)}"
+        name = attributes.pop("node", f"{kind}_{len(self.nodes)}")
+        if (type_ := attributes.pop("to_type", None)) is not None:  # Cast calls it `to`
+            attributes["to"] = type_
+        node = self._onnx.helper.make_node(kind, list(inputs), [out], name=name, **attributes)
+        self.nodes.append(node)
+        return out
+
+    def split(self, x: str, sizes: list[int]) -> list[str]:
+        """Cuts the last dimension."""
+        outs = [f"split_{len(self.nodes)}_{i}" for i in range(len(sizes))]
+        node = self._onnx.helper.make_node("Split", [x, self.ints(*sizes)], outs, axis=-1)
+        self.nodes.append(node)
+        return outs
+
+    def constant(self, value: np.ndarray) -> str:
+        """Returns a constant that is no tensor of the model."""
+        # Small ones are shared; a name says what it holds.
+        told = "_".join(map(str, value.ravel())) if value.size <= 8 else str(len(self.constants))
+        name = f"{CONSTANT}{value.dtype}_{value.ndim}_{told}"
+        if name not in self.constants:
+            self.constants[name] = self._onnx.numpy_helper.from_array(value, name)
+        return name
+
     def has(self, name: str) -> bool:
         """Whether the model has a tensor of that name."""
         return name in self._stored or self._schemes.get(name, FP) != FP
@@ -199,7 +229,7 @@ class _Stored(Graph):
         if self._stored[name].data_type == _TYPES["F32"]:
             return name
         if name not in self._cast:
-            self._cast[name] = self.op("Cast", name, to_type=1, node=f"{name}/Cast")
+            self._cast[name] = self.op("Cast", name, to_type=FLOAT, node=f"{name}/Cast")
         return self._cast[name]
 
     def linear(self, x: str, weight: str, bias: str | None = None) -> str:
@@ -227,12 +257,13 @@ class _Stored(Graph):
         return made if bias is None else self.op("Add", made, self.tensor(bias))
 
     def looked_up(self, ids: str, weight: str) -> str:
-        """Returns the rows of a table."""
-        place = self._source.place(weight)
-        parsed = rtn(self._schemes.get(place.name, FP))
+        """Returns the rows of a table in float32."""
+        parsed = rtn(self._schemes.get(weight, FP))
         if parsed is None:
-            rows = self.op("Gather", place.name, ids, node=f"{place.module}/Gather")
-            return self.op("Cast", rows, to_type=1)
+            module = weight.removesuffix(".weight")
+            rows = self.op("Gather", weight, ids, node=f"{module}/Gather")
+            return self.op("Cast", rows, to_type=FLOAT)
+        place = self._source.places[weight]
         codes = self._stored[_codes_name(place, parsed)]
         name = f"{place.name}_rows_Q{parsed.bits}"
         if place.kind == "embedding":

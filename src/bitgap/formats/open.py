@@ -25,7 +25,7 @@ from bitgap.formats import (
     scaled,
     torchao,
 )
-from bitgap.formats.checkpoint import Checkpoint, Unit
+from bitgap.formats.checkpoint import Checkpoint, Unit, graphs_in
 from bitgap.formats.claim import Claim
 from bitgap.formats.gguf.header import MAGIC
 from bitgap.formats.gguf.read import open_gguf
@@ -126,8 +126,8 @@ def _open_folder(folder: Path) -> Checkpoint:
             return open_checkpoint(found[0])
         listed = ", ".join(file.name for file in found[:6])
         raise ModelError(f"{folder} has {len(found)} GGUF files ({listed}); give one of them")
-    for ending in ("*.onnx", "*.xml"):
-        found = sorted(folder.glob(ending))
+    for ending in (".onnx", ".xml"):
+        found = graphs_in(folder, ending)
         if len(found) == 1 and not list(folder.glob("*.safetensors")):
             return open_checkpoint(found[0])
     return _open_tensors(folder)

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitgap.errors import ModelError, UsageError
+from bitgap.formats.checkpoint import graphs_in
 from bitgap.formats.process import SCRIPTS, environment, missing_packages, why_it_ended
 
 _STARTING_S = 300.0
@@ -56,7 +57,7 @@ class Runtime:
         """
         ending = file.suffix.lower() if file.is_file() else ""
         if not ending and file.is_dir() and "" not in self.files:
-            inside = [e for e in self.files if len(list(file.glob(f"*{e}"))) == 1]
+            inside = [e for e in self.files if len(graphs_in(file, e)) == 1]
             ending = inside[0] if inside else ""
         if ending in self.files:
             return ""
@@ -217,7 +218,7 @@ def running(
     asked = python or sys.executable
     check_installed(runtime, python)
     if runtime.files[0] and file.is_dir():
-        (file,) = next(found for end in runtime.files if (found := list(file.glob(f"*{end}"))))
+        (file,) = next(found for end in runtime.files if (found := graphs_in(file, end)))
     with tempfile.TemporaryDirectory(prefix="bitgap-") as place:
         request, said = Path(place) / "request.json", Path(place) / "said.txt"
         content = {

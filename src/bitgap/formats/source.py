@@ -214,6 +214,22 @@ def _aliases(model: nn.Module) -> Mapping[str, str]:
     return found
 
 
+def block_path(name: str) -> str:
+    """Returns where the block stands that a parameter is in.
+
+    Args:
+        name: Of a place with a block.
+
+    Example:
+        >>> block_path("model.layers.3.mlp.up_proj.weight")
+        'model.layers.3'
+    """
+    match = _BLOCK.search(name)
+    if match is None:
+        raise ValueError(f"{name} is in no block")
+    return name[: match.end() - 1]
+
+
 def sixteen_bit_type(value: Tensor) -> torch.dtype:
     """Returns the type that a whole matrix has in a file of 16 bits a weight.
 

@@ -86,7 +86,7 @@ class Target(ABC):
     name: str
     """As ``--to`` takes it."""
     title: str
-    loader: Literal["transformers", "gguf", "mlx", "onnxruntime"]
+    loader: Literal["transformers", "gguf", "mlx", "onnxruntime", "openvino"]
     """Which script loads it back (:mod:`bitgap.formats.loading`)."""
     needs: tuple[str, ...]
     """Packages that the loader needs."""

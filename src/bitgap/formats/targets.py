@@ -17,6 +17,7 @@ from bitgap.formats.gguf.write import GGUF
 from bitgap.formats.gptq_writer import GPTQ, AutoRound
 from bitgap.formats.mlx_writer import MLX
 from bitgap.formats.onnx_writer import ONNXRuntime
+from bitgap.formats.openvino_writer import OpenVINO
 from bitgap.formats.target import Target
 from bitgap.formats.torchao_writer import TorchAO
 
@@ -32,6 +33,7 @@ TARGETS: Mapping[str, Target] = {
         AutoRound(),
         MLX(),
         ONNXRuntime(),
+        OpenVINO(),
     )
 }
 """In the order of the help."""

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from bitgap.formats.target import Refusal, Target
 
 RECORD, RECIPE = "bitgap-verification.json", "recipe.toml"
-_WEIGHTS = (".safetensors", ".gguf", ".onnx", ".onnx_data")
+_WEIGHTS = (".safetensors", ".gguf", ".onnx", ".onnx_data", ".bin", ".xml")
 _FLOATS = ("F64", "F32", "F16", "BF16")
 _LONGEST_TOKENS = 32
 """Tokens of a sentence that are run: logits of a large vocabulary are a megabyte a token."""
@@ -139,7 +139,7 @@ def export(
             target.write(source, schemes_of(own, source), place)
             write_recipe(own, place / RECIPE)
             announce(f"loading {target.name} back")
-            made = _verified(target, own, name, place, check, trust)
+            made = _verified(target, own, source, name, place, check)
             _write_record(made, place)
             if not made.passed:
                 raise ExportError(_told(made, folder / f"{target.name}.failed"))
@@ -175,6 +175,7 @@ def verify(
         bitgap.errors.UsageError: 'nowhere' has no bitgap-verification.json; name a folder that \
 `bitgap export` made, such as OUT/compressed-tensors
     """
+    from bitgap.formats.source import Source
     from bitgap.formats.targets import find_target
 
     folder = Path(place)
@@ -190,7 +191,9 @@ def verify(
     recipe = read_recipe(folder / RECIPE)
     check = check or Check()
     name = recipe.model if model is None else model
-    made = _verified(find_target(before.target), recipe, name, folder, check, trust)
+    source = Source.open(name, **(trust or {}))
+    check_model(recipe, source.loaded.info.fingerprint)
+    made = _verified(find_target(before.target), recipe, source, name, folder, check)
     if not made.loaded and check.load and made.passed and not made.configures:
         made = replace(made, failures=made.notes)
     _write_record(made, folder)
@@ -398,19 +401,15 @@ def _write_record(made: Verification, folder: Path) -> None:
 def _verified(
     target: Target,
     recipe: Recipe,
+    source: Source,
     model: str | os.PathLike[str],
     folder: Path,
     check: Check,
-    trust: Mapping[str, bool] | None,
 ) -> Verification:
     from bitgap.formats.counted import count
     from bitgap.formats.simulated import write_logits
-    from bitgap.formats.source import Source
 
     began = time.monotonic()
-    # Anew, as the simulation takes a model's weights away.
-    source = Source.open(model, **(trust or {}))
-    check_model(recipe, source.loaded.info.fingerprint)
     if (given := target.configured(source, folder)) is not None:
         return _configured(target, recipe, source, given, model, began)
     schemes = schemes_of(recipe, source)

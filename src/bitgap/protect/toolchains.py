@@ -76,6 +76,13 @@ TOOLCHAINS: Mapping[str, Toolchain] = {
         outside=True,
         why={"bits": "MatMulNBits has kernels for them", "groups": "blocks are powers of two"},
     ),
+    "openvino": Toolchain(
+        name="openvino",
+        bits=(2, 4, 8),
+        groups=("channel", "g32", "g64", "g128"),
+        outside=True,
+        why={"bits": "of u3 and u6 the processor's plugin makes float32 when it loads"},
+    ),
     "gptq": Toolchain(
         name="gptq",
         bits=(2, 3, 4, 8),

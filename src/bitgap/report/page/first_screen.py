@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bitgap.disparity.calibration import Calibration
 from bitgap.protect.outcome import Outcome
+from bitgap.report.figures.calibration import calibration_chart
 from bitgap.report.figures.model import language_panels, layer_panels, rounded
 from bitgap.report.figures.protect import gains_chart, recipe_chart
 from bitgap.report.figures.theory import depth_chart
@@ -28,6 +30,8 @@ def first_panels(run: Run) -> list[dict[str, Any]]:
         return _of_families(run.theory.models)
     if run.outcome is not None:
         return _of_recipe(run.outcome)
+    if run.calibration is not None:
+        return _of_calibration(run.calibration)
     if run.report and (charts := language_panels(run.report, 250)):
         said = "Damage by language with 95 % intervals."
         panels.append(_panel("languages", "measure", charts, _MEASURES, said))
@@ -62,6 +66,12 @@ def _of_recipe(found: Outcome) -> list[dict[str, Any]]:
         said = "Change of each language's damage against plans of the same bytes."
         panels.append(_panel("gains", "measure", {"change": gains}, {"change": "change"}, said))
     return panels
+
+
+def _of_calibration(found: Calibration) -> list[dict[str, Any]]:
+    said = "Damage taken off by each text of calibration, by language, against rounding to nearest."
+    chart = {"taken off": calibration_chart(found)}
+    return [_panel("text", "measure", chart, {"taken off": "damage taken off"}, said)]
 
 
 def chips(findings: Sequence[Json]) -> list[dict[str, str]]:

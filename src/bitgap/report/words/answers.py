@@ -13,6 +13,7 @@ from typing import Any
 from bitgap.disparity.audit import SHARE_UNSETTLED
 from bitgap.languages import named
 from bitgap.report.run import Run, audit_of, map_of
+from bitgap.report.words.calibration import calibration_answers
 from bitgap.report.words.phrases import (
     BEST,
     LABELS,
@@ -48,6 +49,8 @@ def answers(run: Run) -> tuple[Answer, ...]:
         return ledger_answers(result)
     if run.outcome is not None:
         return recipe_answers(result)
+    if run.calibration is not None:
+        return calibration_answers(result)
     found: list[Answer] = []
     layer_map, audit = map_of(run), audit_of(run)
     if layer_map and layer_map["blocks"]:

@@ -24,7 +24,7 @@ class Answer:
 
     key: str
     """``runs``, ``why``, ``languages``, ``blocks`` or ``hypotheses``; of a recipe ``cost``,
-    ``gains`` or ``mattered``."""
+    ``gains`` or ``mattered``; of texts of calibration ``text``, ``reference`` or ``bit``."""
     question: str
     short: str
     """One sentence."""

@@ -1,9 +1,10 @@
-"""The graph of a decoder in ONNX: plain operators, a cache of keys and values, no weights.
+"""The graph of a decoder: plain operators, a cache of keys and values, no weights.
 
 Written out by hand for the families of :data:`FAMILIES`, as ONNX Runtime's own builder of models
-does, and proved by logits against transformers whenever it is written. Inputs and outputs have the
-names that Optimum and onnxruntime-genai know: ``input_ids``, ``attention_mask``, ``position_ids``,
-``past_key_values.N.key``, ``logits``, ``present.N.key``.
+does, and proved by logits against transformers whenever it is written. Operators are ONNX's by
+name; a format that has others translates them (:mod:`bitgap.formats.openvino_writer`). Inputs and
+outputs have the names that Optimum and onnxruntime-genai know: ``input_ids``, ``attention_mask``,
+``position_ids``, ``past_key_values.N.key``, ``logits``, ``present.N.key``.
 
 Shape letters: B texts, S new tokens, T tokens with those of the cache, H heads, N heads of keys, D
 width of a head.
@@ -19,22 +20,20 @@ import numpy as np
 import torch
 
 from bitgap.errors import ModelError
-from bitgap.formats.onnx_file import CONSTANT
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "gpt2")
-OPSET = 21
+FLOAT, BOOL = 1, 9
+"""Types of ONNX that are cast to."""
 _GELUS = {"gelu": "none", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh", "gelu_fast": "tanh"}
 _CONSTANT_ROPES = ("default", "linear", "llama3", "yarn")
 """Rotary scalings whose frequencies do not depend on the length of a text."""
 
 
 class Graph(ABC):
-    """Nodes and constants of a graph; tensors of the model are asked for by name."""
+    """Operators and constants of a graph; tensors of the model are asked for by name.
 
-    def __init__(self, onnx: Any) -> None:
-        self._onnx = onnx
-        self.nodes: list[Any] = []
-        self.constants: dict[str, Any] = {}
+    A value is known by a name, as of an output in ONNX.
+    """
 
     @abstractmethod
     def tensor(self, name: str) -> str:
@@ -46,51 +45,42 @@ class Graph(ABC):
 
     @abstractmethod
     def looked_up(self, ids: str, weight: str) -> str:
-        """Returns the rows of a table."""
+        """Returns the rows of a table in float32."""
 
     @abstractmethod
     def has(self, name: str) -> bool:
         """Whether the model has a tensor of that name."""
 
-    def op(self, kind: str, *inputs: str, to: str = "", domain: str = "", **attributes: Any) -> str:
-        """Adds a node with one output and returns the output's name."""
-        out = to or f"{kind.lower()}_{len(self.nodes)}"
-        name = attributes.pop("node", f"{kind}_{len(self.nodes)}")
-        if (type_ := attributes.pop("to_type", None)) is not None:  # Cast calls it `to`
-            attributes["to"] = type_
-        self.nodes.append(
-            self._onnx.helper.make_node(
-                kind, list(inputs), [out], name=name, domain=domain, **attributes
-            )
-        )
-        return out
+    @abstractmethod
+    def op(self, kind: str, *inputs: str, to: str = "", **attributes: Any) -> str:
+        """Adds an operator with one output and returns the output's name.
 
+        Args:
+            kind: Of ONNX.
+            inputs: Names of values.
+            to: The output's name; one is made up where it is left out.
+            attributes: As ONNX has them, but ``to_type`` is what a Cast gives.
+        """
+
+    @abstractmethod
     def split(self, x: str, sizes: list[int]) -> list[str]:
         """Cuts the last dimension."""
-        outs = [f"split_{len(self.nodes)}_{i}" for i in range(len(sizes))]
-        node = self._onnx.helper.make_node("Split", [x, self.ints(*sizes)], outs, axis=-1)
-        self.nodes.append(node)
-        return outs
 
     def floats(self, value: Any) -> str:
         """Returns a constant of float32."""
-        return self._constant(np.asarray(value, dtype=np.float32))
+        return self.constant(np.asarray(value, dtype=np.float32))
 
     def ints(self, *values: int) -> str:
         """Returns a vector of int64."""
-        return self._constant(np.asarray(values, dtype=np.int64))
+        return self.constant(np.asarray(values, dtype=np.int64))
 
     def integer(self, value: int) -> str:
         """Returns a number of int64."""
-        return self._constant(np.asarray(value, dtype=np.int64))
+        return self.constant(np.asarray(value, dtype=np.int64))
 
-    def _constant(self, value: np.ndarray) -> str:
-        # Small ones are shared; a name says what it holds.
-        told = "_".join(map(str, value.ravel())) if value.size <= 8 else str(len(self.constants))
-        name = f"{CONSTANT}{value.dtype}_{value.ndim}_{told}"
-        if name not in self.constants:
-            self.constants[name] = self._onnx.numpy_helper.from_array(value, name)
-        return name
+    @abstractmethod
+    def constant(self, value: np.ndarray) -> str:
+        """Returns a constant that is no tensor of the model."""
 
 
 def check_family(model: Any, config: Any) -> None:
@@ -159,8 +149,8 @@ class _Decoder:
 
     def gpt2(self) -> None:
         g, eps = self.g, float(self.config.layer_norm_epsilon)
-        table = g.op("Gather", g.tensor("transformer.wpe.weight"), "position_ids")
-        x = g.op("Add", g.looked_up("input_ids", "transformer.wte.weight"), table)
+        places = g.looked_up("position_ids", "transformer.wpe.weight")
+        x = g.op("Add", g.looked_up("input_ids", "transformer.wte.weight"), places)
         size = self.config.hidden_size
         for i in range(self.config.num_hidden_layers):
             at = f"transformer.h.{i}"
@@ -282,7 +272,7 @@ class _Decoder:
             g = self.g
             frequency = getattr(rotary, f"{kind}inv_freq").float().numpy()
             factor = float(getattr(rotary, f"{kind}attention_scaling"))
-            where = g.op("Cast", g.op("Unsqueeze", "position_ids", g.ints(1, 3)), to_type=1)
+            where = g.op("Cast", g.op("Unsqueeze", "position_ids", g.ints(1, 3)), to_type=FLOAT)
             angle = g.op("Mul", where, g.floats(np.tile(frequency, 2)))
             cos, sin = (g.op("Mul", g.op(k, angle), g.floats(factor)) for k in ("Cos", "Sin"))
             self._turns[kind] = cos, sin
@@ -302,7 +292,7 @@ class _Decoder:
             if window is not None:
                 first = g.op("Sub", queries, g.integer(window))
                 seen = g.op("And", seen, g.op("Greater", keys, first))
-            real = g.op("Cast", g.op("Unsqueeze", "attention_mask", g.ints(1, 2, 3)), to_type=9)
+            real = g.op("Cast", g.op("Unsqueeze", "attention_mask", g.ints(1, 2, 3)), to_type=BOOL)
             lowest = float(np.finfo(np.float32).min)
             both = g.op("And", seen, real)
             self._masks[window] = g.op("Where", both, g.floats(0.0), g.floats(lowest))
