@@ -144,10 +144,11 @@ def _seal(search: Search, out: str | os.PathLike[str] | None) -> Recipe:
         commands=(asked.command,) if asked.command else (),
     )
     text = text_of(made)
-    key = content_key("recipe", work.bench.text_key, made.seal)
-    work.bench.store.put_observations(
-        key, Observations(experiment="recipe", version=1, arrays={}, facts={"toml": text})
-    )
+    store, key = work.bench.store, content_key("recipe", work.bench.text_key, made.seal)
+    if store.get_observations(key) is None:  # sealed before, it is not written again
+        store.put_observations(
+            key, Observations(experiment="recipe", version=1, arrays={}, facts={"toml": text})
+        )
     if out is None:
         return read_text(text, RECIPE)
     folder = Path(out)
