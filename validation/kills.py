@@ -140,7 +140,7 @@ def _code(folder: Path) -> str:
 
 
 def _is_there(folder: Path) -> bool:
-    """Whether a command was refused as what it writes is whole: killed after, and before its end."""
+    """Whether a command was refused as what it writes is whole: killed after that."""
     return "is there already" in (folder / "err.txt").read_text()
 
 
