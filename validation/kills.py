@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 from bitgap.show.to_markdown import rows_of
 from validation.reliability import PAGE, put_section
@@ -36,6 +37,8 @@ MADE = "made.txt"
 _KEPT = {"scores": "key, sha256", "observations": "key, sha256", "texts": "key, sha256"}
 _TELL_TIME = ("bitgap-verification.json", "report.html", MADE)
 """Files in which the time that a run took is told, or that are this command's own."""
+_EVIDENCE = "evidence.json"
+"""In evidence, the part that tells when a model began to be measured."""
 _FEW = ("--choices", "rtn3-g32,rtn4-g32,rtn5-g32", "--instrument", "screen", "--budget", "4.6")
 
 VERBS: dict[str, tuple[str, ...]] = {
@@ -119,7 +122,7 @@ def committed(folder: Path) -> set[str]:
 
 
 def digest(folder: Path) -> str:
-    """Returns the SHA-256 of all that a command left, but for the times it tells."""
+    """Returns the SHA-256 of all that a command left, but for the times that it tells."""
     held: list[Any] = []
     if (folder / "bitgap.db").is_file():
         with closing(sqlite3.connect(folder / "bitgap.db")) as db:
@@ -129,9 +132,24 @@ def digest(folder: Path) -> str:
     for path in sorted(out.rglob("*")) if out.is_dir() else ():
         plain = path.is_file() and path.name not in _TELL_TIME and path.suffix != ".json"
         if plain or path.name == "config.json":
-            told = hashlib.sha256(path.read_bytes()).hexdigest()
-            held.append([str(path.relative_to(out)), told])
+            held.append([str(path.relative_to(out)), *_told(path)])
     return hashlib.sha256(json.dumps(held).encode()).hexdigest()
+
+
+def _told(path: Path) -> list[str]:
+    """Returns the SHA-256 of a file; of evidence that of its parts, less when it was begun."""
+    if path.suffix != ".zip":
+        return [hashlib.sha256(path.read_bytes()).hexdigest()]
+    told = list[str]()
+    with ZipFile(path) as parts:
+        for name in parts.namelist():
+            data = parts.read(name)
+            if name == _EVIDENCE:
+                found = json.loads(data)
+                found["facts"].pop("measured_from", None)
+                data = json.dumps(found, sort_keys=True).encode()
+            told.append(f"{name} {hashlib.sha256(data).hexdigest()}")
+    return told
 
 
 def _code(folder: Path) -> str:
