@@ -9,7 +9,7 @@
 - *Compiling.* torch.compile fuses all between the products. It pays for itself in minutes.
 - *Optimiser.* AdamW in one fused pass over each parameter.
 
-Freed memory is kept for the next step by :func:`bitgap.lab.engine.budget.keep_freed_memory`, which
+Freed memory is kept for the next step by :func:`bitgap.lab.engine.budget.tune_heap`, which
 the program calls. ``benchmarks/training.py`` compares all of it with a plain loop.
 """
 

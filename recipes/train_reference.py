@@ -55,7 +55,7 @@ from training_text import (
 )
 
 from bitgap.errors import BitgapError, BudgetError, UsageError
-from bitgap.lab.engine.budget import keep_freed_memory
+from bitgap.lab.engine.budget import tune_heap
 from bitgap.models.silence import silenced
 
 Report = Callable[[Progress, float], None]
@@ -70,7 +70,7 @@ _READ_BACK_S = 2.0  # writing the model and reading it back
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns 0 done, 1 failed, 2 misuse, or 128 + signal when stopped."""
     options = build_parser().parse_args(arguments)
-    keep_freed_memory()
+    tune_heap()
     try:
         run(request_of(options))
     except Stopped as stopped:
@@ -99,7 +99,7 @@ def say(text: str) -> None:
 def run(request: Request, report: Report | None = None) -> dict[str, Any]:
     """Carries out a request: tokenizer, tokens, training, model, scores, card.
 
-    A program that calls this does well to call ``keep_freed_memory`` first, as :func:`main` does.
+    A program that calls this does well to call ``tune_heap`` first, as :func:`main` does.
 
     Args:
         request: What to train and where.
