@@ -23,7 +23,7 @@ def put_section(name: str, text: str, page: Path = PAGE) -> None:
         page: Made where it is not there.
     """
     there = page.read_text(encoding="utf-8") if page.is_file() else ""
-    parts = dict(re.findall(r"% section: (\w+)\n\n(.*?)\n(?=% section:|\Z)", there, re.DOTALL))
-    parts[name] = f"{text.strip()}\n"
-    sections = [f"% section: {one}\n\n{parts[one]}" for one in ORDER if one in parts]
+    parts = dict(re.findall(r"^% section: (\w+)$(.*?)(?=^% section:|\Z)", there, re.DOTALL | re.M))
+    parts[name] = text
+    sections = [f"% section: {one}\n\n{parts[one].strip()}\n" for one in ORDER if one in parts]
     page.write_text("\n".join([_HEAD, *sections]), encoding="utf-8")
