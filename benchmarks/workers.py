@@ -1,8 +1,9 @@
 """Two workers of one core each beside the same two cores in one process, on a layer map.
 
 Each is a whole command, with a store of its own, and they take turns. Told are the clock's time,
-what all processes took of processors, and whether the stores hold the same scores; overhead is of
-workers over threads. On a machine that does other things only the processor's time says something.
+what all processes took of processors, and whether the stores hold the same scores, to the bit, as
+workers promise it of one thread and two may cut the text otherwise; overhead is of workers over
+threads. On a machine that does other things only the processor's time says something.
 With ``--cluster`` the workers are of a Ray cluster, whose own processes are not counted.
 
 ``python benchmarks/workers.py MODEL --languages en,de --sentences 8 --rounds 2``
@@ -71,7 +72,8 @@ def main() -> int:
                 kept[way] = scores(store)
             print(way, {name: round(value, 1) for name, value in runs[way][-1].items()}, flush=True)
     same = kept["one process"] == kept["workers"]
-    print(f"load {os.getloadavg()[0]:.1f}, {len(kept['workers'])} plans, scores the same: {same}")
+    n_plans = len(kept["workers"])
+    print(f"load {os.getloadavg()[0]:.1f}, {n_plans} plans, scores of two threads the same: {same}")
     for name in ("wall_s", "cpu_s"):
         threads, workers = (median(run[name] for run in runs[way]) for way in ways)
         print(f"{name}: {threads:.1f} and {workers:.1f}, overhead {workers / threads - 1:+.1%}")
