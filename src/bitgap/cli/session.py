@@ -144,7 +144,7 @@ class Session:
         """
         # Before the libraries are imported, which takes seconds.
         console.say(f"reading {model or 'the bundled model'}")
-        from bitgap.lab.engine.budget import current_rss_bytes, tune_heap
+        from bitgap.lab.engine.budget import current_rss_bytes, tune_heap_for
         from bitgap.lab.lab import Lab
         from bitgap.lab.settings import set_threads
         from bitgap.lab.store import Store
@@ -178,7 +178,7 @@ class Session:
             trust_remote_code=asked.trust_remote_code,
             crew=self._crew,
         )
-        tune_heap(maps_large=bool(lab.decoder.eager_heads) or lab.engine.layout.streams)
+        tune_heap_for(lab.decoder, lab.engine.layout)
         if self._dry_run and Path(self._store).is_file():
             lab.store = Store(self._store, read_only=True)  # what it holds need not be paid for
         self._stores.callback(lab.store.close)

@@ -34,10 +34,9 @@ from bitgap.formats.decoder_graph import (
     check_family,
 )
 from bitgap.formats.folder import copy_beside, whole_part, whole_pieces
-from bitgap.formats.packing import pack_stream
 from bitgap.formats.source import Place, Source
-from bitgap.formats.symmetric import SymmetricIntegers, half_scale
-from bitgap.formats.target import FP, coded, divides, group_of, rtn
+from bitgap.formats.symmetric import SymmetricIntegers, packed_rows
+from bitgap.formats.target import FP, group_of, rtn
 from bitgap.quant.schemes import RoundToNearest
 
 GRAPH, VALUES = "openvino_model.xml", "openvino_model.bin"
@@ -88,7 +87,7 @@ class OpenVINO(SymmetricIntegers):
 
     def uneven(self, place: Place, scheme: RoundToNearest) -> str | None:
         """Returns why groups do not fit a matrix, or None if they do."""
-        if why := divides(scheme, place):
+        if why := super().uneven(place, scheme):
             return why
         if place.n_in * scheme.bits % 8 and scheme.bits in self.bits:
             return f"its rows of {place.n_in} codes of {scheme.bits} bits are no whole bytes"
@@ -173,12 +172,9 @@ class _Translated(Graph):
         parsed = rtn(scheme)
         assert parsed is not None
         row_bytes = place.n_in * parsed.bits // 8
-        offset = 0 if _is_signed(parsed) else 2 ** (parsed.bits - 1)
-        for codes in coded(self._source, place, scheme):
-            scales.append(half_scale(codes.scale_OG, place.name))
-            # Signed codes are in two's complement.
-            levels = (codes.levels_OI + offset) & (2**parsed.bits - 1)
-            yield pack_stream(levels, parsed.bits).view(torch.uint8)[:, :row_bytes]
+        signed = _is_signed(parsed)
+        for words in packed_rows(self._source, place, scheme, scales, signed=signed):
+            yield words.view(torch.uint8)[:, :row_bytes]
 
     def _add(self, file: BinaryIO, name: str, pieces: Iterable[Tensor]) -> None:
         file.write(b"\0" * (-file.tell() % _ALIGNMENT))

@@ -90,24 +90,26 @@ class SymmetricIntegers(Target):
 
 
 def packed_rows(
-    source: Source, place: Place, scheme: str, scales: list[Tensor]
+    source: Source, place: Place, scheme: str, scales: list[Tensor], *, signed: bool = False
 ) -> Iterator[Tensor]:
-    """Yields the codes of a matrix as words of code + 2^(b-1), a dense stream a row.
+    """Yields the codes of a matrix as words, a dense stream a row.
 
     Args:
         source: The model.
         place: The matrix.
         scheme: How it is rounded.
         scales: Takes the scales of every part in float16; whole when all words were yielded.
+        signed: Whether codes are in two's complement; else 2^(b-1) is added to them.
 
     Raises:
         ModelError: As :func:`half_scale`.
     """
     parsed = rtn(scheme)
     assert parsed is not None
+    offset, mask = 0 if signed else 2 ** (parsed.bits - 1), 2**parsed.bits - 1
     for codes in coded(source, place, scheme):
         scales.append(half_scale(codes.scale_OG, place.name))
-        yield pack_stream(codes.levels_OI + 2 ** (parsed.bits - 1), parsed.bits)
+        yield pack_stream((codes.levels_OI + offset) & mask, parsed.bits)
 
 
 def half_scale(scale: Tensor, name: str) -> Tensor:

@@ -61,8 +61,9 @@ def investigate(
     thresholds = load_thresholds()
     tier = tier.fitted(lab.n_blocks, lab.corpus.n_sentences)
     part = lab.spread(tier.sentences)
-    began, forecast = time.perf_counter(), _of_scoring(lab, tier)
     new = not part.store.scored_plans(part.text_key)
+    forecast_s = _of_scoring(lab, tier).time_s if new else 0.0
+    began = time.perf_counter()
     announce("operating point")
     scheme, rejected = operating_point(part, thresholds)
     announce(f"audit at {scheme}")
@@ -81,7 +82,7 @@ def investigate(
         of_map, scheme, tier.design(lab.n_blocks, seed=lab.settings.seed)
     )
     if new and len(fresh) == len(CATALOG):  # else less was run than all
-        learn_share(lab.store, tier, forecast.time_s / (time.perf_counter() - began))
+        learn_share(lab.store, tier, forecast_s / (time.perf_counter() - began))
     about = describe(lab, scheme) | {"sentences": report.n_sentences}
     findings = judged_together(judged, report.nothing_to_explain, about)
     return Investigation(

@@ -25,7 +25,7 @@ from bitgap.lab.bench import split
 from bitgap.lab.crew.messages import Done, Failed, ModelSource, Ran, Ready, Request, Unit
 from bitgap.lab.crew.wire import packed, unpacked
 from bitgap.lab.engine.arithmetic import fast_products_round
-from bitgap.lab.engine.budget import tune_heap
+from bitgap.lab.engine.budget import tune_heap_for
 from bitgap.lab.engine.floor import Part, cut_again
 from bitgap.lab.engine.head import Target
 from bitgap.lab.engine.scoring import Engine, Leaf
@@ -183,7 +183,7 @@ class Worker:
             loaded = self._loaded(request)
             decoder, bank = split(loaded, Settings(arithmetic=request.arithmetic))
             if self._alone:
-                tune_heap(maps_large=bool(decoder.eager_heads) or request.layout.streams)
+                tune_heap_for(decoder, request.layout)
             self._split = about, decoder, bank
         _, decoder, bank = self._split
         bank.limit_bytes = request.layout.bank_bytes

@@ -378,6 +378,16 @@ def tune_heap(*, maps_large: bool = False) -> None:
         _set_heap({_MMAP_THRESHOLD: _LARGEST_OF_HEAP, _MMAP_MAX: 65536})
 
 
+def tune_heap_for(decoder: Decoder, layout: Layout) -> None:
+    """Tunes the heap, once a model is read and proved, for how it will be run.
+
+    Args:
+        decoder: The model, split.
+        layout: How its work is cut.
+    """
+    tune_heap(maps_large=bool(decoder.eager_heads) or layout.streams)
+
+
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4  # of malloc.h
 
 

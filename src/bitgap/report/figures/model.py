@@ -13,7 +13,7 @@ from bitgap.disparity.unit_map import UnitMap
 from bitgap.quant.sets import blocks_in, mask_of
 from bitgap.records import Bools, Estimate, Floats
 from bitgap.report.run import Masks
-from bitgap.report.words.answers import language_name
+from bitgap.report.words.phrases import language_name
 from bitgap.show.charts import (
     GREY,
     PALETTE,

@@ -11,8 +11,8 @@ from bitgap.report.paper.findings import formal_sentences
 from bitgap.report.paper.text import model_name, number, sentence, signs
 from bitgap.report.paper.triple import protection_sentences, title
 from bitgap.report.run import Run
-from bitgap.report.words.answers import Answer, answers, language_name
-from bitgap.report.words.phrases import counted, joined
+from bitgap.report.words.answers import Answer, answers
+from bitgap.report.words.phrases import counted, joined, language_name
 from bitgap.report.words.sections import failed
 from bitgap.report.words.theory import pillar_sentence, suggestion
 from bitgap.show.numbers import lacks, short_name

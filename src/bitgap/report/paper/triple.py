@@ -10,8 +10,7 @@ import numpy as np
 from bitgap.quant.sets import mask_of
 from bitgap.report.paper.text import model_name, number, plain
 from bitgap.report.run import Masks, Run
-from bitgap.report.words.answers import language_name
-from bitgap.report.words.phrases import BEST, counted, joined
+from bitgap.report.words.phrases import BEST, counted, joined, language_name
 from bitgap.show.numbers import Unit
 from bitgap.stats.mask_design import original_set
 

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from bitgap.disparity.audit import SHARE_UNSETTLED
-from bitgap.languages import named
 from bitgap.report.run import Run, audit_of, map_of
 from bitgap.report.words.calibration import calibration_answers
 from bitgap.report.words.phrases import (
@@ -20,6 +19,7 @@ from bitgap.report.words.phrases import (
     Answer,
     among,
     joined,
+    language_name,
     percent,
     times,
     verdict_answer,
@@ -67,11 +67,6 @@ def answers(run: Run) -> tuple[Answer, ...]:
     if result.get("findings"):
         found.append(verdict_answer(result["findings"]))
     return tuple(found)
-
-
-def language_name(code: str) -> str:
-    """Returns a language's English name, or its code where it is none that is known."""
-    return named(code).name
 
 
 def _languages(audit: Json, by: str = "") -> Answer:

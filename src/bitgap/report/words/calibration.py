@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from bitgap.languages import named
-from bitgap.report.words.phrases import Answer, joined, times
+from bitgap.report.words.phrases import Answer, joined, language_name, times
 from bitgap.show.numbers import lacks, told
 
 Json = Mapping[str, Any]
@@ -63,7 +62,7 @@ def _text(found: Json) -> Answer:
 
 
 def _reference(found: Json) -> Answer:
-    name = named(found["reference"]).name
+    name = language_name(found["reference"])
     question = f"Who pays for {name} text?"
     ends = dict(zip(found["languages"], found["from_reference_ci"], strict=True))
     values = dict(zip(found["languages"], found["from_reference"], strict=True))
@@ -84,8 +83,8 @@ def _reference(found: Json) -> Answer:
         worst = pay[0]
         factor = times(2 ** values[worst], [2**e for e in ends[worst]])
         parts.append(
-            f"{named(worst).name}{' most' if len(pay) > 1 else ''}: {name} text, which most tools "
-            f"come with, leaves it {factor} the damage of its own"
+            f"{language_name(worst)}{' most' if len(pay) > 1 else ''}: {name} text, which most "
+            f"tools come with, leaves it {factor} the damage of its own"
         )
         if rest := pay[1:]:
             parts.append(f"{_names(rest)} {'pays' if len(rest) == 1 else 'pay'} too")
@@ -134,7 +133,7 @@ def _leaves(found: Json, name: str, sign: int = 1) -> str:
 
 def _factor_line(code: str, value: float, ends: list[float], reference: str) -> str:
     factor = times(2**value, [2**end for end in ends])
-    return f"{named(code).name}: {factor} the damage of its own text after {reference} text."
+    return f"{language_name(code)}: {factor} the damage of its own text after {reference} text."
 
 
 def _spread_line(found: Json, reference: str) -> list[str]:
@@ -150,9 +149,9 @@ def _spread_line(found: Json, reference: str) -> list[str]:
 
 
 def _left_out(found: Json) -> list[str]:
-    return [f"{named(code).name} counts in no mean: {why}."
+    return [f"{language_name(code)} counts in no mean: {why}."
             for code, why in found["left_out"].items()]  # fmt: skip
 
 
 def _names(codes: list[str]) -> str:
-    return joined([named(code).name for code in codes])
+    return joined([language_name(code) for code in codes])

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bitgap.languages import named
 from bitgap.show.numbers import lacks
 from bitgap.show.withdrawn import withdrawal, withdrawn_names
 
@@ -30,6 +31,11 @@ class Answer:
     """One sentence."""
     details: tuple[str, ...]
     """Sentences with the numbers behind it."""
+
+
+def language_name(code: str) -> str:
+    """Returns a language's English name, or its code where it is none that is known."""
+    return named(code).name
 
 
 def percent(value: float, ends: Ends = None, digits: int = 0) -> str:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from bitgap.languages import named
-from bitgap.report.words.phrases import Answer, joined
+from bitgap.report.words.phrases import Answer, joined, language_name
 from bitgap.show.numbers import lacks, told
 
 Json = Mapping[str, Any]
@@ -28,10 +27,9 @@ def runtime_answer(runtimes: Json, weights: Json) -> Answer | None:
     first, *others = ran
     rows = _known(first)
     worst = max(rows, key=lambda code: rows[code]["damage"])
-    per = f"bits per {_name(weights['reference'])} character"
-    short = (
-        f"As {first['runtime']} runs it, {_name(worst)} is hurt most, {_damage(rows[worst])} {per}"
-    )
+    per = f"bits per {language_name(weights['reference'])} character"
+    most = f"{language_name(worst)} is hurt most, {_damage(rows[worst])} {per}"
+    short = f"As {first['runtime']} runs it, {most}"
     shares = _of_running(first, weights)
     return Answer(
         "runs",
@@ -39,7 +37,7 @@ def runtime_answer(runtimes: Json, weights: Json) -> Answer | None:
         f"{short}{f'; {shares[0]}' if shares else ''}.",
         (
             *shares[1:],
-            *(f"{_name(code)}: {_damage(row)}." for code, row in rows.items() if code != worst),
+            *(f"{language_name(c)}: {_damage(row)}." for c, row in rows.items() if c != worst),
             *(_beside(other, worst) for other in others if worst in _known(other)),
         ),
     )  # fmt: skip
@@ -48,10 +46,6 @@ def runtime_answer(runtimes: Json, weights: Json) -> Answer | None:
 def _known(run: Json) -> dict[str, Json]:
     rows: dict[str, Json] = {} if run["failure"] else run["languages"]
     return {code: row for code, row in rows.items() if row["damage"] is not None}
-
-
-def _name(code: str) -> str:
-    return named(code).name
 
 
 def _damage(row: Json) -> str:
@@ -70,7 +64,7 @@ def _of_running(run: Json, weights: Json) -> list[str]:
             side = "running"
         else:
             side = "weights" if high is not None and high < of_weights else "unclear"
-        sides[side].append(_name(code))
+        sides[side].append(language_name(code))
     said = {
         "running": "most of it is done by running it, and not by its weights, in",
         "weights": "most of it is done by its weights in",
@@ -81,4 +75,4 @@ def _of_running(run: Json, weights: Json) -> list[str]:
 
 
 def _beside(run: Json, code: str) -> str:
-    return f"{_name(code)} as {run['runtime']} runs it: {_damage(_known(run)[code])}."
+    return f"{language_name(code)} as {run['runtime']} runs it: {_damage(_known(run)[code])}."
