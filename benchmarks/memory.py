@@ -7,17 +7,25 @@ the peak of resident memory, and bytes to read over the size of the weights: the
 in its file. Damages are thrown away.
 
 ``python benchmarks/memory.py --size 4GB --memory 1GiB`` prints one JSON object.
+
+With ``--blocks`` each block alone is scored too, in a process that is killed when it has read half
+of the file and begun again on the same store: what both read from the disk, over the file, is told.
+Where the file fits in memory the system reads it from its cache, so that counts only for one that
+does not: ``--size 28GB --width 6144 --memory 2GiB --blocks 2`` on a machine of 24 GiB.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -77,6 +85,73 @@ def write_model(folder: Path, n_bytes: int, width: int) -> int:
     return total
 
 
+_BLOCKS = """
+import sys
+from bitgap.corpora.parallel import load_corpus
+from bitgap.lab.engine.budget import parse_bytes
+from bitgap.lab.lab import Lab
+from bitgap.lab.settings import Settings, set_threads
+from bitgap.lab.store import Store
+from bitgap.models.load import load_model
+from bitgap.quant.plan import Plan
+
+model, store, memory, languages, sentences = sys.argv[1:]
+set_threads(1)
+text = load_corpus(None, languages=languages).select(None, range(int(sentences)))
+lab = Lab.of(
+    load_model(model), text, store=Store(store),
+    settings=Settings(memory_bytes=parse_bytes(memory)),
+)
+n = lab.n_blocks
+print(len(lab.score([Plan.only("rtn4-g128", n, block) for block in range(n)]).plans))
+"""
+
+
+def run(command: list[str], kill_after_bytes: float = math.inf) -> dict[str, float]:
+    """Runs a command to its end, or kills it once it has read so many bytes from the disk.
+
+    Returns:
+        Peak of resident memory, bytes read from the disk (Linux counts them), processor and wall
+        seconds, and whether it was killed.
+
+    Raises:
+        SystemExit: If it ended by itself with an error.
+    """
+    began = time.perf_counter()
+    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    assert child.stderr is not None
+    said: list[str] = []
+    reader = threading.Thread(target=lambda stream=child.stderr: said.extend(stream))
+    reader.start()
+    killed = False
+    while (found := os.wait4(child.pid, os.WNOHANG))[0] == 0:
+        time.sleep(0.1)
+        if not killed and _read_bytes(child.pid) >= kill_after_bytes:
+            os.kill(child.pid, signal.SIGKILL)
+            killed = True
+    reader.join()
+    _, status, usage = found
+    child.returncode = os.waitstatus_to_exitcode(status)
+    if child.returncode and not killed:
+        raise SystemExit(f"{' '.join(command[:4])} ended with {child.returncode}: {''.join(said)}")
+    return {
+        "peak_bytes": usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024),
+        "disk_read_bytes": usage.ru_inblock * 512,
+        "cpu_s": usage.ru_utime + usage.ru_stime,
+        "wall_s": time.perf_counter() - began,
+        "killed": killed,
+    }
+
+
+def _read_bytes(process: int) -> float:
+    """Returns what a process had read from the disk by now; 0 where the system does not tell."""
+    try:
+        lines = Path(f"/proc/{process}/io").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((float(line.split()[1]) for line in lines if line.startswith("read_bytes")), 0)
+
+
 def main() -> int:
     """Runs the benchmark."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -85,8 +160,12 @@ def main() -> int:
     parser.add_argument("--width", type=int, default=2048)
     parser.add_argument("--sentences", default="4")
     parser.add_argument("--languages", default="de,he")
+    parser.add_argument(
+        "--blocks", metavar="N", help="each block alone too, on N sentences, killed and resumed"
+    )
+    parser.add_argument("--folder", help="where the checkpoint is made, and deleted again")
     asked = parser.parse_args()
-    with tempfile.TemporaryDirectory() as place:
+    with tempfile.TemporaryDirectory(dir=asked.folder) as place:
         model = Path(place) / "model"
         n_bytes = write_model(model, asked.size, asked.width)
         command = [
@@ -98,21 +177,25 @@ def main() -> int:
             [*command, "--dry-run", "--json"], capture_output=True, text=True, check=True
         )
         preflight = json.loads(foreseen.stdout)["preflight"]
-        began = time.perf_counter()
-        child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        _, status, usage = os.wait4(child.pid, 0)
-        child.returncode = os.waitstatus_to_exitcode(status)
-        result = {
+        result: dict[str, object] = {
             "weights_bytes": n_bytes,
             "memory": asked.memory,
-            "peak_bytes": usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024),
             "predicted_beside_model_bytes": preflight["memory_bytes"],
             "reads_over_file": preflight["read_bytes"] / n_bytes,
-            "cpu_s": usage.ru_utime + usage.ru_stime,
-            "wall_s": time.perf_counter() - began,
+            **run(command),
         }
+        if asked.blocks:
+            blocks = [
+                sys.executable, "-c", _BLOCKS, str(model), str(Path(place) / "blocks.db"),
+                asked.memory, asked.languages, asked.blocks,
+            ]  # fmt: skip
+            tries = [run(blocks, n_bytes / 2), run(blocks)]
+            result["blocks"] = [
+                {**tried, "disk_reads_over_file": tried["disk_read_bytes"] / n_bytes}
+                for tried in tries
+            ]
     print(json.dumps(result))
-    return child.returncode
+    return 0
 
 
 if __name__ == "__main__":

@@ -158,6 +158,7 @@ def test_every_expert_is_rounded_on_its_own_and_the_router_kept(name: str) -> No
     (n_experts,) = set(matrices.experts.values())
     assert n_experts == 5
     stacked = [view for view in matrices.views.values() if isinstance(view, StackView)]
+    assert all(torch.equal(view.use(torch.clone), view.get()) for view in matrices.views.values())
     assert len(stacked) == n_experts * len({view.parameter for view in stacked})
     assert any(
         key.startswith(MIXTURES[name]) and why == "router" for key, why in matrices.whole.items()

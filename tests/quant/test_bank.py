@@ -79,6 +79,20 @@ def test_the_bank_keeps_to_its_limit_and_forgets_what_was_used_longest_ago() -> 
     assert bank.block(1, RTN) is not second
 
 
+def test_what_is_forgotten_makes_room_before_another_variant_is_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    decoder = shared("llama")
+    one = sum(v.get().numel() * 4 for v in decoder.block_linears(0).values())
+    bank, make, beside = Bank(decoder, limit_bytes=2 * one), Bank._make_block, []
+    monkeypatch.setattr(
+        Bank, "_make_block", lambda self, *of: beside.append(self._held_bytes) or make(self, *of)
+    )
+    for index in (0, 1, 2):
+        bank.block(index, RTN)
+    assert beside == [0, one, one] and bank._held_bytes == 2 * one
+
+
 def test_own_weights_are_used_and_named_by_what_they_hold() -> None:
     bench = make_bench("llama")
     rounded = {

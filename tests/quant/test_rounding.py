@@ -250,3 +250,33 @@ def test_an_empty_weight_is_refused():
 def test_an_unknown_scheme_is_refused():
     with pytest.raises(SchemeError, match="scheme 'rtn9' is not known"):
         round_weight(torch.ones(2, 2), "rtn9", stream="w")
+
+
+# --- some rows at a time ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["rtn4-g32", "rtn3-g64-mse", "rtn2-channel", "rtn4-tensor"])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_rows_rounded_a_few_at_a_time_are_those_of_the_whole(name, transposed, monkeypatch):
+    weight = gaussian(*((96, 37) if transposed else (37, 96)), seed=3)
+    weight = weight.T if transposed else weight
+    whole = round_weight(weight, name, stream="w")
+    monkeypatch.setattr("bitgap.quant.rounding._SLAB", 5 * 96)
+    assert torch.equal(round_weight(weight, name, stream="w"), whole)
+
+
+@pytest.mark.parametrize("name", [*NEAREST, *RANDOM, "seed4"])
+@pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
+def test_a_weight_of_fewer_bits_is_rounded_as_its_cast_where_that_is_asked(name, half):
+    kept = gaussian(24, 64, seed=5).to(half)
+    wide = round_weight(kept, name, stream="w", dtype=torch.float32)
+    assert wide.dtype == torch.float32
+    assert torch.equal(wide, round_weight(kept.float(), name, stream="w"))
+
+
+def test_weights_that_are_not_finite_are_counted_in_the_whole_matrix(monkeypatch):
+    monkeypatch.setattr("bitgap.quant.rounding._SLAB", 8)
+    weight = torch.ones(6, 8)
+    weight[1, 2], weight[5, 0], weight[5, 7] = math.nan, math.inf, -math.inf
+    with pytest.raises(ModelError, match="3 of 48 weights are not finite"):
+        round_weight(weight, "rtn4-g32", stream="w")

@@ -21,8 +21,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from bitgap.models.stored import as_run, forget, stored
-from bitgap.models.weights import LinearView, check_replacements, linear_views, set_weight
+from bitgap.models.stored import as_run, forget, run_type, stored
+from bitgap.models.weights import LinearView, T, check_replacements, linear_views, set_weight
 
 _PRODUCTS = {
     # Name of the operation, and where among its arguments its two factors are.
@@ -70,6 +70,17 @@ class StackView(LinearView):
         """
         return self._of(self._own())
 
+    def use(self, reader: Callable[[Tensor], T]) -> T:
+        """Returns what a reader makes of the matrix (out x in) as it is kept, without a cast.
+
+        The reader must make something of its own: pages of a mapped file are given back after it.
+        """
+        own = self._own()
+        part = own.view(-1, *self.stored)[self.index]
+        made = reader(part.T if self.transposed else part)
+        forget(own, part)
+        return made
+
     def of(self, block: nn.Module) -> Tensor:
         """Returns the same matrix of another block of this shape, such as a twin's, (out x in)."""
         return self._of(stored(block, self.parameter))
@@ -88,7 +99,7 @@ class StackView(LinearView):
         own = self._own()
         if stored(block, self.parameter).is_set_to(own):
             # The first matrix of the stack to be replaced: until now the copy shares the stack.
-            set_weight(block, self.parameter, own.to(as_run(own[:0]).dtype, copy=True))
+            set_weight(block, self.parameter, own.to(run_type(own), copy=True))
         stack = stored(block, self.parameter).view(-1, *self.stored)
         stack[self.index].copy_(weight.T if self.transposed else weight)
 

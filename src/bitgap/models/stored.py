@@ -55,9 +55,14 @@ def stored(module: nn.Module, name: str = "weight") -> Tensor:
     return _noted(kept.detach(), kept)
 
 
+def run_type(tensor: Tensor) -> torch.dtype:
+    """Returns the type a parameter is run in: float32 of what is kept in half the bits."""
+    return torch.float32 if tensor.dtype in HALVES else tensor.dtype
+
+
 def as_run(tensor: Tensor) -> Tensor:
-    """Returns a parameter in the type it is run in: float32 of what is kept in half the bits."""
-    return tensor.float() if tensor.dtype in HALVES else tensor
+    """Returns a parameter in the type it is run in."""
+    return tensor.to(run_type(tensor))
 
 
 def keep_as_stored(model: Any) -> Any | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,9 @@ from transformers import PretrainedConfig
 from transformers.pytorch_utils import Conv1D
 
 from bitgap.errors import EngineError
-from bitgap.models.stored import HALVES, as_run, forget, plain, stored
+from bitgap.models.stored import HALVES, as_run, forget, plain, run_type, stored
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,16 @@ class LinearView:
         """
         weight = self.module.get_parameter("weight").detach()
         return weight.T if self.transposed else weight
+
+    def use(self, reader: Callable[[Tensor], T]) -> T:
+        """Returns what a reader makes of the weight (out x in) as it is kept, without a cast.
+
+        The reader must make something of its own: pages of a mapped file are given back after it.
+        """
+        kept = stored(self.module)
+        made = reader(kept.T if self.transposed else kept)
+        forget(kept)
+        return made
 
     def of(self, block: nn.Module) -> Tensor:
         """Returns the same matrix of another block of this shape, such as a twin's, (out x in)."""
@@ -116,7 +129,7 @@ def set_weight(block: nn.Module, name: str, value: Tensor) -> None:
     path, _, leaf = name.rpartition(".")
     check_replacements(dict(block.named_parameters()), {name: value})
     old = stored(block, name)  # asked for by name it would be cast whole
-    moved = value.detach().to(device=old.device, dtype=as_run(old[:0]).dtype)
+    moved = value.detach().to(device=old.device, dtype=run_type(old))
     setattr(block.get_submodule(path), leaf, nn.Parameter(moved, requires_grad=False))
 
 

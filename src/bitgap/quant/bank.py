@@ -20,11 +20,11 @@ from torch import Tensor, nn
 
 from bitgap.errors import PlanError
 from bitgap.models.fused import can_fuse, fuse
-from bitgap.models.stored import HALVES, as_run
+from bitgap.models.stored import HALVES, run_type
 from bitgap.models.weights import as_float32, cast_linears
 from bitgap.quant.plan import Plan
 from bitgap.quant.rounding import round_weight
-from bitgap.quant.schemes import parse_scheme
+from bitgap.quant.schemes import Scheme, parse_scheme
 from bitgap.quant.variants import parse_variant
 
 if TYPE_CHECKING:
@@ -149,10 +149,11 @@ class Bank:
         if key in self._modules:
             self._modules.move_to_end(key)
             return self._modules[key][0]
-        module, n_bytes = self._make_block(index, variant)
+        n_bytes = self._variant_bytes(index, variant)
+        self._make_room(n_bytes)
+        module = self._make_block(index, variant)
         self._modules[key] = (module, n_bytes)
         self._held_bytes += n_bytes
-        self._forget()
         return module
 
     def casts(self, index: int) -> bool:
@@ -196,12 +197,13 @@ class Bank:
         return {name: parsed.of(name) for name in self._decoder.block_linears(index)}
 
     def _matrix(self, index: int, name: str, scheme: str) -> Tensor:
-        weight = self._decoder.block_linears(index)[name].get()
-        if (index, scheme) in self._own:
-            return self._own[index, scheme].get(name, weight)
-        if scheme == FP:
-            return weight
-        return round_weight(weight, parse_scheme(scheme), stream=f"{index}.{name}")
+        view = self._decoder.block_linears(index)[name]
+        own = self._own.get((index, scheme))
+        if own is not None and name in own:
+            return own[name]
+        if scheme == FP or own is not None:
+            return view.get()
+        return view.use(lambda kept: _rounded(kept, scheme, f"{index}.{name}"))
 
     def embedding(self, scheme: str) -> dict[str, Tensor]:
         """Returns the embedding parameters that a scheme replaces; empty for ``fp``.
@@ -217,8 +219,7 @@ class Bank:
             if parsed.scope != "all-weights":
                 found = {name: found[name] for name in self._decoder.token_embedding_names}
             self._ends["embedding", scheme] = {
-                name: round_weight(as_run(weight), parsed, stream=name)
-                for name, weight in found.items()
+                name: _rounded(weight, parsed, name) for name, weight in found.items()
             }
         return self._ends["embedding", scheme]
 
@@ -227,9 +228,9 @@ class Bank:
         if scheme == FP:
             return self._decoder.tail.weight
         if ("head", scheme) not in self._ends:
-            parsed = parse_scheme(scheme)
-            rounded = round_weight(as_run(self._decoder.tail.weight), parsed, stream="head")
-            self._ends["head", scheme] = {"weight": rounded}
+            self._ends["head", scheme] = {
+                "weight": _rounded(self._decoder.tail.weight, scheme, "head")
+            }
         return self._ends["head", scheme]["weight"]
 
     def forget_ends(self) -> None:
@@ -264,18 +265,35 @@ class Bank:
                 of = f"matrix {units[0]} of block {index}" if units else f"block {index}"
                 raise PlanError(f"{of} has no variant {scheme!r}; add it to the bank first")
 
-    def _make_block(self, index: int, variant: str) -> tuple[nn.Module, int]:
-        size = 0
+    def _variant_bytes(self, index: int, variant: str) -> int:
+        """Returns the memory of what a variant does not share with the model's own block."""
+        views = self._decoder.block_linears(index)
+        if self._product_dtype is not None:
+            rounded = list(views)  # and what stays whole is cast
+        elif self._takes_all(variant):
+            weights = self._decoder.block_weights(index).values()
+            return max(1, sum(weight.numel() for weight in weights)) * torch.float32.itemsize
+        else:
+            schemes = self._schemes(index, variant)
+            rounded = [name for name, scheme in schemes.items() if scheme != FP]
+        size = sum(math.prod(views[name].shape) for name in rounded)
+        return max(1, size) * (self._product_dtype or torch.float32).itemsize
+
+    @staticmethod
+    def _takes_all(variant: str) -> bool:
+        parsed = parse_variant(variant)
+        return not parsed.units and parse_scheme(parsed.scheme).scope == "all-weights"
+
+    def _make_block(self, index: int, variant: str) -> nn.Module:
         with torch.no_grad():
             parsed = parse_variant(variant)
-            if not parsed.units and parse_scheme(parsed.scheme).scope == "all-weights":
+            if self._takes_all(variant):
                 scheme = parse_scheme(parsed.scheme)
                 weights = {
-                    name: round_weight(as_run(weight), scheme, stream=f"{index}.{name}")
+                    name: _rounded(weight, scheme, f"{index}.{name}")
                     for name, weight in self._decoder.block_weights(index).items()
                 }
                 module = self._decoder.clone_block(index, weights=weights)
-                size = sum(weight.numel() for weight in weights.values())
             else:
                 self._check_variant(index, variant)
                 # What stays whole is shared with the model. One after another: an expert that is
@@ -287,14 +305,10 @@ class Bank:
                 for name, scheme in self._schemes(index, variant).items():
                     if scheme != FP:
                         views[name].set_on(module, self._matrix(index, name, scheme))
-                        size += math.prod(views[name].shape)
             if self._product_dtype is not None:
-                views = self._decoder.block_linears(index).values()
-                size = max(size, sum(math.prod(view.shape) for view in views))
                 cast_linears(module, self._product_dtype)
                 module = self._fused(index, module)
-        size = max(1, size)
-        return module, size * (self._product_dtype or torch.float32).itemsize
+        return module
 
     def _fused(self, index: int, module: nn.Module) -> nn.Module:
         table = self._decoder.tail.weight
@@ -309,7 +323,13 @@ class Bank:
 
         return fuse(module, change)
 
-    def _forget(self) -> None:
-        while self.limit_bytes and self._held_bytes > self.limit_bytes and len(self._modules) > 1:
-            _, (_, n_bytes) = self._modules.popitem(last=False)
-            self._held_bytes -= n_bytes
+    def _make_room(self, n_bytes: int) -> None:
+        """Forgets what was used longest ago, so that so much more is within the limit."""
+        while self.limit_bytes and self._modules and self._held_bytes + n_bytes > self.limit_bytes:
+            _, (_, freed) = self._modules.popitem(last=False)
+            self._held_bytes -= freed
+
+
+def _rounded(kept: Tensor, scheme: Scheme | str, stream: str) -> Tensor:
+    """Returns a parameter rounded, in the type it is run in, with no cast of it whole."""
+    return round_weight(kept, scheme, stream=stream, dtype=run_type(kept))

@@ -48,10 +48,14 @@ CLIP_RATIOS = tuple(2 ** (-i / 16) for i in range(65))
 A geometric grid has the same relative resolution at 2 bits, where the best ratio is near 1/4 or
 below, as at 8 bits, where it is near 1. The first is 1, so that a tie keeps the plain scale."""
 
+_SLAB = 2**17
+"""Weights that are rounded at a time: several copies of them fit a core's second-level cache."""
 _CHECK_EVERY = 4  # clip ratios between two tests of whether smaller ones can still win
 
 
-def round_weight(weight: Tensor, scheme: Scheme | str, *, stream: str) -> Tensor:
+def round_weight(
+    weight: Tensor, scheme: Scheme | str, *, stream: str, dtype: torch.dtype | None = None
+) -> Tensor:
     """Returns a weight rounded by a scheme, as a new tensor that shares nothing with it.
 
     Args:
@@ -60,9 +64,11 @@ def round_weight(weight: Tensor, scheme: Scheme | str, *, stream: str) -> Tensor
         stream: Name of the matrix; with the scheme's seed it chooses the random draw, so two
             matrices share one by accident only (1 pair in 2^32). Two noise schemes that differ in
             t alone share direction.
+        dtype: Of the result; the weight's own when None. A weight of fewer bits is then rounded as
+            its cast would be, of which never more than some rows exist where rows can be cut.
 
     Returns:
-        A tensor of the same shape, dtype and device.
+        A tensor of the same shape and device.
 
     Raises:
         SchemeError: If the scheme is unknown or cannot round that shape.
@@ -75,20 +81,22 @@ def round_weight(weight: Tensor, scheme: Scheme | str, *, stream: str) -> Tensor
     scheme = parse_scheme(scheme) if isinstance(scheme, str) else scheme
     try:
         check_shape(scheme, weight.shape)
-        return _apply(weight, scheme, stream)
+        return _apply(weight, scheme, stream, dtype or weight.dtype)
     except (ModelError, SchemeError) as error:
         raise type(error)(f"{stream}: {error}") from None
 
 
-def _apply(weight: Tensor, scheme: Scheme, stream: str) -> Tensor:
+def _apply(weight: Tensor, scheme: Scheme, stream: str, dtype: torch.dtype) -> Tensor:
+    if not isinstance(scheme, RoundToNearest):
+        weight = weight.to(dtype)
     match scheme:
         case FullPrecision():
             _checked(weight)
             return weight.detach().clone()
         case RoundToNearest(clip="mse"):
-            return round_mse(weight, scheme.bits, scheme.group)
+            return round_mse(weight, scheme.bits, scheme.group, dtype)
         case RoundToNearest():
-            return round_absmax(weight, scheme.bits, scheme.group)
+            return round_absmax(weight, scheme.bits, scheme.group, dtype)
         case Seed():
             return round_seed(weight, scheme.bits)
         case Stochastic():
@@ -99,13 +107,16 @@ def _apply(weight: Tensor, scheme: Scheme, stream: str) -> Tensor:
     raise SchemeError(f"no arithmetic is written for {type(scheme).__name__}")
 
 
-def round_absmax(weight_OI: Tensor, bits: int, group: Group) -> Tensor:
+def round_absmax(
+    weight_OI: Tensor, bits: int, group: Group, dtype: torch.dtype | None = None
+) -> Tensor:
     """Rounds to the nearest of the levels -q..q times s, s = max|w|/q of each group.
 
     Args:
         weight_OI: Matrix (out x in).
         bits: 2 to 8; q = 2^(bits-1)-1.
         group: What shares a scale.
+        dtype: Of the result; the weight's own when None.
 
     Raises:
         ModelError: If the weight is not finite.
@@ -114,12 +125,17 @@ def round_absmax(weight_OI: Tensor, bits: int, group: Group) -> Tensor:
         >>> round_absmax(torch.tensor([[3.0, 1.4, -0.6]]), 3, "channel")
         tensor([[ 3.,  1., -1.]])
     """
-    groups_OGN = _split(_checked(weight_OI), group)
-    scale_OG1 = _peak(groups_OGN) / largest_level(bits)
-    return _join(_levels(groups_OGN, scale_OG1, bits) * scale_OG1, weight_OI)
+
+    def rounded(groups_OGN: Tensor, peak_OG1: Tensor) -> Tensor:
+        scale_OG1 = peak_OG1 / largest_level(bits)
+        return _levels(groups_OGN, scale_OG1, bits).mul_(scale_OG1)
+
+    return _by_slabs(weight_OI, group, dtype, rounded)
 
 
-def round_mse(weight_OI: Tensor, bits: int, group: Group) -> Tensor:
+def round_mse(
+    weight_OI: Tensor, bits: int, group: Group, dtype: torch.dtype | None = None
+) -> Tensor:
     """Rounds to nearest with each group's range clipped to the least mean squared error.
 
     The range is c·max|w| for the c of ``CLIP_RATIOS`` with the least error; c = 1 is among them,
@@ -130,6 +146,7 @@ def round_mse(weight_OI: Tensor, bits: int, group: Group) -> Tensor:
         weight_OI: Matrix (out x in).
         bits: 2 to 8.
         group: What shares a scale.
+        dtype: Of the result; the weight's own when None.
 
     Raises:
         ModelError: If the weight is not finite.
@@ -138,11 +155,13 @@ def round_mse(weight_OI: Tensor, bits: int, group: Group) -> Tensor:
         >>> round_mse(torch.tensor([[3.0, 1.4, -0.6]]), 3, "channel")
         tensor([[ 3.,  1., -1.]])
     """
-    groups_OGN = _split(_checked(weight_OI), group)
-    peak_OG1 = _peak(groups_OGN)
-    steps_OGN = groups_OGN.abs() / _divisor(peak_OG1 / largest_level(bits))
-    scale_OG1 = peak_OG1 * _best_clip_ratio(steps_OGN, bits) / largest_level(bits)
-    return _join(_levels(groups_OGN, scale_OG1, bits) * scale_OG1, weight_OI)
+
+    def rounded(groups_OGN: Tensor, peak_OG1: Tensor) -> Tensor:
+        steps_OGN = groups_OGN.abs().div_(_divisor(peak_OG1 / largest_level(bits)))
+        scale_OG1 = peak_OG1 * _best_clip_ratio(steps_OGN, bits) / largest_level(bits)
+        return _levels(groups_OGN, scale_OG1, bits).mul_(scale_OG1)
+
+    return _by_slabs(weight_OI, group, dtype, rounded)
 
 
 def _best_clip_ratio(steps_OGN: Tensor, bits: int) -> Tensor:
@@ -315,21 +334,62 @@ def crest_factor_sq(weight_OI: Tensor, group: Group) -> float:
 
 def _checked(weight: Tensor) -> Tensor:
     """Returns the weight as float32, or float64 if it is, without gradient; refuses bad ones."""
+    _check_floats(weight)
+    exact = _widened(weight.detach())
+    _check_finite(exact.abs().amax(), weight)
+    return exact
+
+
+def _check_floats(weight: Tensor) -> None:
     if not weight.is_floating_point():
         raise ModelError(
             f"weights of dtype {weight.dtype} cannot be rounded; dequantize them to floats first"
         )
     if weight.numel() == 0:
         raise ModelError(f"a weight of shape {tuple(weight.shape)} holds no numbers; leave it out")
-    exact = weight.detach()
-    exact = exact if weight.dtype == torch.float64 else exact.float()
-    if not exact.abs().amax().isfinite():  # a NaN anywhere makes amax NaN
-        n_bad = int((~exact.isfinite()).sum())
+
+
+def _widened(weight: Tensor) -> Tensor:
+    return weight if weight.dtype == torch.float64 else weight.float()
+
+
+def _check_finite(peak: Tensor, weight: Tensor) -> None:
+    """Refuses weights of which some are not finite, by their largest magnitudes."""
+    if not peak.isfinite().all():  # a NaN anywhere makes its peak NaN
+        n_bad = int((~weight.isfinite()).sum())
         raise ModelError(
             f"{n_bad:,} of {weight.numel():,} weights are not finite; the checkpoint is damaged or "
             "overflowed its dtype: load it again, in float32"
         )
-    return exact
+
+
+def _by_slabs(
+    weight_OI: Tensor,
+    group: Group,
+    dtype: torch.dtype | None,
+    rounded: Callable[[Tensor, Tensor], Tensor],
+) -> Tensor:
+    """Rounds a few rows at a time, so that what lies between reading and writing stays in caches.
+
+    Args:
+        weight_OI: Matrix (out x in).
+        group: What shares a scale; one for the whole tensor leaves nothing to cut.
+        dtype: Of the result; the weight's own when None.
+        rounded: Takes groups (o x G x N) and the largest magnitude in each (o x G x 1), returns
+            the rounded groups.
+    """
+    _check_floats(weight_OI)
+    weight_OI = weight_OI.detach()
+    out_OI = torch.empty(weight_OI.shape, dtype=dtype or weight_OI.dtype, device=weight_OI.device)
+    rows = len(weight_OI)
+    if group != "tensor" and weight_OI.device.type == "cpu":
+        rows = max(1, _SLAB * rows // weight_OI.numel())
+    for slab_oI, into_oI in zip(weight_OI.split(rows), out_OI.split(rows), strict=True):
+        groups_oGN = _split(_widened(slab_oI), group)
+        peak_oG1 = _peak(groups_oGN)
+        _check_finite(peak_oG1, weight_OI)
+        into_oI.copy_(_joined(rounded(groups_oGN, peak_oG1), slab_oI))
+    return out_OI
 
 
 def _split(weight_OI: Tensor, group: Group) -> Tensor:
@@ -338,14 +398,21 @@ def _split(weight_OI: Tensor, group: Group) -> Tensor:
         return weight_OI.reshape(1, 1, -1)
     n_out, n_in = weight_OI.shape
     size = n_in if group == "channel" else min(group, n_in)
-    return F.pad(weight_OI, (0, -n_in % size)).reshape(n_out, -1, size)
+    filling = -n_in % size
+    # Padding copies, also by nothing.
+    filled = F.pad(weight_OI, (0, filling)) if filling else weight_OI
+    return filled.reshape(n_out, -1, size)
 
 
 def _join(groups_OGN: Tensor, like: Tensor) -> Tensor:
     """Undoes ``_split``: cuts the filling off and gives the shape and dtype of the original."""
+    return _joined(groups_OGN, like).to(like.dtype).contiguous()
+
+
+def _joined(groups_OGN: Tensor, like: Tensor) -> Tensor:
     n_rows = groups_OGN.shape[0]
     rows = groups_OGN.reshape(n_rows, -1)[:, : like.numel() // n_rows]
-    return rows.reshape(like.shape).to(like.dtype).contiguous()
+    return rows.reshape(like.shape)
 
 
 def _peak(groups_OGN: Tensor) -> Tensor:
