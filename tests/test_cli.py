@@ -202,6 +202,9 @@ def test_investigate_gives_a_verdict_on_every_experiment(
     with Store("bitgap.db", read_only=True) as store:
         share = scoring_share(store, short)
     assert share is not None and 0 < share < 1, "the next forecast knows what controls take"
+    left = measure("investigate", "--tier", "smoke", "--dry-run", "--json").json["preflight"]
+    assert left["plans"] == left["plans_in_store"] > 0
+    assert (left["block_evaluations"], left["head_evaluations"], left["time_s"]) == (0, 0, 0)
     found = ran.json
     built = [e["id"] for e in run("list", "--json").json["experiments"]]
     assert [f["experiment"] for f in found["findings"]] == built

@@ -21,7 +21,7 @@ from bitgap.experiments.catalog import CATALOG, find
 from bitgap.experiments.protocol.experiment import NOT_TESTABLE, Experiment
 from bitgap.jobs.records import Investigation
 from bitgap.jobs.results import judged_together, model_scope
-from bitgap.jobs.spending import in_all, learn_share, scoring_share, spent_by
+from bitgap.jobs.spending import Spent, in_all, learn_share, scoring_share, spent_by
 from bitgap.jobs.tiers import TIERS, Tier
 from bitgap.lab.engine.budget import Preflight
 from bitgap.lab.engine.tree import Work
@@ -172,22 +172,41 @@ def operating_point(lab: Lab, thresholds: Thresholds) -> tuple[str, dict[str, li
         >>> operating_point(lab, load_thresholds())
         ('rtn3-g128', {})
     """
-    calibration, _ = lab.corpus.split()
-    rows = np.flatnonzero(np.isin(lab.text.kept, calibration))
     rejected: dict[str, list[str]] = {}
-    for bits in thresholds.operating_bits:
-        scheme = f"rtn{bits}-g128"
-        scores = lab.score([Plan.uniform(scheme, lab.n_blocks)], f"{bits} bits")
-        gone = collapsed(scores.select(sentences=rows))[0]
-        if not gone.any():
+    for scheme in _operating_schemes(thresholds):
+        rejected[scheme] = _collapsed_at(scheme, lab)
+        if not rejected[scheme]:
+            del rejected[scheme]
             return scheme, rejected
-        rejected[scheme] = [c for c, bad in zip(lab.languages, gone, strict=True) if bad]
     last, gone = next(reversed(rejected.items()))
     raise ModelError(
         f"{lab.info.name}: some language does no better than add-one unigrams at every number of "
         f"bits tried, up to {last} (there: {', '.join(gone)}); the model has learned too little of "
         f"it. Leave it out with --languages"
     )
+
+
+def _operating_schemes(thresholds: Thresholds) -> list[str]:
+    return [f"rtn{bits}-g128" for bits in thresholds.operating_bits]
+
+
+def _collapsed_at(scheme: str, lab: Lab) -> list[str]:
+    """Returns the languages that collapse when all blocks are rounded, on calibration text."""
+    calibration, _ = lab.corpus.split()
+    rows = np.flatnonzero(np.isin(lab.text.kept, calibration))
+    scores = lab.score([Plan.uniform(scheme, lab.n_blocks)], f"all blocks {scheme}")
+    gone = collapsed(scores.select(sentences=rows))[0]
+    return [code for code, bad in zip(lab.languages, gone, strict=True) if bad]
+
+
+def _operating_point_in_store(lab: Lab, thresholds: Thresholds) -> str:
+    """Returns the operating point as far as the store tells; else what is to be tried next."""
+    held = {plan for plan, _ in lab.store.scored_plans(lab.text_key)}
+    for scheme in _operating_schemes(thresholds):
+        known = Plan.uniform(scheme, lab.n_blocks).text in held
+        if not known or not _collapsed_at(scheme, lab):
+            return scheme
+    return _operating_schemes(thresholds)[-1]
 
 
 def _judge(
@@ -210,12 +229,14 @@ def _judge(
     # The many small matrices of statistics gain nothing from threads, and lose much to waiting.
     with threadpool_limits(1, user_api="blas"):
         observations, key = lab.observe(
-            experiment.id,
-            experiment.version,
-            asdict(params) | {"scheme": scheme} | dict(experiment.inputs(lab)),
-            measure,
+            experiment.id, experiment.version, _about(experiment, lab, scheme, params), measure
         )
         return experiment.judge(observations, thresholds), key
+
+
+def _about(experiment: Experiment, lab: Lab, scheme: str, params: Any) -> dict[str, Any]:
+    """Returns what an experiment's observations are kept by, beside model and text."""
+    return asdict(params) | {"scheme": scheme} | dict(experiment.inputs(lab))
 
 
 def _measured(experiment: Experiment, lab: Lab, scheme: str, params: Any) -> Observations:
@@ -286,24 +307,40 @@ def foresee(lab: Lab, tier: Tier) -> Preflight:
 
 def _of_scoring(lab: Lab, tier: Tier) -> Preflight:
     thresholds, seed = load_thresholds(), lab.settings.seed
-    scheme = f"rtn{thresholds.operating_bits[0]}-g128"
     tier = tier.fitted(lab.n_blocks, lab.corpus.n_sentences)
+    part = lab.spread(tier.sentences)
+    scheme = _operating_point_in_store(part, thresholds)
 
     def known(n: int, exact: bool) -> set[Plan]:
         # Scores of light plans are kept beside the others, so that one text's rows tell of both.
         text = lab.spread(n)
         return {Plan.parse(p, lab.n_blocks) for p, _ in text.store.scored_plans(text.text_key)}
 
-    n_all = lab.corpus.n_sentences
-    spent = in_all(spent_by(tier, lab.n_blocks, n_all, seed=seed, known=known).values())
-    part = lab.spread(tier.sentences)
+    def spending(**held: Any) -> Spent:
+        n_all = lab.corpus.n_sentences
+        return in_all(
+            spent_by(tier, lab.n_blocks, n_all, seed=seed, scheme=scheme, **held).values()
+        )
+
+    measured = {
+        experiment.id
+        for experiment in CATALOG
+        if part.store.has_observations(
+            part.observation_key(
+                experiment.id,
+                experiment.version,
+                _about(experiment, part, scheme, tier.parameters(experiment)),
+            )
+        )
+    }
+    n_plans, spent = spending().plans, spending(known=known, measured=measured)
     masks = tier.design(lab.n_blocks, seed=seed).plans(scheme)
     of_map = lab.spread(tier.map_sentences).preflight(masks)
     n, rates = part.corpus.n_sentences, part.measured_rates()
     work = Work(round(spent.blocks / n), round(spent.blocks_unshared / n), round(spent.heads / n))
     return Preflight(
-        n_plans=spent.plans,
-        n_known=of_map.n_known,
+        n_plans=n_plans,
+        n_known=n_plans - spent.plans,
         work=work,
         n_rows=part.n_rows,
         time_s=part.n_rows / n * (spent.blocks * rates.block_s + spent.heads * rates.head_s),

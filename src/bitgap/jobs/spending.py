@@ -9,7 +9,7 @@ was is learned from runs, and kept in the store. Needs no torch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -124,6 +124,7 @@ class Ledger:
         """
         self.n_blocks, self.n_sentences, self._known = n_blocks, n_sentences, known
         self._held = dict[tuple[int, bool], set[Plan]]()
+        self._new = set[tuple[int, bool]]()
 
     def ask(self, requests: Iterable[Asked]) -> Spent:
         """Returns what requests cost beyond what is held, and holds it."""
@@ -138,6 +139,8 @@ class Ledger:
             # Of a request that is known in part all may be run again (`lab/engine/scoring.py`).
             work = PlanTree([] if wanted <= held else list(wanted)).work()
             new = len(wanted - held)
+            if new:
+                self._new.add((n, asked.exact))
             held |= wanted
             out += Spent(
                 new,
@@ -147,15 +150,19 @@ class Ledger:
             )
         return out
 
-    def run(self, experiment: Experiment, params: Any, *, seed: int = 0) -> Spent:
+    def run(
+        self, experiment: Experiment, params: Any, *, seed: int = 0, scheme: str = COST_SCHEME
+    ) -> Spent:
         """Returns what an experiment costs beyond what is held, and holds it.
 
         Args:
             experiment: Whose plans, streams and passes are counted.
             params: Its parameters.
             seed: Of noise and samples.
+            scheme: How blocks are rounded.
         """
-        cost, asked = experiment.cost, experiment.asked(self.n_blocks, params, seed=seed)
+        cost = experiment.cost
+        asked = experiment.asked(self.n_blocks, params, seed=seed, scheme=scheme)
         # What is scored on sentences of its own is shared with none.
         own = (cost.own_blocks, cost.own_heads)
         own = own if asked else (cost.block_evaluations, cost.head_evaluations)
@@ -165,8 +172,8 @@ class Ledger:
         return self.ask(asked) + Spent(0, blocks, blocks, heads)
 
     def full_precision(self) -> Spent:
-        """Returns what full precision costs on every text that was asked about, floors included."""
-        sentences = sum(n for n, _ in self._held)
+        """Returns what full precision costs on every text with something new, floors included."""
+        sentences = sum(n for n, _ in self._new)
         blocks = FULL_BLOCKS * self.n_blocks * sentences
         return Spent(0, blocks, blocks, FULL_HEADS * sentences)
 
@@ -179,6 +186,8 @@ def spent_by(
     seed: int = 0,
     experiments: Sequence[Experiment] = CATALOG,
     known: Callable[[int, bool], set[Plan]] = lambda n, exact: set(),
+    scheme: str = COST_SCHEME,
+    measured: Container[str] = (),
 ) -> dict[str, Spent]:
     """Returns what an investigation runs, by what asks for it first.
 
@@ -189,6 +198,8 @@ def spent_by(
         seed: Of noise and samples.
         experiments: Which are run; all by default.
         known: As :class:`Ledger` takes it; what it returns costs nothing.
+        scheme: How blocks are rounded.
+        measured: Ids of experiments whose observations are held; they cost nothing.
 
     Returns:
         ``audit``, the ids of experiments in their order, ``map``, ``full precision``; they add up.
@@ -201,10 +212,14 @@ def spent_by(
     """
     tier = tier.fitted(n_blocks, n_sentences)
     ledger = Ledger(n_blocks, min(tier.sentences or n_sentences, n_sentences), known)
-    found = {"audit": ledger.ask([Asked([Plan.uniform(COST_SCHEME, n_blocks)])])}
+    found = {"audit": ledger.ask([Asked([Plan.uniform(scheme, n_blocks)])])}
     for experiment in experiments:
-        found[experiment.id] = ledger.run(experiment, tier.parameters(experiment), seed=seed)
-    masks = tier.design(n_blocks, seed=seed).requests(COST_SCHEME)
+        params = tier.parameters(experiment)
+        held = experiment.id in measured
+        found[experiment.id] = (
+            NOTHING if held else ledger.run(experiment, params, seed=seed, scheme=scheme)
+        )
+    masks = tier.design(n_blocks, seed=seed).requests(scheme)
     found["map"] = ledger.ask(Asked(plans, tier.map_sentences) for plans in masks)
     return found | {"full precision": ledger.full_precision()}
 

@@ -249,15 +249,25 @@ class Lab(Bench):
             params: Its parameters, JSON-serialisable.
             measure: Returns the :class:`Observations`; called only if they are not stored.
         """
-        about: list[Any] = [experiment, version, self.text_key, dict(params), self.settings.seed]
-        if self.documents is not None:
-            about.append(by_first(self.documents.tolist()))  # what is fitted hangs on them
-        key = content_key(*about)
+        key = self.observation_key(experiment, version, params)
         observations = self.store.get_observations(key)
         if observations is None:
             observations = measure()
             self.store.put_observations(key, observations)
         return observations, key
+
+    def observation_key(self, experiment: str, version: int, params: Mapping[str, Any]) -> str:
+        """Returns under which key the store keeps what an experiment measured of this text.
+
+        Args:
+            experiment: Id, such as ``T-004``.
+            version: Version of its measurement.
+            params: Its parameters, JSON-serialisable.
+        """
+        about: list[Any] = [experiment, version, self.text_key, dict(params), self.settings.seed]
+        if self.documents is not None:
+            about.append(by_first(self.documents.tolist()))  # what is fitted hangs on them
+        return content_key(*about)
 
     def provenance(self, started: float, thresholds_hash: str) -> Provenance:
         """Returns where numbers measured from ``started`` (``time.time()``) until now come from."""

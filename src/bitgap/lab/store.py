@@ -276,6 +276,10 @@ class Store:
         with self._transaction():
             self._write("observations", row | _blob(pack(observations.arrays)))
 
+    def has_observations(self, key: str) -> bool:
+        """Returns whether an experiment's observations are kept under this key; reads no array."""
+        return bool(self._read("observations", "WHERE key = ?", key, blob=False))
+
     def get_observations(self, key: str) -> Observations | None:
         """Returns what an experiment measured under this key, or None."""
         row = self._read_one("observations", key)

@@ -183,18 +183,21 @@ class Experiment:
         """What it costs."""
         return self.passes or cast(Cost, self._part("plans").COST)
 
-    def asked(self, n_blocks: int, params: Any, *, seed: int = 0) -> Sequence[Asked]:
+    def asked(
+        self, n_blocks: int, params: Any, *, seed: int = 0, scheme: str = COST_SCHEME
+    ) -> Sequence[Asked]:
         """Returns what it has a lab score of its text, controls left out.
 
         Args:
             n_blocks: L.
             params: Its parameters.
             seed: Of noise and samples.
+            scheme: How blocks are rounded.
         """
         if self.passes is not None:
             return ()
         asked = getattr(self._part("plans"), "asked", None)
-        return () if asked is None else asked(n_blocks, COST_SCHEME, params, seed)
+        return () if asked is None else asked(n_blocks, scheme, params, seed)
 
     def sentences_of(self, params: Any) -> int | None:
         """Returns on how many sentences what only it runs is run; on all the text when None."""
