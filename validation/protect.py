@@ -152,10 +152,10 @@ def judged_world(world: RecipeWorld, seed: int) -> RecipeTally:
     blind = solve(problem, "mean").picks
     ours = solve(problem, spare=world.spare, blind=blind).picks
     shown = Shown(partial(_searched, table, problem), problem.uniform, problem.reference, seed)
-    kept_blind = bool(shown.why_not(ours, blind, "worst-quarter"))
+    worst = worst_set(problem, blind)
+    kept_blind = bool(shown.why_not(ours, blind, worst))
     if kept_blind:
         ours = blind
-    worst = worst_set(problem, blind)
     plans = {"recipe": ours, UNIFORM: problem.uniform, BLIND: blind}
     text = _Text(truth, world.confirm, rng)
     proof = _proved(text, plans, worst, seed)

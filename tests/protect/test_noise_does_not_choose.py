@@ -10,6 +10,7 @@ from protect_worlds import a_problem
 
 from bitgap.disparity.formulas import damage_bits
 from bitgap.protect.calibration import best_measured, refine
+from bitgap.protect.comparators import worst_set
 from bitgap.protect.example import made_scores
 from bitgap.protect.problem import Picks, Problem
 from bitgap.protect.shown import Shown
@@ -81,12 +82,33 @@ def test_harm_is_shown_where_there_is_some_and_a_reason_is_given() -> None:
     best = solve(problem, "mean").picks
     assert shown.harmed(problem.cheapest, best) == problem.languages
     assert shown.harmed(best, best) == ()
-    assert shown.why_not(problem.cheapest, best, "worst").startswith(
+    worst = problem.languages[:2]
+    assert shown.why_not(problem.cheapest, best, worst).startswith(
         "the text of the search shows harm to l0"
     )
-    assert shown.why_not(best, best, "worst") == ""
-    near = (*best[:-1], best[-1])
-    assert shown.why_not(near, best, "worst") == ""
+    assert shown.why_not(best, best, worst) == ""
+
+
+def test_before_the_language_blind_plan_better_is_what_the_proof_asks() -> None:
+    problem = _worlds(1)[0]
+    plan, other = (solve(problem, "mean").picks, problem.cheapest)
+
+    class Moved(Problem):
+        def damage_of(self, picks: Sequence[int]) -> Floats:
+            damage = np.ones(len(self.languages))
+            damage[:2] *= 0.9 if tuple(picks) == plan else 1.0
+            # Others are hurt most, by both alike, so that no mean of the largest shows a thing.
+            damage[2:] *= 3.0
+            return damage
+
+    moved = Moved(**{name: getattr(problem, name) for name in Problem.__dataclass_fields__})
+    shown = _shown(problem, Text(moved, 40, 0, noise=0.02))
+    assert shown.spares(plan, other, problem.languages[:2])
+    assert not shown.spares(other, plan, problem.languages[:2])
+    assert not shown.spares(plan, plan, problem.languages[:2])
+    assert shown.why_not(plan, other, problem.languages[:2]) == ""
+    said = shown.why_not(plan, other, problem.languages[2:])
+    assert said == "the text of the search does not show that the worst hit gain anything"
 
 
 def test_few_noisy_sentences_do_not_say_that_knowing_languages_gains() -> None:
@@ -99,7 +121,7 @@ def test_few_noisy_sentences_do_not_say_that_knowing_languages_gains() -> None:
         # Labels say nothing here: both plans do the same but for noise.
         alike = Text(problem, 10, seed, noise=0.5)
         alike.problem = _level(problem, (aware, blind))
-        taken += not _shown(problem, alike).why_not(aware, blind, "worst-quarter")
+        taken += not _shown(problem, alike).why_not(aware, blind, worst_set(problem, blind))
     assert taken <= 6
 
 

@@ -22,7 +22,7 @@ from bitgap.lab.protect.steps import DRAW_GAP, FRONTIER_POINTS, Costs, Prepared,
 from bitgap.lab.protect.table import damage_table, scored, squared_errors
 from bitgap.lab.store import content_key
 from bitgap.models.gauge import raw_log_variance
-from bitgap.protect.comparators import Comparator, comparators, worst_set
+from bitgap.protect.comparators import Comparator, comparators
 from bitgap.protect.nulls import Stability, placebo_plans, stability
 from bitgap.protect.outcome import (
     FrontierPoint,
@@ -176,7 +176,7 @@ class _Proving:
             placebos = self._placebos()
             stable = self._stability()
             curve = self._frontier()
-            worst = worst_set(problem, search.blind)
+            worst = search.worst
             foreseen = self._foreseen(worst)
         if foreseen is not None:
             search.tell(

@@ -26,6 +26,7 @@ from bitgap.protect.calibration import (
     calibrate,
     refine,
 )
+from bitgap.protect.comparators import worst_set
 from bitgap.protect.nulls import random_plans
 from bitgap.protect.outcome import Step
 from bitgap.protect.problem import Picks, Problem, make_problem
@@ -138,7 +139,7 @@ class Search:
         goal = self.work.asked.objective
         if goal in ("mean", "reference"):
             return
-        if why := self.shown.why_not(self.chosen.picks, self.blind, goal):
+        if why := self.shown.why_not(self.chosen.picks, self.blind, self.worst):
             said = (
                 f"Of the plan that was found for {goal}, {why}; the recipe is the language-blind "
                 f"plan, which does the least damage in all"
@@ -146,6 +147,11 @@ class Search:
             self.tell(said)
             self.notes.append(f"{said}.")
             self.chosen = solution_of(self.problem, goal, self.blind, bound)
+
+    @property
+    def worst(self) -> tuple[str, ...]:
+        """The worst set, which is fixed on the text of the search."""
+        return worst_set(self.problem, self.blind)
 
     def _calibrated(self) -> Calibration:
         picks = random_plans(self.problem, PLANS, self.work.seed)
