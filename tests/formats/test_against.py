@@ -85,6 +85,20 @@ def test_a_file_rounded_as_a_scheme_scores_as_the_scheme(
     assert plan.embedding == plan.head == "fp"
 
 
+def test_a_file_beyond_the_memory_is_read_block_by_block_and_scores_the_same(
+    tiny: Path, corpus: Path, tmp_path: Path
+) -> None:
+    folder = quantized(tiny, tmp_path / "q")
+    held, lazy = lab_of(tiny, corpus), lab_of(tiny, corpus)
+    lazy.bank.limit_bytes = 1
+    plan = plan_of_checkpoint(held, open_checkpoint(folder))
+    assert plan_of_checkpoint(lazy, open_checkpoint(folder)) == plan
+    blocks = range(lazy.n_blocks)
+    assert all(callable(w) for i in blocks for w in lazy.bank._own[i, plan.blocks[i]].values())
+    mine, theirs = lazy.score([plan]), held.score([plan])
+    assert (mine.kl_nats == theirs.kl_nats).all() and (mine.nll_nats == theirs.nll_nats).all()
+
+
 def test_embedding_and_norms_of_the_file_are_used(tiny: Path, corpus: Path, tmp_path: Path) -> None:
     model: Any = hf.AutoModelForCausalLM.from_pretrained(tiny, dtype=torch.float32)
     names = dict(model.named_parameters())

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 
 import pytest
 import torch
@@ -246,3 +247,41 @@ def test_a_matrix_that_is_not_there_is_refused_before_anything_is_run() -> None:
         PlanError, match=r"block 0 has no matrix 'mlp.down_proj'; it has .*mlp.c_fc"
     ):
         bank.check(Plan.parse("rtn4-channel units mlp.down_proj=fp", n))
+
+
+def test_weights_that_are_read_when_a_block_is_made_are_those_that_are_held() -> None:
+    decoder = shared("llama")
+    weights = {
+        i: {n: round_weight(v.get(), "rtn3-tensor", stream="") for n, v in views.items()}
+        for i, views in ((i, decoder.block_linears(i)) for i in range(decoder.n_blocks))
+    }
+    read = list[tuple[int, str]]()
+
+    def reader(i: int, name: str) -> Tensor:
+        read.append((i, name))
+        return weights[i][name].clone()
+
+    lazy = {i: {n: partial(reader, i, n) for n in of} for i, of in weights.items()}
+    held, bank = Bank(decoder), Bank(decoder, limit_bytes=1)
+    name = bank.add("file", lazy)
+    assert name == held.add("file", weights), "the digest is of numbers, however they are given"
+    assert len(read) == sum(map(len, weights.values()))
+    read.clear()
+    for i in (1, 0, 1):
+        mine, theirs = weights_of(bank.block(i, name)), weights_of(held.block(i, name))
+        assert all(torch.equal(mine[key], theirs[key]) for key in theirs)
+    assert [i for i, _ in read] == [i for i in (1, 0, 1) for _ in weights[i]]
+
+
+@pytest.mark.parametrize("case", ["gpt2", "llama"])
+def test_a_table_that_serves_both_ends_is_rounded_once(case: str) -> None:
+    decoder = shared(case)
+    bank = Bank(decoder)
+    plan = Plan(("fp",) * decoder.n_blocks, embedding=RTN, head=RTN)
+    table = bank.embedding(RTN)[decoder.token_embedding_names[0]]
+    tied = case == "gpt2"
+    assert (bank.head(RTN) is table) == tied
+    assert torch.equal(bank.head(RTN), round_weight(decoder.tail.weight, RTN, stream="head"))
+    assert bank.end_bytes([plan]) == 4 * table.numel() * (1 if tied else 2)
+    noise = bank.embedding("noise0.1-s3")[decoder.token_embedding_names[0]]
+    assert not torch.equal(bank.head("noise0.1-s3"), noise), "random draws differ by name"

@@ -359,6 +359,7 @@ class Bench:
             todo=todo,
             n_plans=len(set(plans)),
             n_variants=len(_variants(todo)),
+            end_bytes=self.bank.end_bytes(todo),
             result_bytes=3 * 16 * n_sequences * len(set(plans)),
             again_rows=self._again_rows() if self.store.get_text(self.text_key) is None else None,
         )

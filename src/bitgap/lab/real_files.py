@@ -8,8 +8,10 @@ refused rather than left out.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,6 +19,8 @@ from torch import Tensor
 
 from bitgap.errors import ModelError
 from bitgap.formats.checkpoint import Checkpoint, Unit, times
+from bitgap.models.stored import stored
+from bitgap.quant.bank import Given
 from bitgap.quant.plan import Plan
 
 if TYPE_CHECKING:
@@ -45,16 +49,24 @@ def plan_of_checkpoint(bench: Bench, checkpoint: Checkpoint) -> Plan:
     found = {unit.name: unit for unit in (*checkpoint.units, *checkpoint.whole)}
     named = dict(decoder.model.named_parameters(remove_duplicate=False))
     _check_fit(checkpoint, found, named, decoder)
-    weights: dict[int, dict[str, Tensor]] = {}
+    # In float32 a file may be eight times its size: beyond the bank's memory it is read by blocks.
+    limit, numbers = bench.bank.limit_bytes, sum(
+        math.prod(view.shape)
+        for i in range(decoder.n_blocks)
+        for view in decoder.block_linears(i).values()
+    )  # fmt: skip
+    holds = limit is None or torch.float32.itemsize * numbers <= limit
+    weights: dict[int, dict[str, Given]] = {}
     others: dict[int, dict[str, Tensor]] = {}
     taken: set[str] = set()
     for i in range(decoder.n_blocks):
         root = f"{decoder.family.blocks}.{i}."
         views = decoder.block_linears(i)
-        weights[i] = {
-            name: found[f"{root}{name}.weight"].weight().to(view.get().device)
-            for name, view in views.items()
+        readers = {
+            name: partial(_weight, found[f"{root}{name}.weight"], decoder.tail.weight.device)
+            for name in views
         }
+        weights[i] = {name: read() if holds else read for name, read in readers.items()}
         taken |= {f"{root}{name}.weight" for name in views}
         inner = {name for name, _ in decoder.blocks[i].named_parameters()}
         plain = inner - {f"{name}.weight" for name in views}
@@ -63,7 +75,7 @@ def plan_of_checkpoint(bench: Bench, checkpoint: Checkpoint) -> Plan:
     base = f"{decoder.family.base}."
     tables = _changed(base, set(decoder.embedding_weights()), found, decoder)
     taken |= {f"{base}{name}" for name in decoder.embedding_weights()}
-    head = _head(decoder, found)
+    head = _head(decoder, found, tables)
     taken.add(f"{decoder.family.head}.weight")
     for name in sorted(found.keys() - taken):
         if not torch.equal(found[name].weight(), named[name].detach().cpu().float()):
@@ -163,6 +175,27 @@ def _check_fit(
             raise ModelError(f"{what}, or incomplete: it lacks {name}")
 
 
+def _weight(unit: Unit, device: torch.device) -> Tensor:
+    return unit.weight().to(device)
+
+
+def _is_own(value: Tensor, own: Tensor) -> bool:
+    """Whether the file has a parameter's own numbers; a cast of it is made of some rows at a time.
+
+    Args:
+        value: The file's.
+        own: The model's, as stored.
+    """
+    if value.shape != own.shape or value.ndim == 0:
+        return torch.equal(value, own.float())
+    rows = max(1, _ROWS_NUMBERS * len(own) // max(own.numel(), 1))
+    parts = zip(value.split(rows), own.split(rows), strict=True)
+    return all(torch.equal(mine, its.float()) for mine, its in parts)
+
+
+_ROWS_NUMBERS = 2**20
+
+
 def _changed(
     root: str, names: set[str], found: Mapping[str, Unit], decoder: Decoder
 ) -> dict[str, Tensor]:
@@ -171,23 +204,31 @@ def _changed(
     for name in sorted(names):
         if (unit := found.get(f"{root}{name}")) is None:
             continue
-        own = decoder.model.get_parameter(f"{root}{name}").detach()
-        value = unit.weight().to(own.device)
-        if not torch.equal(value, own.float()):
+        own = stored(decoder.model, f"{root}{name}")
+        value = _weight(unit, own.device)
+        if not _is_own(value, own):
             changed[name] = value
     return changed
 
 
-def _head(decoder: Decoder, found: Mapping[str, Unit]) -> Tensor | None:
-    """Returns the file's head if it differs: of a tied model its embedding, used a second time."""
+def _head(
+    decoder: Decoder, found: Mapping[str, Unit], tables: Mapping[str, Tensor]
+) -> Tensor | None:
+    """Returns the file's head if it differs: of a tied model its embedding, used a second time.
+
+    Args:
+        decoder: The model.
+        found: The file's tensors.
+        tables: Embeddings of the file that differ from the model's.
+    """
     own = decoder.tail.weight.detach()
     model: Any = decoder.model
     unit = found.get(f"{decoder.family.head}.weight")
     if unit is None:
-        tables = [f"{decoder.family.base}.{name}" for name in decoder.token_embedding_names]
-        tied = [name for name in tables if name in found and found[name].shape == tuple(own.shape)]
+        names = {name: f"{decoder.family.base}.{name}" for name in decoder.token_embedding_names}
+        tied = [n for n, at in names.items() if at in found and found[at].shape == tuple(own.shape)]
         if not tied or not model.config.get_text_config().tie_word_embeddings:
             return None
-        unit = found[tied[0]]
-    value = unit.weight().to(own.device)
-    return None if torch.equal(value, own.float()) else value
+        return tables.get(tied[0])
+    value = _weight(unit, own.device)
+    return None if _is_own(value, own) else value

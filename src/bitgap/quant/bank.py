@@ -11,8 +11,8 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import OrderedDict
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 import torch
@@ -24,13 +24,15 @@ from bitgap.models.stored import HALVES, run_type
 from bitgap.models.weights import as_float32, cast_linears
 from bitgap.quant.plan import Plan
 from bitgap.quant.rounding import round_weight
-from bitgap.quant.schemes import Scheme, parse_scheme
+from bitgap.quant.schemes import RoundToNearest, Scheme, parse_scheme
 from bitgap.quant.variants import parse_variant
 
 if TYPE_CHECKING:
     from bitgap.models.decoder import Decoder
 
 FP = "fp"
+Given = Tensor | Callable[[], Tensor]
+"""A tensor, or what reads it anew each time it is asked."""
 
 
 class Bank:
@@ -63,7 +65,7 @@ class Bank:
         """Whether the full-precision block that was last asked for is held as it is run, in float32
         where the file has fewer bits; else it is cast for every batch of text."""
         self._cast: tuple[int, nn.Module] | None = None
-        self._own: dict[tuple[int, str], dict[str, Tensor]] = {} if beside is None else beside._own
+        self._own: dict[tuple[int, str], dict[str, Given]] = {} if beside is None else beside._own
         self._own_others: dict[tuple[int, str], dict[str, Tensor]] = (
             {} if beside is None else beside._own_others
         )
@@ -72,6 +74,7 @@ class Bank:
         self._sharing: WeakSet[Bank] = WeakSet() if beside is None else beside._sharing
         self._sharing.add(self)
         self._ends: dict[tuple[str, str], dict[str, Tensor]] = {}
+        self._tables: dict[tuple[int, str], Tensor] = {}
         if beside is not None:
             own = {key: end for key, end in beside._ends.items() if key[1].startswith("own:")}
             self._ends |= own
@@ -79,7 +82,7 @@ class Bank:
     def add(
         self,
         name: str,
-        weights: Mapping[int, Mapping[str, Tensor]],
+        weights: Mapping[int, Mapping[str, Given]],
         others: Mapping[int, Mapping[str, Tensor]] | None = None,
         *,
         embedding: Mapping[str, Tensor] | None = None,
@@ -89,7 +92,8 @@ class Bank:
 
         Args:
             name: What plans call it; not the name of a scheme.
-            weights: For each block number, its linears by name, (out x in).
+            weights: For each block number, its linears by name, (out x in). What is given as a
+                reader is read once for its digest, and again whenever a block is made of it.
             others: For each block number, other parameters that change, as stored, such as biases.
             embedding: Tables that change, by their names in ``Decoder.embedding_weights``.
             head: The unembedding (V x d), if it changes.
@@ -106,11 +110,11 @@ class Bank:
             for block in sorted(part):
                 for key in sorted(part[block]):
                     digest.update(f"{block}.{key}".encode())
-                    digest.update(part[block][key].detach().cpu().float().numpy().tobytes())
+                    digest.update(_numbers(_tensor(part[block][key])))
         ends = dict(embedding or {}) | ({} if head is None else {"head": head})
         for key in sorted(ends):
             digest.update(key.encode())
-            digest.update(ends[key].detach().cpu().float().numpy().tobytes())
+            digest.update(_numbers(ends[key]))
         full = parse_scheme(f"own:{name}:{digest.hexdigest()[:12]}").name
         for block, linears in weights.items():
             self._own[block, full] = dict(linears)
@@ -200,7 +204,7 @@ class Bank:
         view = self._decoder.block_linears(index)[name]
         own = self._own.get((index, scheme))
         if own is not None and name in own:
-            return own[name]
+            return _tensor(own[name])
         if scheme == FP or own is not None:
             return view.get()
         return view.use(lambda kept: _rounded(kept, scheme, f"{index}.{name}"))
@@ -219,7 +223,7 @@ class Bank:
             if parsed.scope != "all-weights":
                 found = {name: found[name] for name in self._decoder.token_embedding_names}
             self._ends["embedding", scheme] = {
-                name: _rounded(weight, parsed, name) for name, weight in found.items()
+                name: self._end(weight, scheme, name) for name, weight in found.items()
             }
         return self._ends["embedding", scheme]
 
@@ -228,13 +232,43 @@ class Bank:
         if scheme == FP:
             return self._decoder.tail.weight
         if ("head", scheme) not in self._ends:
-            self._ends["head", scheme] = {
-                "weight": _rounded(self._decoder.tail.weight, scheme, "head")
-            }
+            weight = self._end(self._decoder.tail.weight, scheme, "head")
+            self._ends["head", scheme] = {"weight": weight}
         return self._ends["head", scheme]["weight"]
+
+    def end_bytes(self, plans: Iterable[Plan]) -> int:
+        """Returns the memory that embeddings and heads of plans take beside the model's own."""
+        tail = self._decoder.tail.weight
+        names = self._decoder.token_embedding_names
+        table = self._decoder.embedding_weights()[names[0]] if names else tail
+        held = dict[tuple[object, str], int]()
+        for plan in plans:
+            for end, scheme, kept in (
+                ("embedding", plan.embedding, table), ("head", plan.head, tail)
+            ):  # fmt: skip
+                if scheme == FP:
+                    continue
+                own = self._ends.get((end, scheme), {}) if scheme.startswith("own:") else {}
+                for tensor in own.values():
+                    held[tensor.data_ptr(), scheme] = tensor.numel()
+                if not own:
+                    once = isinstance(parse_scheme(scheme), RoundToNearest)
+                    held[kept.data_ptr() if once else end, scheme] = kept.numel()
+        return torch.float32.itemsize * sum(held.values())
+
+    def _end(self, kept: Tensor, scheme: str, stream: str) -> Tensor:
+        """Returns a table rounded; one that serves both ends is, but for random schemes, one."""
+        parsed = parse_scheme(scheme)
+        if not isinstance(parsed, RoundToNearest):
+            return _rounded(kept, parsed, stream)
+        key = (kept.data_ptr(), parsed.name)
+        if key not in self._tables:
+            self._tables[key] = _rounded(kept, parsed, stream)
+        return self._tables[key]
 
     def forget_ends(self) -> None:
         """Forgets rounded embeddings and heads; each may be as large as a model's blocks."""
+        self._tables.clear()
         for key in [key for key in self._ends if not key[1].startswith("own:")]:
             del self._ends[key]
 
@@ -333,3 +367,12 @@ class Bank:
 def _rounded(kept: Tensor, scheme: Scheme | str, stream: str) -> Tensor:
     """Returns a parameter rounded, in the type it is run in, with no cast of it whole."""
     return round_weight(kept, scheme, stream=stream, dtype=run_type(kept))
+
+
+def _tensor(given: Given) -> Tensor:
+    return given if isinstance(given, Tensor) else given()
+
+
+def _numbers(tensor: Tensor) -> Any:
+    """Returns a tensor's numbers in float32, as a hash takes them, without a copy if they are."""
+    return tensor.detach().cpu().float().contiguous().view(-1).numpy()

@@ -306,6 +306,7 @@ def predict(
     todo: Sequence[Plan],
     n_plans: int,
     n_variants: int,
+    end_bytes: int,
     result_bytes: int,
     again_rows: int | None = None,
 ) -> Preflight:
@@ -319,6 +320,7 @@ def predict(
         todo: Plans that are still to be scored.
         n_plans: How many are asked for, known ones included.
         n_variants: Blocks that are rounded for the plans, each scheme counted once.
+        end_bytes: Embeddings and heads that plans have beside the model's own.
         result_bytes: Scores that are read back at the end.
         again_rows: Where full precision is still to be measured, the rows of the sample that the
             numerical floor evaluates twice.
@@ -355,7 +357,7 @@ def predict(
         bank = min(n_variants * size.block_bytes, layout.bank_bytes)
         bank += size.block_bytes if engine.bank.casts(0) else 0
     scratch = layout.workers * size.scratch_bytes(batch, longest)
-    memory = stack + scratch + logits + bank + result_bytes
+    memory = stack + scratch + logits + bank + end_bytes + result_bytes
     return Preflight(n_plans, n_known, work, n_rows, time_s, memory, read, disk)
 
 
