@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ gguf = pytest.importorskip("gguf", reason="the extra bitgap[gguf] is not install
 from bitgap.formats.gguf.config import config_of  # noqa: E402
 from bitgap.formats.gguf.load import load_gguf  # noqa: E402
 from bitgap.models.decoder import Decoder  # noqa: E402
+from bitgap.models.stored import lies_in_a_file  # noqa: E402
 
 MODELS = ("llama", "qwen2", "qwen3", "gemma", "gemma2", "gemma3", "gpt2")
 
@@ -46,6 +48,31 @@ def test_logits_of_a_quantized_file_are_those_of_its_dequantized_weights(tmp_pat
     assert torch.equal(gguf_files.logits(loaded.model), gguf_files.logits(model))
     assert "GGUF file" in loaded.info.note
     assert "Q4_0" in loaded.info.note
+
+
+@pytest.mark.parametrize("shape", ["llama", "gpt2"])
+def test_a_file_that_is_large_in_float32_lies_on_disk_and_is_the_same_model(
+    shape: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gguf_files.write_gguf(tmp_path / "m.gguf", tiny_model(shape, vocab_size=300))
+    small = load_gguf(tmp_path / "m.gguf").model
+    monkeypatch.setattr("bitgap.formats.gguf.load.IN_MEMORY_BYTES", 0)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    large = load_gguf(tmp_path / "m.gguf").model
+    if sys.platform == "linux":
+        assert all(lies_in_a_file(p) for p in large.parameters())
+        assert not any(lies_in_a_file(p) for p in small.parameters())
+    assert [file.name for file in tmp_path.iterdir()] == ["m.gguf"], "no file is left behind"
+    assert torch.equal(gguf_files.logits(large), gguf_files.logits(small))
+    Decoder.from_model(large)
+
+    class Full:
+        free = 0
+
+    monkeypatch.setattr("shutil.disk_usage", lambda _: Full)
+    with pytest.raises(ModelError, match="weights of this file are dequantized on disk, and "):
+        load_gguf(tmp_path / "m.gguf")
 
 
 LLAMA3 = {"rope_type": "llama3", "rope_theta": 10000.0, "factor": 8.0, "low_freq_factor": 1.0,

@@ -1,10 +1,10 @@
-"""What transformers merges while it loads, kept on disk: experts that a file has one by one.
+"""What loading makes and no file holds, kept on disk: experts that a file has one by one.
 
 A mixture's checkpoint mostly has a tensor for each expert, and its model one parameter for all of
 them. What is loaded is then a copy in memory and no page of the checkpoint, as large as the model
 itself. So copies beyond :data:`IN_MEMORY_BYTES` go, each as soon as it is made, to a file in the
 temporary folder (``TMPDIR``) that is mapped and has no name any more: the system drops it with the
-process, however that ends.
+process, however that ends. A GGUF file's weights, dequantized, go the same way.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def merged_on_disk(folder: Path) -> Iterator[None]:
         n_bytes = value.numel() * value.element_size()
         if value.device.type == "cpu" and value.ndim > 2 and not lies_in_a_file(value):
             if held + n_bytes > IN_MEMORY_BYTES:
-                value = _moved(value.detach(), n_bytes)
+                value = moved_to_disk(value.detach(), "experts of this model are merged")
                 since += n_bytes
                 if since > IN_MEMORY_BYTES:
                     forget_files(folder)
@@ -66,15 +66,22 @@ def merged_on_disk(folder: Path) -> Iterator[None]:
         yield
 
 
-def _moved(value: Tensor, n_bytes: int) -> Tensor:
-    """Returns the same numbers in a mapped file without a name."""
-    folder = tempfile.gettempdir()
+def moved_to_disk(value: Tensor, what: str) -> Tensor:
+    """Returns the same numbers in a mapped file without a name.
+
+    Args:
+        value: What is moved.
+        what: What is done on disk, for the message.
+
+    Raises:
+        ModelError: If the temporary folder has no room for it.
+    """
+    folder, n_bytes = tempfile.gettempdir(), value.numel() * value.element_size()
     room = shutil.disk_usage(folder).free
     if room < n_bytes:
         raise ModelError(
-            f"the experts of this model are merged on disk, and {folder} has "
-            f"{room / 2**30:.1f} GiB left where the next of them take {n_bytes / 2**30:.1f} GiB; "
-            f"give another folder as TMPDIR"
+            f"the {what} on disk, and {folder} has {room / 2**30:.1f} GiB left where the next of "
+            f"them take {n_bytes / 2**30:.1f} GiB; give another folder as TMPDIR"
         )
     number, name = tempfile.mkstemp(prefix="bitgap-merged-", dir=folder)
     try:

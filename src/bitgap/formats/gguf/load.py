@@ -2,7 +2,8 @@
 
 The weights are the file's own, dequantized: whatever is rounded further is rounded from there, and
 ``ModelInfo.note`` says so. Matrices are read one at a time into a model whose memory is taken but
-not yet touched, so the peak is the float32 model and one matrix.
+not yet touched, so the peak is the float32 model and one matrix; a model that is large in float32
+is moved to a mapped file, matrix by matrix.
 """
 
 from __future__ import annotations
@@ -29,18 +30,27 @@ from bitgap.formats.gguf.header import GGUFFile
 from bitgap.formats.gguf.read import architecture_of, open_gguf
 from bitgap.formats.gguf.tokenizer import tokenizer_of
 from bitgap.models.load import LoadedModel, _describe
+from bitgap.models.merged import moved_to_disk
 from bitgap.models.silence import silenced
+from bitgap.models.stored import mark_mapped
+
+IN_MEMORY_BYTES = 2**31
+"""Weights in float32 that stay in memory."""
 
 
 def load_gguf(path: str | os.PathLike[str]) -> LoadedModel:
     """Loads a GGUF file in float32 on the CPU, with the tokenizer that it holds.
+
+    Weights that take more than :data:`IN_MEMORY_BYTES` in float32 are pages of a file in the
+    temporary folder (``TMPDIR``), as those of a checkpoint are of theirs.
 
     Args:
         path: The file.
 
     Raises:
         ModelError: If it cannot be read as a checkpoint, or its configuration or tokenizer cannot
-            be rebuilt from what it says, or a tensor does not fit them.
+            be rebuilt from what it says, or a tensor does not fit them, or the temporary folder
+            has no room for it.
         MissingExtra: If the gguf library is not installed.
     """
     place = Path(os.path.expanduser(os.fspath(path)))
@@ -113,10 +123,17 @@ def _filled(checkpoint: Checkpoint, config: Any, *, transposed: bool) -> nn.Modu
     model.tie_weights()
     parameters = _parameters(model)
     turned = _transposed_names(model) if transposed else frozenset[str]()
-    for unit in (*checkpoint.whole, *checkpoint.units):
+    units = (*checkpoint.whole, *checkpoint.units)
+    large = torch.float32.itemsize * sum(unit.n_weights for unit in units) > IN_MEMORY_BYTES
+    for unit in units:
         value = unit.weight()
+        value = value.T.contiguous() if unit.name in turned else value
+        if large:
+            value = moved_to_disk(value, "weights of this file are dequantized")
         # Memory that nothing has written to is not in use yet; the matrix read takes its place.
-        parameters[unit.name].data = value.T.contiguous() if unit.name in turned else value
+        parameters[unit.name].data = value
+    if large:
+        mark_mapped(model)
     return model.eval().requires_grad_(False)
 
 
