@@ -19,14 +19,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bitgap.errors import BitgapError, UsageError
+from bitgap.errors import BitgapError, BudgetError, LanguageError, UsageError
 from bitgap.files import write_text
 from bitgap.lab.engine.budget import parse_bytes
 from bitgap.lab.lab import Lab
 from bitgap.lab.protect.run import protect
 from bitgap.lab.protect.steps import Asked, Costs, Prepared, foresee, prepare
 from bitgap.lab.settings import Settings
-from bitgap.report.docs_pages.recipes import recipes_page, record_of
+from bitgap.report.docs_pages.recipes import recipes_page, record_of, refusal_of
 from bitgap.show.words import duration
 
 DOCS = Path(__file__).parent
@@ -202,12 +202,17 @@ def _told(work: Prepared, costs: Costs) -> str:
 
 
 def _search(asked: argparse.Namespace, work: Prepared, costs: Costs, question: Json) -> None:
-    found = protect(work, costs, say=_say)
+    try:
+        found = protect(work, costs, say=_say)
+    except (LanguageError, BudgetError) as error:
+        # What nobody can say at this budget is an answer too, and other budgets have theirs.
+        record, said = refusal_of(str(error), question), f"no recipe: {error}"
+    else:
+        record, said = record_of(found, question), found.proof.sentence
     file = _file(asked.records, question)
     file.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(record_of(found, question), ensure_ascii=False, indent=1)
-    write_text(file, f"{text}\n")
-    _say(found.proof.sentence)
+    write_text(file, f"{json.dumps(record, ensure_ascii=False, indent=1)}\n")
+    _say(said)
     _write_page(asked)
 
 

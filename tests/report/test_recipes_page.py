@@ -18,6 +18,7 @@ from bitgap.protect.solve import most_to_gain, solve
 from bitgap.report.docs_pages.recipes import (
     recipes_page,
     record_of,
+    refusal_of,
     searches_table,
     theory_table,
     verdicts_table,
@@ -87,6 +88,15 @@ def test_a_record_is_json_and_the_page_is_made_of_it_alone(found: Outcome) -> No
     for title in ("Verdicts", "Searches", "### What the theory would have chosen"):
         assert title in page
     assert "random plans" in page and "None" not in page and "nan" not in page
+
+
+def test_a_search_that_nobody_can_make_is_told_with_its_reason(found: Outcome) -> None:
+    refused = refusal_of("the reference en is left out (collapsed)", QUESTION | {"budget": 3.25})
+    page = recipes_page([json.loads(json.dumps(refused))], "make recipes")
+    assert "## example, 3.25 bits a weight" in page
+    assert "No recipe: the reference en is left out (collapsed)." in page
+    both = recipes_page([refused, record_of(found, QUESTION)], "make recipes")
+    assert "No recipe: " in both and "Verdicts" in both
 
 
 def test_verdicts_are_those_of_the_proof(found: Outcome) -> None:

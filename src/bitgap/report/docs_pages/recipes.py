@@ -47,6 +47,16 @@ def record_of(found: Outcome, question: Json) -> dict[str, Any]:
     return {"question": dict(question), "bits_by_block": _bits_by_block(found), "outcome": whole}
 
 
+def refusal_of(why: str, question: Json) -> dict[str, Any]:
+    """Returns what is kept for the page of a search that nobody can make, and why.
+
+    Args:
+        why: In words.
+        question: What was asked, of which model and text.
+    """
+    return {"question": dict(question), "refused": why}
+
+
 def _bits_by_block(found: Outcome) -> dict[str, list[float]]:
     """Returns the mean bits of a code in each block, of the recipe and every other plan."""
     inside = [unit for unit in found.units if unit.block is not None]
@@ -71,7 +81,7 @@ def recipes_page(records: Sequence[Json], command: str) -> str:
     """Returns the page.
 
     Args:
-        records: From :func:`record_of`, in the order that they are told in.
+        records: From :func:`record_of` and :func:`refusal_of`, in the order that they are told in.
         command: What makes the page.
     """
     intro = (
@@ -85,15 +95,26 @@ def recipes_page(records: Sequence[Json], command: str) -> str:
     )
     if not records:
         return "\n\n".join((*intro, "No recipe is recorded yet.")) + "\n"
-    parts = [*intro, to_markdown(verdicts_table(records)), to_markdown(searches_table(records))]
+    parts, found = list(intro), [one for one in records if "outcome" in one]
+    if found:
+        parts += [to_markdown(verdicts_table(found)), to_markdown(searches_table(found))]
     for one in records:
-        parts += _section(one)
+        parts += _section(one) if "outcome" in one else _refused(one)
     return "\n\n".join(parts) + "\n"
 
 
 def name_of(record: Json) -> str:
     """Returns what a recipe is called: its model and its budget."""
     return f"{record['question']['model']}, {record['outcome']['recipe']['budget']}"
+
+
+def _refused(record: Json) -> list[str]:
+    asked = record["question"]
+    return [
+        f"## {asked['model']}, {asked['budget']:g} bits a weight",
+        f"No recipe: {record['refused']}.",
+        f"`{asked['command']}`",
+    ]
 
 
 def verdicts_table(records: Sequence[Json]) -> Table:
