@@ -193,17 +193,22 @@ class Search:
     def _refine(
         self, plans: Sequence[Solution], blinds: Sequence[Solution], true: TrueDamage
     ) -> None:
-        # Both searches measure as much, so that neither gains by effort.
         asked, problem = self.work.asked, self.problem
         starts = [problem.uniform, *(one.picks for one in blinds)]
         better = self.shown.better
         blind = refine(problem, starts, true, "mean", no_harm=(), better=better)
-        self.blind = blind.picks
+        self.blind, self.refined = blind.picks, blind.measured
         by_table = asked.objective in ("mean", "reference")
         ours = refine(
             problem, [self.blind, *(one.picks for one in plans)], true, asked.objective,
             no_harm=() if by_table else asked.no_harm,
             blind=None if by_table else self.blind, spare=asked.spare, better=better,
         )  # fmt: skip
-        self.refined = blind.measured + ours.measured
+        self.refined += ours.measured
+        if not by_table:
+            # What was found from there may hurt less in all as well, which is no matter of
+            # languages: so the language-blind search goes on by as much, and from that plan too.
+            on = refine(problem, [ours.picks, self.blind], true, "mean", no_harm=(), better=better)
+            self.blind = on.picks
+            self.refined += on.measured
         self.chosen = solution_of(problem, asked.objective, ours.picks, plans[0].bound)
