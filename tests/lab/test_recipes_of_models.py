@@ -21,7 +21,7 @@ from bitgap.errors import (
 from bitgap.lab.lab import Lab
 from bitgap.lab.protect.run import table_of
 from bitgap.lab.protect.steps import Asked, prepare
-from bitgap.lab.protect.table import damage_table, scored, swap_plans
+from bitgap.lab.protect.table import damage_table, scored, screen_s, swap_plans
 from bitgap.lab.protect.units import choices_of, units_of
 from bitgap.lab.settings import Settings
 from bitgap.protect.outcome import Outcome
@@ -108,6 +108,7 @@ def test_the_screen_ranks_as_what_single_units_do(home: Path) -> None:
     choices = choices_of(units.units, SCHEMES[1:3])
     base = dict.fromkeys((u.name for u in units.units), SCHEMES[1])
     table = damage_table(lab, units, choices, SCHEMES[1:3], "screen", base)
+    assert screen_s(lab, SCHEMES[1:3]) == 0 < screen_s(_lab(home), SCHEMES[1:3]), "it is kept"
     alone = swap_plans(units, choices)
     scores = scored(lab, list(alone.values()), "alone")
     assert table.characters is not None

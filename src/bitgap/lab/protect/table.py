@@ -221,11 +221,8 @@ def _screened(bench: Bench, schemes: Sequence[str]) -> tuple[list[tuple[int, str
     exact.progress.start("table, by the screen", screen_s(bench, schemes))
     try:
         for number, chunk in enumerate(exact.chunks):
-            where = np.asarray(chunk.where)
-            seed = exact.settings.seed
-            about = ["damage screen", SCREEN_VERSION, exact.text_key, list(schemes), SCREEN_DRAWS,
-                     seed, number, where.tolist()]  # fmt: skip
-            key = content_key(*about)
+            where, seed = np.asarray(chunk.where), exact.settings.seed
+            key = _screen_key(exact, schemes, number)
             kept = exact.store.get_observations(key)
             if kept is None:
                 found = screen(exact, schemes, draws=SCREEN_DRAWS, chunks=[chunk],
@@ -238,8 +235,8 @@ def _screened(bench: Bench, schemes: Sequence[str]) -> tuple[list[tuple[int, str
                     facts={"schemes": list(schemes)},
                 )
                 exact.store.put_observations(key, kept)
+                exact.progress.advance(_screen_s(bench, schemes, chunk.n_rows))
             sums[..., where] = kept.arrays["nats"]
-            exact.progress.advance(_screen_s(bench, schemes, chunk.n_rows))
     finally:
         exact.progress.stop()
     shape = (len(linears), len(schemes), a, n)
@@ -251,8 +248,20 @@ def _seed_of(seed: int, number: int) -> int:
 
 
 def screen_s(bench: Bench, schemes: Sequence[str]) -> float:
-    """Returns the seconds that the screen is expected to take."""
-    return sum(_screen_s(bench, schemes, chunk.n_rows) for chunk in bench.exact().chunks)
+    """Returns the seconds that the screen is expected to take beyond what the store holds."""
+    exact, rounding = bench.exact(), [name for name in schemes if name != FP]
+    return sum(
+        _screen_s(bench, rounding, chunk.n_rows)
+        for number, chunk in enumerate(exact.chunks)
+        if not exact.store.has_observations(_screen_key(exact, rounding, number))
+    )
+
+
+def _screen_key(exact: Bench, schemes: Sequence[str], number: int) -> str:
+    """Returns under which key the store keeps what the screen says of one batch of the text."""
+    where = np.asarray(exact.chunks[number].where).tolist()
+    about = ["damage screen", SCREEN_VERSION, exact.text_key, list(schemes), SCREEN_DRAWS]
+    return content_key(*about, exact.settings.seed, number, where)
 
 
 def _screen_s(bench: Bench, schemes: Sequence[str], n_rows: int) -> float:
