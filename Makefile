@@ -110,9 +110,9 @@ faults: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m validation.interrupts --page
 	OMP_NUM_THREADS=1 $(BIN)/python -m validation.kills --kills 200 --page
 
-# An export that is killed leaves nothing or a whole one: at 20 random moments for each of two forms.
+# An export that is killed leaves nothing or a whole one: at 20 random moments for each of three forms.
 kills: setup
-	BITGAP_KILLS=20 $(BIN)/python -m pytest -n 0 tests/formats/test_export.py -k killed
+	BITGAP_KILLS=20 $(BIN)/python -m pytest -n 0 -rA tests/formats/test_export.py -k killed
 
 # The slow half of the toolkit's own calibration; the fast half is in the tests.
 calibrate: setup

@@ -51,8 +51,10 @@ def loaded(source: Source, out: Path, name: str, *cycle: str, outside: str = "fp
         assert whole == (one.asked == "fp"), one
     assert {one.language for one in made.logits} == {"en", "de", "ar"}
     # What was quantized is not nothing: far from the model as it was, near to the simulation.
-    assert all(0 < 4 * one.relative < one.plan for one in made.logits if made.floor < 1e-5)
-    assert all(0 < one.relative < one.plan for one in made.logits)
+    assert all(4 * one.relative < one.plan for one in made.logits if made.floor < 1e-5)
+    assert all(one.relative < one.plan for one in made.logits)
+    # Scales of 16 bits are in the simulation, and said apart.
+    assert all(0 < one.storing < one.plan for one in made.logits if "NF4" not in cycle)
     return made
 
 
@@ -143,10 +145,10 @@ def test_gptq_is_read_where_its_kernels_are_not(shape: str, tmp_path: Path) -> N
     }  # fmt: skip
     (made,) = export(recipe_of(source, schemes), ["gptq"], tmp_path / "o", check=CHECK)
     assert made.loaded and made.passed
-    assert all(0 < 4 * one.relative < one.plan for one in made.logits)
+    assert all(4 * one.relative < one.plan for one in made.logits)
 
 
-@pytest.mark.parametrize("shape", ["llama", "qwen3", "gemma3"])
+@pytest.mark.parametrize("shape", ["llama", "qwen3", "gemma3", "gpt2"])
 def test_mlx_has_mixed_bits_in_embedding_and_head_too(shape: str, tmp_path: Path) -> None:
     source = saved(tmp_path / "m", shape, None if shape == "llama" else torch.bfloat16)
     cycle = ("rtn4-g32", "rtn3-g32", "rtn6-g64", "fp", "rtn8-g32-mse", "rtn5-g32")

@@ -29,7 +29,10 @@ if TYPE_CHECKING:
 
 OBJECTIVES = ("worst-quarter", "worst", "mean", "reference")
 INSTRUMENTS = ("auto", "screen", "swaps")
-TARGETS = ("gguf", "vllm", "torchao", "onnxruntime", "openvino", "gptq", "mlx")
+TARGETS = (
+    *("gguf", "compressed-tensors", "vllm", "torchao", "onnxruntime", "openvino", "gptq"),
+    *("auto-round", "mlx"),
+)
 SPARED = ("reference", "mean", "all")
 
 _BUDGET = "bits a weight, scales included, such as 4.25; norms and biases come on top"

@@ -27,7 +27,15 @@ from bitgap.formats.folder import whole_bytes, write_folder
 from bitgap.formats.packing import NF4_VALUES
 from bitgap.formats.safetensors_file import ToStore
 from bitgap.formats.source import OUTSIDE, Place, Source
-from bitgap.formats.target import FP, Expected, Explained, Refusal, Target, in_own_type
+from bitgap.formats.target import (
+    FP,
+    IN_FLOAT32,
+    Expected,
+    Explained,
+    Refusal,
+    Target,
+    in_own_type,
+)
 from bitgap.quant.codes import codes_of
 
 NF4 = "NF4"
@@ -36,6 +44,8 @@ _BLOCK, _NESTED = 64, 256
 _STATE_BYTES = 256
 """Of the description, filled with blanks, so that its size is known beforehand."""
 _PIECE_BLOCKS = 1 << 16
+
+_OWN_KERNEL = Explained(3e-3, 1e-6, "products of its own kernel for 4-bit codes")
 
 
 class BitsAndBytes(Target):
@@ -109,7 +119,8 @@ class BitsAndBytes(Target):
         """Returns what may differ: int8 rounds activations too, by about as much as weights."""
         if _INT8 in schemes.values():
             return Explained(5e-2, 5e-2, "its int8 products round activations to 8 bits too")
-        return in_own_type(source)
+        own = in_own_type(source)
+        return _OWN_KERNEL if own is IN_FLOAT32 else own
 
     def by_rows(self, scheme: str) -> bool:
         """Whether rows may be rounded apart: absmax of NF4 shares a mean over the matrix."""

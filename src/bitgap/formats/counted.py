@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from bitgap.formats.checkpoint import Checkpoint, Unit
 from bitgap.formats.gguf.header import GGUFFile
@@ -15,6 +17,7 @@ from bitgap.formats.onnx_file import open_onnx
 from bitgap.formats.open import open_checkpoint
 from bitgap.formats.openvino_file import open_openvino
 from bitgap.formats.openvino_writer import GRAPH as OPENVINO_GRAPH
+from bitgap.formats.safetensors_file import NAMES
 from bitgap.formats.source import Place, Source
 from bitgap.formats.target import FP, Target, rtn
 from bitgap.formats.tensors import FLOATS, TensorFolder
@@ -48,7 +51,7 @@ class Counted:
 
 
 def count(
-    source: Source, target: Target, schemes: Mapping[str, str], folder: Path
+    source: Source, target: Target, schemes: Mapping[str, str], checkpoint: Checkpoint
 ) -> Iterator[Counted]:
     """Counts every matrix of an export.
 
@@ -56,13 +59,12 @@ def count(
         source: The model that it was made of, its weights as they were.
         target: The toolchain.
         schemes: A scheme for every place.
-        folder: The export.
+        checkpoint: The export, as :func:`opened` reads it.
 
     Raises:
-        ModelError: If it cannot be read at all.
+        ModelError: If values cannot be read.
     """
-    checkpoint = opened(folder)
-    found = {unit.name: unit for unit in (*checkpoint.units, *checkpoint.whole)}
+    found = _by_name(checkpoint)
     for name, place in source.places.items():
         if name not in found:
             yield Counted(
@@ -70,6 +72,34 @@ def count(
             )
             continue
         yield _count(source, target, place, schemes.get(name, FP), found[name])
+
+
+def stored_values(
+    source: Source, target: Target, checkpoint: Checkpoint
+) -> dict[str, Callable[[], Tensor]]:
+    """Returns what an export holds of every matrix that is not as the model has it.
+
+    Args:
+        source: The model that it was made of.
+        target: The toolchain.
+        checkpoint: The export, as :func:`opened` reads it.
+
+    Returns:
+        By name, a call that reads the values as (out x in); what :func:`count` finds to be absent
+        or of another shape is not among them.
+    """
+    found = _by_name(checkpoint)
+    return {
+        name: partial(_as_outputs, target, place, found[name])
+        for name, place in source.places.items()
+        if name in found
+        and set(found[name].shape) == set(place.shape)
+        and found[name].stored != NAMES.get(source.stored(name).dtype)
+    }
+
+
+def _by_name(checkpoint: Checkpoint) -> dict[str, Unit]:
+    return {unit.name: unit for unit in (*checkpoint.units, *checkpoint.whole)}
 
 
 def opened(folder: Path) -> Checkpoint:
@@ -120,12 +150,7 @@ def _count(source: Source, target: Target, place: Place, scheme: str, unit: Unit
 def _error(
     source: Source, target: Target, place: Place, scheme: str, unit: Unit
 ) -> tuple[float, bool]:
-    found = unit.weight()
-    # A whole Conv1D is stored as it is used; what is quantized, and all of GGUF, is (out x in).
-    if place.kind == "conv1d" and unit.shape == place.shape[::-1] and unit.stored in FLOATS:
-        # Of a square one no shape tells; GGUF and OpenVINO's reader have it as the recipe does.
-        if place.n_in != place.n_out or target.loader not in ("gguf", "openvino"):
-            found = found.T
+    found = _as_outputs(target, place, unit)
     if found.shape != place.shape:
         return 1.0, False
     matrix = source.matrix(place.name)
@@ -145,3 +170,14 @@ def _error(
         is_close &= bool(torch.all(difference <= relative * wanted.abs() + absolute))
     source.forget(place.name)
     return (worst / largest if largest else worst), is_close
+
+
+def _as_outputs(target: Target, place: Place, unit: Unit) -> Tensor:
+    """Returns the values of a matrix as (out x in), whatever way round a file has them."""
+    found = unit.weight()
+    # A whole Conv1D is mostly stored as it is used; what is quantized is (out x in).
+    if place.kind == "conv1d" and unit.shape == place.shape[::-1] and unit.stored in FLOATS:
+        # Of a square one no shape tells; these files have it as the recipe does.
+        if place.n_in != place.n_out or target.loader not in ("gguf", "openvino", "mlx"):
+            return found.T
+    return found

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,8 @@ def write_folder(
     metadata: Mapping[str, str] | None = None,
     sixteen: bool = True,
     config: Mapping[str, Any] | None = None,
+    named: Callable[[str], str] = str,
+    by_outputs: bool = False,
 ) -> None:
     """Writes a model folder, one tensor after the other.
 
@@ -49,6 +52,8 @@ def write_folder(
         metadata: Text of the safetensors header.
         sixteen: Whether whole matrices of more than 16 bits become 16 bits.
         config: What else the config says, over what the model's says.
+        named: What the file calls a tensor.
+        by_outputs: Whether a whole Conv1D is written as (out x in), as the linear that it is.
     """
     listed: list[ToStore] = []
     for name in source.names():
@@ -56,15 +61,19 @@ def write_folder(
         if place is not None and scheme != FP:
             listed += parts(place, scheme)
         else:
-            listed.append(whole_part(source, name, sixteen))
+            part = whole_part(source, name, sixteen)
+            turned = by_outputs and place is not None and place.kind == "conv1d"
+            listed.append(replace(part, shape=part.shape[::-1]) if turned else part)
+    listed = [replace(part, name=named(part.name)) for part in listed]
     with SafetensorsFile(folder / WEIGHTS, listed, metadata) as file:
         for name in source.names():
             place, scheme = source.places.get(name), schemes.get(name, FP)
             if place is not None and scheme != FP:
                 for part, value in values(source, place, scheme):
-                    file.write(part, value)
+                    file.write(named(part), value)
             else:
-                file.write(name, whole_pieces(source, name, sixteen))
+                pieces = whole_pieces(source, name, sixteen, by_outputs=by_outputs)
+                file.write(named(name), pieces)
                 source.forget(name)
     told = dict(source.config) | dict(config or {})
     if quantization is not None:
@@ -91,9 +100,11 @@ def whole_part(source: Source, name: str, sixteen: bool = True) -> ToStore:
     return ToStore(name, NAMES[dtype], tuple(value.shape))
 
 
-def whole_pieces(source: Source, name: str, sixteen: bool = True) -> Iterator[Tensor]:
-    """Yields a whole tensor, some rows at a time."""
-    value = source.stored(name)
+def whole_pieces(
+    source: Source, name: str, sixteen: bool = True, *, by_outputs: bool = False
+) -> Iterator[Tensor]:
+    """Yields a whole tensor, some rows at a time; a matrix as (out x in) if that is wanted."""
+    value = source.matrix(name) if by_outputs and name in source.places else source.stored(name)
     if name not in source.places or not sixteen:
         yield value
         return

@@ -28,11 +28,21 @@ from bitgap.formats.packing import pack_stream, stream_bytes
 from bitgap.formats.safetensors_file import ToStore
 from bitgap.formats.source import OUTSIDE, Place, Source
 from bitgap.formats.symmetric import PLAIN, SymmetricIntegers, packed_rows
-from bitgap.formats.target import FP, Explained, Refusal, group_of, in_own_type, rtn
+from bitgap.formats.target import (
+    FP,
+    IN_FLOAT32,
+    Explained,
+    Reader,
+    Refusal,
+    group_of,
+    in_own_type,
+    rtn,
+)
 from bitgap.quant.schemes import RoundToNearest
 
 _WORD_CODES = 32
 """Codes whose words are whole, whatever their bits."""
+_IN_FLOAT16 = Explained(5e-3, 2e-3, "products, and all that is stored whole, in float16")
 
 
 class _GPTQ(SymmetricIntegers):
@@ -59,8 +69,9 @@ class _GPTQ(SymmetricIntegers):
         return sum(part.n_bytes for part in _parts(place, scheme.name, self.has_index))
 
     def explained(self, source: Source, schemes: Mapping[str, str]) -> Explained:
-        """Returns what may differ: products are in the type that the file fixes."""
-        return in_own_type(source)
+        """Returns what may differ: both libraries make float16 of float32, vectors too."""
+        own = in_own_type(source)
+        return _IN_FLOAT16 if own is IN_FLOAT32 else own
 
     def write(self, source: Source, schemes: Mapping[str, str], folder: Path) -> None:
         """Writes the folder.
@@ -104,16 +115,19 @@ class AutoRound(_GPTQ):
 
 
 class GPTQ(_GPTQ):
-    """What GPTQModel and vLLM load; auto-round reads it on machines without their kernels."""
+    """What GPTQModel and vLLM load; auto-round reads it where GPTQModel is not installed."""
 
     name = "gptq"
     title = "GPTQ (GPTQModel, vLLM)"
     bits = (2, 3, 4, 8)
     has_index = True
 
-    def settings(self, source: Source) -> dict[str, Any]:
-        """Returns what the loader is told: auto-round reads it, GPTQModel not being everywhere."""
-        return {"read_by_auto_round": True}
+    def readers(self) -> tuple[Reader, ...]:
+        """Returns what can load it back: its own library, or auto-round in its place."""
+        return (
+            Reader(loader="gptqmodel", needs=("gptqmodel",)),
+            Reader(loader=self.loader, needs=self.needs, settings={"read_by_auto_round": True}),
+        )
 
     def together(self, places: Mapping[str, Place], schemes: Mapping[str, str]) -> list[Refusal]:
         """Refuses unlike schemes of what vLLM makes one matrix of."""

@@ -25,6 +25,7 @@ from bitgap.formats.target import Target
 
 _SCRIPTS = {
     "transformers": "transformers_folder.py",
+    "gptqmodel": "gptqmodel_folder.py",
     "gguf": "gguf_file.py",
     "mlx": "mlx_folder.py",
     "onnxruntime": "onnxruntime_folder.py",
@@ -55,6 +56,7 @@ class Loaded:
         texts: For each text how far its logits were off, as sums.
         versions: What was installed.
         own: Why our own reader ran it in the toolchain's place; empty where the toolchain did.
+        lacked: Packages of the toolchain's own library, which another read it in the place of.
     """
 
     missing: tuple[str, ...] = ()
@@ -63,6 +65,7 @@ class Loaded:
     texts: tuple[Mapping[str, float], ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict[str, str])
     own: str = ""
+    lacked: tuple[str, ...] = ()
 
 
 def load_back(
@@ -90,9 +93,16 @@ def load_back(
         UsageError: If there is no such Python.
     """
     asked = python or sys.executable
-    missing = missing_packages(asked, ("numpy", *_ALWAYS.get(target.loader, ()), *target.needs))
-    if missing:
-        return Loaded(missing=missing)
+    missing = dict[str, tuple[str, ...]]()
+    for reader in target.readers():
+        packages = ("numpy", *_ALWAYS.get(reader.loader, ()), *reader.needs)
+        missing[reader.loader] = missing_packages(asked, packages)
+        if not missing[reader.loader]:
+            break
+    else:
+        # The last is the one that installs beside most.
+        return Loaded(missing=[*missing.values()][-1])
+    lacked = next(iter(missing.values()))
     with tempfile.TemporaryDirectory(prefix="bitgap-") as place:
         request, out = Path(place) / "request.json", Path(place) / "answer.json"
         content = {
@@ -101,10 +111,10 @@ def load_back(
             "texts": [{"ids": list(t.ids), "logits": os.fspath(t.logits)} for t in texts],
             "out": os.fspath(out),
             "threads": threads,
-            "settings": dict(settings or {}),
+            "settings": {**(settings or {}), **reader.settings},
         }
         request.write_text(json.dumps(content), encoding="utf-8")
-        script = SCRIPTS / _SCRIPTS[target.loader]
+        script = SCRIPTS / _SCRIPTS[reader.loader]
         try:
             done = _run([asked, "-I", os.fspath(script), os.fspath(request)], place, threads)
         except subprocess.TimeoutExpired:
@@ -116,6 +126,7 @@ def load_back(
         matrices=answer["matrices"],
         texts=tuple(answer["texts"]),
         versions=answer["versions"],
+        lacked=lacked,
     )
 
 

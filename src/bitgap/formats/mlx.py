@@ -8,6 +8,7 @@ have settings of their own) and are checked against every shape.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, cast
 
 import torch
@@ -20,6 +21,8 @@ from bitgap.formats.packing import FP4_VALUES, as_bytes, by_group, exponents, ni
 from bitgap.formats.tensors import TensorFolder, integer
 
 _GROUPS = {"affine": 64, "mxfp4": 32, "mxfp8": 32, "nvfp4": 16}
+GPT2_BASE = "model"
+"""What mlx-lm calls the base of a GPT-2, whose matrices it has as linears under these names."""
 _MODE_BITS = {"mxfp4": 4, "mxfp8": 8, "nvfp4": 4}
 
 
@@ -34,6 +37,22 @@ def read(tensors: TensorFolder) -> list[Claim]:
         for at in tensors.modules_with("scales")
         if f"{at}.weight" in tensors and tensors.header(f"{at}.weight").dtype == "U32"
     ]
+
+
+def own_name(name: str, config: Mapping[str, Any]) -> str:
+    """Returns what a model calls a tensor of a file that mlx-lm made.
+
+    Args:
+        name: In the file.
+        config: Its config.json.
+
+    Example:
+        >>> own_name("model.h.0.attn.c_attn.weight", {"model_type": "gpt2"})
+        'transformer.h.0.attn.c_attn.weight'
+    """
+    if config.get("model_type") == "gpt2" and name.startswith(f"{GPT2_BASE}."):
+        return f"transformer.{name.removeprefix(f'{GPT2_BASE}.')}"
+    return name
 
 
 def _matrix(tensors: TensorFolder, at: str) -> Claim:

@@ -12,6 +12,7 @@ are written under both names.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from bitgap.errors import ModelError
 from bitgap.formats.folder import write_folder
+from bitgap.formats.mlx import GPT2_BASE
 from bitgap.formats.packing import stream_bytes
 from bitgap.formats.safetensors_file import ToStore
 from bitgap.formats.source import Place, Source
@@ -28,6 +30,12 @@ from bitgap.formats.target import IN_FLOAT32, Explained, group_of, rtn
 from bitgap.quant.schemes import RoundToNearest
 
 _GROUPS = (32, 64, 128)
+_OF_GPT2: Mapping[str, Any] = {
+    "activation_function": "gelu_new",
+    "scale_attn_weights": True,
+    "scale_attn_by_inverse_layer_idx": False,
+}
+"""What mlx-lm takes for granted of a GPT-2."""
 
 
 class MLX(SymmetricIntegers):
@@ -44,13 +52,21 @@ class MLX(SymmetricIntegers):
         """Refuses models of which mlx-lm would make another.
 
         Raises:
-            ModelError: If it has Conv1D, or windows in an order that mlx-lm has no setting for.
+            ModelError: If it is a GPT-2 with settings that mlx-lm does not read, or has Conv1D and
+                is none, or windows in an order that mlx-lm has no setting for.
         """
-        if any(place.kind == "conv1d" for place in source.places.values()):
-            raise ModelError(
-                f"{source.loaded.info.name} has Conv1D matrices, as GPT-2 has; mlx-lm turns them "
-                f"when it loads, by names that packed ones do not have. Take another target"
-            )
+        kinds = {place.kind for place in source.places.values()}
+        if "conv1d" in kinds:
+            config = source.config
+            other = [key for key, usual in _OF_GPT2.items() if config.get(key, usual) != usual]
+            if config.get("n_inner") not in (None, 4 * config.get("n_embd", 0)):
+                other.append("n_inner")
+            if config.get("model_type") != "gpt2" or other or "tied" not in kinds:
+                raise ModelError(
+                    f"{source.loaded.info.name} has Conv1D matrices, and mlx-lm knows those of a "
+                    f"GPT-2 alone, with a tied head and its usual settings (other here: "
+                    f"{', '.join(other) or config.get('model_type')}). Take another target"
+                )
         settings_by_old_names(source.config)
 
     def passed_over(self, place: Place, scheme: RoundToNearest) -> str | None:
@@ -73,6 +89,10 @@ class MLX(SymmetricIntegers):
             return Explained(1e-2, 5e-3, "mlx-lm rounds Gemma's embedding scale to bfloat16")
         return IN_FLOAT32
 
+    def settings(self, source: Source) -> dict[str, Any]:
+        """Returns what the loader is told: the library's name of every matrix."""
+        return {"names": {name: _there(name, source) for name in source.places}}
+
     def write(self, source: Source, schemes: Mapping[str, str], folder: Path) -> None:
         """Writes the folder.
 
@@ -87,7 +107,16 @@ class MLX(SymmetricIntegers):
             values=_values,
             quantization=None,
             config=settings_by_old_names(source.config) | _quantization(source, schemes),
+            named=partial(_there, source=source),
+            by_outputs=True,
         )
+
+
+def _there(name: str, source: Source) -> str:
+    """Returns what mlx-lm calls a tensor: of a GPT-2 as it saves one itself, matrices turned."""
+    if source.config.get("model_type") == "gpt2":
+        return name.replace("transformer.", f"{GPT2_BASE}.", 1)
+    return name
 
 
 def settings_by_old_names(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -112,6 +141,8 @@ def settings_by_old_names(config: Mapping[str, Any]) -> dict[str, Any]:
             found["rope_scaling"] = whole
         if isinstance(local := rope.get("sliding_attention"), dict):
             found["rope_local_base_freq"] = local.get("rope_theta")
+    if config.get("model_type") == "gpt2":
+        found["n_ctx"] = config.get("n_positions")
     kinds = config.get("layer_types")
     if isinstance(kinds, list) and "sliding_attention" in kinds:
         found["sliding_window_pattern"] = _pattern([kind == "full_attention" for kind in kinds])
@@ -135,7 +166,11 @@ def _quantization(source: Source, schemes: Mapping[str, str]) -> dict[str, Any]:
         if (parsed := rtn(scheme)) is not None:
             place = source.places[name]
             size = group_of(parsed, place.n_in)
-            own[place.module] = {"group_size": size, "bits": parsed.bits, "mode": "affine"}
+            own[_there(place.module, source)] = {
+                "group_size": size,
+                "bits": parsed.bits,
+                "mode": "affine",
+            }
     if not own:
         return {}
     first = next(iter(own.values()))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from bitgap.errors import ModelError, NoSuchModel
@@ -168,10 +169,16 @@ def _open_tensors(path: Path) -> Checkpoint:
             f"{path.name} holds no quantized tensor{told}: all {len(whole)} are of a floating "
             f"type; give what a toolchain wrote ({KNOWN})"
         )
+    units = [claim.unit for claim in claims]
+    if {claim.toolchain for claim in claims} == {"mlx"}:
+        units = [replace(unit, name=mlx.own_name(unit.name, tensors.config)) for unit in units]
+        whole = [
+            unit and replace(unit, name=mlx.own_name(unit.name, tensors.config)) for unit in whole
+        ]
     return Checkpoint(
         path=path,
         toolchain=" and ".join(dict.fromkeys(claim.toolchain for claim in claims)),
-        units=tuple(claim.unit for claim in claims),
+        units=tuple(units),
         whole=tuple(unit for unit in whole if unit is not None),
         claim=_claim(tensors),
         config=tensors.config,

@@ -21,7 +21,7 @@ from transformers.pytorch_utils import Conv1D
 
 from bitgap.errors import ModelError
 from bitgap.models.load import LoadedModel, load_model, model_folder
-from bitgap.models.stored import forget
+from bitgap.models.stored import forget, forget_files
 
 Kind = Literal["linear", "conv1d", "embedding", "head", "tied"]
 OUTSIDE: tuple[Kind, ...] = ("embedding", "head", "tied")
@@ -73,14 +73,21 @@ class Source:
         places: Every matrix that may be rounded, by name, in the model's order.
     """
 
-    def __init__(self, loaded: LoadedModel, folder: Path) -> None:
+    def __init__(
+        self, loaded: LoadedModel, folder: Path, config: Mapping[str, Any] | None = None
+    ) -> None:
         """Finds the places of a model.
+
+        Args:
+            loaded: The model.
+            folder: Its files.
+            config: Its config; read from the folder when None.
 
         Raises:
             ModelError: If its config cannot be read.
         """
         self.loaded, self.folder = loaded, folder
-        self.config = _config(folder)
+        self.config = _config(folder) if config is None else dict(config)
         self._tensors = _tensors(loaded.model)
         self.places = {place.name: place for place in _places(loaded.model)}
         self._aliases = _aliases(loaded.model)
@@ -97,6 +104,15 @@ class Source:
             ModelError: If it cannot be loaded.
         """
         return cls(load_model(model, **trust), model_folder(model, **trust))
+
+    @classmethod
+    def in_hand(cls, loaded: LoadedModel) -> Source:
+        """Returns a model that is asked about and not written: it has no files.
+
+        Args:
+            loaded: The model, whose config is the one that it was loaded with.
+        """
+        return cls(loaded, Path(os.devnull), loaded.model.config.to_dict())
 
     def place(self, name: str) -> Place:
         """Returns a place by its parameter's name; a tied head is found by either of its names.
@@ -128,6 +144,14 @@ class Source:
     def forget(self, name: str) -> None:
         """Gives the memory of a tensor that was read back to the system."""
         forget(self._tensors[name])
+
+    def forget_file(self) -> None:
+        """Gives the memory of all of the model's file back, of a small model too.
+
+        Its pages are kept while it is run, since they are wanted again and again
+        (:mod:`bitgap.models.stored`); an export goes through them a few times.
+        """
+        forget_files(self.folder)
 
     def copied_files(self) -> list[Path]:
         """Returns the files beside the weights: tokenizer, generation settings, licence.

@@ -34,6 +34,7 @@ from bitgap.version import __version__
 if TYPE_CHECKING:
     from bitgap.corpora.parallel import ParallelCorpus
     from bitgap.formats.loading import Loaded, Text
+    from bitgap.formats.simulated import Moved
     from bitgap.formats.source import Place, Source
     from bitgap.formats.target import Refusal, Target
 
@@ -137,6 +138,7 @@ def export(
         with _whole_or_nothing(folder, target.name) as place:
             announce(f"writing {target.name}")
             target.write(source, schemes_of(own, source), place)
+            source.forget_file()
             write_recipe(own, place / RECIPE)
             announce(f"loading {target.name} back")
             made = _verified(target, own, source, name, place, check)
@@ -406,19 +408,24 @@ def _verified(
     folder: Path,
     check: Check,
 ) -> Verification:
-    from bitgap.formats.counted import count
+    from bitgap.formats.counted import count, opened, stored_values
     from bitgap.formats.simulated import write_logits
+    from bitgap.models.stored import forget_files
 
     began = time.monotonic()
     if (given := target.configured(source, folder)) is not None:
         return _configured(target, recipe, source, given, model, began)
     schemes = schemes_of(recipe, source)
     units = _unit_of(recipe, source)
-    counted = list(count(source, target, schemes, folder))
+    checkpoint = opened(folder)
+    counted = list(count(source, target, schemes, checkpoint))
+    source.forget_file()
+    forget_files(folder)
     sentences = _sentences(source, check)
     further = target.further(source, folder, _texts(check))
     with tempfile.TemporaryDirectory(prefix="bitgap-") as place:
-        texts, moved = write_logits(source, target, schemes, sentences, Path(place))
+        stored = stored_values(source, target, checkpoint)
+        texts, moved = write_logits(source, target, schemes, sentences, Path(place), stored=stored)
         names = [one.name for one in counted]
         loaded = _loaded(target, source, folder, names, texts, check)
     matrices = tuple(
@@ -605,7 +612,7 @@ def _sentences(source: Source, check: Check) -> list[tuple[str, tuple[int, ...]]
 
 
 def _by_language(
-    texts: Sequence[Text], moved: Sequence[float], loaded: Loaded | None
+    texts: Sequence[Text], moved: Sequence[Moved], loaded: Loaded | None
 ) -> tuple[LogitsOf, ...]:
     if loaded is None or not loaded.texts:
         return ()
@@ -622,7 +629,8 @@ def _by_language(
                 largest=max(one["largest"] for one in sums),
                 mean=sum(one["sum"] for one in sums) / count,
                 relative=(sum(one["squares"] for one in sums) / norm) ** 0.5,
-                plan=(sum(moved[i] for i in mine) / norm) ** 0.5,
+                plan=(sum(moved[i].plan for i in mine) / norm) ** 0.5,
+                storing=(sum(moved[i].storing for i in mine) / norm) ** 0.5,
             )
         )
     return tuple(found)
@@ -654,6 +662,11 @@ def _notes(made: Verification, target: Target, loaded: Loaded | None) -> tuple[s
         notes.append(
             f"it was not loaded by its toolchain: {', '.join(loaded.missing)} is not installed; "
             f"run `bitgap verify` with --python of an environment that has it"
+        )
+    elif loaded.lacked:
+        notes.append(
+            f"another library loaded it, as {', '.join(loaded.lacked)} is not installed; run "
+            f"`bitgap verify` with --python of an environment that has it"
         )
     elif loaded.own:
         notes.append(f"its own toolchain did not run it: {loaded.own}; our reader of it did")

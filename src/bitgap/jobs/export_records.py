@@ -46,7 +46,7 @@ class VerifiedUnit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogitsOf:
-    """How far a language's logits are from the simulation's."""
+    """How far a language's logits are from the simulation's, with the values that a file holds."""
 
     language: str
     n_tokens: int
@@ -58,6 +58,9 @@ class LogitsOf:
     """‖logits - simulated‖ / ‖simulated‖."""
     plan: float
     """‖simulated - full precision‖ / ‖simulated‖: what the plan itself does, to compare with."""
+    storing: float = 0.0
+    """‖with the file's values - simulated‖ / ‖simulated‖: what scales, and whole matrices, of 16
+    bits cost. Records before 2026-11-30 have it in ``relative``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,13 +1,15 @@
 """What a target can load: which schemes, for which kinds of unit, and what it fuses.
 
 A recipe for a target has nothing in it that the target's loader would refuse or quietly change.
+What it says of a model's own matrices (a Conv1D, a table that is the head too, a group that no
+kernel has) is asked of its writer where a model is at hand.
 Plans have symmetric rounding in groups; types that only their format can make, such as the K types
 of GGUF, enter a table as choices of their own names.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from bitgap.errors import UsageError
@@ -16,6 +18,10 @@ from bitgap.quant.schemes import RoundToNearest, parse_scheme
 
 OUTSIDE = ("embedding", "head", TIED)
 """Kinds of unit that stand outside the blocks."""
+
+
+def _nothing(unit: Unit, scheme: str) -> str | None:
+    return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +43,12 @@ class Toolchain:
     """What both sides of a matrix must be a multiple of."""
     why: Mapping[str, str] = field(default_factory=dict[str, str])
     """Where each limit comes from."""
+    refusal: Callable[[Unit, str], str | None] = _nothing
+    """Why its writer cannot store a unit of the model at hand by a scheme, or None."""
 
+
+_GRAINS = ("channel", "g32", "g64", "g128")
+_INTEGERS = (2, 3, 4, 5, 6, 7, 8)
 
 TOOLCHAINS: Mapping[str, Toolchain] = {
     "gguf": Toolchain(
@@ -50,10 +61,17 @@ TOOLCHAINS: Mapping[str, Toolchain] = {
             "bits": "Q4_0, Q5_0 and Q8_0 hold symmetric codes in groups of 32 with an fp16 scale",
         },
     ),
+    "compressed-tensors": Toolchain(
+        name="compressed-tensors",
+        bits=_INTEGERS,
+        groups=_GRAINS,
+        outside=False,
+        why={"outside": "embedding and head are ignored by name, or a tied model does not load"},
+    ),
     "vllm": Toolchain(
         name="vllm",
         bits=(4, 8),
-        groups=("channel", "g32", "g64", "g128"),
+        groups=_GRAINS,
         outside=False,
         fused=(("q", "k", "v"), ("gate", "up")),
         why={
@@ -64,8 +82,8 @@ TOOLCHAINS: Mapping[str, Toolchain] = {
     ),
     "torchao": Toolchain(
         name="torchao",
-        bits=(2, 3, 4, 5, 6, 7, 8),
-        groups=("channel", "g32", "g64", "g128"),
+        bits=_INTEGERS,
+        groups=_GRAINS,
         outside=True,
         why={"bits": "IntxWeightOnlyConfig; codes are stored one a byte before they are packed"},
     ),
@@ -79,14 +97,14 @@ TOOLCHAINS: Mapping[str, Toolchain] = {
     "openvino": Toolchain(
         name="openvino",
         bits=(2, 4, 8),
-        groups=("channel", "g32", "g64", "g128"),
+        groups=_GRAINS,
         outside=True,
         why={"bits": "of u3 and u6 the processor's plugin makes float32 when it loads"},
     ),
     "gptq": Toolchain(
         name="gptq",
         bits=(2, 3, 4, 8),
-        groups=("channel", "g32", "g64", "g128"),
+        groups=_GRAINS,
         outside=False,
         fused=(("q", "k", "v"), ("gate", "up")),
         multiple=32,
@@ -96,6 +114,14 @@ TOOLCHAINS: Mapping[str, Toolchain] = {
             "fused": "vLLM makes one matrix of q, k, v and of gate, up",
             "multiple": "codes and zeros fill whole words",
         },
+    ),
+    "auto-round": Toolchain(
+        name="auto-round",
+        bits=_INTEGERS,
+        groups=_GRAINS,
+        outside=False,
+        multiple=32,
+        why={"multiple": "codes and zeros fill whole words"},
     ),
     "mlx": Toolchain(
         name="mlx",
@@ -151,7 +177,9 @@ def can_load(target: Toolchain, unit: Unit, scheme: str) -> bool:
         return False
     group = parsed.group
     divides = not isinstance(group, int) or all(m.n_in % group == 0 for m in unit.matrices)
-    return parsed.bits in target.bits and parsed.granularity in target.groups and divides
+    if not (parsed.bits in target.bits and parsed.granularity in target.groups and divides):
+        return False
+    return target.refusal(unit, scheme) is None
 
 
 def fused_sets(target: Toolchain, units: Sequence[Unit]) -> tuple[tuple[str, ...], ...]:

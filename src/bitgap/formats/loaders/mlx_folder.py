@@ -24,8 +24,11 @@ def main(request_file: str) -> None:
     mx.set_default_device(mx.cpu)
     model, _ = utils.load_model(Path(request["folder"]))
     modules = dict(model.named_modules())
-    held = {name: described(modules.get(name.removesuffix(".weight"))) for name in
-            request["matrices"]}  # fmt: skip
+    names = request["settings"]["names"]
+    held = {
+        name: described(modules.get(names[name].removesuffix(".weight")))
+        for name in request["matrices"]
+    }
     model.set_dtype(mx.float32)
     texts = []
     for text in request["texts"]:

@@ -60,7 +60,9 @@ def described(model: Any, name: str) -> str:
         grain = f"g{args.group_size}" if strategy == "group" else strategy
         return f"{kind}{args.num_bits} {grain}"
     if getattr(module, "qweight", None) is not None:
-        size, n_in = module.group_size, module.infeatures
+        # As auto-round calls it, and as GPTQModel does.
+        n_in = getattr(module, "infeatures", None) or module.in_features
+        size = module.group_size
         return f"int{module.bits} {'channel' if size in (-1, n_in) else f'g{size}'}"
     weight = getattr(module, "weight", None)
     if weight is None:

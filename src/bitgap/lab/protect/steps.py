@@ -19,7 +19,7 @@ from bitgap.errors import PlanError, UsageError
 from bitgap.lab.bench import Bench
 from bitgap.lab.engine.budget import Preflight
 from bitgap.lab.protect.table import INSTRUMENTS, Choices, Instrument, screen_s, table_plans
-from bitgap.lab.protect.units import ModelUnits, choices_of, default_schemes, units_of
+from bitgap.lab.protect.units import ModelUnits, choices_of, default_schemes, loadable, units_of
 from bitgap.protect.calibration import PLANS
 from bitgap.protect.comparators import Comparator, comparators
 from bitgap.protect.nulls import PLACEBOS, RANDOM_PLANS, STABILITY_DRAWS, random_plans
@@ -29,7 +29,7 @@ from bitgap.protect.records import DamageTable, TableFacts
 from bitgap.protect.sizes import Budget, budget_of
 from bitgap.protect.solve import HARMED, NO_HARM, SPARE, solve
 from bitgap.protect.split import Split, split_sentences
-from bitgap.protect.toolchains import Toolchain, toolchain
+from bitgap.protect.toolchains import OUTSIDE, Toolchain, toolchain
 from bitgap.quant.bank import FP
 from bitgap.quant.plan import Plan
 from bitgap.quant.schemes import parse_scheme
@@ -157,19 +157,26 @@ def prepare(bench: Bench, asked: Asked) -> Prepared:
         PlanError: If a unit has no choice, or a block is not there.
         CorpusError: If the text is too small to be split; says how many sentences are needed.
     """
-    target = toolchain(asked.target) if asked.target else None
+    target = loadable(bench, toolchain(asked.target)) if asked.target else None
     units = units_of(bench)
     schemes = tuple(parse_scheme(s).name for s in asked.schemes) or default_schemes(target)
     choices = choices_of(units.units, schemes, target)
     if not asked.schemes and not all(map(any, choices)):
         schemes = (*schemes, *_channels(schemes))
         choices = choices_of(units.units, schemes, target)
+    stay = [u.kind in OUTSIDE and not any(c) for u, c in zip(units.units, choices, strict=True)]
+    if target is not None and FP not in schemes and any(stay):
+        # A target that rounds tables, but not this one.
+        schemes = (*schemes, FP)
+        choices = choices_of(units.units, schemes, target)
     for unit, row in zip(units.units, choices, strict=True):
         if not any(row):
             where = "" if target is None else f" that {target.name} can load"
+            why = target.refusal(unit, schemes[0]) if target is not None else None
             raise PlanError(
                 f"{unit.name} ({unit.matrices[0].n_out} x {unit.matrices[0].n_in}) has no choice"
-                f"{where} among {', '.join(schemes)}; give other schemes"
+                f"{where} among {', '.join(schemes)}{f' ({why})' if why else ''}; give other "
+                f"schemes{', or another target' if target is not None else ''}"
             )
     budget = budget_of(
         units.units,

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 
-from bitgap.errors import PlanError, SchemeError
+from bitgap.errors import MissingExtra, ModelError, PlanError, SchemeError
 from bitgap.lab.bench import Bench
 from bitgap.models.matrices import StackView
 from bitgap.models.roles import LINEAR_KINDS
@@ -168,6 +169,37 @@ def _head(bench: Bench) -> list[Unit]:
     return [Unit(name="head", kind="head", block=None, matrices=held)]
 
 
+def loadable(bench: Bench, target: Toolchain) -> Toolchain:
+    """Returns a target that asks its writer what it can store of a model's own matrices.
+
+    Args:
+        bench: Whose model it is.
+        target: From :func:`bitgap.protect.toolchains.toolchain`.
+
+    Raises:
+        ModelError: If the target has no place for the model, whatever the recipe.
+    """
+    from bitgap.formats.source import Source
+    from bitgap.formats.targets import find_target
+
+    writer, source = find_target(target.name), Source.in_hand(bench.loaded)
+    # The library may be missing here and be where it is exported; the export asks again.
+    with suppress(MissingExtra):
+        writer.check_model(source)
+
+    def refusal(unit: Unit, scheme: str) -> str | None:
+        for matrix in unit.matrices:
+            try:
+                place = source.place(matrix.name)
+            except ModelError:
+                return f"{target.name} has no place for {matrix.name}"
+            if (why := writer.refusal(place, scheme)) is not None:
+                return why
+        return None
+
+    return replace(target, refusal=refusal)
+
+
 def default_schemes(target: Toolchain | None = None) -> tuple[str, ...]:
     """Returns the choices that units have where nobody says otherwise.
 
@@ -193,7 +225,7 @@ def choices_of(
 
     A group that does not divide a unit's columns is left to others, as few toolchains store it;
     where no scheme is left, channels of it would be, so the groups are all kept. ``fp`` is for
-    units outside the blocks alone, of targets that do not round these.
+    units outside the blocks alone, where a target rounds them by none of the schemes.
 
     Args:
         units: Of the model.
@@ -218,10 +250,14 @@ def _row(unit: Unit, schemes: Sequence[str], target: Toolchain | None) -> tuple[
         group = getattr(parse_scheme(scheme), "group", None)
         return not isinstance(group, int) or all(m.n_in % group == 0 for m in unit.matrices)
 
+    def loads(scheme: str) -> bool:
+        return target is None or can_load(target, unit, scheme)
+
     def may(scheme: str) -> bool:
         if scheme == _WHOLE:
-            return unit.kind in OUTSIDE and target is not None and not target.outside
-        return target is None or can_load(target, unit, scheme)
+            rounded = any(loads(one) for one in schemes if one != _WHOLE)
+            return unit.kind in OUTSIDE and not rounded
+        return loads(scheme)
 
     known = [s for s in schemes if may(s)]
     fitting = [s for s in known if divides(s)] or known

@@ -63,6 +63,7 @@ def logits_table(made: Json) -> Table:
             Column("largest", "largest", "p", unit="nats"),
             Column("mean", "mean", "p", unit="nats"),
             Column("relative", "relative", "p"),
+            Column("storing", "storing", "p"),
             Column("plan", "the plan's own", "p"),
         ),
         rows=tuple(
@@ -72,6 +73,7 @@ def logits_table(made: Json) -> Table:
                 one["largest"],
                 one["mean"],
                 one["relative"],
+                one.get("storing", 0.0),
                 one["plan"],
             )
             for one in made["logits"]
@@ -79,6 +81,7 @@ def logits_table(made: Json) -> Table:
         notes=(
             f"relative: of the norm of the logits; up to {made['tolerance']:.0e} is explained "
             f"({made['arithmetic']})",
+            "storing: what scales and whole matrices of 16 bits move, which is in the simulation",
             "the plan's own: how far it moves logits from full precision",
         ),
     )
