@@ -208,6 +208,8 @@ def _knock(address: str) -> None:
     """Raises OSError or ValueError where nothing listens at an address."""
     if address != "auto":
         host, _, port = address.removeprefix("ray://").rpartition(":")
+        if not host or not port.isdecimal():
+            raise ValueError("an address is HOST:PORT")
         socket.create_connection((host.strip("[]"), int(port)), _CONNECT_S).close()
 
 
