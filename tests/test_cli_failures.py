@@ -116,6 +116,11 @@ def test_a_tier_and_a_time_together_are_refused(run: Run, tiny: Path, verb: str)
     ran.refused(2, "--within chooses", "--tier names it; give one")
 
 
+def test_what_is_mistyped_is_told_with_the_help_of_its_command(run: Run) -> None:
+    run("list", "--nope").refused(2, "unrecognized arguments: --nope; see bitgap list --help")
+    run("list", "--corpus", "").refused(2, "--corpus: '' is no path", "bitgap list --help")
+
+
 def test_a_hub_id_is_asked_of_the_hub_for_its_configuration_alone(
     run: Run, tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -219,7 +219,7 @@ COMMON = (
     option("--store", "where results are kept", default=DEFAULT_STORE, metavar="FILE", type=path),
 )
 MEASURING = (
-    option("--corpus", _CORPUS),
+    option("--corpus", _CORPUS, type=path),
     option("--pairs", _PAIRS, metavar="DIR", type=path),
     option("--treebanks", _TREEBANKS, metavar="PATH", type=path),
     option("--unigrams", _UNIGRAMS, metavar="DIR", type=path),
