@@ -4,7 +4,7 @@ BIN := .venv/bin
 PYTEST := OPENBLAS_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest
 
 .PHONY: setup demo theory results predictions recipes readme test cluster toolchains browser docs lint \
-	bench calibrate fuzz faults kills clean
+	bench calibrate fuzz faults kills audit-dependencies clean
 
 setup: .venv/.ready
 
@@ -114,9 +114,20 @@ faults: setup
 kills: setup
 	BITGAP_KILLS=20 $(BIN)/python -m pytest -n 0 -rA tests/formats/test_export.py -k killed
 
+# Whether a version that is used is known to be vulnerable, by pip-audit in an environment of its own.
+# Where nobody can be asked it says so, and that is no failure; STRICT=--strict makes it one.
+AUDIT := .venv-audit
+audit-dependencies: setup $(AUDIT)/.ready
+	$(BIN)/python -m validation.dependencies --python $(AUDIT)/bin/python $(STRICT)
+
+$(AUDIT)/.ready: constraints.txt
+	$(PYTHON) -m venv $(AUDIT)
+	$(AUDIT)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt pip-audit
+	touch $@
+
 # The slow half of the toolkit's own calibration; the fast half is in the tests.
 calibrate: setup
 	$(BIN)/python -m validation --out docs/calibration.md
 
 clean:
-	rm -rf .venv build runs
+	rm -rf .venv $(AUDIT) build runs

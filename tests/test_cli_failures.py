@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import os
 import resource
 import shlex
@@ -115,21 +116,31 @@ def test_a_tier_and_a_time_together_are_refused(run: Run, tiny: Path, verb: str)
     ran.refused(2, "--within chooses", "--tier names it; give one")
 
 
+def test_what_is_mistyped_is_told_with_the_help_of_its_command(run: Run) -> None:
+    run("list", "--nope").refused(2, "unrecognized arguments: --nope; see bitgap list --help")
+    run("list", "--corpus", "").refused(2, "--corpus: '' is no path", "bitgap list --help")
+
+
 def test_a_hub_id_is_asked_of_the_hub_for_its_configuration_alone(
     run: Run, tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[tuple[str, str]] = []
+    asked: list[tuple[str, list[str], str | None]] = []
 
-    def fetched(name: str, file: str) -> str:
-        asked.append((name, file))
+    def fetched(
+        name: str, *, allow_patterns: list[str], revision: str | None = None, **_: object
+    ) -> str:
+        asked.append((name, allow_patterns, revision))
+        logging.getLogger("huggingface_hub.utils").warning("Retrying in 1s [Retry 1/5]")
         if name == "me/gone":
             raise OSError("offline\nand more")
-        return str(tiny / file)
+        return str(tiny)
 
-    monkeypatch.setattr("huggingface_hub.hf_hub_download", fetched)
-    assert run("list", "me/model", "--json").json["n_blocks"] == 3
-    run("list", "me/gone").refused(2, "no folder 'me/gone' is here", "(offline)")
-    assert asked == [("me/model", "config.json"), ("me/gone", "config.json")]
+    monkeypatch.setattr("bitgap.models.hub.snapshot_download", fetched)
+    assert run("list", "me/model@v2", "--json").json["n_blocks"] == 3
+    gone = run("list", "me/gone")
+    gone.refused(1, "no folder 'me/gone' is here", "(offline)")
+    assert "Retrying" not in gone.err
+    assert asked == [("me/model", ["config.json"], "v2"), ("me/gone", ["config.json"], None)]
 
 
 def test_a_model_is_not_looked_for_before_the_text_is_known(run: Run, tiny: Path) -> None:

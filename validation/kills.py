@@ -21,14 +21,13 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass
-from datetime import date
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
 
 from bitgap.show.to_markdown import rows_of
-from validation.reliability import PAGE, put_section
+from validation.reliability import PAGE, Trial, keep, put_section, table_of_runs, trial
 
 # The tiny model and its text stand beside the tests.
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
@@ -242,31 +241,62 @@ def main(argv: Sequence[str] | None = None) -> int:
         for verb in asked.only:
             found.append(killed_again_and_again(verb, words[verb], Path(place), n, draw, seconds))
             print(found[-1], flush=True)
-    told = section(found, f"python -m validation.kills {' '.join(argv or sys.argv[1:])}")
-    print(told)
+    rows = [row_of(one) for one in found]
+    print(table(rows))
     if asked.page:
-        put_section("kills", told, asked.page)
+        words = argv if argv is not None else sys.argv[1:]
+        made = trial("kills", f"python -m validation.kills {' '.join(words)}", rows)
+        put_section("kills", section(keep(made, asked.page)), asked.page)
     return 1 if any(one.differ or one.redone or one.failed for one in found) else 0
 
 
-def section(found: Sequence[Row], command: str) -> str:
-    """Returns the page's section."""
-    head = ("command", "killed", "while it ran", "rows committed then", "made again",
-            "repeats that differ", "that fail")  # fmt: skip
-    rows: list[tuple[Any, ...]] = [
-        (f"`bitgap {one.verb}`", one.kills, one.caught, one.committed, one.redone, one.differ,
-         one.failed)
-        for one in found
-    ]  # fmt: skip
-    columns = zip(*(row[1:] for row in rows), strict=True)
-    rows.append(("all", *(sum(column) for column in columns)))
+def row_of(found: Row) -> dict[str, Any]:
+    """Returns what became of one verb's kills, as it is kept."""
+    return asdict(found) | {"took_s": round(found.took_s, 1)}
+
+
+_COUNTS = (
+    ("killed", "kills"),
+    ("while it ran", "caught"),
+    ("rows committed then", "committed"),
+    ("made again", "redone"),
+    ("repeats that differ", "differ"),
+    ("that fail", "failed"),
+)
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """Returns what became of all kills, over all runs, as a Markdown table.
+
+    Args:
+        rows: As :func:`row_of` makes them; those of one verb are added up.
+    """
+    held = {verb: [row for row in rows if row["verb"] == verb] for verb in VERBS}
+    shown: list[tuple[object, ...]] = [
+        (name, *(f"{sum(row[count] for row in of_one):,}" for _, count in _COUNTS))
+        for name, of_one in (
+            *((f"`bitgap {verb}`", of_one) for verb, of_one in held.items() if of_one),
+            ("all", rows),
+        )
+    ]
+    return rows_of(("command", *(heading for heading, _ in _COUNTS)), shown)
+
+
+def section(found: Sequence[Trial]) -> str:
+    """Returns the page's section.
+
+    Args:
+        found: The runs that it adds up.
+    """
     return "\n\n".join(
         (
             "## Killed and given again",
-            f"`{command}`, {date.today()}. SIGKILL at a random moment of each command, then the "
-            "same command again: scores, observations, recipes, exported files and evidence are "
-            "compared with those of a run that nobody killed, to the bit.",
-            rows_of(head, rows),
+            "SIGKILL at a random moment of each command, then the same command again: scores, "
+            "observations, recipes, exported files and evidence are compared with those of a run "
+            "that nobody killed, to the bit.",
+            table([row for one in found for row in one.rows]),
+            "The runs that are added up:",
+            table_of_runs(found, _COUNTS),
         )
     )
 

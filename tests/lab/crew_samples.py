@@ -16,7 +16,7 @@ from bitgap.corpora.parallel import ParallelCorpus
 from bitgap.errors import StoreError
 from bitgap.lab.crew import worker as worker_module
 from bitgap.lab.crew.crew import Crew
-from bitgap.lab.crew.messages import Gone, ModelSource, Request, Unit
+from bitgap.lab.crew.messages import Gone, ModelSource, Request, Try, Unit
 from bitgap.lab.crew.worker import Worker, facts
 from bitgap.lab.engine.scoring import Engine, Layout
 from bitgap.lab.engine.text import make_chunks
@@ -38,7 +38,7 @@ class Here:
         self.worker = Worker(lambda m: self.said.append(pickle.loads(pickle.dumps(m))), alone=False)
         self.worker.ready()
 
-    def send(self, message: Request | Unit) -> None:
+    def send(self, message: Request | Unit | Try) -> None:
         self.todo.append(pickle.dumps(message))
 
     def end(self) -> None:

@@ -165,6 +165,37 @@ def test_a_header_that_is_gone_is_written_again(whole: Path, tmp_path: Path) -> 
     right(read_all(path, read_only=False)[0])
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (
+            b"findings (run INTEGER",
+            b"findings (`un INTEGER",
+        ),  # SQLite quotes the rest
+        (b"\x07\x17\x15\x15\x01", b"\xff\xff\xff\xff\xff\xff\xff\x7f"),  # a length: memory runs out
+    ],
+)
+def test_damaged_names_of_tables_are_told_in_a_line_and_the_rest_is_kept(
+    whole: Path, tmp_path: Path, old: bytes, new: bytes
+) -> None:
+    data = whole.read_bytes()
+    at = data.index(old)
+    # A record's length stands before the header of its columns.
+    start = at if old.startswith(b"findings") else at - 3
+    path = tmp_path / "damaged.db"
+    path.write_bytes(data[:start] + new + data[start + len(new) :])
+    for read_only in (True, False):
+        with pytest.raises(StoreError, match="results --repair") as caught:
+            Store(path, read_only=read_only)
+        assert "\n" not in str(caught.value)
+    try:
+        repair(path)
+    except StoreError as error:
+        assert "nothing of" in str(error) and "\n" not in str(error)
+    else:
+        right(read_all(path, read_only=True)[0])
+
+
 def test_a_store_copied_while_it_is_written(tmp_path: Path) -> None:
     path = tmp_path / "s.db"
     with Store(path) as store:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import random
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from hypothesis import strategies as st
 
@@ -33,19 +34,45 @@ _SIGNS = (
     *(b"../../", b"%s{}", b" protect 0", b" rtn3-g0", b"\x1b[2J"),
 )
 
+_PLACES = 1 << 20
+_VALUES = {
+    "flip": (0, 7),
+    "absurd": (0, len(_ABSURD) - 1),
+    "cut": (0, 0),
+    "digit": (0, 9),
+    "sign": (0, len(_SIGNS) - 1),
+    "drop": (1, 64),
+    "twice": (1, 256),
+}
+"""What a harm's number says, from and to: which bit, which sign, how many bytes."""
+
 harms = st.lists(
     st.one_of(
-        st.tuples(st.just("flip"), st.integers(0, 1 << 20), st.integers(0, 7)),
-        st.tuples(st.just("absurd"), st.integers(0, 1 << 20), st.integers(0, len(_ABSURD) - 1)),
-        st.tuples(st.just("cut"), st.integers(0, 1 << 20), st.just(0)),
-        st.tuples(st.just("digit"), st.integers(0, 1 << 20), st.integers(0, 9)),
-        st.tuples(st.just("sign"), st.integers(0, 1 << 20), st.integers(0, len(_SIGNS) - 1)),
-        st.tuples(st.just("drop"), st.integers(0, 1 << 20), st.integers(1, 64)),
-        st.tuples(st.just("twice"), st.integers(0, 1 << 20), st.integers(1, 256)),
+        [
+            st.tuples(st.just(kind), st.integers(0, _PLACES), st.integers(*span))
+            for kind, span in _VALUES.items()
+        ]
     ),
     min_size=1,
     max_size=4,
 )
+
+
+def relatives(todo: Sequence[Harm], draw: random.Random, n: int) -> Iterator[list[Harm]]:
+    """Yields harms of the same kinds at other places, with other numbers.
+
+    Hypothesis takes longer to think of an input than most readers to read it, so that each of its
+    inputs is tried with some that are like it.
+
+    Args:
+        todo: From :data:`harms`.
+        draw: Draws places and numbers.
+        n: How many.
+    """
+    for _ in range(n):
+        yield [
+            (kind, draw.randint(0, _PLACES), draw.randint(*_VALUES[kind])) for kind, _, _ in todo
+        ]
 
 
 def damaged(data: bytes, todo: Sequence[Harm], head: int) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import resource
 import signal
 import tempfile
@@ -18,12 +19,20 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from bitgap.errors import BitgapError
-from validation.fuzz.harms import damaged, harms
+from validation.fuzz.harms import damaged, harms, relatives
 
 LONGEST_S = 2.0
+WAITS_S = 60.0
+"""By the clock, after which what uses no processor is a hang, however busy the machine is."""
 SPARE_BYTES = 64 << 20
-# Inputs of one seed: few enough that time that is up is noticed, as hypothesis makes them all.
+RELATIVES = 15
+"""Inputs that are made of each one of hypothesis'; see :func:`validation.fuzz.harms.relatives`."""
+# Inputs that hypothesis makes of one seed: few enough that time that is up is noticed.
 _A_TURN = 100
+_SOON_S = 0.001
+# Where files are written that live for a moment: in memory, if the system has such a place.
+_MEMORY = Path("/dev/shm")
+_STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,9 +56,16 @@ class Outcome:
 
     target: str
     seed: int
+    """The first; the next ones up to ``last`` follow."""
+    last: int = 0
     tried: int = 0
     refused: int = 0
+    took_s: float = 0.0
+    """By the clock."""
     longest_s: float = 0.0
+    """Of processors, for one input."""
+    grew_bytes: int = 0
+    """The most that the process held for one input beyond what it held before."""
     faults: dict[str, str] = field(default_factory=dict[str, str])
     """By where it was raised: what, with the input in hex up to 200 bytes."""
 
@@ -69,17 +85,39 @@ def _bounded(n_bytes: int) -> Iterator[None]:
     before = resource.getrlimit(resource.RLIMIT_AS)
     most = held + int(1.5 * n_bytes) + SPARE_BYTES
     resource.setrlimit(resource.RLIMIT_AS, (most, before[1]))
-    old = signal.signal(signal.SIGPROF, late)
+    old = signal.signal(signal.SIGPROF, late), signal.signal(signal.SIGALRM, late)
     signal.setitimer(signal.ITIMER_PROF, LONGEST_S)
+    # Added to a limit that a test runner may have set for the whole.
+    outer_s, _ = signal.setitimer(signal.ITIMER_REAL, WAITS_S)
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
-        signal.signal(signal.SIGPROF, old)
+        left_s, _ = signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGPROF, old[0])
+        signal.signal(signal.SIGALRM, old[1])
+        if outer_s:
+            signal.setitimer(signal.ITIMER_REAL, max(outer_s - (WAITS_S - left_s), _SOON_S))
         resource.setrlimit(resource.RLIMIT_AS, before)
 
 
-def fuzz(target: Target, *, seconds: float, most: int, first: int = 0) -> Outcome:
+def _peak_bytes() -> int:
+    """Returns the most memory that was held since it was last asked; 0 where no system tells."""
+    try:
+        peak = int(_STATUS.read_text().partition("VmHWM:")[2].split(maxsplit=1)[0]) * 1024
+        _RESET.write_text("5")
+    except (OSError, IndexError):
+        return 0
+    return peak
+
+
+def _held_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+def fuzz(
+    target: Target, *, seconds: float, most: int, first: int = 0, n_relatives: int = RELATIVES
+) -> Outcome:
     """Gives a reader damaged inputs for some time.
 
     Args:
@@ -87,30 +125,41 @@ def fuzz(target: Target, *, seconds: float, most: int, first: int = 0) -> Outcom
         seconds: Of this machine's clock, about.
         most: Inputs at most.
         first: Hypothesis' seed; the next ones follow where time is left.
+        n_relatives: Inputs made of each of hypothesis'.
 
     Returns:
-        What became of them. A place that fails is told once, by the smallest input that was found.
+        What became of them. A place that fails is told once, by the first input that was found.
     """
     found = Outcome(target.name, first)
-    until = time.monotonic() + seconds
+    began = time.monotonic()
+    until = began + seconds
     turn = first
     while time.monotonic() < until and found.tried < most:
-        _turn(target, found, turn, min(_A_TURN, most - found.tried), until)
+        _turn(target, found, turn, most, n_relatives, until)
+        found.last = turn
         turn += 1
+    found.took_s = time.monotonic() - began
     return found
 
 
-def _turn(target: Target, found: Outcome, number: int, most: int, until: float) -> None:
-    with tempfile.TemporaryDirectory(prefix="bitgap-fuzz-") as place, warnings.catch_warnings():
+def _turn(
+    target: Target, found: Outcome, number: int, most: int, n_relatives: int, until: float
+) -> None:
+    where = _MEMORY if _MEMORY.is_dir() else None
+    with (
+        tempfile.TemporaryDirectory(prefix="bitgap-fuzz-", dir=where) as place,
+        warnings.catch_warnings(),
+    ):
         warnings.simplefilter("ignore")
         folder = Path(place)
         path = folder / target.file
         path.parent.mkdir(parents=True, exist_ok=True)
         target.beside(folder)
+        draw = random.Random(number)
 
         @seed(number)
         @settings(
-            max_examples=most,
+            max_examples=min(_A_TURN, most - found.tried),
             deadline=None,
             database=None,
             phases=(Phase.generate,),
@@ -118,8 +167,9 @@ def _turn(target: Target, found: Outcome, number: int, most: int, until: float) 
         )
         @given(st.sampled_from(list(target.seeds)), harms)
         def one(good: bytes, todo: list[Any]) -> None:
-            if time.monotonic() < until:
-                _try(target, found, path, damaged(good, todo, target.head))
+            for its in (todo, *relatives(todo, draw, n_relatives)):
+                if time.monotonic() < until and found.tried < most:
+                    _try(target, found, path, damaged(good, its, target.head))
 
         one()
 
@@ -130,7 +180,8 @@ def _try(target: Target, found: Outcome, path: Path, data: bytes) -> None:
         path.write_bytes(data)
     asked: Any = data.decode(errors="surrogateescape") if target.file == "text" else path
     found.tried += 1
-    began = time.process_time()
+    _peak_bytes()
+    held, began = _held_bytes(), time.process_time()
     try:
         with _bounded(len(data)):
             target.read(asked)
@@ -142,4 +193,8 @@ def _try(target: Target, found: Outcome, path: Path, data: bytes) -> None:
         where = traceback.extract_tb(error.__traceback__)[-1]
         key = f"{type(error).__name__} in {Path(where.filename).name}:{where.lineno}"
         found.faults.setdefault(f"{key} ({str(error)[:80]})", data[:200].hex())
-    found.longest_s = max(found.longest_s, time.process_time() - began)
+    took_s = time.process_time() - began
+    if took_s > LONGEST_S:  # in a library that notices no signal
+        found.faults.setdefault(f"took more than {LONGEST_S:.0f} s of CPU", data[:200].hex())
+    found.longest_s = max(found.longest_s, took_s)
+    found.grew_bytes = max(found.grew_bytes, _peak_bytes() - held)

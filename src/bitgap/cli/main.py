@@ -31,8 +31,14 @@ VERBS = (
 
 
 EXIT_CODES = (
-    "Exit codes: 0 done, 1 failed, 2 misuse, 3 a gate cannot tell, 124 the time limit is up, "
-    "130 Ctrl-C, 143 SIGTERM."
+    "Exit codes: 0 done, 1 failed, 2 misuse, 3 a gate cannot tell, 124 the time limit\n"
+    "is up, 130 Ctrl-C, 143 SIGTERM."
+)
+_EXAMPLE = (
+    "`bitgap COMMAND --help` ends in an example. To begin, on the model that is bundled\n"
+    "and then on yours:\n"
+    "  bitgap audit --languages en,de,he,ar --sentences 24\n"
+    "  bitgap audit ./my-model --languages en,de,he,ar"
 )
 
 
@@ -48,7 +54,8 @@ def make_parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="bitgap",
         description="Measures the gap that low-bit quantization opens between languages.",
-        epilog=EXIT_CODES,
+        epilog=f"{EXIT_CODES}\n\n{_EXAMPLE}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,  # the examples are lines
     )
     parser.add_argument("--version", action="version", version=f"bitgap {__version__}")
     verbs = parser.add_subparsers(
@@ -57,6 +64,16 @@ def make_parser() -> argparse.ArgumentParser:
     for verb in VERBS:
         verb.declare(verbs)
     return parser
+
+
+def _options(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Returns what was asked; argparse itself would send whoever mistypes to the wrong help."""
+    parser = make_parser()
+    options, rest = parser.parse_known_args(argv)
+    if rest:
+        parser.prog = f"bitgap {options.command}"
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    return options
 
 
 def main(argv: Sequence[str] | None = None, *, alone: bool = False) -> int:
@@ -76,7 +93,7 @@ def main(argv: Sequence[str] | None = None, *, alone: bool = False) -> int:
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")  # some µs, as blocks are many short steps
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
-        options = make_parser().parse_args(argv)
+        options = _options(argv)
     except SystemExit as stop:  # argparse prints usage itself; 0 after --help, 2 on misuse
         return int(stop.code or 0)
     session = Session(options)

@@ -43,7 +43,11 @@ if TYPE_CHECKING:
     from bitgap.lab.lab import Lab
 
 _TOKENS = "tokens of each text of calibration, at most (default: 16384, or what the text has)"
-_PLAN = "how weights are rounded, or a whole plan in quotes"
+_ROUNDED = (
+    "how weights are rounded: rtn4-g128 is to the nearest level of 4 bits, with a scale for each "
+    "128 weights of a row"
+)
+_PLAN = f"{_ROUNDED}; or a whole plan in quotes"
 
 
 @verb(
@@ -91,7 +95,7 @@ def audit(options: Namespace, session: Session) -> None:
     "map",
     "what protecting each set of blocks does",
     *(*TRUST, DRY_RUN, MODEL),
-    option("--scheme", "how weights are rounded", type=scheme_name, default=DEFAULT_SCHEME),
+    option("--scheme", _ROUNDED, type=scheme_name, default=DEFAULT_SCHEME),
     SENTENCES,
     UNITS,
     WITHIN,

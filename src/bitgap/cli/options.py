@@ -96,6 +96,21 @@ def whole(least: int, most: int | None = None) -> Callable[[str], int]:
     return read
 
 
+def whole_or_auto(least: int, most: int) -> Callable[[str], int | str]:
+    """Returns what reads ``auto``, or a whole number from ``least`` to ``most``."""
+    number = whole(least, most)
+
+    def read(text: str) -> int | str:
+        if text == AUTO:
+            return text
+        try:
+            return number(text)
+        except ArgumentTypeError as error:
+            raise ArgumentTypeError(f"{error}, nor {AUTO!r}") from None
+
+    return read
+
+
 def above_0(most: float = float("inf")) -> Callable[[str], float]:
     """Returns what reads a finite number above 0 and at most ``most``."""
 
@@ -165,6 +180,7 @@ _LONGEST_S = 1e8  # three years
 
 DEFAULT_STORE = "bitgap.db"
 DEFAULT_SCHEME = "rtn4-g128"
+AUTO = "auto"
 TIERS = ("smoke", "standard", "full")
 PREFIXES = ("auto", "tokenizer", "bos", "eos", "none")
 
@@ -190,7 +206,8 @@ _TIME_LIMIT = (
 _ARITHMETIC = "float32, or bfloat16 products where the processor has them"
 _WORKERS = (
     "processes that share the scoring, each with --threads (default: 1) and --memory of its own; "
-    "of a cluster, how many at most"
+    "of a cluster, how many at most; auto takes processes or threads, whichever is measured to be "
+    "faster, with --threads and --memory for all together"
 )
 _CLUSTER = "have a Ray cluster's processes share the scoring: auto, or its address"
 _RUN = "number of a run, or latest (default: latest); `bitgap results` lists them"
@@ -202,7 +219,7 @@ COMMON = (
     option("--store", "where results are kept", default=DEFAULT_STORE, metavar="FILE", type=path),
 )
 MEASURING = (
-    option("--corpus", _CORPUS),
+    option("--corpus", _CORPUS, type=path),
     option("--pairs", _PAIRS, metavar="DIR", type=path),
     option("--treebanks", _TREEBANKS, metavar="PATH", type=path),
     option("--unigrams", _UNIGRAMS, metavar="DIR", type=path),
@@ -213,7 +230,7 @@ MEASURING = (
     option("--seed", "where random choices start", type=whole(0, 2**31 - 1), default=0),
     # torch takes any number of threads, and dies of some.
     option("--threads", "processor threads (default: torch's)", type=whole(1, 1024), metavar="N"),
-    option("--workers", _WORKERS, type=whole(1, 4096), metavar="N"),
+    option("--workers", _WORKERS, type=whole_or_auto(1, 4096), metavar="N"),
     option("--cluster", _CLUSTER, metavar="ADDRESS"),
     option("--memory", "what may be used beside the model", default="4GiB"),
     option("--device", "cpu or cuda", default="cpu"),

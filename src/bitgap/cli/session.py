@@ -152,16 +152,21 @@ class Session:
         asked = self._options
         if self._out and not self._dry_run:
             writable(self._out, "--out")
-        shared = asked.workers is not None or asked.cluster is not None
-        set_threads(asked.threads or (1 if shared else None))
         self._settings = self._asked_settings(default)
-        if shared and self._crew is None:
+        shared = asked.workers is not None or asked.cluster is not None
+        if not shared:
+            set_threads(asked.threads)
+        elif self._crew is None:
             from bitgap.lab.crew.begin import begin_crew
 
+            # Those that choose are told of all processors, as many as there would be threads.
+            set_threads(asked.threads or (None if asked.workers == "auto" else 1))
             device = self._settings.device
             self._crew = begin_crew(
                 asked.workers, cluster=asked.cluster, device=device, say=console.say
             )
+            if asked.workers == "auto":
+                set_threads(1)
         lab = Lab.from_pretrained(
             model,
             asked.corpus,

@@ -20,18 +20,31 @@ from bitgap.corpora.grammar.agreement import AgreementSet
 from bitgap.corpora.grammar.treebank import Treebank
 from bitgap.corpora.parallel import ParallelCorpus
 from bitgap.corpora.unigrams import Unigrams, shipped_unigrams
+from bitgap.lab.crew.choice import (
+    TRY_S,
+    WORTH,
+    Choice,
+    Gain,
+    as_process,
+    chosen,
+    gain_about,
+    gain_of,
+    stays,
+    try_rows,
+)
 from bitgap.lab.crew.cut import cut_text
-from bitgap.lab.crew.messages import ModelSource
+from bitgap.lab.crew.messages import ModelSource, Request
 from bitgap.lab.engine.arithmetic import fast_products_round
 from bitgap.lab.engine.budget import (
     Dimensions,
     Preflight,
     make_layout,
     predict,
+    walkers_within,
 )
 from bitgap.lab.engine.floor import sampled_sentences
 from bitgap.lab.engine.prefix import Prefix, PrefixRule, prefix_of
-from bitgap.lab.engine.rates import Rates, corrected, probe_rates, rates_about
+from bitgap.lab.engine.rates import Rates, corrected, pace, probe_rates, rates_about
 from bitgap.lab.engine.scoring import ENGINE_VERSION, Engine, Layout
 from bitgap.lab.engine.stopwatch import Stopwatch
 from bitgap.lab.engine.text import Chunk, TokenizedText, make_chunks, tokenize, unreadable
@@ -315,6 +328,10 @@ class Bench:
 
     def _preflight(self, plans: Sequence[Plan]) -> Preflight:
         cost = self.cost_alone(plans)
+        if self.crew is not None and self.crew.chooses:
+            found = self.choice(plans, cost)
+            self.crew.say_once(f"workers: {found.why}", found.about)
+            return found.cost
         crew = self.crew_for(plans, cost)
         if crew is None:
             return cost
@@ -334,9 +351,112 @@ class Bench:
             plans: To score.
             cost: What that takes one process.
         """
-        if self.crew is None or self.source is None or not self.crew.pays(cost.time_s):
+        if self.crew is None:
             return None
-        return None if any("own:" in plan.text for plan in plans) else self.crew
+        if self.crew.chooses:
+            found = self.choice(plans, cost)
+            self.crew.say_once(f"workers: {found.why}", found.about)
+            self.crew.use(found.n if found.gain is not None else 0)
+            self.crew.gain = found.gain
+            return self.crew if found.gain is not None else None
+        if not self.crew.pays(cost.time_s) or not self._is_found_by_others(plans):
+            return None
+        return self.crew
+
+    def _is_found_by_others(self, plans: Sequence[Plan]) -> bool:
+        return self.source is not None and not any("own:" in plan.text for plan in plans)
+
+    def choice(self, plans: Sequence[Plan], cost: Preflight) -> Choice:
+        """Returns whether threads or processes are to score plans; measures both where that pays.
+
+        Args:
+            plans: To score.
+            cost: What that takes threads of this process.
+        """
+        crew, threads = self.crew, self.engine.layout.workers
+        assert crew is not None
+        most = crew.places
+        if most < 2:
+            return stays(cost, threads, "there is one processor to use")
+        if not self._is_found_by_others(plans):
+            return stays(cost, threads, "other processes do not find this model or its variants")
+        rows = [chunk.n_rows for chunk in self.chunks]
+        n, share = most, ()
+        # Each holds its part of the text, of the plans' states and of the rounded blocks.
+        while n > 1:
+            share = max(cut_text(rows, n), key=lambda part: sum(rows[i] for i in part))
+            memory = n * self._cost_of(plans, as_process(self.engine, share, n)).memory_bytes
+            if memory <= self.settings.memory_bytes:
+                break
+            # Fewer have larger parts each, so that no more than this can fit.
+            n = min(n - 1, n * self.settings.memory_bytes // memory)
+        else:
+            return stays(cost, threads, "two processes would not fit --memory together")
+        key = content_key(*gain_about(self.engine, n))
+        gain = crew.gains.get(key)
+        if gain is None and (known := self.store.learned(key)) is not None:
+            gain = crew.gains[key] = Gain(**known)
+        begin_s = crew.up_s
+        if gain is None:
+            if cost.time_s < WORTH * (begin_s + 4 * TRY_S):
+                return stays(cost, threads, "the work is too short to measure which is faster")
+            gain = self._measured_gain(crew, n)
+            if gain is None:
+                return stays(cost, threads, "processes could not be measured")
+            crew.gains[key] = gain
+        each = self._cost_of(
+            plans, as_process(self.engine, share, n), gain.of_each(self.measured_rates(), n)
+        )
+        together = replace(
+            each,
+            n_rows=cost.n_rows,
+            time_s=each.time_s + crew.up_s,
+            memory_bytes=each.memory_bytes * n,
+            read_bytes=each.read_bytes * n,
+            workers=n,
+        )
+        return chosen(cost, threads, together, gain)
+
+    def _measured_gain(self, crew: Crew, n: int) -> Gain | None:
+        """Has threads and processes push rows for a moment, one after the other."""
+        rows = try_rows(self.measured_rates().block_s, self.engine.layout.workers)
+        ours: list[tuple[float, float]] = []
+
+        def between() -> None:
+            pace(self.engine, rows, 0.0)  # the first step pays for memory that others find
+            ours.append(pace(self.engine, rows, TRY_S))
+
+        crew.use(n)
+        with phase(self.progress, "measuring threads beside processes"):
+            theirs = crew.paces(self.request(crew.number(), ()), rows, TRY_S, between)
+        return None if theirs is None else gain_of(ours[0], theirs)
+
+    def request(self, number: int, plans: Sequence[Plan], sampled: tuple[int, ...] = ()) -> Request:
+        """Returns what workers are told before they are given a part of these plans.
+
+        Args:
+            number: Of the request.
+            plans: In the order of their tree.
+            sampled: Places of the sequences that full precision is evaluated on twice.
+        """
+        assert self.source is not None and self.crew is not None
+        layout = self.engine.layout
+        if self.crew.chooses:
+            layout = as_process(self.engine, (), self.crew.n).layout
+        return Request(
+            number=number,
+            source=self.source,
+            fingerprint=self.info.fingerprint,
+            text_key=self.text_key,
+            rows=tuple(ids for language in self.text.ids for ids in language),
+            first=self.text.prefix.first,
+            arithmetic=self.engine.arithmetic,
+            rounds=self.engine.rounds,
+            layout=layout,
+            plans=tuple(plans),
+            tops=self.engine.tops,
+            sampled=sampled,
+        )
 
     def fits_bank(self, plans: Sequence[Plan]) -> bool:
         """Returns whether all variants of blocks that plans need are held, once made."""
@@ -349,13 +469,18 @@ class Bench:
 
     def cost_alone(self, plans: Sequence[Plan]) -> Preflight:
         """Returns what scoring these plans in this arithmetic would cost one process."""
+        return self._cost_of(plans, self.engine)
+
+    def _cost_of(
+        self, plans: Sequence[Plan], engine: Engine, rates: Rates | None = None
+    ) -> Preflight:
         todo = self._todo(plans)
         n_sequences = self.text.counts.tokens.size
         return predict(
-            self.engine,
+            engine,
             Dimensions.of(self.decoder),
             PlanTree(todo).work(),
-            self.measured_rates(),
+            rates or self.measured_rates(),
             todo=todo,
             n_plans=len(set(plans)),
             n_variants=len(_variants(todo)),
@@ -389,6 +514,9 @@ class Bench:
     def learn_rates(self) -> None:
         """Corrects the speed by what the engine's work took, and keeps it."""
         known = self.measured_rates()
+        for key, gain in self.crew.gains.items() if self.crew is not None else ():
+            if self.store.learned(key) is None:
+                self.store.learn(key, gain.as_dict())
         better = corrected(known, self.engine.watch)
         if better is not known:
             self.rates[0] = better
@@ -506,7 +634,7 @@ def _make_engine(decoder: Decoder, bank: Bank, text: TokenizedText, settings: Se
             longest=max(lengths),
             memory_bytes=settings.memory_bytes,
             device=settings.device,
-            threads=torch.get_num_threads(),
+            threads=torch.get_num_threads() if settings.walkers == 1 else 1,
         )
         return layout, make_chunks(text, layout.chunk_rows, settings.device)
 
@@ -515,6 +643,15 @@ def _make_engine(decoder: Decoder, bank: Bank, text: TokenizedText, settings: Se
     if padded > layout.segment_rows:
         # The text may fit in one piece but for its padding, and then it does with fewer nodes.
         layout, chunks = laid_out(padded)
+    if settings.walkers > 1:
+        walkers = walkers_within(
+            Dimensions.of(decoder),
+            layout,
+            longest=max(lengths),
+            memory_bytes=settings.memory_bytes,
+            threads=min(settings.walkers, len(chunks)),
+        )
+        layout = replace(layout, workers=walkers)
     bank.limit_bytes = layout.bank_bytes
     # Where the model is streamed a block may be most of the memory, and is held in its own type.
     bank.holds_cast = not layout.streams

@@ -94,7 +94,8 @@ class Lab(Bench):
             allow_pickle: Whether pickled weights may be read.
             trust_remote_code: Whether code that comes with the model may be run.
             crew: Workers that share the scoring, as :func:`bitgap.lab.crew.begin.begin_crew` makes
-                them; whoever made them ends them.
+                them; whoever made them ends them. Where they are to be faster than threads, this
+                process has as many threads as they may be processes.
 
         Raises:
             UserError: If any of it cannot be used; the message says why and what to do.
@@ -116,6 +117,8 @@ class Lab(Bench):
             counted = load_unigrams(
                 unigrams, loaded.tokenizer, loaded.info.vocabulary, text.languages
             )
+        if crew is not None and crew.chooses:
+            settings = replace(settings or Settings(), walkers=crew.places)
         lab = cls.of(
             loaded,
             text,

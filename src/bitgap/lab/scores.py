@@ -13,11 +13,12 @@ from torch import Tensor
 
 from bitgap.lab.bench import Bench, products_round
 from bitgap.lab.crew.crew import Crew, Work
-from bitgap.lab.crew.messages import Ran, Request
+from bitgap.lab.crew.messages import Ran
 from bitgap.lab.engine.budget import FULL_HEADS
 from bitgap.lab.engine.floor import Reference
 from bitgap.lab.engine.head import Target
 from bitgap.lab.engine.scoring import Leaf
+from bitgap.lab.engine.stopwatch import Stopwatch
 from bitgap.lab.engine.stream import score_streaming
 from bitgap.lab.engine.text import Chunk
 from bitgap.lab.engine.tree import PlanTree
@@ -186,22 +187,9 @@ def _score_by_crew(
         folder: Where states of a walk lie.
     """
     engine = bench.engine
-    assert bench.source is not None
     ordered = PlanTree(plans).plans
-    request = Request(
-        number=crew.number(),
-        source=bench.source,
-        fingerprint=bench.info.fingerprint,
-        text_key=bench.text_key,
-        rows=tuple(ids for language in bench.text.ids for ids in language),
-        first=bench.text.prefix.first,
-        arithmetic=engine.arithmetic,
-        rounds=engine.rounds,
-        layout=engine.layout,
-        plans=ordered,
-        tops=engine.tops,
-        sampled=() if reference is None else reference.sampled,
-    )
+    sampled = () if reference is None else reference.sampled
+    request = bench.request(crew.number(), ordered, sampled)
 
     def ran(rows: Ran, sign: int) -> None:
         blocks = rows.blocks + rows.full_blocks
@@ -219,10 +207,13 @@ def _score_by_crew(
         emit=emit,
         ran=ran,
         finished=lambda rows: bench.ledger.ran(rows.blocks, rows.heads),
-        watch=engine.watch,
+        watch=Stopwatch() if crew.gain else engine.watch,
         folder=folder,
     )
     crew.score(request, work)
+    if crew.gain is not None:
+        # Rates are those of threads, which processes are compared with.
+        engine.watch.add(crew.gain.of_threads(work.watch, crew.n))
 
 
 def flips_key(bench: Bench, plan: Plan) -> str:

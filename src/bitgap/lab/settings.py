@@ -70,12 +70,15 @@ class Settings:
         memory_bytes: What may be used beside the model itself.
         seed: Where every random choice starts.
         device: ``cpu`` or a CUDA device.
+        walkers: Threads that take whole batches of text each, with the cut and the bits of one
+            thread; 1 for torch's threads, by which the text is cut.
     """
 
     arithmetic: Arithmetic = "exact"
     memory_bytes: int = DEFAULT_MEMORY_BYTES
     seed: int = 0
     device: str = "cpu"
+    walkers: int = 1
 
 
 def set_threads(n: int | None) -> None:

@@ -26,7 +26,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from bitgap.codec import decode, encode, is_object
-from bitgap.errors import NoSuchStore, StoreError
+from bitgap.errors import NoSuchStore, StoreError, one_line
 from bitgap.files import unpack_arrays
 from bitgap.lab.files import NewFiles, read_files
 from bitgap.lab.store_tables import (
@@ -444,7 +444,7 @@ class Store:
 
 
 def _explain(path: str, doing: str, error: sqlite3.Error) -> str:
-    text = str(error)
+    text = one_line(error)  # it may quote the damaged text of a table
     name = getattr(error, "sqlite_errorname", None) or ""
     if ("IOERR" in name and ("LOCK" in name or "SHM" in name)) or name == "SQLITE_PROTOCOL":
         advice = (

@@ -18,10 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from bitgap.codec import decode
-from bitgap.errors import NoSuchStore, StoreError
+from bitgap.errors import NoSuchStore, StoreError, one_line
 from bitgap.lab.store_tables import COLUMNS, SCHEMA, is_whole, make_tables, schema_of, seal_of
 from bitgap.records import Finding, Provenance
 
+_UNREADABLE = (sqlite3.DatabaseError, OverflowError, MemoryError)
+"""What SQLite and its module raise at a damaged page; it may ask for all the memory there is."""
 _MOST_PROBES = 200_000
 """Numbers of rows that are tried one by one where a page between them cannot be read."""
 _HEADER = b"SQLite format 3\0" + bytes((0x10, 0, 2, 2, 0, 64, 32, 32))
@@ -78,7 +80,7 @@ def repair(path: str | os.PathLike[str]) -> Repair:
 
 
 def _refuse_if_in_use(file: Path) -> None:
-    with suppress(sqlite3.DatabaseError), closing(sqlite3.connect(file, timeout=1)) as db:
+    with suppress(*_UNREADABLE), closing(sqlite3.connect(file, timeout=1)) as db:
         try:
             db.execute("BEGIN IMMEDIATE")
             db.execute("ROLLBACK")
@@ -92,7 +94,7 @@ def _refuse_if_in_use(file: Path) -> None:
 def _mend_header(copy: Path) -> None:
     with copy.open("r+b") as file:
         if file.read(len(_HEADER)) != _HEADER:
-            with suppress(sqlite3.DatabaseError), closing(sqlite3.connect(copy)) as db:
+            with suppress(*_UNREADABLE), closing(sqlite3.connect(copy)) as db:
                 db.execute("SELECT name FROM sqlite_master").fetchall()
                 return  # another page size, or no log
             file.seek(0)
@@ -139,12 +141,14 @@ def _is_sealed(db: sqlite3.Connection, path: str) -> bool:
         if schema is None:
             raise StoreError(f"{path!r} is empty; there is nothing to repair")
         return schema == SCHEMA
-    except sqlite3.DatabaseError:
+    except _UNREADABLE:
         pass
     try:
         columns = {name for _, name, *_ in db.execute("PRAGMA table_info(scores)")}
-    except sqlite3.DatabaseError as error:
-        raise StoreError(f"nothing of {path!r} can be read any more: {error}") from error
+    except _UNREADABLE as error:
+        raise StoreError(
+            f"nothing of {path!r} can be read any more: {one_line(error) or 'memory ran out'}"
+        ) from error
     if "key" not in columns:
         raise StoreError(f"nothing of {path!r} can be read any more: it has no table of scores")
     return "seal" in columns
@@ -153,7 +157,7 @@ def _is_sealed(db: sqlite3.Connection, path: str) -> bool:
 def _is_intact(db: sqlite3.Connection) -> bool:
     try:
         return db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-    except sqlite3.DatabaseError:
+    except _UNREADABLE:
         return False
 
 
@@ -180,7 +184,7 @@ class _Rows:
                         yield self._as_row(row)
                 if order == "ASC":
                     return
-            except (sqlite3.DatabaseError, OverflowError) as error:
+            except _UNREADABLE as error:
                 if "no such table" in str(error) and self._table == "learned":
                     return  # of a store from before there was one
                 self.skipped = True
@@ -189,7 +193,7 @@ class _Rows:
         # Between a page that cannot be read from either side, rows are asked for one by one.
         if len(ends) == 2 and ends[1] - ends[0] <= _MOST_PROBES:
             for number in range(ends[0] + 1, ends[1]):
-                with suppress(sqlite3.DatabaseError, OverflowError):
+                with suppress(*_UNREADABLE):
                     for row in self._db.execute(f"{self._query} WHERE rowid = ?", (number,)):
                         if row[0] not in seen:
                             seen.add(row[0])

@@ -88,7 +88,9 @@ def schema_of(db: sqlite3.Connection, path: str) -> int | None:
     try:
         tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master")}
     except UnicodeDecodeError as error:
-        raise sqlite3.DatabaseError(f"names of its tables are damaged ({error.reason})") from None
+        raise sqlite3.DatabaseError(f"malformed names of its tables ({error.reason})") from None
+    except MemoryError:  # SQLite asks for as much as a damaged page says; names are short
+        raise sqlite3.DatabaseError("malformed names of its tables: they have no end") from None
     if not tables:
         return None
     if "meta" not in tables:

@@ -7,13 +7,17 @@ client, which keeps it: code and pickles come on request alone.
 
 from __future__ import annotations
 
+import glob
+import logging
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import hf_hub_download, snapshot_download
+from huggingface_hub import snapshot_download
 from huggingface_hub.errors import (
     EntryNotFoundError,
     HFValidationError,
@@ -88,12 +92,7 @@ def fetched_file(name: str) -> Path:
     """
     asked = parse_hub_name(name)
     if asked.file:
-        return Path(
-            _asked(
-                asked,
-                lambda: hf_hub_download(asked.repository, asked.file, revision=asked.revision),
-            )
-        )
+        return _part(asked, asked.file)
     return snapshot(name, QUANTIZED, ["*/*", "consolidated*", "*.gguf"])
 
 
@@ -123,10 +122,50 @@ def snapshot(name: str, wanted: list[str], unwanted: list[str]) -> Path:
     )
 
 
+def fetched_config(name: str) -> Path:
+    """Returns where a repository's ``config.json`` is, downloaded alone if it was not before.
+
+    Args:
+        name: As :func:`snapshot` takes it.
+
+    Raises:
+        NoSuchModel: If there is no such repository.
+        ModelError: As :func:`snapshot` does.
+    """
+    return _part(parse_hub_name(name), "config.json")
+
+
+def _part(asked: HubName, file: str) -> Path:
+    """Returns where one file of a repository is; as a snapshot, which is not tried for long."""
+    only = [glob.escape(file)]
+    told: dict[str, Any] = {"revision": asked.revision} if asked.revision else {}
+    folder = _asked(asked, lambda: snapshot_download(asked.repository, allow_patterns=only, **told))
+    path = Path(folder) / file
+    if not path.is_file():
+        raise ModelError(
+            f"the hub's {asked.repository} has no file {file!r}, or it was not downloaded before "
+            f"and the hub cannot be reached"
+        )
+    return path
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps the hub's client from telling of every time that it tries again."""
+    told = logging.getLogger("huggingface_hub")
+    level = told.level
+    told.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        told.setLevel(level)
+
+
 def _asked(asked: HubName, fetch: Any) -> str:
     name = asked.repository
     try:
-        return str(fetch())
+        with _quiet():
+            return str(fetch())
     except HFValidationError as error:
         raise ModelError(f"no folder {name!r} is here and it is no hub id: {error}") from error
     except RevisionNotFoundError as error:
@@ -136,17 +175,7 @@ def _asked(asked: HubName, fetch: Any) -> str:
             f"no folder {name!r} is here and the hub has no such model, or it is gated: check the "
             f"spelling, or log in with an account that was granted access"
         ) from error
-    except EntryNotFoundError as error:
-        if isinstance(error, OSError) and asked.file:
-            raise ModelError(
-                f"the hub's {name} has no file {asked.file!r}, or it was not downloaded before and "
-                f"the hub cannot be reached"
-            ) from error
-        raise ModelError(
-            f"no folder {name!r} is here, it was not downloaded before, and the hub cannot be "
-            f"reached; check the connection, or give a folder ({first_line(error)})"
-        ) from error
-    except (OSError, ValueError) as error:
+    except (EntryNotFoundError, OSError, ValueError) as error:
         raise ModelError(
             f"no folder {name!r} is here, it was not downloaded before, and the hub cannot be "
             f"reached; check the connection, or give a folder ({first_line(error)})"

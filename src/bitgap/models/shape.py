@@ -54,14 +54,7 @@ def _config_of(model: str | None) -> Any:
         raise NoSuchModel(
             f"no such folder: {str(model)!r}; give a folder that holds a model, or a hub id"
         )
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HFValidationError
+    # Here, as the hub's client takes longer to import than this file to read.
+    from bitgap.models.hub import fetched_config
 
-    try:
-        return Path(hf_hub_download(str(model), "config.json"))
-    except (OSError, ValueError, HFValidationError) as error:
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise NoSuchModel(
-            f"no folder {str(model)!r} is here, and its config.json could not be had from the hub "
-            f"({reason}); check the spelling and the connection, or give a folder"
-        ) from None
+    return fetched_config(str(model))

@@ -89,6 +89,7 @@ def preflight_view(result: Json) -> Any:
             ("heads", f"{cost['head_evaluations']} to run"),
             ("text", count(cost["token_rows"], "token row")),
             *([("workers", str(n))] if (n := cost.get("workers", 1)) > 1 else []),
+            *([("chosen", why)] if (why := cost.get("chosen")) else []),
             (
                 "time",
                 f"about {duration(cost['time_s'])}"

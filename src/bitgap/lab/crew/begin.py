@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 
@@ -13,7 +14,7 @@ from bitgap.lab.crew.worker import facts
 
 
 def begin_crew(
-    workers: int | None = None,
+    workers: int | Literal["auto"] | None = None,
     *,
     cluster: str | None = None,
     device: str = "cpu",
@@ -24,7 +25,9 @@ def begin_crew(
     Each has as many threads as torch uses here, and may take the memory that the settings give.
 
     Args:
-        workers: How many; of a cluster as many as it has processors when None.
+        workers: How many; of a cluster as many as it has processors when None. ``auto`` for as
+            many of one thread as torch uses threads here, which take work where they are faster
+            than threads of this process.
         cluster: Address of a Ray cluster, or ``auto``; processes of this machine when None.
         device: Where models are measured; workers measure on processors.
         say: Told what a user should know, such as that a worker was replaced.
@@ -39,6 +42,13 @@ def begin_crew(
             "--workers and --cluster"
         )
     threads = torch.get_num_threads()
+    if workers == "auto":
+        if cluster is not None:
+            raise UsageError(
+                "--workers auto chooses between threads and processes of this machine; leave it "
+                "out with --cluster, or give a number"
+            )
+        return Crew(Processes(threads), facts(), say, chooses=True)
     if cluster is not None:
         from bitgap.lab.crew.cluster import Cluster
 

@@ -18,7 +18,7 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from bitgap.errors import UserError, first_line, import_extra
-from bitgap.lab.crew.messages import Alive, Gone, Hand, Request, Unit
+from bitgap.lab.crew.messages import Alive, Gone, Hand, Request, Try, Unit
 from bitgap.lab.crew.wire import packed, unpacked
 
 _CONNECT_S = 10.0
@@ -192,7 +192,7 @@ class Member:
         """Calls for its next messages."""
         self.call = self._post.take.remote()
 
-    def send(self, message: Request | Unit) -> None:
+    def send(self, message: Request | Unit | Try) -> None:
         """Sends a message, and does not wait until it has arrived."""
         self._post.put.remote(self._sent, packed(message))
         self._sent += 1
@@ -208,6 +208,8 @@ def _knock(address: str) -> None:
     """Raises OSError or ValueError where nothing listens at an address."""
     if address != "auto":
         host, _, port = address.removeprefix("ray://").rpartition(":")
+        if not host or not port.isdecimal():
+            raise ValueError("an address is HOST:PORT")
         socket.create_connection((host.strip("[]"), int(port)), _CONNECT_S).close()
 
 

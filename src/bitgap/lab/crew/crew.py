@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from bitgap.errors import BitgapError, WorkersError
+from bitgap.lab.crew.choice import Gain
 from bitgap.lab.crew.cut import cut_plans, cut_text
 from bitgap.lab.crew.messages import (
     Alive,
@@ -28,6 +29,8 @@ from bitgap.lab.crew.messages import (
     Ran,
     Ready,
     Request,
+    Tried,
+    Try,
     Unit,
 )
 from bitgap.lab.engine.floor import Part, Reference
@@ -126,15 +129,32 @@ class Work:
 class Crew:
     """Workers that stay from one request to the next; a context manager that ends them."""
 
-    def __init__(self, carrier: Carrier, facts: dict[str, str], say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        carrier: Carrier,
+        facts: dict[str, str],
+        say: Callable[[str], None],
+        *,
+        chooses: bool = False,
+    ) -> None:
         """Begins no worker yet.
 
         Args:
             carrier: Begins them and carries what is said.
             facts: What bits hang on where the command runs, as a worker tells it.
             say: Told of what a user should know, such as a worker that was replaced.
+            chooses: Whether they take work only where they are faster than as many threads; see
+                :mod:`bitgap.lab.crew.choice`.
         """
         self._carrier, self._facts, self._say = carrier, facts, say
+        self.chooses = chooses
+        self.gains: dict[str, Gain] = {}
+        """What processes were measured to gain over threads, by the key under which it is kept."""
+        self.gain: Gain | None = None
+        """That of the processes that are used now."""
+        self._used: int | None = None
+        self._said_once: set[str] = set()
+        self._tries = 0
         self._all: dict[Hand, _At] = {}
         self._requests = 0
         self._fell = 0
@@ -155,8 +175,32 @@ class Crew:
 
     @property
     def n(self) -> int:
-        """How many workers there can be now."""
+        """How many workers there can be now, and may be."""
+        places = self._carrier.places
+        return places if self._used is None else min(places, self._used)
+
+    @property
+    def places(self) -> int:
+        """How many workers there can be now, whether or not they may be used."""
         return self._carrier.places
+
+    def use(self, n: int) -> None:
+        """Has no more than so many workers take part from now on; others that are there end."""
+        self._used = n
+        for at in list(self._all.values())[n:]:
+            at.hand.end()
+            del self._all[at.hand]
+
+    def say_once(self, line: str, about: str) -> None:
+        """Tells a user something once.
+
+        Args:
+            line: What.
+            about: What it is about, of which nothing is said again.
+        """
+        if about not in self._said_once:
+            self._said_once.add(about)
+            self._say(line)
 
     def pays(self, seconds: float) -> bool:
         """Returns whether sharing work saves more than it takes until workers are up.
@@ -215,10 +259,72 @@ class Crew:
                     at.hand.end()
             self._all = {hand: at for hand, at in self._all.items() if at.unit is None}
 
+    def paces(
+        self, request: Request, rows: int, seconds: float, between: Callable[[], None]
+    ) -> list[tuple[float, float]] | None:
+        """Returns how fast workers are when all are at work, in token rows a second; begins them.
+
+        Args:
+            request: Names the model and how work is cut; its plans are not scored.
+            rows: Token rows of a step.
+            seconds: For blocks, and again for the head.
+            between: Called when all are up and have read the model, and none is at work.
+
+        Returns:
+            Rows a second of each through a block and through the head; None where one of them ended
+            before it was tried.
+
+        Raises:
+            BitgapError: What a worker refused, such as another version of the model.
+        """
+        self._hire()
+        if self._tried(request, rows, 0.0) is None:
+            return None
+        between()
+        return self._tried(None, rows, seconds)
+
+    def _tried(
+        self, request: Request | None, rows: int, seconds: float
+    ) -> list[tuple[float, float]] | None:
+        """Has every worker try, all at the same time once they are up."""
+        self._tries += 1
+        number, until = self._tries, time.monotonic() + UP_LIMIT_S
+        asked: set[Hand] = set()
+        found: dict[Hand, tuple[float, float]] = {}
+        while len(found) < len(self._all):
+            up = [at for at in self._all.values() if at.up and at.hand not in asked]
+            # The first try is of loading, and has nobody wait; in the second all begin at once.
+            for at in up if request is not None or len(up) == len(self._all) else ():
+                if request is not None:
+                    at.hand.send(request)
+                    at.request = request.number
+                at.hand.send(Try(number, rows, seconds))
+                asked.add(at.hand)
+            for hand, message in self._carrier.wait(_WAIT_S):
+                at = self._all.get(hand)
+                if at is None:
+                    continue
+                at.heard_s = time.monotonic()
+                if isinstance(message, Gone):
+                    self._say(f"worker {at.name} is gone ({message.why}) before it was tried")
+                    self.use(0)
+                    return None
+                if isinstance(message, Tried) and message.number == number:
+                    found[hand] = message.pace
+                elif isinstance(message, Ready):
+                    self._come_up(at, message)
+                elif isinstance(message, Failed):
+                    self._raise(at, message)
+            if time.monotonic() > until:
+                self._say(f"workers were not up and tried within {UP_LIMIT_S:.0f} s")
+                self.use(0)
+                return None
+        return list(found.values())
+
     # -- workers --------------------------------------------------------------------------------
 
     def _hire(self) -> None:
-        while len(self._all) < self._carrier.places:
+        while len(self._all) < self.n:
             hand, now = self._carrier.hire(), time.monotonic()
             self._all[hand] = _At(hand, now, now)
 
@@ -240,21 +346,13 @@ class Crew:
         if isinstance(message, Gone):
             self._lose(run, at, message.why)
         elif isinstance(message, Ready):
-            self._fell = 0
-            now = time.monotonic()
-            self._up_s = now - at.since_s
-            at.up, at.where, at.since_s = True, message.where, now
-            self._compare(at, message.versions)
+            self._come_up(at, message)
         elif isinstance(message, Ran):
             at.since_s = time.monotonic()
             at.ran.append(message)
             run.work.ran(message, 1)
         elif isinstance(message, Failed):
-            name, at.unit = at.name, None
-            error = message.error
-            if not isinstance(error, BitgapError):
-                error.add_note(f"In worker {name}:\n{message.trace}")
-            raise error
+            self._raise(at, message)
         elif isinstance(message, Done) and message.request == run.request.number:
             told = self.told.setdefault(at.name, Told())
             told.units += 1
@@ -262,6 +360,20 @@ class Crew:
             told.busy_s += message.took_s
             at.unit = None
             run.take(message, at.ran)
+
+    def _come_up(self, at: _At, message: Ready) -> None:
+        self._fell = 0
+        now = time.monotonic()
+        self._up_s = now - at.since_s
+        at.up, at.where, at.since_s = True, message.where, now
+        self._compare(at, message.versions)
+
+    def _raise(self, at: _At, message: Failed) -> None:
+        name, at.unit = at.name, None
+        error = message.error
+        if not isinstance(error, BitgapError):
+            error.add_note(f"In worker {name}:\n{message.trace}")
+        raise error
 
     def _compare(self, at: _At, versions: dict[str, str]) -> None:
         for name in ("bitgap", "torch", "numpy"):
@@ -385,7 +497,7 @@ class _Run:
         unit = self._units[done.unit]
         self._done.add(unit.number)
         self.work.finished(_total(ran))
-        _add(self.work.watch, done.watch)
+        self.work.watch.add(done.watch)
         if unit.wanted:
             n_sums, n_plans, _ = done.sums.shape
             whole = self._sums.get(unit.group)
@@ -490,10 +602,3 @@ def _total(ran: Sequence[Ran]) -> Ran:
         full_blocks=sum(one.full_blocks for one in ran),
         full_heads=sum(one.full_heads for one in ran),
     )
-
-
-def _add(watch: Stopwatch, other: Stopwatch) -> None:
-    watch.block_s += other.block_s
-    watch.block_rows += other.block_rows
-    watch.head_s += other.head_s
-    watch.head_rows += other.head_rows

@@ -101,6 +101,21 @@ class Unit:
     seconds: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class Try:
+    """A moment of work, by which workers are compared with threads; of the request sent before.
+
+    Attributes:
+        number: Of the try.
+        rows: Token rows of a step.
+        seconds: For blocks, and again for the head.
+    """
+
+    number: int
+    rows: int
+    seconds: float
+
+
 # -- from a worker --------------------------------------------------------------------------------
 
 
@@ -165,6 +180,19 @@ class Done:
 
 
 @dataclass(frozen=True, slots=True)
+class Tried:
+    """What a try gave.
+
+    Attributes:
+        number: Of the try.
+        pace: Token rows a second through a block, and through the head.
+    """
+
+    number: int
+    pace: tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
 class Failed:
     """A unit that cannot be done.
 
@@ -200,7 +228,7 @@ class Hand(Protocol):
 
     name: str
 
-    def send(self, message: Request | Unit) -> None:
+    def send(self, message: Request | Unit | Try) -> None:
         """Sends a message, and does not wait until it has arrived."""
 
     def end(self) -> None:

@@ -13,7 +13,7 @@ from multiprocessing import Pipe
 from typing import Any
 
 from bitgap.formats.process import why_it_ended
-from bitgap.lab.crew.messages import Gone, Hand, Request, Unit
+from bitgap.lab.crew.messages import Gone, Hand, Request, Try, Unit
 from bitgap.lab.crew.wire import packed, unpacked
 
 _END_S = 5.0
@@ -113,7 +113,7 @@ class Process:
         """Whether it has not ended yet."""
         return self._process.poll() is None
 
-    def send(self, message: Request | Unit) -> None:
+    def send(self, message: Request | Unit | Try) -> None:
         """Sends a message, and does not wait until it has arrived."""
         self._outbox.put(packed(message))
 

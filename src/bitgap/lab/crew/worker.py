@@ -22,12 +22,23 @@ from torch import Tensor
 
 from bitgap.errors import ModelError
 from bitgap.lab.bench import split
-from bitgap.lab.crew.messages import Done, Failed, ModelSource, Ran, Ready, Request, Unit
+from bitgap.lab.crew.messages import (
+    Done,
+    Failed,
+    ModelSource,
+    Ran,
+    Ready,
+    Request,
+    Tried,
+    Try,
+    Unit,
+)
 from bitgap.lab.crew.wire import packed, unpacked
 from bitgap.lab.engine.arithmetic import fast_products_round
 from bitgap.lab.engine.budget import tune_heap_for
 from bitgap.lab.engine.floor import Part, cut_again
 from bitgap.lab.engine.head import Target
+from bitgap.lab.engine.rates import pace
 from bitgap.lab.engine.scoring import Engine, Leaf
 from bitgap.lab.engine.stopwatch import Stopwatch
 from bitgap.lab.engine.stream import score_streaming
@@ -86,13 +97,13 @@ class Worker:
         """Says that it has come up."""
         self._tell(Ready(where(), facts()))
 
-    def take(self, message: Request | Unit) -> None:
+    def take(self, message: Request | Unit | Try) -> None:
         """Does what a message asks; what goes wrong is told."""
         if isinstance(message, Request):
             self._take_request(message)
             return
         try:
-            self._tell(self._done(message))
+            self._tell(self._tried(message) if isinstance(message, Try) else self._done(message))
         except Exception as error:  # told, whatever it is, and raised where the command runs
             self._tell(Failed(_as_sent(error), traceback.format_exc()))
 
@@ -142,6 +153,12 @@ class Worker:
             watch=engine.watch,
             took_s=time.perf_counter() - began,
         )
+
+    def _tried(self, asked: Try) -> Tried:
+        request = self._request
+        assert request is not None, "a try of no request"
+        engine = self._made(request, self._text(request))
+        return Tried(asked.number, pace(engine, asked.rows, asked.seconds))
 
     # -- what is held ---------------------------------------------------------------------------
 

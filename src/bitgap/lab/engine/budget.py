@@ -9,7 +9,7 @@ import resource
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -213,6 +213,26 @@ def make_layout(
     )
 
 
+def walkers_within(
+    size: Dimensions, layout: Layout, *, longest: int, memory_bytes: int, threads: int
+) -> int:
+    """Returns how many threads may take whole batches of text, as a layout cuts it for one thread.
+
+    So the bits are those of one thread, and it is the memory for scratch that has to suffice.
+
+    Args:
+        size: The model's dimensions.
+        layout: Made for one thread.
+        longest: Tokens of the longest sequence.
+        memory_bytes: What may be used beside the model itself.
+        threads: As many at most.
+    """
+    tile = min(TILE, size.vocabulary)
+    rows = max(layout.chunk_rows, layout.product_rows)
+    each = size.scratch_bytes(rows, longest) + _logits_bytes(layout.head_rows, tile)
+    return max(1, min(threads, int(memory_bytes * _SCRATCH_SHARE / each)))
+
+
 def _logits_bytes(rows: int, tile: int) -> int:
     # Logits, and as much again where a shift or a soft cap copies them.
     return 2 * 4 * rows * tile
@@ -234,6 +254,8 @@ class Preflight:
     """States between blocks, where they do not stay in memory."""
     workers: int = 1
     """Processes that share the work, of which each may take the memory given."""
+    chosen: str = ""
+    """Which way was chosen and why, where that was left to bitgap."""
     of_scoring: bool = False
     """Whether the time is that of scoring alone, and there is more to do that nobody knows."""
 
@@ -277,9 +299,10 @@ class Preflight:
             read_bytes=self.read_bytes + other.read_bytes,
             disk_bytes=max(self.disk_bytes, other.disk_bytes),
             workers=max(self.workers, other.workers),
+            chosen=self.chosen or other.chosen,
         )
 
-    def as_dict(self) -> dict[str, float | int]:
+    def as_dict(self) -> dict[str, Any]:
         """Returns the numbers as JSON."""
         return {
             "plans": self.n_plans,
@@ -293,6 +316,7 @@ class Preflight:
             "read_bytes": self.read_bytes,
             "disk_bytes": self.disk_bytes,
             "workers": self.workers,
+            "chosen": self.chosen,
             "of_scoring": self.of_scoring,
         }
 

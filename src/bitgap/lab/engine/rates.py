@@ -90,36 +90,87 @@ def probe_rates(engine: Engine) -> Rates:
     Args:
         engine: With its layout and text; its workers share the probe as they share the work.
     """
-    decoder, layout = engine.decoder, engine.layout
+    steps = _steps(engine, _PROBE_ROWS)
+    block_s = _best(steps.block, engine.device)
+    head_s = _best(steps.head, engine.device)
+    view = next(iter(engine.decoder.block_linears(0).values()))
+    matrix = view.get()
+    piece = matrix[: max(1, _PROBED_WEIGHTS // matrix.shape[1])]
+    round_s = _best(lambda: round_weight(piece, "rtn4-g128", stream="probe"), engine.device)
+    return Rates(
+        block_s / steps.rows, head_s / steps.rows / steps.head_share, round_s / piece.numel()
+    )
+
+
+@torch.inference_mode()
+def pace(engine: Engine, rows: int, seconds: float) -> tuple[float, float]:
+    """Returns how many token rows a second go through one block, and through the head.
+
+    Of all that was done in the time, so that who else is at work then counts.
+
+    Args:
+        engine: With its layout and text; its workers share the work.
+        rows: Token rows that each worker is given at a time.
+        seconds: For blocks, and again for the head; one step each at least.
+    """
+    steps = _steps(engine, rows)
+    return (
+        steps.rows * _a_second(steps.block, seconds),
+        steps.rows * _a_second(steps.head, seconds) * steps.head_share,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Steps:
+    """What is timed: one block, and one tile of the vocabulary, on a few real rows.
+
+    Attributes:
+        block: Puts the rows through a block.
+        head: Puts them through a tile.
+        rows: How many they are, of all workers.
+        head_share: The tile's part of the vocabulary.
+    """
+
+    block: Callable[[], object]
+    head: Callable[[], object]
+    rows: int
+    head_share: float
+
+
+def _steps(engine: Engine, rows: int) -> _Steps:
+    decoder, workers = engine.decoder, engine.layout.workers
     chunk = _typical(engine)
-    length = chunk.shape[1]
-    ids = chunk.input_ids[: max(1, _PROBE_ROWS // length)]
+    ids = chunk.input_ids[: max(1, rows // chunk.shape[1])]
     module = engine.bank.block(0, FP)
     with products(engine.arithmetic, engine.device):
         state = decoder.embed(ids)
         context = decoder.context_for(*ids.shape)
-    jobs = [state] * layout.workers
-    block_s = _best(
-        lambda: engine.each(lambda s, _: decoder.run_block(0, s, context, module), jobs),
-        engine.device,
-    )
     weight = decoder.tail.weight
     tile = weight[: engine.tile_width]
     head = Head.prepared(tile, None, None, engine.rounds)
     # Small, as states of the first block may give logits that no later ones do, and whose sums of
     # exponentials have to be taken again.
     hidden = decoder.tail.finish(state).flatten(0, 1) * _SMALL
-    entered = [head.enter(hidden)] * layout.workers
-    head_s = _best(
-        lambda: engine.each(lambda h, scratch: log_sum_exp(head, h, scratch), entered),
-        engine.device,
+    entered = head.enter(hidden)
+    return _Steps(
+        lambda: engine.each(
+            lambda s, _: decoder.run_block(0, s, context, module), [state] * workers
+        ),
+        lambda: engine.each(lambda h, scratch: log_sum_exp(head, h, scratch), [entered] * workers),
+        ids.numel() * workers,
+        len(tile) / len(weight),
     )
-    rows = ids.numel() * layout.workers
-    view = next(iter(decoder.block_linears(0).values()))
-    matrix = view.get()
-    piece = matrix[: max(1, _PROBED_WEIGHTS // matrix.shape[1])]
-    round_s = _best(lambda: round_weight(piece, "rtn4-g128", stream="probe"), engine.device)
-    return Rates(block_s / rows, head_s / rows * (len(weight) / len(tile)), round_s / piece.numel())
+
+
+def _a_second(call: Callable[[], object], seconds: float) -> float:
+    """Returns how often a second something is done, over some time."""
+    n, began = 0, time.perf_counter()
+    while True:
+        call()
+        n += 1
+        took = time.perf_counter() - began
+        if took >= seconds:
+            return n / took
 
 
 def _typical(engine: Engine) -> Chunk:
@@ -156,13 +207,16 @@ def rates_about(engine: Engine) -> list[Any]:
     decoder = engine.decoder
     linears = [list(view.shape) for view in decoder.block_linears(0).values()]
     tail = decoder.tail.weight
+    # Threads that torch does not know of, where each takes text by itself.
+    walkers = engine.layout.workers
+    threads = torch.get_num_threads()
     return [
         "rates",
         1,
         _processor(),
         os.cpu_count(),
         torch.__version__,
-        torch.get_num_threads(),
+        threads if walkers <= threads else ["one each", walkers],
         engine.device,
         engine.arithmetic,
         type(decoder.model).__name__,

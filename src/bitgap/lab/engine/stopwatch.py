@@ -24,3 +24,10 @@ class Stopwatch:
         """Adds a step through the head likewise."""
         self.head_s += time.perf_counter() - since
         self.head_rows += rows
+
+    def add(self, other: Stopwatch) -> None:
+        """Adds what another engine's work took."""
+        self.block_s += other.block_s
+        self.block_rows += other.block_rows
+        self.head_s += other.head_s
+        self.head_rows += other.head_rows
