@@ -130,10 +130,10 @@ def _passed(
         filled = [[*sentences[i][1], *[0] * (longest - len(sentences[i][1]))] for i in part]
         with torch.no_grad(), silenced():
             found = source.loaded.model(torch.tensor(filled), use_cache=False).logits
-        for i, logits in zip(part, found, strict=True):
-            yield i, logits[: len(sentences[i][1])].float().numpy()
+        for row, i in enumerate(part):
+            yield i, found[row, : len(sentences[i][1])].float().numpy()
         # Before the next are made: two parts at once would be twice what may be held.
-        del found, logits
+        del found
         source.forget_file()
 
 
