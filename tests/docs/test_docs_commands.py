@@ -26,7 +26,7 @@ from cli_samples import (
     write_longer_corpus,
 )
 
-NOT_RUN_AT_MOST = 21
+NOT_RUN_AT_MOST = 23
 """Commands of bitgap and others that no test can run; each is marked in its page."""
 MANY_SENTENCES = ("how-to/calibration", "how-to/protect", "how-to/real-checkpoints")
 """Pages whose commands refuse what is too little text to confirm or to judge by."""

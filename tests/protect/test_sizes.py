@@ -110,7 +110,7 @@ def test_a_group_must_divide_and_types_of_others_are_unknown() -> None:
     assert not can_load(toolchain("gguf"), unit(4, 40), "rtn4-g32")
     with pytest.raises(SchemeError):
         can_load(toolchain("vllm"), unit(4, 256), "Q4_K")
-    with pytest.raises(UsageError, match="there are gguf, vllm, torchao"):
+    with pytest.raises(UsageError, match="there are gguf, compressed-tensors, vllm, torchao"):
         toolchain("llama.cpp")
 
 

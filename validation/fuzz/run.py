@@ -181,7 +181,7 @@ def _try(target: Target, found: Outcome, path: Path, data: bytes) -> None:
     asked: Any = data.decode(errors="surrogateescape") if target.file == "text" else path
     found.tried += 1
     _peak_bytes()
-    held, began = _held_bytes(), time.process_time()
+    held, began, stopped = _held_bytes(), time.process_time(), False
     try:
         with _bounded(len(data)):
             target.read(asked)
@@ -190,11 +190,12 @@ def _try(target: Target, found: Outcome, path: Path, data: bytes) -> None:
         if "\n" in str(error) or not str(error) or "llocate" in str(error):
             found.faults.setdefault(f"message {str(error)[:60]!r}", data[:200].hex())
     except Exception as error:
+        stopped = isinstance(error, Slow)
         where = traceback.extract_tb(error.__traceback__)[-1]
         key = f"{type(error).__name__} in {Path(where.filename).name}:{where.lineno}"
         found.faults.setdefault(f"{key} ({str(error)[:80]})", data[:200].hex())
     took_s = time.process_time() - began
-    if took_s > LONGEST_S:  # in a library that notices no signal
+    if took_s > LONGEST_S and not stopped:  # in a library that notices no signal
         found.faults.setdefault(f"took more than {LONGEST_S:.0f} s of CPU", data[:200].hex())
     found.longest_s = max(found.longest_s, took_s)
     found.grew_bytes = max(found.grew_bytes, _peak_bytes() - held)

@@ -141,6 +141,17 @@ class Target(ABC):
             ModelError: Naming what of the model it has no place for.
         """
 
+    def check_matrices(self, source: Source) -> None:
+        """Refuses a model whose matrices it has no place for, whatever the recipe.
+
+        Less than :meth:`check_model` where another tool can write what is no matrix.
+
+        Raises:
+            ModelError: Naming what of the model it has no place for.
+            MissingExtra: If the library that writes it is not installed.
+        """
+        self.check_model(source)
+
     # -- what it makes -----------------------------------------------------------------------------
 
     @abstractmethod

@@ -108,10 +108,20 @@ class GGUF(Target):
             ModelError: Naming it.
             MissingExtra: If the gguf library is not installed.
         """
-        library()
+        self.check_matrices(source)
         config, name = source.loaded.model.config, source.loaded.info.name
         metadata_for(config, name)
         vocabulary_of(source.loaded.tokenizer, config.vocab_size, name)
+
+    def check_matrices(self, source: Source) -> None:
+        """Refuses architectures; settings and tokenizers llama.cpp's converter may know.
+
+        Raises:
+            ModelError: Naming it.
+            MissingExtra: If the gguf library is not installed.
+        """
+        library()
+        config, name = source.loaded.model.config, source.loaded.info.name
         file_names(source, ARCHITECTURES[architecture_for(config, name)])
 
     def write(self, source: Source, schemes: Mapping[str, str], folder: Path) -> None:

@@ -185,7 +185,7 @@ def loadable(bench: Bench, target: Toolchain) -> Toolchain:
     writer, source = find_target(target.name), Source.in_hand(bench.loaded)
     # The library may be missing here and be where it is exported; the export asks again.
     with suppress(MissingExtra):
-        writer.check_model(source)
+        writer.check_matrices(source)
 
     def refusal(unit: Unit, scheme: str) -> str | None:
         for matrix in unit.matrices:
