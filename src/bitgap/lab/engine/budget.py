@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
 from bitgap.errors import BudgetError, UsageError
 from bitgap.lab.engine.head import TILE
@@ -369,11 +370,12 @@ def predict(
     logits = _logits_bytes(layout.head_rows, engine.tile_width) * layout.workers
     read = disk = 0
     if layout.streams:
-        # In memory are a state in and one out, and a variant of the block; the rest is on disk.
+        # In memory are a state in and one out, a variant of the block and its pages; the rest is on
+        # disk.
         stack = layout.workers * 4 * batch * size.width * 5
-        bank = size.block_bytes
+        bank = size.block_bytes + max(map(_stored_bytes, engine.decoder.blocks))
         if full_rows:
-            read = sum(p.numel() * p.element_size() for p in engine.decoder.model.parameters())
+            read = _stored_bytes(engine.decoder.model)
             disk = disk_bytes(todo, n_rows, engine.decoder.width)
     else:
         stack = 4 * held_rows * size.width * ((size.n_blocks + 3) * nodes + 5)
@@ -383,6 +385,10 @@ def predict(
     scratch = layout.workers * size.scratch_bytes(batch, longest)
     memory = stack + scratch + logits + bank + end_bytes + result_bytes
     return Preflight(n_plans, n_known, work, n_rows, time_s, memory, read, disk)
+
+
+def _stored_bytes(module: nn.Module) -> int:
+    return sum(p.numel() * p.element_size() for p in module.parameters())
 
 
 def tune_heap(*, maps_large: bool = False) -> None:
