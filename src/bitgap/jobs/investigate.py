@@ -174,10 +174,10 @@ def operating_point(lab: Lab, thresholds: Thresholds) -> tuple[str, dict[str, li
     """
     rejected: dict[str, list[str]] = {}
     for scheme in _operating_schemes(thresholds):
-        rejected[scheme] = _collapsed_at(scheme, lab)
-        if not rejected[scheme]:
-            del rejected[scheme]
+        gone = _collapsed_at(scheme, lab)
+        if not gone:
             return scheme, rejected
+        rejected[scheme] = gone
     last, gone = next(reversed(rejected.items()))
     raise ModelError(
         f"{lab.info.name}: some language does no better than add-one unigrams at every number of "

@@ -329,9 +329,7 @@ class Bench:
     def _preflight(self, plans: Sequence[Plan]) -> Preflight:
         cost = self.cost_alone(plans)
         if self.crew is not None and self.crew.chooses:
-            found = self.choice(plans, cost)
-            self.crew.say_once(f"workers: {found.why}", found.about)
-            return found.cost
+            return self.choice(plans, cost).cost
         crew = self.crew_for(plans, cost)
         if crew is None:
             return cost
@@ -355,7 +353,6 @@ class Bench:
             return None
         if self.crew.chooses:
             found = self.choice(plans, cost)
-            self.crew.say_once(f"workers: {found.why}", found.about)
             self.crew.use(found.n if found.gain is not None else 0)
             self.crew.gain = found.gain
             return self.crew if found.gain is not None else None
@@ -367,14 +364,21 @@ class Bench:
         return self.source is not None and not any("own:" in plan.text for plan in plans)
 
     def choice(self, plans: Sequence[Plan], cost: Preflight) -> Choice:
-        """Returns whether threads or processes are to score plans; measures both where that pays.
+        """Returns whether threads or processes are to score plans, and tells the user once.
+
+        Both are measured where that pays.
 
         Args:
             plans: To score.
             cost: What that takes threads of this process.
         """
-        crew, threads = self.crew, self.engine.layout.workers
-        assert crew is not None
+        assert self.crew is not None
+        found = self._choice(self.crew, plans, cost)
+        self.crew.say_once(f"workers: {found.why}", found.about)
+        return found
+
+    def _choice(self, crew: Crew, plans: Sequence[Plan], cost: Preflight) -> Choice:
+        threads = self.engine.layout.workers
         most = crew.places
         if most < 2:
             return stays(cost, threads, "there is one processor to use")
@@ -407,14 +411,8 @@ class Bench:
         each = self._cost_of(
             plans, as_process(self.engine, share, n), gain.of_each(self.measured_rates(), n)
         )
-        together = replace(
-            each,
-            n_rows=cost.n_rows,
-            time_s=each.time_s + crew.up_s,
-            memory_bytes=each.memory_bytes * n,
-            read_bytes=each.read_bytes * n,
-            workers=n,
-        )
+        # It is the cost of the largest part already.
+        together = replace(each, n_rows=cost.n_rows).among(n, 1.0, 0.0, crew.up_s)
         return chosen(cost, threads, together, gain)
 
     def _measured_gain(self, crew: Crew, n: int) -> Gain | None:

@@ -78,7 +78,8 @@ def plan_of_checkpoint(bench: Bench, checkpoint: Checkpoint) -> Plan:
     head = _head(decoder, found, tables)
     taken.add(f"{decoder.family.head}.weight")
     for name in sorted(found.keys() - taken):
-        if not torch.equal(found[name].weight(), named[name].detach().cpu().float()):
+        own = named[name].detach()
+        if not _is_own(_weight(found[name], own.device), own):
             raise ModelError(
                 f"{checkpoint.name} changes {name}, which is outside blocks, embedding and "
                 f"head and cannot be part of a plan; audit the file by itself"

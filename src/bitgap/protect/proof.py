@@ -243,6 +243,29 @@ def _sentence(against: Sequence[Against], blind: Against | None) -> str:
     return ". ".join(parts) + "."
 
 
+def gain_in(
+    pair: Scores, rows: Sequence[int], *, seed: int, draws: int, level: float = LEVEL
+) -> Estimate:
+    """Returns how much less the first of two plans hurts some languages than the second.
+
+    Args:
+        pair: Scores of the two.
+        rows: Numbers of the languages; one at least.
+        seed: Of the draws.
+        draws: Of sentences, or documents.
+        level: Of the interval.
+
+    Returns:
+        The mean over the languages of log2(K of the second / K of the first).
+    """
+
+    def statistic(weights: Floats) -> Floats:
+        logs = log_damage(Sums(pair, weights))[..., rows]
+        return (logs[:, 1] - logs[:, 0]).mean(-1)
+
+    return estimate(statistic, pair.units, unit=_LOG, seed=seed, draws=draws, level=level)
+
+
 class _Judge:
     """One recipe on one text, against one comparator after another."""
 
@@ -312,12 +335,7 @@ class _Judge:
         if not rows:
             why = "every language of the worst set is left out"
             return Estimate(value=None, unit=_LOG, reason=why)
-
-        def statistic(weights: Floats) -> Floats:
-            logs = log_damage(Sums(pair, weights))[..., rows]
-            return (logs[:, 1] - logs[:, 0]).mean(-1)
-
-        return estimate(statistic, pair.units, unit=_LOG, seed=self.seed, draws=self.draws)
+        return gain_in(pair, rows, seed=self.seed, draws=self.draws)
 
     def _mean_gain(self, pair: Scores, counted: Bools) -> Estimate:
         if not counted.any():

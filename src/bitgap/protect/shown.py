@@ -18,6 +18,7 @@ import numpy as np
 from bitgap.disparity.formulas import Sums, damage_bits
 from bitgap.protect.objectives import objective, value_of
 from bitgap.protect.problem import Picks
+from bitgap.protect.proof import gain_in
 from bitgap.protect.solve import MARGIN
 from bitgap.records import Floats, Scores
 from bitgap.stats.bootstrap import estimate, estimates
@@ -96,12 +97,7 @@ class Shown:
         scores = self.scores_of([plan, other])
         rows = [scores.languages.index(code) for code in worst]
 
-        def statistic(weights: Floats) -> Floats:
-            logs = np.log2(damage_bits(Sums(scores, weights)))[..., rows]
-            return (logs[:, 1] - logs[:, 0]).mean(-1)
-
-        found = estimate(statistic, scores.units, unit="log2 ratio", seed=self.seed, draws=_DRAWS,
-                         level=_level(1))  # fmt: skip
+        found = gain_in(scores, rows, seed=self.seed, draws=_DRAWS, level=_level(1))
         return found.low is not None and found.low > 0
 
     def why_not(self, plan: Picks, blind: Picks, worst: Sequence[str]) -> str:

@@ -49,6 +49,7 @@ class Toolchain:
 
 _GRAINS = ("channel", "g32", "g64", "g128")
 _INTEGERS = (2, 3, 4, 5, 6, 7, 8)
+_IGNORED = "embedding and head are ignored by name, or a tied model does not load"
 
 TOOLCHAINS: Mapping[str, Toolchain] = {
     "gguf": Toolchain(
@@ -66,7 +67,7 @@ TOOLCHAINS: Mapping[str, Toolchain] = {
         bits=_INTEGERS,
         groups=_GRAINS,
         outside=False,
-        why={"outside": "embedding and head are ignored by name, or a tied model does not load"},
+        why={"outside": _IGNORED},
     ),
     "vllm": Toolchain(
         name="vllm",
@@ -76,7 +77,7 @@ TOOLCHAINS: Mapping[str, Toolchain] = {
         fused=(("q", "k", "v"), ("gate", "up")),
         why={
             "bits": "kernels for compressed-tensors weights have 4 and 8 bits",
-            "outside": "embedding and head are ignored by name, or a tied model does not load",
+            "outside": _IGNORED,
             "fused": "q, k, v and gate, up are one matrix each, of one scheme",
         },
     ),
