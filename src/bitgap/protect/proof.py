@@ -257,6 +257,15 @@ def gain_in(
 
     Returns:
         The mean over the languages of log2(K of the second / K of the first).
+
+    Example:
+        Uniform bits hurt Hebrew 2.2 times as much as the example's recipe does.
+
+        >>> from bitgap.protect.example import CONFIRM
+        >>> pair = CONFIRM.select(plans=["recipe", "uniform"])
+        >>> found = gain_in(pair, [CONFIRM.languages.index("he")], seed=0, draws=200)
+        >>> round(2**found.value, 1), found.low > 0
+        (2.2, True)
     """
 
     def statistic(weights: Floats) -> Floats:
