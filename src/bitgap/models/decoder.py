@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from bitgap.errors import EngineError, ModelError, UnsupportedArchitecture
+from bitgap.models.alike import few_weights
 from bitgap.models.base import Base
 from bitgap.models.context import Context, ContextCache
 from bitgap.models.families import FAMILIES, Family, context_length, text_config
@@ -112,7 +113,8 @@ class Decoder:
 
         Proved are: recomposed logits equal the model's own, on random ids, for two lengths and two
         sequences; what follows a token does not change its logits; every matrix of every block is
-        a linear. Costs about four forwards of a few tokens.
+        a linear. Costs about four forwards of a few tokens; those of a model that is mapped from a
+        large file read one block of each kind (:func:`bitgap.models.alike.few_weights`).
 
         Args:
             model: A transformers causal LM, on the device it stays on. It is put in eval mode.
@@ -122,6 +124,17 @@ class Decoder:
         Raises:
             UnsupportedArchitecture: If any of this fails; says what was tried and what to add.
         """
+        with few_weights(model) as fewer:
+            try:
+                return cls._proved(model, info, family)
+            except ModelError:
+                if not fewer:
+                    raise
+        # Whatever the reason, a model is refused for what it does with all of its own weights.
+        return cls._proved(model, info, family)
+
+    @classmethod
+    def _proved(cls, model: nn.Module, info: ModelInfo | None, family: Family | None) -> Decoder:
         decoder = cls(model, info, family=family)
         with decoder._refusing(), torch.no_grad():
             decoder._prove()

@@ -23,7 +23,7 @@ from unittest.mock import patch
 
 import torch
 from safetensors import safe_open
-from torch import Tensor, nn
+from torch import nn
 from transformers import AutoConfig, PreTrainedModel
 
 from bitgap.errors import ModelError, NoSuchModel, UserError, first_line
@@ -303,7 +303,6 @@ def _read_model(
         raise ModelError(too_large(name, folder)) from error
     _check_report(name, folder, model, report)
     _tell_head(name, model)
-    _check_finite(name, model)
     return model.eval().requires_grad_(False)
 
 
@@ -425,16 +424,6 @@ def _tell_head(name: str, model: Any) -> None:
         )
 
 
-def _check_finite(name: str, model: nn.Module) -> None:
-    for key, parameter in model.named_parameters():
-        # A sum is finite only if every term is, short of overflow.
-        total = parameter.sum(dtype=torch.float32)
-        finite = bool(total.isfinite() or parameter.isfinite().all())
-        forget(parameter)
-        if not finite:
-            raise ModelError(f"{name}: {key} holds NaN or infinity; use an undamaged checkpoint")
-
-
 def _read_tokenizer(name: str, folder: Path, model: Any, trust_remote_code: bool) -> Any:
     advice = "save its tokenizer (tokenizer.json and tokenizer_config.json) beside the weights"
     with _foreign(name, "it has no tokenizer that can be read", advice):
@@ -483,16 +472,23 @@ def _describe(name: str, model: Any) -> ModelInfo:
         context=context_length(config),
         n_parameters=sum(p.numel() for p in model.parameters()),
         tied=stored(head).is_set_to(stored(model.get_input_embeddings())),
-        fingerprint=fingerprint(model),
+        fingerprint=fingerprint(model, name),
     )
 
 
-def fingerprint(model: Any) -> str:
+def fingerprint(model: Any, name: str | None = None) -> str:
     """Returns the SHA-256 (hex) of what a model computes.
 
     Hashed are the class, the config without names, versions, dtype and what matters in training
     only, and every distinct parameter by name, shape and float32 value; so a bf16 checkpoint and
     its float32 copy agree.
+
+    Args:
+        model: A transformers model.
+        name: What it is called in messages; its class when None.
+
+    Raises:
+        ModelError: If a parameter holds NaN or infinity; says which.
     """
     digest = hashlib.sha256(type(model).__name__.encode())
     settings = _function_of(model.config.to_diff_dict())
@@ -500,9 +496,16 @@ def fingerprint(model: Any) -> str:
     for key, parameter in sorted(model.named_parameters()):
         digest.update(f"{key}{tuple(parameter.shape)}".encode())
         # A piece at a time: no matrix need be held in float32 whole.
+        finite = True
         for piece in parameter.detach().reshape(-1).split(_PIECE):
-            digest.update(_float32_bytes(piece))
+            numbers = piece.to("cpu", torch.float32).contiguous()
+            # A sum is finite only if every term is, short of overflow.
+            finite = finite and bool(numbers.sum().isfinite() or numbers.isfinite().all())
+            digest.update(numbers.numpy().view("uint8").data)
         forget(parameter)
+        if not finite:
+            called = name or type(model).__name__
+            raise ModelError(f"{called}: {key} holds NaN or infinity; use an undamaged checkpoint")
     return digest.hexdigest()
 
 
@@ -514,11 +517,6 @@ def _function_of(config: Any) -> Any:
         k: v for k, v in config.items() if v is not None and not _NOT_FUNCTION.fullmatch(str(k))
     }
     return {str(key): _function_of(value) for key, value in kept.items()}
-
-
-def _float32_bytes(parameter: Tensor) -> memoryview:
-    array = parameter.detach().to("cpu", torch.float32).contiguous().numpy()
-    return array.reshape(-1).view("uint8").data
 
 
 def _times(shape: Any) -> str:

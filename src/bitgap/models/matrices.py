@@ -268,7 +268,7 @@ def _routes(block: nn.Module, view: LinearView, experts: Mapping[str, int]) -> b
         if not beside or view.name.startswith(f"{path}."):
             continue
         gate = any(name == "gate" or name.endswith("_gate") for name in names)
-        n_out = len(view.get())
+        n_out = view.shape[0]
         if "router" in names or (n_out == n and (mixture or gate)) or (n_out == 1 and gate):
             return True
     return False

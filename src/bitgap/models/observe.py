@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from bitgap.errors import UnsupportedArchitecture
+from bitgap.models.alike import few_weights
 from bitgap.models.families import Family
 from bitgap.models.silence import hushed_log
 
@@ -46,7 +47,7 @@ def observe_family(model: nn.Module) -> Family:
         UnsupportedArchitecture: If it has no head, or no list of blocks that are called in order.
     """
     ids = probe_ids(model, *_SHAPE)
-    with torch.no_grad(), hushed_log(), _watched(model) as calls:
+    with torch.no_grad(), hushed_log(), few_weights(model), _watched(model) as calls:
         try:
             logits = own_logits(model, ids)
         except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
