@@ -18,7 +18,6 @@ from transformers import AutoModelForCausalLM
 
 from bitgap.errors import ModelError
 from bitgap.models import merged
-from bitgap.models import stored as stored_module
 from bitgap.models.decoder import Decoder
 from bitgap.models.load import _read_model, fingerprint
 from bitgap.models.merged import merged_on_disk
@@ -29,7 +28,6 @@ from bitgap.models.stored import (
     forget_files,
     is_mapped,
     keep_as_stored,
-    kept_pages,
     mark_mapped,
     plain,
     stored,
@@ -382,15 +380,3 @@ def test_a_block_that_is_held_cast_computes_the_very_numbers(case: str, tmp_path
     assert torch.equal(mine, own)
     bank.release(1)
     assert bank.block(1, "fp") is not held, "one block is held, and no longer than it is run"
-
-
-def test_pages_that_are_kept_are_given_back_by_who_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    given = list[int]()
-    monkeypatch.setattr(stored_module, "_advise", lambda tensor, *_: given.append(len(tensor)))
-    with kept_pages():
-        with kept_pages():
-            forget(torch.ones(2))
-        forget(torch.ones(3))
-        assert not given
-    forget(torch.ones(4))
-    assert given == [4]

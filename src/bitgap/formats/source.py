@@ -93,17 +93,26 @@ class Source:
         self._aliases = _aliases(loaded.model)
 
     @classmethod
-    def open(cls, model: str | os.PathLike[str] | None, **trust: bool) -> Source:
+    def open(
+        cls,
+        model: str | os.PathLike[str] | None,
+        *,
+        allow_pickle: bool = False,
+        trust_remote_code: bool = False,
+    ) -> Source:
         """Opens a model as ``load_model`` finds it.
 
         Args:
             model: A folder, a hub id, or None for the bundled model.
-            trust: As :func:`bitgap.models.load.load_model` takes it.
+            allow_pickle: As :func:`bitgap.models.load.load_model` takes it.
+            trust_remote_code: Likewise.
 
         Raises:
             ModelError: If it cannot be loaded.
         """
-        return cls(load_model(model, **trust), model_folder(model, **trust))
+        loaded = load_model(model, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
+        folder = model_folder(model, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
+        return cls(loaded, folder)
 
     @classmethod
     def in_hand(cls, loaded: LoadedModel) -> Source:

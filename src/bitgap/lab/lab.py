@@ -110,7 +110,10 @@ class Lab(Bench):
         parsed = None if treebanks is None else load_treebanks(treebanks, text=text.languages)
         with phase(progress or Silence(), "reading weights"):
             loaded = read_model(
-                model, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code
+                model,
+                allow_pickle=allow_pickle,
+                trust_remote_code=trust_remote_code,
+                notes=opened,
             )
         counted = None
         if unigrams is not None:

@@ -30,6 +30,7 @@ from bitgap.errors import ModelError, NoSuchModel, UserError, first_line
 from bitgap.models.families import context_length
 from bitgap.models.hub import snapshot
 from bitgap.models.kinds import empty_shapes, model_class, settle
+from bitgap.models.known import Notes, known_fingerprint
 from bitgap.models.merged import merged_on_disk
 from bitgap.models.observe import observe_family
 from bitgap.models.refusals import (
@@ -99,6 +100,7 @@ def load_model(
     *,
     allow_pickle: bool = False,
     trust_remote_code: bool = False,
+    notes: Notes | None = None,
 ) -> LoadedModel:
     """Loads a causal LM that computes in float32, on the CPU; its weights are mapped, not read.
 
@@ -108,6 +110,8 @@ def load_model(
         allow_pickle: Whether pickled weights (``.bin``) may be read; unpickling is limited to
             tensors, but safetensors are safe by design.
         trust_remote_code: Whether Python code that comes with the model may be run.
+        notes: Where the fingerprint is noted, so that files that did not change since are not read
+            once more for it; it is found anew when None.
 
     Raises:
         NoSuchModel: If there is no such folder, and no such model on the hub.
@@ -122,7 +126,10 @@ def load_model(
         _check_headers(name, folder, config, allow_pickle, trust_remote_code)
         model = _read_model(name, folder, config, allow_pickle, trust_remote_code)
         tokenizer = _read_tokenizer(name, folder, model, trust_remote_code)
-    return LoadedModel(model, tokenizer, replace(_describe(name, model), note=_note(name, folder)))
+    about = f"{type(model).__name__}, pickle {allow_pickle}"
+    found = known_fingerprint(folder, lambda: fingerprint(model, name), notes, about=about)
+    info = describe(name, model, found)
+    return LoadedModel(model, tokenizer, replace(info, note=_note(name, folder)))
 
 
 # -- finding -------------------------------------------------------------------------------------
@@ -458,7 +465,14 @@ def _note(name: str, folder: Path) -> str:
     return text
 
 
-def _describe(name: str, model: Any) -> ModelInfo:
+def describe(name: str, model: Any, fingerprint: str) -> ModelInfo:
+    """Returns what a model is.
+
+    Args:
+        name: What its user calls it.
+        model: A transformers model.
+        fingerprint: Of its weights, from :func:`fingerprint`.
+    """
     # Some classes do not say which module their head is; one forward shows it.
     head = model.get_output_embeddings() or model.get_submodule(observe_family(model).head)
     config = model.config.get_text_config()
@@ -472,7 +486,7 @@ def _describe(name: str, model: Any) -> ModelInfo:
         context=context_length(config),
         n_parameters=sum(p.numel() for p in model.parameters()),
         tied=stored(head).is_set_to(stored(model.get_input_embeddings())),
-        fingerprint=fingerprint(model, name),
+        fingerprint=fingerprint,
     )
 
 

@@ -45,8 +45,6 @@ _MAPPED = "bitgap_mapped"
 _DONTNEED, _WILLNEED = 4, 3
 _CAST = "bitgap_cast"
 _LOCK = threading.RLock()
-_KEEPERS: list[None] = []
-"""As many as want pages kept for now."""
 _T = TypeVar("_T", bound=Tensor)
 
 
@@ -377,26 +375,10 @@ def forget(tensor: Tensor, part: Tensor | None = None) -> None:
     """Gives the pages of a mapped tensor back; they are read again when they are touched again.
 
     Args:
-        tensor: A parameter, or what :func:`stored` gave; nothing happens where it is not mapped, or
-            while pages are kept (:func:`kept_pages`).
+        tensor: A parameter, or what :func:`stored` gave; nothing happens where it is not mapped.
         part: The rows of it that are meant; all when None.
     """
-    if not _KEEPERS:
-        _advise(tensor, part, _DONTNEED)
-
-
-@contextmanager
-def kept_pages() -> Iterator[None]:
-    """Has pages that are read meanwhile stay in memory; whoever asks gives them back after it.
-
-    For what is read again and again, as a block is by every plan: pages that were given back are
-    read from the disk once more where the system has put its cache to other use.
-    """
-    _KEEPERS.append(None)
-    try:
-        yield
-    finally:
-        _KEEPERS.pop()
+    _advise(tensor, part, _DONTNEED)
 
 
 def prefetch(module: nn.Module) -> None:

@@ -29,7 +29,7 @@ from bitgap.formats.gguf.config import config_of
 from bitgap.formats.gguf.header import GGUFFile
 from bitgap.formats.gguf.read import architecture_of, open_gguf
 from bitgap.formats.gguf.tokenizer import tokenizer_of
-from bitgap.models.load import LoadedModel, _describe
+from bitgap.models.load import LoadedModel, describe, fingerprint
 from bitgap.models.merged import moved_to_disk
 from bitgap.models.silence import silenced
 from bitgap.models.stored import mark_mapped
@@ -70,7 +70,8 @@ def load_gguf(path: str | os.PathLike[str]) -> LoadedModel:
         f"{', '.join(types) or 'floats'}; {held.bits:.2f} bits a weight), dequantized: what is "
         f"rounded further is rounded from there"
     )
-    info = replace(_describe(os.fspath(path), model), note=note)
+    name = os.fspath(path)
+    info = replace(describe(name, model, fingerprint(model, name)), note=note)
     return LoadedModel(model, tokenizer, info)
 
 

@@ -34,7 +34,7 @@ from bitgap.lab.engine.head import Target, make_target, score_tokens
 from bitgap.lab.engine.scoring import Emit, Engine, Leaf, Tick, Watch
 from bitgap.lab.engine.text import Chunk
 from bitgap.lab.engine.tree import Node, PlanTree
-from bitgap.models.stored import forget, kept_pages, prefetch
+from bitgap.models.stored import forget, prefetch
 from bitgap.quant.bank import FP
 from bitgap.quant.plan import Plan
 
@@ -226,15 +226,14 @@ class Stream:
         nodes = self._levels[block + 1]
         full = next(i for i, n in enumerate(nodes) if self._is_full(n))
         # All nodes of a variant after each other: it is made once, and may be forgotten after.
-        with kept_pages():
-            for slot in sorted(range(len(nodes)), key=lambda i: (nodes[i].variant, i)):
-                self._node(block, nodes[slot], slot, before, after)
-                if slot == full:
-                    self._run_again(block)
-                    if self._watch is not None:
-                        self._watch.ran(self._rows, 0)
-                else:
-                    self._tick(self._rows, 0)
+        for slot in sorted(range(len(nodes)), key=lambda i: (nodes[i].variant, i)):
+            self._node(block, nodes[slot], slot, before, after)
+            if slot == full:
+                self._run_again(block)
+                if self._watch is not None:
+                    self._watch.ran(self._rows, 0)
+            else:
+                self._tick(self._rows, 0)
         engine.bank.release(block)
         for parameter in engine.decoder.blocks[block].parameters():
             forget(parameter)
