@@ -17,7 +17,7 @@ from bitgap.errors import UsageError
 from bitgap.languages import named
 from bitgap.records import Estimate
 from bitgap.report.run import Run
-from bitgap.show.numbers import short_name
+from bitgap.show.numbers import plan_name, short_name
 from bitgap.show.table import Table
 from bitgap.show.tables.audit import damage_table, flips_table, summary_rows
 from bitgap.show.tables.contents import contents_line
@@ -110,7 +110,7 @@ def _name(run: Run) -> str:
 
 def _text(run: Run, report: DisparityReport) -> str:
     model = escaped(short_name(str(run.about.get("model"))))
-    what = escaped(run.contents.file if run.contents else report.plan)
+    what = escaped(run.contents.file if run.contents else plan_name(report.plan))
     lines = [
         f"## What quantization does to each language: {what}",
         f"Against {model} in full precision, on {report.n_sentences} parallel sentences of "

@@ -21,7 +21,7 @@ from bitgap.lab.store import Store
 from bitgap.quant.plan import Plan
 from bitgap.report.run import Run, scores_by_numbers, scores_on
 from bitgap.report.words.answers import answers
-from bitgap.show.numbers import short_name
+from bitgap.show.numbers import plan_name, short_name
 
 
 def compared(runs: Sequence[Run]) -> dict[str, Any]:
@@ -57,7 +57,9 @@ def run_labels(runs: Sequence[Run]) -> list[str]:
     if len(set(files)) == len(runs):
         return files
     models = [short_name(str(run.about.get("model"))) for run in runs]
-    plans = [f"{m}, {run.about.get('plan')}" for m, run in zip(models, runs, strict=True)]
+    plans = [
+        f"{m}, {plan_name(str(run.about.get('plan')))}" for m, run in zip(models, runs, strict=True)
+    ]
     for names in (models, plans):
         if len(set(names)) == len(names):
             return names

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ MISSING = "–"
 _PREFIXES = (("", "a bit"), ("m", "a thousandth of a bit"), ("µ", "a millionth of a bit"))
 # Digits of a column's largest number; the others show as many decimals.
 _DIGITS, _MAX_DECIMALS = 3, 7
+_OWN = re.compile(r"own:([A-Za-z0-9_.-]+):[0-9a-f]{12}")
 Ends = Sequence[float | None] | None
 
 
@@ -107,6 +109,24 @@ def short_name(model: str) -> str:
     """Returns a model's name without the folders before it, on one line."""
     name = model.rstrip("/").rsplit("/", 1)[-1]
     return "".join(c if c.isprintable() else " " for c in name)
+
+
+def plan_name(plan: str) -> str:
+    """Returns a plan's text with weights that came from elsewhere by what they were called.
+
+    The digest that tells them apart from others so called is left out; where such a plan gives
+    them to blocks, embedding and head, one name says it.
+
+    Example:
+        >>> plan_name("rtn4-g128 protect 0,9,11")
+        'rtn4-g128 protect 0,9,11'
+        >>> plan_name("own:my.gguf:0123456789ab embedding own:my.gguf:0123456789ab")
+        'my.gguf'
+    """
+    called = _OWN.findall(plan)
+    if called and _OWN.sub("", plan).replace("embedding", "").replace("head", "").strip() == "":
+        return " and ".join(dict.fromkeys(called))
+    return _OWN.sub(r"\1", plan)
 
 
 def decimals_of(values: Iterable[float]) -> int:

@@ -15,7 +15,7 @@ from rich.console import Group
 from rich.padding import Padding
 from rich.text import Text
 
-from bitgap.show.numbers import MISSING, block_list, short_name, told
+from bitgap.show.numbers import MISSING, block_list, plan_name, short_name, told
 from bitgap.show.tables.audit import damage_table, flips_table, summary_rows
 from bitgap.show.tables.calibration import answer_rows, calibration_table, gains_table
 from bitgap.show.tables.contents import contents_line, places_table, tensors_table
@@ -210,7 +210,8 @@ def _head(result: Json) -> Group:
         text += f", {result['prefix']}"
     held = result.get("contents")
     return section(
-        f"{result['model']}: {held['file'] if held else result['plan']}", Text(text, style="dim")
+        f"{result['model']}: {held['file'] if held else plan_name(result['plan'])}",
+        Text(text, style="dim"),
     )
 
 

@@ -30,7 +30,7 @@ from bitgap.report.words.answers import answers
 from bitgap.report.words.sections import chapters, claim
 from bitgap.show import draw
 from bitgap.show.charts import Figure
-from bitgap.show.numbers import MISSING, short_name, told_estimate
+from bitgap.show.numbers import MISSING, plan_name, short_name, told_estimate
 from bitgap.show.packaged import packaged
 from bitgap.show.table import Table
 from bitgap.show.tables.audit import damage_table, flips_table
@@ -232,7 +232,7 @@ def _rounding(plan: str) -> str:
     try:
         bits = parse_scheme(plan.split()[0]).weight_bits
     except (BitgapError, IndexError):
-        return plan
+        return plan_name(plan)
     kept = plan.partition("protect ")[2]
     return f"rounding to {bits} bits" + (f", blocks {kept} kept," if kept else "")
 
@@ -262,7 +262,7 @@ def _lead_line(run: Run) -> str:
     if run.file_map is not None:
         parts.append(f"{len(run.file_map.parts)} parts on {run.file_map.n_sentences} sentences")
     if run.outcome is None and about.get("plan") and run.theory is None and run.ledger is None:
-        parts.append(str(about["plan"]))
+        parts.append(plan_name(str(about["plan"])))
     started = [] if run.provenance is None else [run.provenance.started[:10]]
     return " · ".join([*parts, *started, f"run {run.number}"])
 
@@ -295,7 +295,8 @@ def _facts(run: Run) -> list[tuple[str, str]]:
         ("n_blocks", "blocks"), ("plan", "plan"), ("tier", "tier"), ("corpus", "text"),
         ("corpus_fingerprint", "the text's fingerprint"), ("sentences", "sentences"),
     )  # fmt: skip
-    return [(said, str(result[key])) for key, said in names if result.get(key) is not None]
+    told = {**result, "plan": plan_name(str(result["plan"]))} if result.get("plan") else result
+    return [(said, str(told[key])) for key, said in names if told.get(key) is not None]
 
 
 def _of_finding(finding: Json) -> list[Table]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from bitgap.show.numbers import Unit, told
+from bitgap.show.numbers import Unit, plan_name, told
 from bitgap.show.table import MARKS, Column, Record, Table, Value, json_of
 
 Json = Mapping[str, Any]
@@ -37,7 +37,7 @@ def damage_table(report: Record | Json, model: str = "") -> Table:
     ]
     return Table(
         id="audit",
-        title=f"Damage by language{f', {model}' if model else ''} at {audit['plan']}",
+        title=f"Damage by language{f', {model}' if model else ''} at {plan_name(audit['plan'])}",
         columns=(
             Column("language", "language", "language", width=1.0),
             Column("damage", "K", "interval", unit.name, unit.factor,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from bitgap.show.numbers import Unit
+from bitgap.show.numbers import Unit, plan_name
 from bitgap.show.table import Column, Table, Value, by_key
 from bitgap.show.words import count, duration
 
@@ -28,7 +28,7 @@ def runs_table(rows: Sequence[Json]) -> Table:
             Column("took", "took"),
         ),
         rows=tuple(
-            (row["run"], row["command"], _tail(str(row["model"])), str(row["plan"]),
+            (row["run"], row["command"], _tail(str(row["model"])), plan_name(str(row["plan"])),
              row["provenance"]["started"][:16].replace("T", " "),
              duration(row["provenance"]["wall_s"]))
             for row in rows
