@@ -193,12 +193,7 @@ def _answered(folder: Path, question: Json) -> bool:
 
 
 def _told(work: Prepared, costs: Costs) -> str:
-    steps = (
-        f"table by {work.instrument} {duration(costs.table_s)}, calibration "
-        f"{duration(costs.calibrate_s)}, solving {duration(costs.solve_s)}, search "
-        f"{duration(costs.search_s)}, proof {duration(costs.confirm_s)}"
-    )
-    return f"about {duration(costs.whole.time_s)} ({steps})"
+    return f"about {duration(costs.whole.time_s)} ({costs.sentence(work.instrument)})"
 
 
 def _search(asked: argparse.Namespace, work: Prepared, costs: Costs, question: Json) -> None:

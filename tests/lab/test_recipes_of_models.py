@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,13 @@ from bitgap.errors import (
     UsageError,
 )
 from bitgap.lab.lab import Lab
-from bitgap.lab.protect.run import table_of
-from bitgap.lab.protect.steps import Asked, prepare
+from bitgap.lab.protect import search
+from bitgap.lab.protect.run import protect, table_of
+from bitgap.lab.protect.steps import Asked, foresee, prepare
 from bitgap.lab.protect.table import damage_table, scored, screen_s, swap_plans
 from bitgap.lab.protect.units import choices_of, units_of
 from bitgap.lab.settings import Settings
+from bitgap.protect.calibration import MOST_MEASURED
 from bitgap.protect.outcome import Outcome
 from bitgap.protect.recipe import read_recipe
 from bitgap.protect.records import TIED
@@ -140,6 +143,26 @@ def test_a_recipe_is_found_sealed_and_proved(found: tuple[Outcome, Path], home: 
     # The plan that the recipe's units make is the plan that was scored.
     units = units_of(_lab(home))
     assert units.plan(recipe.schemes).text == outcome.plans[0].plan
+
+
+def test_what_measuring_takes_is_told_where_the_table_is_not_trusted(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = search.calibrate
+    monkeypatch.setattr(
+        search,
+        "calibrate",
+        lambda *given: replace(own(*given), trusted=False, reasons=("a test says so",)),
+    )
+    work, said = prepare(_lab(home), _asked()), list[str]()
+    costs = foresee(work)
+    assert costs.refine_s > 0 and costs.n_refined == 3 * MOST_MEASURED
+    assert f"{costs.n_refined} more plans" in costs.sentence("screen")
+    outcome = protect(work, costs, say=said.append)
+    assert 0 < outcome.refined <= costs.n_refined
+    (told,) = (one.predicted_s for one in outcome.steps if one.name == "search")
+    assert told == costs.search_s + costs.refine_s
+    assert any("a test says so" in one and "by measuring, which may take" in one for one in said)
 
 
 def _stop_after(lab: Lab, commits: int | None, monkeypatch: pytest.MonkeyPatch) -> list[str]:

@@ -22,7 +22,6 @@ from bitgap.cli.options import (
 )
 from bitgap.cli.session import Session, writable
 from bitgap.errors import UsageError
-from bitgap.show.words import duration
 
 if TYPE_CHECKING:
     from bitgap.lab.protect.steps import Asked
@@ -109,12 +108,7 @@ def protect(options: Namespace, session: Session) -> None:
 
     work = prepare(lab, _asked(options))
     costs = foresee(work)
-    parts = (
-        f"table by {work.instrument} {duration(costs.table_s)}, calibration "
-        f"{duration(costs.calibrate_s)}, search {duration(costs.search_s)}, solving "
-        f"{duration(costs.solve_s)}, proof {duration(costs.confirm_s)}"
-    )
-    console.say(f"{parts}; where the table is not trusted, up to 400 more plans are measured")
+    console.say(costs.sentence(work.instrument))
     if not session.announce_cost(lambda: foresee(work).whole):
         return
     folder = writable(options.out or str(Path(options.store).parent), "--out")

@@ -20,6 +20,10 @@ from bitgap.protect.solve import NO_HARM, SPARE, Solution, beside_blind
 from bitgap.protect.swaps import swaps
 from bitgap.records import Floats
 
+AT_ONCE = 8
+"""Plans one or two changes away that are measured together."""
+MOST_MEASURED = 200
+"""Plans that one walk measures at most."""
 PLANS = 40
 """Random plans that a table is held against."""
 FEWEST_PLANS = 10
@@ -208,8 +212,8 @@ def refine(
     blind: Picks | None = None,
     spare: float | None = SPARE,
     better: Better | None = None,
-    at_once: int = 8,
-    most: int = 200,
+    at_once: int = AT_ONCE,
+    most: int = MOST_MEASURED,
 ) -> Refined:
     """Returns a plan bettered by swaps on true damage.
 

@@ -29,6 +29,8 @@ from bitgap.errors import UsageError
 from bitgap.records import Floats
 
 Name = Literal["worst-quarter", "worst", "mean", "reference"]
+LINEAR = ("mean", "reference")
+"""Those in which no language is the worst: they take no limits beside the language-blind plan."""
 QUARTER = 0.25
 
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bitgap.errors import PlanError, UsageError
-from bitgap.protect.objectives import Objective, objective, value_of
+from bitgap.protect.objectives import LINEAR, Objective, objective, value_of
 from bitgap.protect.problem import Picks, Problem
 from bitgap.protect.program import (
     GAP,
@@ -204,7 +204,7 @@ def best_plans(
         [0.575, 0.617, 0.626]
     """
     made = objective(goal, problem.uniform_bits, problem.reference)
-    if goal in ("mean", "reference"):
+    if goal in LINEAR:
         limits = no_limits(problem)
     else:
         if spare is not None and blind is None:

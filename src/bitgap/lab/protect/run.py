@@ -24,6 +24,7 @@ from bitgap.lab.store import content_key
 from bitgap.models.gauge import raw_log_variance
 from bitgap.protect.comparators import Comparator, comparators
 from bitgap.protect.nulls import Stability, placebo_plans, stability
+from bitgap.protect.objectives import LINEAR
 from bitgap.protect.outcome import (
     FrontierPoint,
     Measured,
@@ -238,7 +239,7 @@ class _Proving:
 
     def _placebos(self) -> list[tuple[Picks, tuple[str, ...]]]:
         asked, search = self.work.asked, self.search
-        if not self.problem.has_choice or asked.objective in ("mean", "reference"):
+        if not self.problem.has_choice or asked.objective in LINEAR:
             self.notes.append(
                 "No search on permuted labels was made: there is nothing that labels could change."
             )

@@ -28,6 +28,7 @@ from bitgap.protect.calibration import (
 )
 from bitgap.protect.comparators import worst_set
 from bitgap.protect.nulls import random_plans
+from bitgap.protect.objectives import LINEAR
 from bitgap.protect.outcome import Step
 from bitgap.protect.problem import Picks, Problem, make_problem
 from bitgap.protect.records import DamageTable
@@ -35,6 +36,7 @@ from bitgap.protect.shown import Shown
 from bitgap.protect.solve import MostToGain, Solution, best_plans, most_to_gain, solution_of, solve
 from bitgap.protect.tables import on_sentences
 from bitgap.records import Scores
+from bitgap.show.words import duration
 
 Say = Callable[[str], None]
 
@@ -104,13 +106,17 @@ class Search:
             self.calibration = self._calibrated()
         with self.clock.step("solving", costs.solve_s):
             plans, blinds = self._solved()
-        with self.clock.step("search", costs.search_s):
+        more_s = 0.0 if self.calibration.trusted else costs.refine_s
+        with self.clock.step("search", costs.search_s + more_s):
             true = self._true(self.work.search, "search, best plans")
             if self.calibration.trusted:
                 self._measure(plans, blinds, true)
             else:
                 why = "; ".join(self.calibration.reasons[:3])
-                self.tell(f"the table is not trusted ({why}): the search goes on by measuring")
+                self.tell(
+                    f"the table is not trusted ({why}): the search goes on by measuring, which "
+                    f"may take {duration(more_s)} more"
+                )
                 self._refine(plans, blinds, true)
             self.found = self.chosen.picks
             self._guard(plans[0].bound)
@@ -137,7 +143,7 @@ class Search:
     def _guard(self, bound: float) -> None:
         """Takes the language-blind plan where the search shows nothing for one that knows more."""
         goal = self.work.asked.objective
-        if goal in ("mean", "reference"):
+        if goal in LINEAR:
             return
         if why := self.shown.why_not(self.chosen.picks, self.blind, self.worst):
             said = (
@@ -184,7 +190,7 @@ class Search:
         asked = self.work.asked
         better = self.shown.better
         self.blind = best_measured(self.problem, blinds, true, "mean", (), better=better).picks
-        by_table = asked.objective in ("mean", "reference")
+        by_table = asked.objective in LINEAR
         self.chosen = best_measured(
             self.problem, plans, true, asked.objective, () if by_table else asked.no_harm,
             blind=None if by_table else self.blind, spare=asked.spare, better=better,
@@ -198,7 +204,7 @@ class Search:
         better = self.shown.better
         blind = refine(problem, starts, true, "mean", no_harm=(), better=better)
         self.blind, self.refined = blind.picks, blind.measured
-        by_table = asked.objective in ("mean", "reference")
+        by_table = asked.objective in LINEAR
         ours = refine(
             problem, [self.blind, *(one.picks for one in plans)], true, asked.objective,
             no_harm=() if by_table else asked.no_harm,

@@ -20,19 +20,21 @@ from bitgap.lab.bench import Bench
 from bitgap.lab.engine.budget import Preflight
 from bitgap.lab.protect.table import INSTRUMENTS, Choices, Instrument, screen_s, table_plans
 from bitgap.lab.protect.units import ModelUnits, choices_of, default_schemes, loadable, units_of
-from bitgap.protect.calibration import PLANS
+from bitgap.protect.calibration import AT_ONCE, MOST_MEASURED, PLANS
 from bitgap.protect.comparators import Comparator, comparators
 from bitgap.protect.nulls import PLACEBOS, RANDOM_PLANS, STABILITY_DRAWS, random_plans
-from bitgap.protect.objectives import Name
+from bitgap.protect.objectives import LINEAR, Name, objective
 from bitgap.protect.problem import Picks, Problem, make_problem
 from bitgap.protect.records import DamageTable, TableFacts
 from bitgap.protect.sizes import Budget, budget_of
 from bitgap.protect.solve import HARMED, NO_HARM, SPARE, solve
 from bitgap.protect.split import Split, split_sentences
+from bitgap.protect.swaps import swaps
 from bitgap.protect.toolchains import OUTSIDE, Toolchain, toolchain
 from bitgap.quant.bank import FP
 from bitgap.quant.plan import Plan
 from bitgap.quant.schemes import parse_scheme
+from bitgap.show.words import duration
 
 AUTO_WORK = 3e13
 """Multiplications up to which ``auto`` takes swaps: ten minutes at 50 billion a second. Counted and
@@ -282,13 +284,31 @@ class Costs:
     table_s: float
     calibrate_s: float
     search_s: float
+    refine_s: float
+    """What is added to the search where the table is not trusted, so that it goes by measuring."""
+    n_refined: int
+    """Plans that are measured then."""
     solve_s: float
     confirm_s: float
     whole: Preflight
+    """Where the table is trusted."""
+
+    def sentence(self, instrument: str) -> str:
+        """Returns what each step takes, in a line.
+
+        Args:
+            instrument: What the table is made by.
+        """
+        return (
+            f"table by {instrument} {duration(self.table_s)}, calibration "
+            f"{duration(self.calibrate_s)}, solving {duration(self.solve_s)}, search "
+            f"{duration(self.search_s)}, proof {duration(self.confirm_s)}; where the table is not "
+            f"trusted, up to {self.n_refined} more plans are measured in {duration(self.refine_s)}"
+        )
 
 
 def foresee(work: Prepared) -> Costs:
-    """Returns what a search will cost where its table is trusted; measures the machine's speed.
+    """Returns what a search will cost; measures the machine's speed.
 
     Plans that are not known yet are stood in for by random ones of the same bytes.
 
@@ -310,6 +330,9 @@ def foresee(work: Prepared) -> Costs:
         table = replace(table, time_s=table.time_s + more)
     calibrate = work.calibrate.preflight(plans(PLANS, work.seed))
     search = work.search.preflight([*own, *plans(2 * BEST, work.seed + 1)])
+    n_refined = (2 if asked.objective in LINEAR else 3) * MOST_MEASURED
+    near_s = work.search.preflight(work.plans(problem, _near(problem, work.seed + 3))).time_s
+    refine_s = near_s * n_refined / AT_ONCE
     stand_ins = plans(asked.random + asked.placebos + 1, work.seed + 2)
     confirm = work.confirm.preflight([*own, *stand_ins])
     whole = table
@@ -317,7 +340,23 @@ def foresee(work: Prepared) -> Costs:
         whole = whole.and_also(one, one.n_plans)
     solve_s = solving_s(work)
     whole = replace(whole, time_s=whole.time_s + solve_s)
-    return Costs(table.time_s, calibrate.time_s, search.time_s, solve_s, confirm.time_s, whole)
+    return Costs(
+        table_s=table.time_s,
+        calibrate_s=calibrate.time_s,
+        search_s=search.time_s,
+        refine_s=refine_s,
+        n_refined=n_refined,
+        solve_s=solve_s,
+        confirm_s=confirm.time_s,
+        whole=whole,
+    )
+
+
+def _near(problem: Problem, seed: int) -> list[Picks]:
+    """Returns as many plans a step away from a random one as are measured together."""
+    (begin,) = random_plans(problem, 1, seed)
+    goal = objective("mean", problem.uniform_bits, problem.reference)
+    return [picks for _, picks in swaps(problem, goal, begin, AT_ONCE)]
 
 
 def solving_s(work: Prepared) -> float:
