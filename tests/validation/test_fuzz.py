@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import time
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from bitgap.errors import CorpusError
+from validation.fuzz import __main__ as fuzz_main
 from validation.fuzz.__main__ import chosen, row_of, section
 from validation.fuzz.harms import damaged, relatives
 from validation.fuzz.run import Target, fuzz
@@ -52,7 +54,7 @@ def _two_lines(_: object) -> None:
     ],
 )
 def test_a_planted_fault_is_found(read: object, words: str) -> None:
-    target = Target(name="planted", file="x", seeds=[b"abc"], read=read)  # type: ignore[arg-type]
+    target = Target(name="planted", file="x", seeds=[b"abc"], read=read, sound=False)  # type: ignore[arg-type]
     found = fuzz(target, seconds=20, most=1)
     assert found.tried == 1 and len(found.faults) == 1
     assert words in next(iter(found.faults))
@@ -69,7 +71,9 @@ def test_a_library_that_notices_no_signal_is_found_by_its_time(
         while time.process_time() < until:
             pass
 
-    found = fuzz(Target(name="planted", file="x", seeds=[b"abc"], read=slow), seconds=20, most=1)
+    found = fuzz(
+        Target(name="planted", file="x", seeds=[b"abc"], read=slow, sound=False), seconds=20, most=1
+    )
     assert list(found.faults) == ["took more than 0 s of CPU"]
 
 
@@ -89,7 +93,7 @@ def test_relatives_are_other_inputs_of_the_same_kinds() -> None:
 
 
 def test_the_page_adds_up_the_runs_that_are_kept(tmp_path: Path) -> None:
-    target = Target(name="planted", file="text", seeds=[b"abc"], read=_raises)
+    target = Target(name="planted", file="text", seeds=[b"abc"], read=_raises, sound=False)
     page = tmp_path / "page.md"
     for seed in (3, 9):
         rows = [row_of(fuzz(target, seconds=20, most=5, first=seed))]
@@ -100,6 +104,27 @@ def test_the_page_adds_up_the_runs_that_are_kept(tmp_path: Path) -> None:
     assert "python -m x --seed 3" in text and "python -m x --seed 9" in text
     assert text.count("planted: KeyError in test_fuzz.py") == 2
     assert trials("kills", page) == []
+
+
+def test_a_run_that_is_stopped_keeps_what_is_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, page = fuzz_main.fuzz, tmp_path / "page.md"
+
+    def second_is_stopped(target: Target, **how: object) -> object:
+        if target.name == "scheme, run, time":
+            raise KeyboardInterrupt
+        return real(target, **how)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(fuzz_main, "fuzz", second_is_stopped)
+    words = ["--only", "plan", "scheme", "--most", "5", "--without-torch", "--page", str(page)]
+    try:
+        assert fuzz_main.main(words) == 0
+    finally:
+        logging.disable(logging.NOTSET)
+    (kept,) = trials("fuzz", page)
+    assert kept.command.endswith("stopped after 1 of 2 readers")
+    assert [row["inputs"] for row in kept.rows] == [5]
 
 
 def test_the_page_is_what_its_records_say() -> None:

@@ -117,21 +117,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     todo = chosen(asked.only, torch=not asked.without_torch)
     logging.disable(logging.WARNING)  # what readers say of every other input
     found: list[Outcome] = []
-    for one in todo:
-        found.append(
-            fuzz(one, seconds=asked.seconds / len(todo), most=asked.most, first=asked.seed)
-        )
-        told = found[-1]
-        print(f"{told.target}: {told.tried:,} inputs, {len(told.faults)} faults", flush=True)
-        for what, data in told.faults.items():
-            print(f"  {what}\n    {data}", flush=True)
+    stopped = ""
+    try:
+        for one in todo:
+            found.append(
+                fuzz(one, seconds=asked.seconds / len(todo), most=asked.most, first=asked.seed)
+            )
+            told = found[-1]
+            print(f"{told.target}: {told.tried:,} inputs, {len(told.faults)} faults", flush=True)
+            for what, data in told.faults.items():
+                print(f"  {what}\n    {data}", flush=True)
+    except KeyboardInterrupt:  # what is finished counts
+        stopped = f", stopped after {len(found)} of {len(todo)} readers"
+    if not found:
+        return 130
     rows = [row_of(one) for one in found]
     print(table(rows))
     tried, took_s = sum(one.tried for one in found), sum(one.took_s for one in found)
     print(f"{tried / took_s:,.0f} inputs a second")
     if asked.page:
         words = argv if argv is not None else sys.argv[1:]
-        made = trial("fuzz", f"python -m validation.fuzz {' '.join(words)}", rows)
+        made = trial("fuzz", f"python -m validation.fuzz {' '.join(words)}{stopped}", rows)
         put_section("fuzz", section(keep(made, asked.page)), asked.page)
     return 1 if any(one.faults for one in found) else 0
 

@@ -10,7 +10,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,8 @@ class Target:
     beside: Callable[[Path], None] = lambda folder: None
     """Writes what stands beside the file."""
     head: int = 1 << 12
+    sound: bool = True
+    """Whether it reads its seeds; not one that is made to fail."""
 
 
 @dataclass(slots=True)
@@ -155,6 +157,8 @@ def _turn(
         path = folder / target.file
         path.parent.mkdir(parents=True, exist_ok=True)
         target.beside(folder)
+        if target.sound and number == found.seed:
+            _warm(target, path)
         draw = random.Random(number)
 
         @seed(number)
@@ -174,11 +178,27 @@ def _turn(
         one()
 
 
+def _warm(target: Target, path: Path) -> None:
+    """Reads what is good, so that what a library loads or starts once is not the first input's.
+
+    Threads that cannot be started for want of memory end the process in some of them.
+    """
+    for good in target.seeds:
+        with suppress(BitgapError):
+            target.read(_given(target, path, good))
+
+
+def _given(target: Target, path: Path, data: bytes) -> Any:
+    """Returns what a reader is given: the text, or the place of a file that holds it."""
+    if target.file == "text":
+        return data.decode(errors="surrogateescape")
+    path.unlink(missing_ok=True)  # a new file, as an old one may still be mapped
+    path.write_bytes(data)
+    return path
+
+
 def _try(target: Target, found: Outcome, path: Path, data: bytes) -> None:
-    if target.file != "text":
-        path.unlink(missing_ok=True)  # a new file, as an old one may still be mapped
-        path.write_bytes(data)
-    asked: Any = data.decode(errors="surrogateescape") if target.file == "text" else path
+    asked = _given(target, path, data)
     found.tried += 1
     _peak_bytes()
     held, began, stopped = _held_bytes(), time.process_time(), False
