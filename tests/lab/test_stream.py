@@ -20,7 +20,9 @@ from bitgap.lab.engine.scoring import Layout, Leaf
 from bitgap.lab.engine.stream import score_streaming
 from bitgap.lab.lab import Lab
 from bitgap.lab.store import Store
+from bitgap.models.decoder import Decoder
 from bitgap.quant.plan import Plan, mask_plans
+from validation.families.tiny import tiny_model
 
 STREAMS = replace(ROOMY, streams=True)
 PLANS = [
@@ -54,6 +56,22 @@ def test_scores_floor_and_reference_are_those_of_the_walk_in_memory(
             assert (np.abs(a - b) / inside.tokens).max() < 1e-5
     assert np.abs(references[0].nll_nats - references[1].nll_nats).max() < 1e-4
     assert all(r.floor_nats is not None and 0 < r.floor_nats < 1e-5 for r in references)
+
+
+# Several streams, inputs made of token ids, keys that later blocks read, the embedding once more:
+# a state holds more than the model is wide.
+@pytest.mark.parametrize(
+    "name", ["Gemma3nForCausalLM", "Gemma4ForCausalLM", "ZambaForCausalLM", "JambaForCausalLM"]
+)
+def test_states_of_more_than_one_tensor_are_kept_whole(name: str) -> None:
+    decoder, corpus = Decoder.from_model(tiny_model(name)), write_corpus(8)
+    plans = mask_plans("rtn4-channel", decoder.n_blocks, (0, 1, 2))
+    inside, outside = (make_bench(decoder, at, corpus=corpus) for at in (ROOMY, STREAMS))
+    theirs, ours = inside.score(plans), streamed(outside, plans)
+    for plan in plans:
+        for a, b in ((ours[plan].kl_nats, theirs[plan].kl_nats),
+                     (ours[plan].nll_nats, theirs[plan].nll_nats)):  # fmt: skip
+            assert (np.abs(a - b) / inside.tokens).max() < 1e-5
 
 
 def test_every_variant_of_every_block_is_made_once_in_order() -> None:

@@ -376,7 +376,7 @@ def predict(
         bank = size.block_bytes + max(map(_stored_bytes, engine.decoder.blocks))
         if full_rows:
             read = _stored_bytes(engine.decoder.model)
-            disk = disk_bytes(todo, n_rows, engine.decoder.width)
+            disk = disk_bytes(todo, n_rows, engine.decoder.state_width)
     else:
         stack = 4 * held_rows * size.width * ((size.n_blocks + 3) * nodes + 5)
         batch = max(batch, min(layout.product_rows or layout.chunk_rows, batch * nodes))

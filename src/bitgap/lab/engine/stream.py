@@ -212,7 +212,7 @@ class Stream:
         return states, 0
 
     def _states(self, place: Path, level: int) -> _States:
-        width = self._engine.decoder.width
+        width = self._engine.decoder.state_width
         n_nodes = len(self._levels[level])
         made = _States(place / f"states-{level}.bin", self._chunks, width, n_nodes)
         self._files.callback(made.close)
