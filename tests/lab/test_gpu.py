@@ -14,6 +14,7 @@ import pytest
 import torch
 from lab_samples import load_tiny, make_lab, write_corpus
 
+from bitgap.lab import bench as bench_module
 from bitgap.lab.engine.budget import MIB
 from bitgap.lab.lab import Lab
 from bitgap.lab.settings import Settings
@@ -56,6 +57,17 @@ def test_streamed_scores_are_those_of_the_walk_in_memory(case: str) -> None:
     whole, streams = lab_on("cuda", case), lab_on("cuda", case)
     streams.engine.layout = replace(streams.engine.layout, streams=True)
     assert_equal(streams.score(PLANS), whole.score(PLANS), whole.text.counts.tokens)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_blocks_that_visit_give_the_same_scores(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = lab_on("cuda", case)
+    theirs = whole.score(PLANS)
+    monkeypatch.setattr(bench_module, "has_room", lambda *_: False)
+    visited = lab_on("cuda", case)
+    assert visited.decoder.visits is not None
+    assert {p.device.type for p in visited.decoder.blocks[0].parameters()} == {"cpu"}
+    assert_equal(visited.score(PLANS), theirs, whole.text.counts.tokens)
 
 
 def test_a_model_kept_in_half_the_bits_is_run_in_float32_there_too() -> None:

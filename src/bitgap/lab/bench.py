@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self, TypeVar
+from weakref import ref
 
 import numpy as np
 import torch
@@ -63,6 +64,8 @@ if TYPE_CHECKING:
     from bitgap.lab.crew.crew import Crew
 
 _log = logging.getLogger(__name__)
+_APART = "bitgap_apart"
+"""Under which a model whose blocks visit their device keeps its decoder."""
 
 T = TypeVar("T")
 
@@ -256,10 +259,8 @@ class Bench:
     def _made_exact(self) -> Self:
         settings = replace(self.settings, arithmetic="exact")
         # Planted variants are of the model, whatever the arithmetic they are scored in.
-        decoder, bank = split(self.loaded, settings, beside=self.bank)
-        exact = replace(
-            self, settings=settings, decoder=decoder, bank=bank, rates=[], floor_nats=None
-        )
+        bank = Bank(self.decoder, beside=self.bank)
+        exact = replace(self, settings=settings, bank=bank, rates=[], floor_nats=None)
         return exact._with_text(self.text)
 
     def with_shuffled_tokens(self, seed: int) -> Self:
@@ -294,7 +295,7 @@ class Bench:
 
     def random_twin(self) -> Self:
         """Returns the lab of an untrained twin: fresh weights as the model's class draws them."""
-        untrained = random_twin(self.decoder.model, self.settings.seed)
+        untrained = random_twin(self.decoder.whole_model("an untrained twin"), self.settings.seed)
         made = self.twin(loaded_with(self.loaded, untrained, "random"))
         if self.source is not None and self.source.random_seed is None:
             made.source = replace(self.source, random_seed=self.settings.seed)
@@ -564,20 +565,43 @@ def source_of(
     return ModelSource(name, allow_pickle, trust_remote_code)
 
 
-def split(
-    loaded: LoadedModel, settings: Settings, *, beside: Bank | None = None
-) -> tuple[Decoder, Bank]:
+def split(loaded: LoadedModel, settings: Settings) -> tuple[Decoder, Bank]:
     """Splits a model, and returns it with an empty bank of its blocks' variants.
+
+    Where the device has no room for all of the model, its blocks visit it one at a time.
 
     Args:
         loaded: The model.
         settings: Where it runs, and in which arithmetic.
-        beside: Another bank of the same model, see :class:`bitgap.quant.bank.Bank`.
     """
-    decoder = Decoder.from_model(loaded.model.to(settings.device), loaded.info)
+    decoder = getattr(loaded.model, _APART, lambda: None)()
+    if decoder is not None and decoder.model is loaded.model:
+        pass  # its parts lie apart, so that it cannot be split once more
+    elif has_room(loaded.model, settings):
+        decoder = Decoder.from_model(loaded.model.to(settings.device), loaded.info)
+    else:
+        decoder = Decoder.from_model(loaded.model.to("cpu"), loaded.info)
+        decoder.let_blocks_visit(settings.device)
+        # Weak, as the decoder holds the model; a copy of the model takes it along.
+        setattr(loaded.model, _APART, ref(decoder))
+        _log.warning(
+            "%s is larger than what %s has free: its blocks visit it one at a time",
+            loaded.info.name,
+            settings.device,
+        )
     on_cpu = torch.device(settings.device).type == "cpu"
     dtype = torch.bfloat16 if products_round(settings) and on_cpu else None
-    return decoder, Bank(decoder, product_dtype=dtype, beside=beside)
+    return decoder, Bank(decoder, product_dtype=dtype)
+
+
+def has_room(model: Any, settings: Settings) -> bool:
+    """Returns whether a model, and what may be used beside it, fit the device's free memory."""
+    device = torch.device(settings.device)
+    if device.type == "cpu":
+        return True
+    free, _ = torch.cuda.mem_get_info(device)
+    there = {id(p): p.numel() * p.element_size() for p in model.parameters() if p.device != device}
+    return sum(there.values()) + settings.memory_bytes <= free
 
 
 def _readable(corpus: ParallelCorpus, loaded: LoadedModel) -> tuple[ParallelCorpus, dict[str, str]]:
@@ -650,6 +674,8 @@ def _make_engine(decoder: Decoder, bank: Bank, text: TokenizedText, settings: Se
             threads=min(settings.walkers, len(chunks)),
         )
         layout = replace(layout, workers=walkers)
+    if decoder.visits is not None:
+        layout = replace(layout, streams=True)
     bank.limit_bytes = layout.bank_bytes
     # Where the model is streamed a block may be most of the memory, and is held in its own type.
     bank.holds_cast = not layout.streams

@@ -119,7 +119,7 @@ class _Writer:
     """A model under a plan, which writes greedily."""
 
     def __init__(self, bench: Bench, plan: Plan) -> None:
-        self._model: Any = bench.loaded.model
+        self._model: Any = bench.decoder.whole_model("--generate")
         self._device = bench.settings.device
         self._weights = _weights(bench, plan)
         self._vocabulary = bench.decoder.vocabulary

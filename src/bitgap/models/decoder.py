@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bitgap.errors import EngineError, ModelError, UnsupportedArchitecture
+from bitgap.errors import EngineError, ModelError, UnsupportedArchitecture, UsageError
 from bitgap.models.alike import few_weights
 from bitgap.models.base import Base
 from bitgap.models.context import Context, ContextCache
@@ -38,8 +38,9 @@ from bitgap.models.matrices import (
 from bitgap.models.observe import observe_family, own_logits, probe_ids
 from bitgap.models.packing import Unpackable
 from bitgap.models.silence import hushed_log
-from bitgap.models.stored import stored
+from bitgap.models.stored import prefetch, stored
 from bitgap.models.tail import Tail
+from bitgap.models.visits import Visits, send_ends
 from bitgap.models.weights import (
     LinearView,
     as_float32,
@@ -72,6 +73,7 @@ class Decoder:
         packing: How states are laid out where blocks hand on more than (B x S x d), or None.
         vocabulary: Number of logits V.
         context: Longest sequence in tokens, or None.
+        visits: How blocks come to the device where they are run, if they do not lie there.
     """
 
     def __init__(
@@ -97,6 +99,7 @@ class Decoder:
             self._contexts, self._matrices = ContextCache(), dict[int, Matrices]()
             self._uses: Uses = {}
             self._lock, self.packing = threading.RLock(), None
+            self.visits: Visits | None = None
             with torch.no_grad():
                 self.packing = None if self.family.plain else self._base.find_packing(self.context)
                 self.tail = Tail.of(model, self.family, self._before_tail())
@@ -139,6 +142,46 @@ class Decoder:
         with decoder._refusing(), torch.no_grad():
             decoder._prove()
         return decoder
+
+    def let_blocks_visit(self, device: torch.device | str) -> None:
+        """Sends all but the blocks to a device without room for those, which visit it in turn.
+
+        Args:
+            device: Where states are, and everything is run, from now on.
+        """
+        send_ends(self.model, self.family, device)
+        self.visits = Visits(self.blocks, device)
+        with torch.no_grad():
+            self._contexts = ContextCache()
+            self.tail = Tail.of(self.model, self.family, self._before_tail())
+
+    def whole_model(self, what: str) -> Any:
+        """Returns the model for what copies it, or runs all of it at once.
+
+        Args:
+            what: Who asks, for the message.
+
+        Raises:
+            UsageError: If its blocks visit their device, where all of them have no room.
+        """
+        if self.visits is not None:
+            raise UsageError(
+                f"{what} needs the whole model on {self.visits.device}, which has no room for it; "
+                f"give --device cpu, or leave that out"
+            )
+        return self.model
+
+    def bring(self, i: int) -> None:
+        """Has block i where it is run, so that what is made of its weights is there too."""
+        if self.visits is not None:
+            self.visits.bring(i)
+
+    def expect(self, i: int) -> None:
+        """Begins to read block i, which comes next, without waiting for it."""
+        if self.visits is not None:
+            self.visits.expect(i)
+        else:
+            prefetch(self.blocks[i])
 
     @property
     def eager_heads(self) -> int:
@@ -204,6 +247,7 @@ class Decoder:
             context: From :meth:`context_for` with the same B and S.
             module: What to run in the block's place, such as a :meth:`clone_block` of it.
         """
+        self.bring(i)
         module = self.blocks[i] if module is None else module
         if self.packing is not None:
             return self.packing.run(i, hidden, context[i], module)
@@ -314,6 +358,7 @@ class Decoder:
         Raises:
             EngineError: If a name or shape is not that of the block.
         """
+        self.bring(i)
         clone = clone_sharing(self.blocks[i])
         for name, value in (weights or {}).items():
             set_weight(clone, name, value)

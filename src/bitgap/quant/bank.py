@@ -147,6 +147,7 @@ class Bank:
 
         Where products round, its matrices are rounded for them already (also under ``fp``).
         """
+        self._decoder.bring(index)
         if variant == FP and self._product_dtype is None:
             return self._as_run(index)
         key = (index, variant)
@@ -201,6 +202,7 @@ class Bank:
         return {name: parsed.of(name) for name in self._decoder.block_linears(index)}
 
     def _matrix(self, index: int, name: str, scheme: str) -> Tensor:
+        self._decoder.bring(index)
         view = self._decoder.block_linears(index)[name]
         own = self._own.get((index, scheme))
         if own is not None and name in own:

@@ -34,7 +34,7 @@ from bitgap.lab.engine.head import Target, make_target, score_tokens
 from bitgap.lab.engine.scoring import Emit, Engine, Leaf, Tick, Watch
 from bitgap.lab.engine.text import Chunk
 from bitgap.lab.engine.tree import Node, PlanTree
-from bitgap.models.stored import forget, prefetch
+from bitgap.models.stored import forget
 from bitgap.quant.bank import FP
 from bitgap.quant.plan import Plan
 
@@ -220,8 +220,9 @@ class Stream:
 
     def _through(self, block: int, before: _States, place: Path, key: str) -> _States:
         engine = self._engine
+        engine.decoder.bring(block)
         if block + 1 < engine.decoder.n_blocks:
-            prefetch(engine.decoder.blocks[block + 1])
+            engine.decoder.expect(block + 1)
         after = self._states(place, block + 1)
         nodes = self._levels[block + 1]
         full = next(i for i, n in enumerate(nodes) if self._is_full(n))
