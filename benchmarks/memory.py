@@ -8,9 +8,9 @@ in its file. Damages are thrown away.
 
 ``python benchmarks/memory.py --size 4GB --memory 1GiB`` prints one JSON object.
 
-With ``--blocks`` each block alone is scored too, in a process that is killed when it has read the
-file once, for its fingerprint, and 0.6 of it again, and is then begun again on the same store: what
-both read from the disk, over the file, is told.
+With ``--blocks`` each block alone is scored too, in a process that is killed when half of the walk
+is done, and is then begun again on the same store: what both read from the disk, over the file, is
+told, of which the first reads all of it once for the model's fingerprint.
 Where the file fits in memory the system reads it from its cache, so that counts only for one that
 does not: ``--size 28GB --width 6144 --memory 2GiB --blocks 2`` on a machine of 24 GiB.
 """
@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
 import shutil
 import signal
@@ -28,6 +27,8 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -108,8 +109,12 @@ print(len(lab.score([Plan.only("rtn4-g128", n, block) for block in range(n)]).pl
 """
 
 
-def run(command: list[str], kill_after_bytes: float = math.inf) -> dict[str, float]:
-    """Runs a command to its end, or kills it once it has read so many bytes from the disk.
+def run(command: list[str], kill_now: Callable[[], bool] = lambda: False) -> dict[str, float]:
+    """Runs a command to its end, or kills it once that is asked for.
+
+    Args:
+        command: What to run.
+        kill_now: Asked ten times a second.
 
     Returns:
         Peak of resident memory, bytes read from the disk (Linux counts them), processor and wall
@@ -127,7 +132,7 @@ def run(command: list[str], kill_after_bytes: float = math.inf) -> dict[str, flo
     killed = False
     while (found := os.wait4(child.pid, os.WNOHANG))[0] == 0:
         time.sleep(0.1)
-        if not killed and _read_bytes(child.pid) >= kill_after_bytes:
+        if not killed and kill_now():
             os.kill(child.pid, signal.SIGKILL)
             killed = True
     reader.join()
@@ -144,13 +149,13 @@ def run(command: list[str], kill_after_bytes: float = math.inf) -> dict[str, flo
     }
 
 
-def _read_bytes(process: int) -> float:
-    """Returns what a process had read from the disk by now; 0 where the system does not tell."""
-    try:
-        lines = Path(f"/proc/{process}/io").read_text().splitlines()
-    except OSError:
-        return 0
-    return next((float(line.split()[1]) for line in lines if line.startswith("read_bytes")), 0)
+def _blocks_done(store: Path) -> int:
+    """Returns how many blocks the walk that a store keeps has behind it."""
+    done = 0
+    for note in store.with_name(f"{store.name}.files").rglob("walk.json"):
+        with suppress(OSError, ValueError, KeyError):  # it may just be replaced, or gone
+            done = max(done, int(json.loads(note.read_text())["blocks"]))
+    return done
 
 
 def main() -> int:
@@ -190,7 +195,8 @@ def main() -> int:
                 sys.executable, "-c", _BLOCKS, str(model), str(Path(place) / "blocks.db"),
                 asked.memory, asked.languages, asked.blocks,
             ]  # fmt: skip
-            tries = [run(blocks, 1.6 * n_bytes), run(blocks)]
+            store, n_blocks = Path(place) / "blocks.db", len(list(model.glob("model-0*")))
+            tries = [run(blocks, lambda: _blocks_done(store) >= n_blocks / 2), run(blocks)]
             result["blocks"] = [
                 {**tried, "disk_reads_over_file": tried["disk_read_bytes"] / n_bytes}
                 for tried in tries
