@@ -27,11 +27,22 @@ from __future__ import annotations
 
 from typing import Any
 
+_JOINERS = "\u200c\u200d"
+"""What words of Persian and of Indic languages are written with; it shows nothing by itself."""
+
 
 class BitgapError(Exception):
-    """Root of everything bitgap raises on purpose."""
+    """Root of everything bitgap raises on purpose.
+
+    Its message is one line that can be shown anywhere: names and text of others that it tells of
+    may hold line breaks, escapes that a terminal obeys, marks that turn the line around, or halves
+    of characters that no terminal takes. Those are told as Python writes them.
+    """
 
     exit_code = 1
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(plain_text(one) if isinstance(one, str) else one for one in args))
 
 
 class UserError(BitgapError, ValueError):
@@ -116,6 +127,20 @@ class GateUndecided(GateClosed):
 
 class EngineError(BitgapError):
     """A promise of the engine itself that did not hold; please report it."""
+
+
+def plain_text(text: str) -> str:
+    r"""Returns a text with every character escaped that shows nothing, or does something.
+
+    Example:
+        >>> print(plain_text("a\nb \x1b[31m \u202e שלום"))
+        a\nb \x1b[31m \u202e שלום
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        c if c.isprintable() or c in _JOINERS else c.encode("unicode_escape").decode() for c in text
+    )
 
 
 def first_line(error: BaseException) -> str:

@@ -9,16 +9,21 @@ from __future__ import annotations
 import contextlib
 import errno
 import io
+import re
 import sys
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from bitgap.errors import plain_text
 from bitgap.show.words import duration
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 _WIDTH = 80
+_CONTROLS = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f]")
+"""What a terminal obeys instead of showing it, but for line ends."""
 # Where no terminal is: how long a phase may be silent at first, and between two lines.
 _QUIET_S, _EVERY_S = 10.0, 30.0
 
@@ -35,12 +40,25 @@ def show(what: Any) -> None:
 
 def _rendered(what: Any, width: int | None = None, stderr: bool = False) -> str:
     from rich.console import Console
+    from rich.segment import Segment
+
+    class Harmless(Console):
+        """Escapes what of the data a terminal would obey; names are of those who made files."""
+
+        def render(self, *given: Any, **named: Any) -> Iterator[Segment]:
+            for one in super().render(*given, **named):
+                safe = one.control or not _CONTROLS.search(one.text)
+                yield one if safe else Segment(_CONTROLS.sub(_escaped, one.text), one.style)
 
     # Aside, since rich ends the program itself where a pipe is closed.
     screen, text = Console(stderr=stderr), io.StringIO()
     width = width or min(screen.width, _WIDTH)
-    Console(file=text, highlight=False, width=width, force_terminal=screen.is_terminal).print(what)
+    Harmless(file=text, highlight=False, width=width, force_terminal=screen.is_terminal).print(what)
     return text.getvalue()
+
+
+def _escaped(match: re.Match[str]) -> str:
+    return plain_text(match[0])
 
 
 def write(text: str) -> None:
@@ -74,6 +92,7 @@ def is_ascii_only() -> bool:
 def tell(text: str) -> None:
     """Prints why a command failed to stderr, on a line of its own."""
     if sys.stderr is not None:
+        text = _CONTROLS.sub(_escaped, text)
         with contextlib.suppress(OSError, ValueError):
             print(("\n" if sys.stderr.isatty() else "") + text, file=sys.stderr, flush=True)
 
@@ -83,6 +102,7 @@ def say(text: str) -> None:
     if sys.stderr is not None:
         from rich.text import Text
 
+        text = plain_text(text)
         with contextlib.suppress(OSError, ValueError):
             line = _rendered(Text(text, style="dim", end=""), len(text) + 1, stderr=True)
             print(line.strip("\n"), file=sys.stderr, flush=True)
@@ -129,13 +149,15 @@ class Bar:
             TextColumn("left"),
         )
         self._progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             *(known if total_s > 0 else (SpinnerColumn(), TimeElapsedColumn())),
             console=screen,
             transient=True,
         )
         self._progress.start()
-        self._task = self._progress.add_task(label, total=total_s if total_s > 0 else None)
+        self._task = self._progress.add_task(
+            plain_text(label), total=total_s if total_s > 0 else None
+        )
 
     def advance(self, seconds: float) -> None:
         """Moves it by predicted seconds."""

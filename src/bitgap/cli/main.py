@@ -17,6 +17,7 @@ from typing import NoReturn
 from bitgap.cli import catalog, console, export, files, measure, pages, protect, theory
 from bitgap.cli.session import Session
 from bitgap.cli.stopping import Watch
+from bitgap.errors import plain_text
 from bitgap.version import __version__
 
 VERBS = (
@@ -40,6 +41,11 @@ _EXAMPLE = (
     "  bitgap audit --languages en,de,he,ar --sentences 24\n"
     "  bitgap audit ./my-model --languages en,de,he,ar"
 )
+
+
+class _OneLine(logging.Formatter):
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        return plain_text(super().formatMessage(record))
 
 
 class _Parser(argparse.ArgumentParser):
@@ -86,7 +92,9 @@ def main(argv: Sequence[str] | None = None, *, alone: bool = False) -> int:
     Returns:
         One of :data:`EXIT_CODES`.
     """
-    logging.basicConfig(format="bitgap: %(message)s", level=logging.WARNING, stream=sys.stderr)
+    warnings = logging.StreamHandler(sys.stderr)
+    warnings.setFormatter(_OneLine("bitgap: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[warnings])
     # Threads that spin while they wait for each other are ten to a hundred times slower where
     # anything else runs. Read when torch and numpy are first imported; what somebody set stays.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -304,7 +304,8 @@ def _surface_words(parsed: Any) -> Iterator[Word]:
         elif number[1] == "-":
             first, _, last = number
             covered = last
-            inside = [parts[i] for i in range(first, last + 1) if i in parts]
+            # Not every number between the two: a damaged file may name any.
+            inside = [parts[i] for i in sorted(parts) if first <= i <= last]
             head = _head(inside)
             features = _features(head) if head else {}
             yield token["form"], (head["lemma"] or "") if head else "", features, spaced
