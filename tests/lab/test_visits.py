@@ -20,6 +20,7 @@ from bitgap.errors import UsageError
 from bitgap.lab import bench as bench_module
 from bitgap.lab.lab import Lab
 from bitgap.lab.screen import screen
+from bitgap.lab.settings import Settings
 from bitgap.models import visits as visits_module
 from bitgap.models.decoder import Decoder
 from bitgap.models.twins import loaded_with
@@ -119,10 +120,22 @@ def test_a_changed_copy_is_split_anew(request: pytest.FixtureRequest) -> None:
     assert np.allclose(found[0], found[1], rtol=1e-4)
 
 
+@pytest.mark.parametrize(("free_bytes", "fits"), [(0, False), (2**20, False), (2**30, True)])
+def test_room_is_the_device_s_free_memory(
+    free_bytes: int, fits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free_bytes, 2**40))
+    settings = Settings(memory_bytes=2**20)
+    object.__setattr__(settings, "device", "cuda:1")  # which there is none of here
+    assert bench_module.has_room(build("llama"), settings) is fits
+    assert bench_module.has_room(build("llama"), Settings(memory_bytes=2**20))
+
+
 def test_what_needs_all_of_the_model_says_so(away: None) -> None:
     lab = make_lab("llama", corpus=write_corpus(8))
-    with pytest.raises(UsageError, match=r"an untrained twin needs the whole model.*--device cpu"):
-        lab.random_twin()
+    with pytest.raises(UsageError, match=r"--generate needs the whole model.*--device cpu"):
+        lab.decoder.whole_model("--generate")
+    assert lab.random_twin().decoder.visits is not None
 
 
 def test_at_most_one_block_is_away_from_home() -> None:

@@ -295,7 +295,7 @@ class Bench:
 
     def random_twin(self) -> Self:
         """Returns the lab of an untrained twin: fresh weights as the model's class draws them."""
-        untrained = random_twin(self.decoder.whole_model("an untrained twin"), self.settings.seed)
+        untrained = random_twin(self.decoder.model, self.settings.seed)
         made = self.twin(loaded_with(self.loaded, untrained, "random"))
         if self.source is not None and self.source.random_seed is None:
             made.source = replace(self.source, random_seed=self.settings.seed)
@@ -600,8 +600,13 @@ def has_room(model: Any, settings: Settings) -> bool:
     if device.type == "cpu":
         return True
     free, _ = torch.cuda.mem_get_info(device)
-    there = {id(p): p.numel() * p.element_size() for p in model.parameters() if p.device != device}
-    return sum(there.values()) + settings.memory_bytes <= free
+    coming = sum(
+        p.numel() * p.element_size()
+        for p in model.parameters()
+        # Without a number any device of the kind is meant, and one that it is on has it already.
+        if p.device.type != device.type or device.index not in (None, p.device.index)
+    )
+    return coming + settings.memory_bytes <= free
 
 
 def _readable(corpus: ParallelCorpus, loaded: LoadedModel) -> tuple[ParallelCorpus, dict[str, str]]:

@@ -156,7 +156,7 @@ class Decoder:
             self.tail = Tail.of(self.model, self.family, self._before_tail())
 
     def whole_model(self, what: str) -> Any:
-        """Returns the model for what copies it, or runs all of it at once.
+        """Returns the model for what runs all of it at once.
 
         Args:
             what: Who asks, for the message.

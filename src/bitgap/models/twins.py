@@ -52,7 +52,9 @@ def random_twin(model: Any, seed: int = 0) -> Any:
     with torch.random.fork_rng(devices=[]), torch.device("cpu"), silenced():
         torch.default_generator.manual_seed(seed)
         twin = type(model)._from_config(copy.deepcopy(model.config), dtype=model.dtype)
-    return twin.to(model.device).eval().requires_grad_(False)
+    # One whose parts lie apart, as its device has no room, is as large as the other: it stays here.
+    apart = len({parameter.device for parameter in model.parameters()}) > 1
+    return (twin if apart else twin.to(model.device)).eval().requires_grad_(False)
 
 
 def loaded_with(loaded: LoadedModel, model: Any, suffix: str) -> LoadedModel:

@@ -124,7 +124,8 @@ def redrawn(decoder: Decoder, seed: int) -> Decoder:
         decoder: The split model; not written to.
         seed: Of the draw.
     """
-    copied = Decoder.from_model(copy.deepcopy(decoder.whole_model("T-002")))
+    model = copy.deepcopy(decoder.model)
+    copied = Decoder.from_model(model if decoder.visits is None else model.to("cpu"))
     generator = torch.Generator().manual_seed(seed)
     for i in range(copied.n_blocks):
         for view in copied.block_linears(i).values():

@@ -92,7 +92,7 @@ class BlockMatrices:
 
     def random(self, seed: int) -> Iterator[dict[str, Tensor]]:
         """Yields every block's matrices of a random-init twin, whose gains are all 1."""
-        twin = random_twin(self._decoder.whole_model("T-005"), seed)
+        twin = random_twin(self._decoder.model, seed)
         for block, module in enumerate(blocks_of(twin, self._decoder)):
             yield self._read(block, module, folded=False)
 
