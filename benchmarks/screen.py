@@ -2,10 +2,8 @@
 
 Both make the damage table of the same units, choices and sentences. *rank* is Spearman's
 correlation over all units and choices, by language; *rank_within* that over the units at one
-choice, the lowest of all choices, where bits do not help. *rank_alone* holds the screen against the
-half of the swaps that it expects, one unit rounded in the full-precision model: what is missing
-from the other is interaction. Embedding and head are scored exactly by either and count for the
-time alone. Times are the processor's, of one thread; ``--every K`` swaps only each K-th unit, and
+choice, the lowest of all choices, where bits do not help. Embedding and head are scored exactly by
+either and count for the time alone. Times are the processor's, of one thread; ``--every K`` swaps only each K-th unit, and
 ``swaps_all_s`` says what all of them would take by the multiplications that are left out.
 
 ``python benchmarks/screen.py --sentences 4`` prints one JSON object.
@@ -29,7 +27,7 @@ from scipy.stats import spearmanr
 from bitgap.lab.engine.budget import tune_heap
 from bitgap.lab.lab import Lab
 from bitgap.lab.protect.steps import Asked, Prepared, prepare
-from bitgap.lab.protect.table import damage_table, scored, swap_plans
+from bitgap.lab.protect.table import damage_table, scored
 from bitgap.lab.protect.units import ModelUnits
 from bitgap.lab.settings import Settings
 from bitgap.protect.records import Choice
@@ -118,14 +116,6 @@ def compared(work: Prepared, lab: Lab, step: int) -> dict[str, object]:
     fresh = Lab.of(lab.loaded, lab.corpus, settings=lab.settings)
     scored(fresh, [units.plan(base)], "uniform")
     swaps, swaps_s = processor_s(lambda: damage_table(fresh, units, some, schemes, "swaps", base))
-    alone = np.full_like(swaps.damage_bits, np.nan)
-    plans = swap_plans(units, some)
-    scores = scored(fresh, list(plans.values()), "alone")
-    row = {text: i for i, text in enumerate(scores.plans)}
-    assert swaps.characters is not None
-    for (u, name), plan in plans.items():
-        kl = scores.kl_nats[row[plan.text]].sum(-1) / np.log(2)
-        alone[:, u, schemes.index(name)] = kl / swaps.characters.sum()
     inside = np.array([unit.kind not in OUTSIDE for unit in units.units])
     whole = np.array([sum(c is not None for c in r) > 1 for r in some])
     cells = np.isfinite(swaps.damage_bits[0]) & (inside & whole)[:, None]
@@ -143,7 +133,6 @@ def compared(work: Prepared, lab: Lab, step: int) -> dict[str, object]:
         "rank": dict(zip(lab.languages, rank, strict=True)),
         "rank_lowest": min(rank),
         "rank_within_lowest": min((min(one) for one in within), default=None),
-        "rank_alone_lowest": min(ranks(screen.damage_bits[:, cells], alone[:, cells])),
         "sum_ratio": float(
             np.median(screen.damage_bits[:, cells] / np.abs(swaps.damage_bits[:, cells]))
         ),

@@ -23,7 +23,7 @@ from bitgap.lab.lab import Lab
 from bitgap.lab.protect import search
 from bitgap.lab.protect.run import protect, table_of
 from bitgap.lab.protect.steps import Asked, foresee, prepare
-from bitgap.lab.protect.table import damage_table, scored, screen_s, swap_plans
+from bitgap.lab.protect.table import damage_table, scored, screen_s
 from bitgap.lab.protect.units import choices_of, units_of
 from bitgap.lab.settings import Settings
 from bitgap.protect.calibration import MOST_MEASURED
@@ -105,24 +105,21 @@ def _asked(**more: Any) -> Asked:
     return Asked(**{"budget": 4.6, **FEW, **more})
 
 
-def test_the_screen_ranks_as_what_single_units_do(home: Path) -> None:
+def test_the_screen_ranks_as_swaps_do(home: Path) -> None:
     lab = _lab(home)
     units = units_of(lab)
     choices = choices_of(units.units, SCHEMES[1:3])
     base = dict.fromkeys((u.name for u in units.units), SCHEMES[1])
     table = damage_table(lab, units, choices, SCHEMES[1:3], "screen", base)
-    assert screen_s(lab, SCHEMES[1:3]) == 0 < screen_s(_lab(home), SCHEMES[1:3]), "it is kept"
-    alone = swap_plans(units, choices)
-    scores = scored(lab, list(alone.values()), "alone")
-    assert table.characters is not None
-    kl = scores.kl_nats.sum(-1) / np.log(2) / table.characters.sum()
-    wanted = np.zeros_like(table.damage_bits)
-    for (u, scheme), plan in alone.items():
-        wanted[:, u, SCHEMES[1:3].index(scheme)] = kl[scores.plans.index(plan.text)]
+    ends = [None, units.plan(base)]
+    assert screen_s(lab, SCHEMES[1:3], ends) == 0 < screen_s(_lab(home), SCHEMES[1:3], ends), "kept"
+    swaps = damage_table(lab, units, choices, SCHEMES[1:3], "swaps", base)
+    mine, its = table.damage_bits, swaps.damage_bits
     # Embedding and head are scored, not screened.
-    np.testing.assert_allclose(table.damage_bits[:, [0, -1]], wanted[:, [0, -1]], rtol=1e-9)
-    for one, other in zip(table.damage_bits, wanted, strict=True):
+    np.testing.assert_allclose(mine[:, [0, -1]], its[:, [0, -1]], rtol=1e-9)
+    for one, other in zip(mine, its, strict=True):
         assert spearmanr(one[1:-1].ravel(), other[1:-1].ravel()).statistic > 0.9
+        assert abs(one[1:-1].sum() / other[1:-1].sum() - 1) < 0.25
 
 
 def test_a_recipe_is_found_sealed_and_proved(found: tuple[Outcome, Path], home: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from lab_samples import make_lab
 
 from bitgap.lab.screen import screen
 from bitgap.quant.plan import Plan
+from bitgap.quant.variants import Variant
 
 SMALL = "noise0.02-s0"
 """A change so small that damage is quadratic in it, and large enough for float32."""
@@ -28,6 +31,47 @@ def test_the_screen_expects_what_small_changes_do(case: str) -> None:
     assert abs(np.log(ratio).mean()) < 0.1
     by_token = found.by_token[:, 0].sum((1, 2))
     assert np.corrcoef(np.log(by_token), np.log(wanted))[0, 1] > 0.9
+
+
+@pytest.mark.parametrize("case", ["llama", "gpt2", "gemma2", "falcon", "bloom", "llama-tied"])
+@pytest.mark.parametrize("ends", ["", " embedding noise0.03-s7 head noise0.03-s8"])
+def test_within_a_plan_it_expects_what_small_changes_do_there(case: str, ends: str) -> None:
+    lab = make_lab(case)
+    n = lab.decoder.n_blocks
+    base = Plan.parse(f"noise0.02-s5{ends}", n)
+    found = screen(lab, [SMALL, "noise0.02-s5"], draws=64, within=base)
+    plans = {
+        (block, name, scheme): replace(
+            base,
+            blocks=tuple(
+                Variant("noise0.02-s5", {name: scheme}).name if i == block else own
+                for i, own in enumerate(base.blocks)
+            ),
+        )
+        for block, name in found.units
+        for scheme in ("fp", SMALL, "noise0.02-s5")
+    }
+    scores = lab.score(list(plans.values()))
+    kl = dict(zip(scores.plans, scores.kl_nats.sum((1, 2)), strict=True))
+    for c, scheme in enumerate(found.schemes):
+        wanted = np.array([
+            kl[plans[block, name, scheme].text] - kl[plans[block, name, "fp"].text]
+            for block, name in found.units
+        ])  # fmt: skip
+        expected = (found.slope + found.by_sequence)[:, c].sum((1, 2))
+        # Differences have either sign, and 64 draws leave noise in the smaller ones.
+        assert np.corrcoef(expected, wanted)[0, 1] > 0.9
+        assert np.linalg.norm(expected - wanted) < 0.3 * np.linalg.norm(wanted)
+    assert (found.slope != 0).any()
+
+
+def test_within_full_precision_nothing_has_a_slope() -> None:
+    lab = make_lab("llama")
+    found = screen(lab, [SMALL], draws=2, seed=3)
+    within = screen(lab, [SMALL], draws=2, seed=3, within=Plan.uniform("fp", lab.n_blocks))
+    assert not found.slope.any()
+    np.testing.assert_allclose(within.by_sequence, found.by_sequence, rtol=1e-4)
+    assert np.abs(within.slope).max() < 1e-5 * np.abs(found.by_sequence).max() + 1e-9
 
 
 def test_it_is_quadratic_and_leaves_what_is_not_rounded_alone() -> None:

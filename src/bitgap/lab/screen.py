@@ -17,13 +17,22 @@ one degree for every draw of y; sums of squares,
 have far less, and leave out that what one matrix does to different tokens adds up. Never used is
 the trace of the Fisher matrix times squared error, which knows nothing of directions.
 
+A matrix does not do the same within a plan that rounds all others. There KL has a slope, and the
+plan lies at a distance B = W_own - W of the whole matrix. With g⁰ the gradient of KL itself, labels
+drawn from the rounded model and Δ = ΔW x, B's change b likewise,
+
+    K(rounded) - K(whole)
+        ≈ Σ_s g⁰_s · Δ_s + ½ E_y[(Σ_s g_s · Δ_s)²] - E_y[Σ_s g_s · Δ_s Σ_s g_s · b_s]
+
+by the same two passes through the rounded model. A table takes the mean of both ends, as swaps do.
+
 Gradients are taken block by block, from the last to the first, each block run once more: memory is
 that of the states between blocks and of one block's own graph.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -34,7 +43,10 @@ from torch import Tensor, nn
 from bitgap.lab.bench import Bench
 from bitgap.lab.engine.arithmetic import products
 from bitgap.lab.engine.text import Chunk
+from bitgap.models.tail import Tail
 from bitgap.quant.bank import FP
+from bitgap.quant.plan import Plan
+from bitgap.quant.variants import parse_variant
 from bitgap.records import Floats
 
 # Logits of so many bytes are held at once.
@@ -43,18 +55,20 @@ _LOGITS_BYTES = 32 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class Screened:
-    """What the screen expects of every matrix alone.
+    """What the screen expects of every matrix, rounded within one plan and no other.
 
     Attributes:
         units: Block and name of each matrix.
         schemes: Ways to round.
-        by_token: Expected KL in nats by unit, scheme, language and sentence, (U x C x A x N), as
-            sums of squares.
+        slope: First order of the expected change of KL in nats by unit, scheme, language and
+            sentence, (U x C x A x N); 0 within full precision.
+        by_token: Second order, as sums of squares.
         by_sequence: The same as squares of sums.
     """
 
     units: tuple[tuple[int, str], ...]
     schemes: tuple[str, ...]
+    slope: Floats
     by_token: Floats
     by_sequence: Floats
 
@@ -66,8 +80,11 @@ def screen(
     draws: int = 2,
     seed: int = 0,
     chunks: Sequence[Chunk] | None = None,
+    within: Plan | None = None,
 ) -> Screened:
-    """Returns what rounding each matrix alone is expected to do to every sentence.
+    """Returns what each matrix is expected to do to every sentence when it is rounded.
+
+    That is KL with the matrix rounded less KL with it whole, all others as ``within`` has them.
 
     Args:
         bench: Model and text; products must not be rounded.
@@ -75,68 +92,111 @@ def screen(
         draws: Of the labels for every token.
         seed: Of the draws.
         chunks: Batches of the bench's text that are run; all when None. Sentences of others have 0.
+        within: The plan around each matrix; full precision when None.
     """
     decoder = bench.decoder
     units = tuple((i, name) for i in range(bench.n_blocks) for name in decoder.block_linears(i))
-    sums = np.zeros((2, len(units), len(schemes), bench.text.counts.tokens.size))
+    sums = np.zeros((3, len(units), len(schemes), bench.text.counts.tokens.size))
     row = {unit: u for u, unit in enumerate(units)}
     generator = torch.Generator(device=bench.settings.device).manual_seed(seed)
+    whole = Plan.uniform(FP, bench.n_blocks)
+    plan = whole if within is None else within
     with products("exact", bench.settings.device):
         for chunk in bench.chunks if chunks is None else chunks:
-            states = _states(bench, chunk)
-            gradient = _of_head(bench, chunk, states[-1], draws, generator)
-            for block in reversed(range(bench.n_blocks)):
-                gradient, seen = _through(bench, chunk, block, states[block], gradient)
-                for name, (inputs, gradients) in seen.items():
-                    weight = decoder.block_linears(block)[name].get().float()
-                    u = row[block, name]
-                    for c, scheme in enumerate(schemes):
-                        rounded = bench.bank.rounded_linear(block, name, scheme)
-                        change = inputs @ (rounded - weight).T  # B x S x out
-                        along = (gradients * change).sum(-1).double()  # K x B x S
-                        token = (along**2).sum(-1).mean(0) / 2
-                        sequence = (along.sum(-1) ** 2).mean(0) / 2
-                        sums[0, u, c, chunk.where] += token.cpu().numpy()
-                        sums[1, u, c, chunk.where] += sequence.cpu().numpy()
+            last = None if within is None else _states(bench, chunk, whole)[-1]
+            for block, name, along in _changes(bench, chunk, plan, draws, generator, last):
+                u, own = row[block, name], parse_variant(plan.blocks[block]).of(name)
+                # Where the plan lies from the whole matrix, along the labels' gradients.
+                there = None if own == FP else along(own)[:draws]
+                for c, scheme in enumerate(schemes):
+                    change = along(scheme)
+                    moved, slope = change[:draws], change[draws:].sum((0, -1))
+                    token, sequence = moved**2 / 2, moved.sum(-1) ** 2 / 2
+                    if there is not None:
+                        token = token - moved * there
+                        sequence = sequence - moved.sum(-1) * there.sum(-1)
+                    sums[0, u, c, chunk.where] += slope.cpu().numpy()
+                    sums[1, u, c, chunk.where] += token.sum(-1).mean(0).cpu().numpy()
+                    sums[2, u, c, chunk.where] += sequence.mean(0).cpu().numpy()
     shape = (len(units), len(schemes), *bench.text.counts.tokens.shape)
-    return Screened(units, tuple(schemes), sums[0].reshape(shape), sums[1].reshape(shape))
+    return Screened(units, tuple(schemes), *(one.reshape(shape) for one in sums))
+
+
+_Along = Callable[[str], Tensor]
+"""What a matrix's change under a scheme does along every gradient, (K x B x S), in nats."""
+
+
+def _changes(
+    bench: Bench,
+    chunk: Chunk,
+    plan: Plan,
+    draws: int,
+    generator: torch.Generator,
+    whole: Tensor | None,
+) -> Iterator[tuple[int, str, _Along]]:
+    """Yields every matrix, from the last block to the first, and what its changes do."""
+    states = _states(bench, chunk, plan)
+    gradient = _of_head(bench, chunk, states[-1], plan.head, draws, generator, whole)
+    for block in reversed(range(bench.n_blocks)):
+        variant = plan.blocks[block]
+        gradient, seen = _through(bench, chunk, block, variant, states[block], gradient)
+        for name, (inputs, gradients) in seen.items():
+            weight = bench.decoder.block_linears(block)[name].get().float()
+
+            def along(
+                scheme: str,
+                place: tuple[int, str] = (block, name),
+                weight: Tensor = weight,
+                inputs: Tensor = inputs,
+                gradients: Tensor = gradients,
+            ) -> Tensor:
+                change = bench.bank.rounded_linear(*place, scheme) - weight
+                return (gradients * (inputs @ change.T)).sum(-1).double()
+
+            yield block, name, along
 
 
 @torch.no_grad()
-def _states(bench: Bench, chunk: Chunk) -> list[Tensor]:
+def _states(bench: Bench, chunk: Chunk, plan: Plan) -> list[Tensor]:
     """Returns the states before every block and after the last, (B x S x d) each."""
     decoder = bench.decoder
-    states = [decoder.embed(chunk.input_ids)]
+    states = [decoder.embed_with(chunk.input_ids, bench.bank.embedding(plan.embedding))]
     context = decoder.context_for(*chunk.shape)
-    for block in range(decoder.n_blocks):
-        module = bench.bank.block(block, FP)
+    for block, variant in enumerate(plan.blocks):
+        module = bench.bank.block(block, variant)
         states.append(decoder.run_block(block, states[-1], context, module))
     return states
 
 
 def _of_head(
-    bench: Bench, chunk: Chunk, state: Tensor, draws: int, generator: torch.Generator
+    bench: Bench,
+    chunk: Chunk,
+    state: Tensor,
+    scheme: str,
+    draws: int,
+    generator: torch.Generator,
+    whole: Tensor | None = None,
 ) -> Tensor:
-    """Returns gradients of Σ_t log p(y_t) at the last state, labels drawn, (K x B x S x d)."""
+    """Returns gradients of Σ_t log p(y_t) at the last state, labels drawn, (K x B x S x d).
+
+    With ``whole``, the last state in full precision, one more follows: the gradient of the KL
+    divergence from there.
+    """
     tail = bench.decoder.tail
     width = state.shape[-1]
     entering = state.reshape(-1, width)[chunk.positions].requires_grad_()
     with torch.enable_grad():
         entered = tail.finish(entering)
-    outer = entered.new_empty(draws, *entered.shape)
+    n = draws + (whole is not None)
+    outer = entered.new_empty(n, *entered.shape)
     rows = max(1, _LOGITS_BYTES // (4 * len(tail.weight)))
-    weight = tail.weight.float()
+    full = tail.weight.float()
+    weight = full if scheme == FP else bench.bank.head(scheme).float()
     with torch.no_grad():
+        target = None if whole is None else tail.finish(whole.reshape(-1, width)[chunk.positions])
         for start in range(0, len(entered), rows):
             part = slice(start, start + rows)
-            z = entered.detach()[part] @ weight.T
-            if tail.bias is not None:
-                z += tail.bias
-            slope = None
-            if tail.softcap is not None:
-                z = torch.tanh(z / tail.softcap)
-                slope = 1 - z**2
-                z = z * tail.softcap
+            z, slope = _logits(tail, entered.detach()[part], weight)
             p = torch.softmax(z, -1)
             labels = torch.multinomial(p, draws, replacement=True, generator=generator)
             mean = (p if slope is None else p * slope) @ weight
@@ -145,15 +205,29 @@ def _of_head(
                 if slope is not None:
                     chosen = chosen * slope.gather(1, labels[:, k : k + 1])
                 outer[k, part] = chosen - mean
-    found = state.new_zeros(draws, *state.shape)
-    for k in range(draws):
-        (inner,) = torch.autograd.grad(entered, entering, outer[k], retain_graph=k < draws - 1)
+            if target is not None:
+                was = torch.softmax(_logits(tail, target[part], full)[0], -1)
+                outer[draws, part] = mean - (was if slope is None else was * slope) @ weight
+    found = state.new_zeros(n, *state.shape)
+    for k in range(n):
+        (inner,) = torch.autograd.grad(entered, entering, outer[k], retain_graph=k < n - 1)
         found[k].view(-1, width)[chunk.positions] = inner
     return found
 
 
+def _logits(tail: Tail, entered: Tensor, weight: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Returns logits, and the slope of the soft cap there, if there is one."""
+    z = entered @ weight.T
+    if tail.bias is not None:
+        z += tail.bias
+    if tail.softcap is None:
+        return z, None
+    z = torch.tanh(z / tail.softcap)
+    return z * tail.softcap, 1 - z**2
+
+
 def _through(
-    bench: Bench, chunk: Chunk, block: int, state: Tensor, gradient: Tensor
+    bench: Bench, chunk: Chunk, block: int, variant: str, state: Tensor, gradient: Tensor
 ) -> tuple[Tensor, dict[str, tuple[Tensor, Tensor]]]:
     """Returns the gradients before a block, and what enters and leaves its matrices.
 
@@ -161,6 +235,7 @@ def _through(
         bench: Model and text.
         chunk: The text.
         block: Number of the block.
+        variant: What it is run as.
         state: Before it, (B x S x d).
         gradient: After it, (K x B x S x d).
 
@@ -168,7 +243,7 @@ def _through(
         The gradients, (K x B x S x d), and by matrix its inputs (B x S x in) and the gradients at
         its outputs (K x B x S x out).
     """
-    decoder, module = bench.decoder, bench.bank.block(block, FP)
+    decoder, module = bench.decoder, bench.bank.block(block, variant)
     entering = state.detach().requires_grad_()
     context = decoder.context_for(*chunk.shape)
     with torch.enable_grad(), _caught(module, list(decoder.block_linears(block))) as caught:

@@ -173,7 +173,8 @@ class Bank:
             return own
         if self._cast is None or self._cast[0] != index:
             self._cast = None  # before the next is made
-            self._cast = index, as_float32(own)
+            with torch.inference_mode(False):
+                self._cast = index, as_float32(own)
         return self._cast[1]
 
     def release(self, index: int) -> None:
@@ -321,7 +322,8 @@ class Bank:
         return not parsed.units and parse_scheme(parsed.scheme).scope == "all-weights"
 
     def _make_block(self, index: int, variant: str) -> nn.Module:
-        with torch.no_grad():
+        # Whoever asks first may be in inference mode, and whoever comes next may want gradients.
+        with torch.inference_mode(False), torch.no_grad():
             parsed = parse_variant(variant)
             if self._takes_all(variant):
                 scheme = parse_scheme(parsed.scheme)

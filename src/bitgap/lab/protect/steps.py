@@ -326,7 +326,7 @@ def foresee(work: Prepared) -> Costs:
         [work.units.plan(work.base), *table_plans(work.units, work.choices, work.instrument,
                                                   work.base)])  # fmt: skip
     if work.instrument == "screen":
-        more = screen_s(work.found_on, work.schemes)
+        more = screen_s(work.found_on, work.schemes, [None, work.units.plan(work.base)])
         table = replace(table, time_s=table.time_s + more)
     calibrate = work.calibrate.preflight(plans(PLANS, work.seed))
     search = work.search.preflight([*own, *plans(2 * BEST, work.seed + 1)])

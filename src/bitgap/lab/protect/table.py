@@ -38,7 +38,7 @@ from bitgap.records import Floats, Observations, Scores
 Instrument = Literal["screen", "swaps"]
 INSTRUMENTS = get_args(Instrument)
 Choices = Sequence[Sequence[Choice | None]]
-SCREEN_VERSION = 1
+SCREEN_VERSION = 2
 SCREEN_DRAWS = 2
 """Labels drawn for every token."""
 _BACKWARD = 2.0
@@ -122,10 +122,8 @@ def table_plans(
     units: ModelUnits, choices: Choices, instrument: Instrument, base: Mapping[str, str]
 ) -> list[Plan]:
     """Returns the plans that an instrument scores."""
-    alone = swap_plans(units, choices)
-    if instrument == "swaps":
-        return [*alone.values(), *swap_plans(units, choices, base).values()]
-    return [plan for (u, _), plan in alone.items() if units.units[u].kind in OUTSIDE]
+    plans = swap_plans if instrument == "swaps" else _outside
+    return [*plans(units, choices).values(), *plans(units, choices, base).values()]
 
 
 def scored(bench: Bench, plans: Sequence[Plan], label: str) -> Scores:
@@ -164,14 +162,25 @@ def _by_swaps(
 ) -> Floats:
     alone, within = swap_plans(units, choices), swap_plans(units, choices, base)
     scores = scored(bench, [*alone.values(), *within.values()], "table, by swaps")
-    row = {text: i for i, text in enumerate(scores.plans)}
     bits = np.zeros(_shape(bench, units, schemes))
+    _put_swaps(bits, scores, schemes, alone, within)
+    return bits
+
+
+def _put_swaps(
+    bits: Floats,
+    scores: Scores,
+    schemes: Sequence[str],
+    alone: Mapping[tuple[int, str], Plan],
+    within: Mapping[tuple[int, str], Plan],
+) -> None:
+    """Fills a table (A x units x schemes x N) with the means of both ends of some swaps."""
+    row = {text: i for i, text in enumerate(scores.plans)}
     for (u, name), plan in alone.items():
         whole = scores.kl_nats[row[within[u, FP].text]]
         among = scores.kl_nats[row[within[u, name].text]] - whole
         own = scores.kl_nats[row[plan.text]]
         bits[:, u, schemes.index(name)] = (own + among) / 2 / np.log(2)
-    return bits
 
 
 # -- the screen ------------------------------------------------------------------------------------
@@ -185,94 +194,114 @@ def _by_screen(
     base: Mapping[str, str],
 ) -> Floats:
     bits = np.zeros(_shape(bench, units, schemes))
-    outside = {
-        key: plan
-        for key, plan in swap_plans(units, choices).items()
-        if units.units[key[0]].kind in OUTSIDE
-    }
-    if outside:
-        scores = scored(bench, list(outside.values()), "table, embedding and head")
-        row = {text: i for i, text in enumerate(scores.plans)}
-        for (u, name), plan in outside.items():
-            bits[:, u, schemes.index(name)] = scores.kl_nats[row[plan.text]] / np.log(2)
+    alone, within = _outside(units, choices), _outside(units, choices, base)
+    if alone:
+        plans = [*alone.values(), *within.values()]
+        _put_swaps(bits, scored(bench, plans, "table, embedding and head"), schemes, alone, within)
     rounding = [name for name in schemes if name != FP]
     columns = [schemes.index(name) for name in rounding]
-    linears, by_token, by_sequence = _screened(bench, rounding)
+    linears, whole = _screened(bench, rounding, None)
+    _, among = _screened(bench, rounding, units.plan(base))
     for u, unit in enumerate(units.units):
         if unit.block is None:
             continue
         # What several matrices of one unit do is added up: they are as good as independent.
         rows = [linears.index((unit.block, name)) for name in units.linears[unit.name]]
-        token, sequence = by_token[rows].sum(0), by_sequence[rows].sum(0)
+        (_, token, sequence), (slope, second, _) = whole[:, rows].sum(1), among[:, rows].sum(1)
+        # Of the other end the same, as its sums are differences and may be near 0.
         pooled = sequence.sum() / token.sum() if token.sum() > 0 else 1.0
-        bits[:, u, columns] = (token * pooled).transpose(1, 0, 2) / np.log(2)
+        both = (token * pooled + slope + second * pooled) / 2
+        bits[:, u, columns] = both.transpose(1, 0, 2) / np.log(2)
     return bits
 
 
-def _screened(bench: Bench, schemes: Sequence[str]) -> tuple[list[tuple[int, str]], Floats, Floats]:
-    """Returns linears, and what is expected of them by token and by sequence, (U x C x A x N).
+def _outside(
+    units: ModelUnits, choices: Choices, base: Mapping[str, str] | None = None
+) -> dict[tuple[int, str], Plan]:
+    """Returns the plans of embedding and head, which are few enough to be scored."""
+    return {
+        key: plan
+        for key, plan in swap_plans(units, choices, base).items()
+        if units.units[key[0]].kind in OUTSIDE
+    }
 
-    Batches of the text are kept as they are done, so that little is lost where it is stopped.
+
+def _screened(
+    bench: Bench, schemes: Sequence[str], within: Plan | None
+) -> tuple[list[tuple[int, str]], Floats]:
+    """Returns linears, and what is expected of them within a plan, (3 x U x C x A x N).
+
+    Slope, second order by token and by sequence. Batches of the text are kept as they are done, so
+    that little is lost where it is stopped.
     """
     exact = bench.exact()
     a, n = exact.text.counts.tokens.shape
     linears = [(i, name) for i in range(exact.n_blocks) for name in exact.decoder.block_linears(i)]
-    sums = np.zeros((2, len(linears), len(schemes), a * n))
-    exact.progress.start("table, by the screen", screen_s(bench, schemes))
+    sums = np.zeros((3, len(linears), len(schemes), a * n))
+    exact.progress.start("table, by the screen", screen_s(bench, schemes, [within]))
     try:
         for number, chunk in enumerate(exact.chunks):
             where, seed = np.asarray(chunk.where), exact.settings.seed
-            key = _screen_key(exact, schemes, number)
+            key = _screen_key(exact, schemes, number, within)
             kept = exact.store.get_observations(key)
             if kept is None:
                 found = screen(exact, schemes, draws=SCREEN_DRAWS, chunks=[chunk],
-                               seed=_seed_of(seed, number))  # fmt: skip
-                both = np.stack([found.by_token, found.by_sequence])
+                               seed=_seed_of(seed, number), within=within)  # fmt: skip
+                nats = np.stack([found.slope, found.by_token, found.by_sequence])
                 kept = Observations(
                     experiment="screen",
                     version=SCREEN_VERSION,
-                    arrays={"nats": both.reshape(*sums.shape)[..., where]},
-                    facts={"schemes": list(schemes)},
+                    arrays={"nats": nats.reshape(*sums.shape)[..., where]},
+                    facts={"schemes": list(schemes), "within": within.text if within else FP},
                 )
                 exact.store.put_observations(key, kept)
-                exact.progress.advance(_screen_s(bench, schemes, chunk.n_rows))
+                exact.progress.advance(_screen_s(bench, schemes, chunk.n_rows, within))
             sums[..., where] = kept.arrays["nats"]
     finally:
         exact.progress.stop()
-    shape = (len(linears), len(schemes), a, n)
-    return linears, sums[0].reshape(shape), sums[1].reshape(shape)
+    return linears, sums.reshape(3, len(linears), len(schemes), a, n)
 
 
 def _seed_of(seed: int, number: int) -> int:
     return int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
 
 
-def screen_s(bench: Bench, schemes: Sequence[str]) -> float:
-    """Returns the seconds that the screen is expected to take beyond what the store holds."""
+def screen_s(bench: Bench, schemes: Sequence[str], ends: Sequence[Plan | None]) -> float:
+    """Returns the seconds that the screen is expected to take beyond what the store holds.
+
+    Args:
+        bench: Model and text.
+        schemes: Names of the columns.
+        ends: Plans within which matrices are rounded; None for full precision.
+    """
     exact, rounding = bench.exact(), [name for name in schemes if name != FP]
     return sum(
-        _screen_s(bench, rounding, chunk.n_rows)
+        _screen_s(bench, rounding, chunk.n_rows, within)
+        for within in ends
         for number, chunk in enumerate(exact.chunks)
-        if not exact.store.has_observations(_screen_key(exact, rounding, number))
+        if not exact.store.has_observations(_screen_key(exact, rounding, number, within))
     )
 
 
-def _screen_key(exact: Bench, schemes: Sequence[str], number: int) -> str:
+def _screen_key(exact: Bench, schemes: Sequence[str], number: int, within: Plan | None) -> str:
     """Returns under which key the store keeps what the screen says of one batch of the text."""
     where = np.asarray(exact.chunks[number].where).tolist()
     about = ["damage screen", SCREEN_VERSION, exact.text_key, list(schemes), SCREEN_DRAWS]
-    return content_key(*about, exact.settings.seed, number, where)
+    plan = FP if within is None else within.text
+    return content_key(*about, exact.settings.seed, number, where, plan)
 
 
-def _screen_s(bench: Bench, schemes: Sequence[str], n_rows: int) -> float:
+def _screen_s(bench: Bench, schemes: Sequence[str], n_rows: int, within: Plan | None) -> float:
     exact = bench.exact()
     rates = exact.measured_rates()
-    n_rounding = sum(name != FP for name in schemes)
-    passes = 2 + _BACKWARD * SCREEN_DRAWS + _CHANGE * n_rounding
+    n_rounding, around = sum(name != FP for name in schemes), within is not None
+    # Around a plan there is a pass in full precision, a gradient of KL and the plan's own change.
+    passes = 2 + around + _BACKWARD * (SCREEN_DRAWS + around) + _CHANGE * (n_rounding + around)
     # Every matrix is rounded again for every batch: all of them, in every way, are not held.
     weights = exact.n_blocks * Dimensions.of(exact.decoder).block_weights
-    rounding_s = n_rounding * weights * rates.round_s
-    return n_rows * (exact.n_blocks * passes * rates.block_s + 2 * rates.head_s) + rounding_s
+    rounding_s = (n_rounding + 2 * around) * weights * rates.round_s
+    heads = 2 + 2 * around
+    return n_rows * (exact.n_blocks * passes * rates.block_s + heads * rates.head_s) + rounding_s
 
 
 def _shape(bench: Bench, units: ModelUnits, schemes: Sequence[str]) -> tuple[int, int, int, int]:
