@@ -3,8 +3,9 @@
 Both make the damage table of the same units, choices and sentences. *rank* is Spearman's
 correlation over all units and choices, by language; *rank_within* that over the units at one
 choice, the lowest of all choices, where bits do not help. Embedding and head are scored exactly by
-either and count for the time alone. Times are the processor's, of one thread; ``--every K`` swaps only each K-th unit, and
-``swaps_all_s`` says what all of them would take by the multiplications that are left out.
+either and count for the time alone. Times are the processor's, of one thread; ``--every K`` swaps
+only each K-th unit, and ``swaps_all_s`` says what all of them would take by the multiplications
+that are left out.
 
 ``python benchmarks/screen.py --sentences 4`` prints one JSON object.
 """

@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 import torch
 from lab_samples import make_bench, quantized_copy, score_by_hand
-from tiny_models import assert_untouched, build, shared, state
+from tiny_models import assert_untouched, build, draw, shared, state
 from torch import Tensor
 
 from bitgap.errors import PlanError, SchemeError
@@ -285,3 +285,14 @@ def test_a_table_that_serves_both_ends_is_rounded_once(case: str) -> None:
     assert bank.end_bytes([plan]) == 4 * table.numel() * (1 if tied else 2)
     noise = bank.embedding("noise0.1-s3")[decoder.token_embedding_names[0]]
     assert not torch.equal(bank.head("noise0.1-s3"), noise), "random draws differ by name"
+
+
+def test_what_was_made_in_inference_mode_can_be_differentiated() -> None:
+    decoder = Decoder.from_model(build("llama"))
+    bank = Bank(decoder)
+    with torch.inference_mode():
+        module = bank.block(1, "rtn4-channel")
+    state = decoder.embed(draw(2, 7)).detach().requires_grad_()
+    out = decoder.run_block(1, state, decoder.context_for(2, 7), module)
+    (gradient,) = torch.autograd.grad(out.square().sum(), state)
+    assert gradient.abs().max() > 0
