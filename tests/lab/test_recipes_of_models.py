@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from lab_samples import load_tiny
+from lab_samples import write_corpus as words_corpus
 from scipy.stats import spearmanr
 
 from bitgap.codec import decode, encode
@@ -26,11 +28,13 @@ from bitgap.lab.protect.steps import Asked, foresee, prepare
 from bitgap.lab.protect.table import damage_table, scored, screen_s
 from bitgap.lab.protect.units import choices_of, units_of
 from bitgap.lab.settings import Settings
+from bitgap.models.load import fingerprint
 from bitgap.protect.calibration import MOST_MEASURED
 from bitgap.protect.outcome import Outcome
 from bitgap.protect.recipe import read_recipe
 from bitgap.protect.records import TIED
 from cli_samples import save_model, write_longer_corpus
+from validation.families.tiny import tiny_model
 
 SCHEMES = ("rtn3-g32", "rtn4-g32", "rtn5-g32", "rtn6-g32")
 FEW: dict[str, Any] = {"schemes": SCHEMES, "random": 3, "placebos": 2, "draws": 1}
@@ -120,6 +124,28 @@ def test_the_screen_ranks_as_swaps_do(home: Path) -> None:
     for one, other in zip(mine, its, strict=True):
         assert spearmanr(one[1:-1].ravel(), other[1:-1].ravel()).statistic > 0.9
         assert abs(one[1:-1].sum() / other[1:-1].sum() - 1) < 0.25
+
+
+@pytest.mark.parametrize("name", ["MixtralForCausalLM", "GptOssForCausalLM", "JambaForCausalLM"])
+def test_experts_are_scored_and_the_rest_of_a_mixture_is_screened(name: str) -> None:
+    model: Any = tiny_model(name)
+    info = replace(
+        load_tiny("llama").info, name=name, n_blocks=model.config.num_hidden_layers,
+        vocabulary=len(model.get_output_embeddings().weight), fingerprint=fingerprint(model),
+    )  # fmt: skip
+    lab = Lab.of(replace(load_tiny("llama"), model=model, info=info), words_corpus(8))
+    units, schemes = units_of(lab), ["rtn3-g32", "rtn4-g32"]
+    choices = choices_of(units.units, schemes)
+    base = {u.name: "rtn4-g32" for u, row in zip(units.units, choices, strict=True) if any(row)}
+    tables = [
+        damage_table(lab, units, choices, schemes, kind, base).damage_bits
+        for kind in ("screen", "swaps")
+    ]
+    experts = [i for i, u in enumerate(units.units) if u.block is not None and "experts" in u.name]
+    assert experts and {units.units[i].name for i in experts} <= units.unwatched
+    np.testing.assert_allclose(tables[0][:, experts], tables[1][:, experts], rtol=1e-6)
+    watched = [i for i, u in enumerate(units.units) if u.name not in units.unwatched]
+    assert watched and np.isfinite(tables[0][:, watched]).any()
 
 
 def test_a_recipe_is_found_sealed_and_proved(found: tuple[Outcome, Path], home: Path) -> None:

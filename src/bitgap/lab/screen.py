@@ -58,7 +58,7 @@ class Screened:
     """What the screen expects of every matrix, rounded within one plan and no other.
 
     Attributes:
-        units: Block and name of each matrix.
+        units: Block and name of each matrix; no experts, which are given some tokens only.
         schemes: Ways to round.
         slope: First order of the expected change of KL in nats by unit, scheme, language and
             sentence, (U x C x A x N); 0 within full precision.
@@ -95,7 +95,8 @@ def screen(
         within: The plan around each matrix; full precision when None.
     """
     decoder = bench.decoder
-    units = tuple((i, name) for i in range(bench.n_blocks) for name in decoder.block_linears(i))
+    blocks = [decoder.block_matrices(i) for i in range(bench.n_blocks)]
+    units = tuple((i, name) for i, block in enumerate(blocks) for name in block.see_all_tokens)
     sums = np.zeros((3, len(units), len(schemes), bench.text.counts.tokens.size))
     row = {unit: u for u, unit in enumerate(units)}
     generator = torch.Generator(device=bench.settings.device).manual_seed(seed)
@@ -246,7 +247,10 @@ def _through(
     decoder, module = bench.decoder, bench.bank.block(block, variant)
     entering = state.detach().requires_grad_()
     context = decoder.context_for(*chunk.shape)
-    with torch.enable_grad(), _caught(module, list(decoder.block_linears(block))) as caught:
+    with (
+        torch.enable_grad(),
+        _caught(module, decoder.block_matrices(block).see_all_tokens) as caught,
+    ):
         out = decoder.run_block(block, entering, context, module)
     names = list(caught)
     per_draw: list[tuple[Tensor, ...]] = []

@@ -138,6 +138,12 @@ class Matrices:
         inside = tuple(f"{path}." for path in self.experts)
         return tuple(name for name in self.views if name.startswith(inside)) if inside else ()
 
+    @property
+    def see_all_tokens(self) -> tuple[str, ...]:
+        """Names of linears that can be watched and are given every token."""
+        some = frozenset(self.see_some_tokens)
+        return tuple(name for name in self.linears if name not in some)
+
 
 class UnreadMatrix(ValueError):
     """A parameter enters products in a way from which its rows and columns cannot be told."""

@@ -28,7 +28,6 @@ from bitgap.lab.scores import score
 from bitgap.lab.screen import screen
 from bitgap.lab.store import content_key
 from bitgap.protect.records import Choice, DamageTable, TableFacts
-from bitgap.protect.toolchains import OUTSIDE
 from bitgap.quant.bank import FP
 from bitgap.quant.plan import Plan
 from bitgap.quant.rounding import round_weight
@@ -197,14 +196,17 @@ def _by_screen(
     alone, within = _outside(units, choices), _outside(units, choices, base)
     if alone:
         plans = [*alone.values(), *within.values()]
-        _put_swaps(bits, scored(bench, plans, "table, embedding and head"), schemes, alone, within)
+        _put_swaps(
+            bits, scored(bench, plans, "table, embedding, head and experts"), schemes, alone, within
+        )
     rounding = [name for name in schemes if name != FP]
     columns = [schemes.index(name) for name in rounding]
     linears, whole = _screened(bench, rounding, None)
     _, among = _screened(bench, rounding, units.plan(base))
     for u, unit in enumerate(units.units):
-        if unit.block is None:
+        if unit.name in units.unwatched:
             continue
+        assert unit.block is not None
         # What several matrices of one unit do is added up: they are as good as independent.
         rows = [linears.index((unit.block, name)) for name in units.linears[unit.name]]
         (_, token, sequence), (slope, second, _) = whole[:, rows].sum(1), among[:, rows].sum(1)
@@ -218,11 +220,11 @@ def _by_screen(
 def _outside(
     units: ModelUnits, choices: Choices, base: Mapping[str, str] | None = None
 ) -> dict[tuple[int, str], Plan]:
-    """Returns the plans of embedding and head, which are few enough to be scored."""
+    """Returns the plans of what cannot be screened, which is little enough to be scored."""
     return {
         key: plan
         for key, plan in swap_plans(units, choices, base).items()
-        if units.units[key[0]].kind in OUTSIDE
+        if units.units[key[0]].name in units.unwatched
     }
 
 
@@ -236,7 +238,8 @@ def _screened(
     """
     exact = bench.exact()
     a, n = exact.text.counts.tokens.shape
-    linears = [(i, name) for i in range(exact.n_blocks) for name in exact.decoder.block_linears(i)]
+    blocks = [exact.decoder.block_matrices(i) for i in range(exact.n_blocks)]
+    linears = [(i, name) for i, block in enumerate(blocks) for name in block.see_all_tokens]
     sums = np.zeros((3, len(linears), len(schemes), a * n))
     exact.progress.start("table, by the screen", screen_s(bench, schemes, [within]))
     try:

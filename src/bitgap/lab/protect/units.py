@@ -41,6 +41,9 @@ class ModelUnits:
     n_blocks: int
     fixed_bytes: int
     """What is stored whole whatever the plan: norms, biases, position tables, at 16 bits."""
+    unwatched: frozenset[str] = frozenset()
+    """Units of which no pass over all tokens tells: experts, embedding and head. They are few, and
+    scored whatever the instrument."""
 
     def plan(self, schemes: Mapping[str, str]) -> Plan:
         """Returns the plan that gives units these schemes; those that are not named stay whole.
@@ -125,12 +128,23 @@ def units_of(bench: Bench) -> ModelUnits:
         for name, held in matrices.items()
     ]
     units = (*_embedding(bench), *within, *_head(bench))
+    watched = {
+        f"{i}.{name}"
+        for i in range(bench.n_blocks)
+        for name in decoder.block_matrices(i).see_all_tokens
+    }
     n_other = bench.info.n_parameters - sum(unit.n_weights for unit in units)
     return ModelUnits(
         units=units,
         linears={name: tuple(names) for name, names in linears.items()},
         n_blocks=bench.n_blocks,
         fixed_bytes=FULL_PRECISION_BITS // 8 * max(0, n_other),
+        unwatched=frozenset(
+            unit.name
+            for unit in units
+            if unit.block is None
+            or not watched.issuperset(f"{unit.block}.{name}" for name in linears[unit.name])
+        ),
     )
 
 
