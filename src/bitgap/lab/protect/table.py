@@ -1,16 +1,18 @@
 """The damage table of a model on a text, by one of two instruments that share one record.
 
-*Screen*: what every matrix is expected to do, to second order, in one forward and one backward pass
-(:mod:`bitgap.lab.screen`). Sums of squares by token have little noise and leave out what one matrix
+Both tell the mean of what a unit does at two ends: rounded alone in the full-precision model, and
+within a base plan, K of the base with the unit so rounded less K of the base with it whole. That is
+the unit's Shapley value between the two where damage is pairwise, and sums over units are then
+exact for the base.
+
+*Screen*: what every matrix is expected to do at either end, to second order, from a forward and a
+backward pass (:mod:`bitgap.lab.screen`). Sums of squares by token have little noise and leave out what one matrix
 does to several tokens at once; squares of sums over a sequence have it, and the noise of a χ² of
 one degree a draw. So the first are used, multiplied for each unit by the ratio of the two summed
-over all sentences, languages and choices. Embedding and head act twice or at the logits; they are
-few, and are scored exactly.
+over all sentences, languages and choices. Embedding and head act twice or at the logits, and
+experts are given some tokens only; they are few, and are scored exactly.
 
-*Swaps*: exact K with one unit rounded in the full-precision model, and of the same unit in a base
-plan, K of the base with the unit so rounded less K of the base with it whole. Their mean is the
-unit's Shapley value between the two where damage is pairwise, and sums over units are then exact
-for the base.
+*Swaps*: exact K of all these plans.
 """
 
 from __future__ import annotations
