@@ -6,11 +6,11 @@ the unit's Shapley value between the two where damage is pairwise, and sums over
 exact for the base.
 
 *Screen*: what every matrix is expected to do at either end, to second order, from a forward and a
-backward pass (:mod:`bitgap.lab.screen`). Sums of squares by token have little noise and leave out what one matrix
-does to several tokens at once; squares of sums over a sequence have it, and the noise of a χ² of
-one degree a draw. So the first are used, multiplied for each unit by the ratio of the two summed
-over all sentences, languages and choices. Embedding and head act twice or at the logits, and
-experts are given some tokens only; they are few, and are scored exactly.
+backward pass (:mod:`bitgap.lab.screen`). Sums of squares by token have little noise and leave out
+what one matrix does to several tokens at once; squares of sums over a sequence have it, and the
+noise of a χ² of one degree a draw. So the first are used, multiplied for each unit by the ratio of
+the two summed over all sentences, languages and choices. Embedding and head act twice or at the
+logits, and experts are given some tokens only; they are few, and are scored exactly.
 
 *Swaps*: exact K of all these plans.
 """
