@@ -24,6 +24,10 @@ def fast_products_round(device: str = "cpu") -> bool:
         return torch.cuda.is_bf16_supported()
     if not torch.backends.mkldnn.is_available():
         return False
+    # What the processor has the library may have been told not to use (ONEDNN_MAX_CPU_ISA); its
+    # bfloat16 products are then some hundred times slower than those in float32.
+    if not getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: True)():
+        return False
     checks = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
     return any(getattr(torch.cpu, name, lambda: False)() for name in checks)
 
