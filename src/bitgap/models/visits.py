@@ -105,10 +105,7 @@ class Visits:
         return found
 
     def _sent(self, tensor: Tensor, pinned: Tensor | None) -> Tensor:
-        kept = tensor.detach() if pinned is None else pinned
-        sent = kept.to(self.device, non_blocking=pinned is not None, copy=True)
-        forget(tensor)
-        return nn.Parameter(sent, requires_grad=False) if _is_parameter(tensor) else sent
+        return _copied(tensor, self.device, pinned)
 
 
 def send_ends(model: nn.Module, family: Family, device: torch.device | str) -> None:
@@ -126,11 +123,7 @@ def send_ends(model: nn.Module, family: Family, device: torch.device | str) -> N
             continue
         for held, name, tensor in list(_own_slots(module)):
             if id(tensor) not in there:
-                sent = tensor.detach().to(device, copy=True)
-                there[id(tensor)] = (
-                    nn.Parameter(sent, requires_grad=False) if _is_parameter(tensor) else sent
-                )
-                forget(tensor)
+                there[id(tensor)] = _copied(tensor, device)
             held[name] = there[id(tensor)]
 
 
@@ -147,5 +140,10 @@ def _own_slots(module: nn.Module) -> Iterator[_Slot]:
                 yield held, name, tensor
 
 
-def _is_parameter(tensor: Tensor) -> bool:
-    return isinstance(tensor, nn.Parameter)
+def _copied(tensor: Tensor, device: torch.device | str, pinned: Tensor | None = None) -> Tensor:
+    """Returns a copy on a device, a parameter of a parameter; from pinned memory where given."""
+    kept = tensor.detach() if pinned is None else pinned
+    sent = kept.to(device, non_blocking=pinned is not None, copy=True)
+    forget(tensor)
+    is_parameter = isinstance(tensor, nn.Parameter)
+    return nn.Parameter(sent, requires_grad=False) if is_parameter else sent
